@@ -1,0 +1,70 @@
+"""See what convolutional networks see.
+
+>>> import torch, spatialprobe as sp
+>>> from torch import nn
+>>> model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 12, 3), nn.ReLU())
+>>> with sp.Probe(model) as probe:
+...     output = model(torch.rand(1, 3, 32, 32))
+>>> list(probe)
+['0', '2']
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from spatialprobe.activations.probe import Probe
+from spatialprobe.activations.records import Activation, ConvSpec
+from spatialprobe.errors import (
+    AmbiguousCallError,
+    ArgumentError,
+    LayerNotFoundError,
+    LayerNotRunError,
+    ProbeStateError,
+    SpatialProbeError,
+    UnresolvedActivationError,
+    UnsupportedOutputError,
+)
+
+if TYPE_CHECKING:
+    from spatialprobe.render.feature_maps import feature_maps
+    from spatialprobe.render.kernels import kernels
+    from spatialprobe.render.mosaic import Mosaic
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Activation",
+    "AmbiguousCallError",
+    "ArgumentError",
+    "ConvSpec",
+    "LayerNotFoundError",
+    "LayerNotRunError",
+    "Mosaic",
+    "Probe",
+    "ProbeStateError",
+    "SpatialProbeError",
+    "UnresolvedActivationError",
+    "UnsupportedOutputError",
+    "feature_maps",
+    "kernels",
+]
+
+# Resolved on first use, so that capturing never waits for drawing.
+_ON_FIRST_USE = {
+    "Mosaic": "spatialprobe.render.mosaic",
+    "feature_maps": "spatialprobe.render.feature_maps",
+    "kernels": "spatialprobe.render.kernels",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _ON_FIRST_USE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_ON_FIRST_USE[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,1 @@
+"""Capture: which layers, hooks on them, and the records they leave."""

@@ -1,0 +1,172 @@
+"""Find the nonlinearity that follows a layer, be it a module, a function, a method, or in place.
+
+While a `Follower` is active it sees every torch function of its thread. It follows the tensors that layers
+hand on, through normalisation, dropout, padding and pooling, until a nonlinearity takes them.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+
+from spatialprobe.errors import UnresolvedActivationError
+
+_NONLINEARITIES = (
+    "relu relu6 leaky_relu prelu rrelu elu selu celu gelu silu mish glu threshold clamp clamp_min clamp_max clip "
+    "sigmoid logsigmoid tanh softplus softsign softmax log_softmax softmin gumbel_softmax "
+    "hardtanh hardsigmoid hardswish tanhshrink softshrink hardshrink"
+)
+_PASSED_THROUGH = (
+    "batch_norm instance_norm layer_norm group_norm rms_norm local_response_norm normalize "
+    "dropout dropout1d dropout2d dropout3d alpha_dropout feature_dropout feature_alpha_dropout "
+    "pad constant_pad_nd "
+    "max_pool1d max_pool2d max_pool3d "
+    "max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices "
+    "avg_pool1d avg_pool2d avg_pool3d lp_pool1d lp_pool2d lp_pool3d "
+    "adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d "
+    "adaptive_max_pool1d_with_indices adaptive_max_pool2d_with_indices adaptive_max_pool3d_with_indices "
+    "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d "
+    "fractional_max_pool2d fractional_max_pool3d "
+    "fractional_max_pool2d_with_indices fractional_max_pool3d_with_indices "
+    # the same values in another place, order of memory, or number format
+    "contiguous clone to type type_as float double half bfloat16 cpu cuda"
+)
+# Calls that read no value: they neither take a tensor anywhere nor say what follows a layer.
+_LOOKS = frozenset(
+    {
+        *("__get__", "__set__", "__len__", "dim", "size", "stride", "numel"),
+        *("is_contiguous", "is_floating_point", "is_complex", "is_inference"),
+        *("detach", "requires_grad_", "retain_grad", "register_hook"),
+    }
+)
+
+
+def _functions(names: str) -> frozenset[Callable[..., Any]]:
+    """All torch functions and methods of these names, in place (`relu_`) or not."""
+    owners = (F, torch, torch.Tensor, torch._C._nn)
+    found = (getattr(owner, name + end, None) for owner in owners for name in names.split() for end in ("", "_"))
+    return frozenset(function for function in found if function is not None)
+
+
+NONLINEARITIES = _functions(_NONLINEARITIES)
+PASSED_THROUGH = _functions(_PASSED_THROUGH)
+
+
+@dataclass(eq=False)
+class Trail:
+    """What became of one output of one layer."""
+
+    layer: str
+    keep: Callable[[torch.Tensor], None]  # is given the value of the first nonlinearity, as soon as it is there
+    nonlinearities: list[str] = field(default_factory=list)  # those that took the output, by name
+    others: list[str] = field(default_factory=list)  # what else took it
+
+    def taken_by_nonlinearity(self, name: str, value: torch.Tensor) -> None:
+        """A nonlinearity of this name took the output and made this value of it."""
+        self.nonlinearities.append(name)
+        if len(self.nonlinearities) == 1:
+            self.keep(value)
+
+    def problem(self) -> str | None:
+        """Why no single nonlinearity follows the layer; None if one does."""
+        if len(self.nonlinearities) == 1:
+            return None
+        if self.nonlinearities:
+            return f"{self.layer!r}: {len(self.nonlinearities)} took its output: {', '.join(self.nonlinearities)}"
+        takers = ", ".join(dict.fromkeys(self.others)) or "nothing inside the model's own forward"
+        return f"{self.layer!r}: its output was taken by {takers}"
+
+
+class Follower(TorchFunctionMode):
+    """Watches the torch functions of one thread, and tells each trail which nonlinearity took its tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._followed: dict[int, tuple[weakref.ref[torch.Tensor], int | None, list[Trail]]] = {}
+
+    def follow(self, tensor: torch.Tensor, trails: list[Trail]) -> None:
+        """From now on, what takes this tensor is told to these trails."""
+        alive = self._trails_of(tensor)
+        self._followed[id(tensor)] = (weakref.ref(tensor), _version(tensor), [*alive, *trails])
+
+    def forget(self) -> None:
+        """Follow nothing any more."""
+        self._followed.clear()
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run the function as it is, then see whether it took a followed tensor."""
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", str(func))
+        if not self._followed or name in _LOOKS:
+            return func(*args, **kwargs)
+        taken = list(self._taken(args, kwargs))
+        result = func(*args, **kwargs)
+        for tensor, trails in taken:
+            self._tell(func, name, tensor, trails, result)
+        return result
+
+    def _taken(self, args: Any, kwargs: dict[str, Any]) -> Iterator[tuple[torch.Tensor, list[Trail]]]:
+        """Each followed tensor among the arguments, once, unless it was overwritten since."""
+        tensors = {id(leaf): leaf for leaf in _tensors((args, kwargs))}
+        for tensor in tensors.values():
+            trails = self._trails_of(tensor)
+            if trails:
+                yield tensor, trails
+
+    def _trails_of(self, tensor: torch.Tensor) -> list[Trail]:
+        reference, version, trails = self._followed.get(id(tensor), (None, None, []))
+        if reference is None:
+            return []
+        if reference() is tensor and version == _version(tensor):
+            return trails
+        del self._followed[id(tensor)]
+        return []
+
+    def _tell(
+        self, func: Callable[..., Any], name: str, tensor: torch.Tensor, trails: list[Trail], result: Any
+    ) -> None:
+        outcome = next(iter(_tensors(result)), None)  # of a pooling with indices, the values come first
+        if func in NONLINEARITIES and outcome is not None:
+            for trail in trails:
+                trail.taken_by_nonlinearity(name.rstrip("_"), outcome)
+        elif func in PASSED_THROUGH and outcome is not None:
+            if outcome is tensor:
+                self._followed.pop(id(tensor), None)
+            self.follow(outcome, trails)
+        else:
+            for trail in trails:
+                trail.others.append(name)
+        if (outcome is tensor and func not in PASSED_THROUGH) or name == "__setitem__":
+            self._followed.pop(id(tensor), None)
+
+
+def unresolved(trails: Iterable[Trail]) -> UnresolvedActivationError | None:
+    """The error that names each layer that no single nonlinearity follows; None if there is no such layer."""
+    problems = list(dict.fromkeys(filter(None, (trail.problem() for trail in trails))))
+    if not problems:
+        return None
+    return UnresolvedActivationError(
+        "at='post_activation' needs exactly one nonlinearity that takes the layer's output, directly or through "
+        "normalisation, dropout, padding or pooling. Not so for\n  "
+        + "\n  ".join(problems)
+        + "\nLeave these layers out of layers=, give missing='ignore' to leave them out of the records, or probe "
+        "the module that computes the activation with at='output'."
+    )
+
+
+def _tensors(values: Any) -> Iterator[torch.Tensor]:
+    return (leaf for leaf in tree_leaves(values) if isinstance(leaf, torch.Tensor))
+
+
+def _version(tensor: torch.Tensor) -> int | None:
+    """The tensor's version counter; None under `inference_mode`, where there is none."""
+    return None if tensor.is_inference() else tensor._version

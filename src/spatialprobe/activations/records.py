@@ -1,0 +1,160 @@
+"""What a probe collects: one frozen record for each run of a layer."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from spatialprobe.activations.select import Layer
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+At = Literal["output", "post_activation"]
+
+
+@dataclass(frozen=True)
+class ConvSpec:
+    """The geometry of a convolution, one value per spatial axis.
+
+    >>> from torch import nn
+    >>> ConvSpec.of(nn.Conv2d(3, 6, 3, padding=1))
+    ConvSpec(kernel_size=(3, 3), stride=(1, 1), padding=(1, 1), dilation=(1, 1), groups=1, transposed=False)
+    """
+
+    kernel_size: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...] | str  # as given to the layer: numbers, or "same" or "valid"
+    dilation: tuple[int, ...]
+    groups: int
+    transposed: bool
+
+    @staticmethod
+    def of(module: nn.Module) -> ConvSpec | None:
+        """The geometry of a convolution of any kind, None for another module."""
+        if not isinstance(module, nn.modules.conv._ConvNd):
+            return None
+        return ConvSpec(
+            kernel_size=tuple(module.kernel_size),
+            stride=tuple(module.stride),
+            padding=module.padding if isinstance(module.padding, str) else tuple(module.padding),
+            dilation=tuple(module.dilation),
+            groups=module.groups,
+            transposed=module.transposed,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Activation:
+    """What one layer handed on in one of its runs.
+
+    >>> import torch, spatialprobe as sp
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU())
+    >>> with sp.Probe(model) as probe:
+    ...     output = model(torch.zeros(4, 3, 8, 8))
+    >>> record = probe["0"]
+    >>> record
+    Activation('0', shape=(4, 6, 6, 6), dtype=float32, device='cpu')
+    >>> record.conv.kernel_size, record.nbytes
+    ((3, 3), 3456)
+    """
+
+    layer: str  # dotted name, as in `named_modules()`
+    aliases: tuple[str, ...]  # the other names of the same module
+    call: int  # the layer's runs within one forward of the probed model, counted from 0
+    forward: int  # the probed model's forwards inside the block, counted from 0
+    order: int  # the position in `probe.records`
+    at: At  # "output", or "post_activation": the value of the nonlinearity that follows
+    tensor: torch.Tensor = field(repr=False)  # the value, (N, C, *spatial) for a convolution
+    module_type: str  # the layer's class, such as "Conv2d"
+    conv: ConvSpec | None  # the geometry, if the layer is a convolution
+
+    @classmethod
+    def of(cls, layer: Layer, tensor: torch.Tensor, *, call: int, forward: int, order: int, at: At) -> Activation:
+        """The record of a layer, with what can be read off its module."""
+        return cls(
+            layer=layer.name,
+            aliases=layer.aliases,
+            call=call,
+            forward=forward,
+            order=order,
+            at=at,
+            tensor=tensor,
+            module_type=type(layer.module).__name__,
+            conv=ConvSpec.of(layer.module),
+        )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The tensor's shape, (N, C, *spatial) for a convolution."""
+        return tuple(self.tensor.shape)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The tensor's number format."""
+        return self.tensor.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensor is kept."""
+        return self.tensor.device
+
+    @property
+    def nbytes(self) -> int:
+        """The size of the values in bytes."""
+        return self.tensor.numel() * self.tensor.element_size()
+
+    def numpy(self) -> npt.NDArray[Any]:
+        """The values as a numpy array on the CPU; bfloat16, which numpy lacks, as float32 without loss."""
+        tensor = self.tensor.detach().cpu()
+        return (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy()
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        values = self.numpy()
+        return np.array(values, dtype=dtype) if copy else np.asarray(values, dtype=dtype)
+
+    def plot(
+        self,
+        *,
+        sample: int = 0,
+        channels: Sequence[int] | None = None,
+        order: Literal["index", "max", "mean"] = "index",
+        limit: int | None = None,
+        scale: Literal["layer", "map", "robust"] | tuple[float, float] = "layer",
+        columns: int | None = None,
+        title: str | None = None,
+    ) -> Figure:
+        """The feature maps of one sample as a figure; the arguments are those of `feature_maps`."""
+        from spatialprobe.render.feature_maps import feature_maps  # a record is read without any drawing
+
+        mosaic = feature_maps(
+            self, sample=sample, channels=channels, order=order, limit=limit, scale=scale, columns=columns
+        )
+        return mosaic.figure(title=title)
+
+    def __repr__(self) -> str:
+        dtype = str(self.dtype).removeprefix("torch.")
+        return f"Activation({self.layer!r}, shape={self.shape}, dtype={dtype}, device={str(self.device)!r})"
+
+    def _repr_html_(self) -> str:
+        """The maps of the first sample for a notebook; the plain words where they cannot be drawn."""
+        from spatialprobe.errors import ArgumentError
+        from spatialprobe.render.feature_maps import feature_maps
+
+        words = f"<code>{html.escape(repr(self))}</code>"
+        try:
+            mosaic = feature_maps(self)
+        except ArgumentError as error:
+            return f"{words}<p>{html.escape(str(error))}</p>"
+        encoded = base64.b64encode(mosaic.to_png()).decode()
+        caption = html.escape(mosaic.caption)
+        return f'{words}<p><img alt="{caption}" src="data:image/png;base64,{encoded}"></p><p>{caption}</p>'

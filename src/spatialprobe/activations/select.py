@@ -1,0 +1,181 @@
+"""Which layers: a type, a name or glob, a regex, a module, a predicate, or several of these."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from typing import TypeAlias
+
+from torch import nn
+
+from spatialprobe.errors import ArgumentError, LayerNotFoundError
+
+Selector: TypeAlias = (
+    type[nn.Module]
+    | tuple[type[nn.Module], ...]
+    | str
+    | re.Pattern[str]
+    | nn.Module
+    | Callable[[str, nn.Module], bool]
+    | Sequence["Selector"]
+)
+
+_TRANSPARENT = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
+_NAMES_SHOWN = 12
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A module of the model, with every name under which it can be found."""
+
+    name: str  # dotted, as in `named_modules()`, wrappers' prefixes left out; "" is the model itself
+    aliases: tuple[str, ...]  # the other names under which the same module is registered
+    raw_names: tuple[str, ...]  # all names with the wrappers' prefixes
+    module: nn.Module
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Every name that finds this layer."""
+        return frozenset((self.name, *self.aliases, *self.raw_names))
+
+
+def all_layers(model: nn.Module) -> list[Layer]:
+    """Every module of the model once, in the order of `named_modules()`; wrappers themselves left out."""
+    raw_names: dict[nn.Module, list[str]] = {}
+    modules = dict(model.named_modules(remove_duplicate=False))
+    for raw_name, module in modules.items():
+        raw_names.setdefault(module, []).append(raw_name)
+    layers = []
+    for module, raw in raw_names.items():
+        if _wrapped_child(module) is not None:
+            continue
+        clean = list(dict.fromkeys(_without_wrappers(name, modules) for name in raw))
+        layers.append(Layer(clean[0], tuple(clean[1:]), tuple(raw), module))
+    return layers
+
+
+def select(model: nn.Module, selector: Selector) -> list[Layer]:
+    """The layers that a selector means, each once, in the model's order.
+
+    Raises:
+        LayerNotFoundError: the selector, or one of a sequence of them, matches nothing.
+        ArgumentError: the selector is of no known kind.
+    """
+    layers = all_layers(model)
+    chosen = {id(layer.module) for part in _parts(selector) for layer in _matches(model, layers, part)}
+    return [layer for layer in layers if id(layer.module) in chosen]
+
+
+def no_such_name(name: str, layers: list[Layer]) -> str:
+    """That there is no such layer, with the nearest names."""
+    nearest = get_close_matches(name, [layer.name for layer in layers if layer.name], n=3)
+    hint = f" Did you mean {' or '.join(map(repr, nearest))}?" if nearest else ""
+    return f"No layer named {name!r}.{hint}"
+
+
+def _wrapped_child(module: nn.Module) -> str | None:
+    """The attribute under which a transparent wrapper holds the model it wraps, or None."""
+    if isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        return "module"
+    return next((name for name, _ in module.named_children() if name in _TRANSPARENT), None)
+
+
+def _without_wrappers(raw_name: str, modules: dict[str, nn.Module]) -> str:
+    """`module.layer1._orig_mod.0` -> `layer1.0`, judged by what the modules on the way are."""
+    kept: list[str] = []
+    parent = ""
+    for part in raw_name.split(".") if raw_name else []:
+        if _wrapped_child(modules[parent]) != part:
+            kept.append(part)
+        parent = f"{parent}.{part}" if parent else part
+    return ".".join(kept)
+
+
+def _parts(selector: Selector) -> list[Selector]:
+    """A sequence of selectors taken apart; a tuple of types is one selector, as in `isinstance`."""
+    if isinstance(selector, (str, nn.Module)) or not isinstance(selector, Iterable):
+        return [selector]
+    parts = list(selector)
+    if not parts:
+        raise ArgumentError("layers is empty: give at least one selector, such as nn.Conv2d or 'conv1'.")
+    if isinstance(selector, tuple) and all(isinstance(part, type) for part in parts):
+        return [selector]
+    return [inner for part in parts for inner in _parts(part)]
+
+
+def _matches(model: nn.Module, layers: list[Layer], selector: Selector) -> list[Layer]:
+    """The layers that one selector matches; raises if there are none."""
+    if isinstance(selector, (type, tuple)):
+        found = [layer for layer in layers if isinstance(layer.module, _module_types(selector))]
+        problem = f"{_model_name(model)} has no module of type {_type_names(selector)}."
+    elif isinstance(selector, nn.Module):
+        found = [layer for layer in layers if layer.module is _unwrapped(selector)]
+        problem = f"This {type(selector).__name__} is not a part of {_model_name(model)}."
+    elif isinstance(selector, re.Pattern):
+        found = [layer for layer in layers if any(map(selector.fullmatch, layer.names))]
+        problem = f"The pattern {selector.pattern!r} matches no whole layer name."
+    elif isinstance(selector, str):
+        found = _named(layers, selector)
+        problem = no_such_name(selector, layers)
+    elif callable(selector):
+        found = [layer for layer in layers if selector(layer.name, layer.module)]
+        problem = f"The predicate is true for none of the {len(layers)} modules of {_model_name(model)}."
+    else:
+        raise ArgumentError(
+            f"layers cannot be {selector!r}: give a module type, a name or glob, a compiled regex, "
+            "a module of the model, a predicate (name, module) -> bool, or a sequence of these."
+        )
+    if not found:
+        raise LayerNotFoundError(f"{problem} {_layers_at_hand(layers)}")
+    return found
+
+
+def _named(layers: list[Layer], name: str) -> list[Layer]:
+    """Layers of exactly this name; else, for a glob, those whose whole name it matches."""
+    exact = [layer for layer in layers if name in layer.names]
+    if exact or not any(mark in name for mark in "*?["):
+        return exact or [layer for layer in layers if _stripped(name) in layer.names]
+    return [layer for layer in layers if any(fnmatchcase(known, name) for known in layer.names)]
+
+
+def _stripped(name: str) -> str:
+    """A name as a checkpoint of a wrapped model has it, without the wrappers' prefixes."""
+    parts = name.split(".")
+    while parts[0] in (*_TRANSPARENT, "module") and len(parts) > 1:
+        parts = parts[1:]
+    return ".".join(parts)
+
+
+def _module_types(selector: type | tuple[type, ...]) -> tuple[type, ...]:
+    types = selector if isinstance(selector, tuple) else (selector,)
+    for kind in types:
+        if not issubclass(kind, nn.Module):
+            raise ArgumentError(f"layers names the type {kind.__name__}, which is no nn.Module.")
+    return types
+
+
+def _type_names(selector: type | tuple[type, ...]) -> str:
+    return " or ".join(kind.__name__ for kind in _module_types(selector))
+
+
+def _unwrapped(module: nn.Module) -> nn.Module:
+    child = _wrapped_child(module)
+    return module if child is None else _unwrapped(module.get_submodule(child))
+
+
+def _model_name(model: nn.Module) -> str:
+    return type(_unwrapped(model)).__name__
+
+
+def _layers_at_hand(layers: list[Layer]) -> str:
+    """What the model does have: its leaf layers by name, or by type where they are many."""
+    leaves = [layer for layer in layers if not any(layer.module.children())]
+    if len(leaves) <= _NAMES_SHOWN:
+        return f"Its layers: {', '.join(layer.name or '(the model itself)' for layer in leaves)}."
+    kinds = Counter(type(layer.module).__name__ for layer in leaves)
+    counted = ", ".join(f"{kind} ({count})" for kind, count in kinds.most_common(_NAMES_SHOWN))
+    return f"Its layers by type: {counted}; `dict(model.named_modules())` names them."

@@ -1,0 +1,107 @@
+"""One labelled picture of many maps, as an array, a PNG or a figure."""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from spatialprobe.errors import ArgumentError
+from spatialprobe.render.palette import Colours
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class ColourBar:
+    """The colours of the values from `low` to `high`, for a legend."""
+
+    signed: bool
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, eq=False)
+class Mosaic:
+    """One picture of many small maps, that can explain itself.
+
+    `array` is the picture, `figure()` the picture with title, scale and colour bar, `save()` and `to_png()` a PNG
+    whose text chunks carry layer, channels, scale and value range.
+    """
+
+    pixels: npt.NDArray[np.uint8]  # (H, W) palette codes, or (H, W, 3) colours
+    title: str  # what is shown
+    caption: str  # how to read it: how many of how many, the scale, the marks
+    colour_bar: ColourBar | None = None  # None where one scale does not hold for all
+    metadata: Mapping[str, str] = field(default_factory=dict)  # the text chunks of the PNG
+    colours: Colours | None = None  # (256, 3) if `pixels` are codes
+
+    @property
+    def array(self) -> npt.NDArray[np.uint8]:
+        """The picture, (H, W, 3) uint8, as `SummaryWriter.add_image(..., dataformats="HWC")` takes it."""
+        return self.pixels if self.colours is None else self.colours[self.pixels]
+
+    def to_png(self) -> bytes:
+        """The picture as a PNG, with a palette where the colours are codes."""
+        from PIL import Image
+        from PIL.PngImagePlugin import PngInfo
+
+        image = Image.fromarray(self.pixels)
+        if self.colours is not None:
+            image.putpalette(self.colours.tobytes())
+        chunks = PngInfo()
+        for key, text in {"Title": self.title, "Description": self.caption, **self.metadata}.items():
+            chunks.add_itxt(key, text)
+        buffer = io.BytesIO()
+        image.save(buffer, format="PNG", compress_level=1, pnginfo=chunks)
+        return buffer.getvalue()
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the PNG whole or not at all, and return its path.
+
+        Raises:
+            ArgumentError: the name does not end in .png, or its folder does not exist.
+        """
+        target = Path(path)
+        if target.suffix.lower() != ".png":
+            raise ArgumentError(f"A mosaic is saved as .png, not as {target.name!r}; .figure() knows other formats.")
+        if not target.parent.is_dir():
+            raise ArgumentError(f"Cannot save {target.name!r}: the folder {str(target.parent)!r} does not exist.")
+        write_whole(target, self.to_png())
+        return target
+
+    def figure(self, title: str | None = None) -> Figure:
+        """The picture with title, caption and colour bar, as a `matplotlib.figure.Figure`; pyplot is not used."""
+        from spatialprobe.render.figures import mosaic_figure
+
+        return mosaic_figure(self, self.title if title is None else title)
+
+    def _repr_png_(self) -> bytes:
+        return self.to_png()
+
+    def __repr__(self) -> str:
+        height, width = self.pixels.shape[:2]
+        return f"Mosaic({self.title!r}, {width} x {height} pixels)"
+
+
+def write_whole(target: Path, data: bytes) -> None:
+    """Replace a file at once, so that a crash leaves the old one or the new one, never a part."""
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(name, 0o666 & ~mask)
+        os.replace(name, target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,194 @@
+"""The nonlinearity that follows: found as module, function, method and in place, or reported."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import spatialprobe as sp
+from zoo import ZOO
+
+
+class Then(nn.Module):
+    """A conv whose output is given to a function."""
+
+    def __init__(self, follow):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 3)
+        self.follow = follow
+
+    def forward(self, x):
+        return self.follow(self.conv(x))
+
+
+IMAGES = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+
+NONLINEARITIES = {
+    "function": F.relu,
+    "torch function": torch.relu,
+    "method": lambda y: y.relu(),
+    "in-place function": lambda y: F.relu(y, inplace=True),
+    "in-place torch function": torch.relu_,
+    "in-place method": lambda y: y.relu_(),
+    "module": nn.ReLU(),
+    "in-place module": nn.ReLU(inplace=True),
+    "leaky": lambda y: F.leaky_relu(y, 0.2),
+    "gelu": nn.GELU(),
+    "silu in place": nn.SiLU(inplace=True),
+    "hardswish": nn.Hardswish(),
+    "prelu": nn.PReLU(2),
+    "sigmoid": torch.sigmoid,
+    "clamp": lambda y: y.clamp(min=0),
+    "softmax": nn.Softmax(dim=1),
+}
+THROUGH = {
+    "batch norm": nn.BatchNorm2d(2),
+    "group norm": nn.GroupNorm(1, 2),
+    "instance norm": F.instance_norm,
+    "dropout": nn.Dropout(0.0),
+    "in-place dropout": nn.Dropout(0.0, inplace=True),
+    "zero padding": nn.ZeroPad2d(1),
+    "reflection padding": nn.ReflectionPad2d(1),
+    "max-pool": nn.MaxPool2d(2),
+    "max-pool with indices": lambda y: F.max_pool2d(y, 2, return_indices=True)[0],
+    "average pool": lambda y: F.avg_pool2d(y, 2),
+    "adaptive pool": nn.AdaptiveAvgPool2d(3),
+    "identity": nn.Identity(),
+    "contiguous": lambda y: y.contiguous(),
+}
+
+
+def recorded(follow, **options):
+    """The model's output, and the record of its conv."""
+    torch.manual_seed(0)
+    model = Then(follow)
+    with sp.Probe(model, at="post_activation", **options) as probe:
+        output = model(IMAGES)
+    return output, probe
+
+
+@pytest.mark.parametrize("inference", [False, True], ids=["no_grad", "inference_mode"])
+@pytest.mark.parametrize("name", NONLINEARITIES)
+def test_kinds_of_nonlinearity(name, inference):
+    """Whatever form the nonlinearity has, its value is the record."""
+    with torch.inference_mode() if inference else torch.no_grad():
+        output, probe = recorded(NONLINEARITIES[name])
+    assert torch.equal(probe["conv"].tensor, output)
+    assert probe["conv"].at == "post_activation"
+
+
+@pytest.mark.parametrize("inference", [False, True], ids=["no_grad", "inference_mode"])
+@pytest.mark.parametrize("name", THROUGH)
+def test_through_what_changes_no_meaning(name, inference):
+    """Normalisation, dropout, padding and pooling between layer and nonlinearity are passed through."""
+    with torch.inference_mode() if inference else torch.no_grad():
+        output, probe = recorded(lambda y: F.relu_(THROUGH[name](y)))
+    assert torch.equal(probe["conv"].tensor, output)
+
+
+def test_value_is_kept_from_later_writes():
+    """What is written over the activation afterwards does not reach the record."""
+    with torch.no_grad():
+        output, probe = recorded(lambda y: F.relu(y).mul_(0))
+    assert output.abs().sum() == 0
+    assert probe["conv"].tensor.abs().sum() > 0
+
+
+def test_other_consumers_do_not_matter():
+    """One consumer that leads to a nonlinearity is enough, beside others that do not."""
+    output, probe = recorded(lambda y: (F.relu(y), y.mean(), y + 1)[0])
+    assert torch.equal(probe["conv"].tensor, output)
+
+
+@pytest.mark.parametrize("inference", [False, True], ids=["grad", "inference_mode"])
+@pytest.mark.parametrize(
+    ("follow", "message"),
+    [
+        (lambda y: y + 1, "'conv': its output was taken by add"),
+        (lambda y: y.add_(1).relu_(), "'conv': its output was taken by add_"),
+        (lambda y: y, "'conv': its output was taken by nothing"),
+        (lambda y: F.relu(y) + F.gelu(y), "'conv': 2 took its output: relu, gelu"),
+        (lambda y: F.relu(F.max_pool2d(y, 2)).mean() + F.relu(y).mean(), "2 took its output: relu, relu"),
+    ],
+)
+def test_no_single_nonlinearity(follow, message, inference):
+    """None, or two rival ones, are reported by name, not guessed."""
+    with (
+        pytest.raises(sp.UnresolvedActivationError, match=message),
+        torch.inference_mode() if inference else torch.no_grad(),
+    ):
+        recorded(follow)
+
+
+def test_left_out_where_the_user_says_so():
+    """With missing="ignore" an unresolved layer has no record, and the others do."""
+    model, images = ZOO["residual"].model(), ZOO["residual"].images()
+    with sp.Probe(model, at="post_activation", missing="ignore") as probe:
+        model(images)
+    assert list(probe) == ["conv1"]
+    with pytest.raises(sp.LayerNotRunError, match="It ran, but no single nonlinearity took its output"):
+        probe["conv2"]
+    with pytest.warns(UserWarning, match="'conv2': its output was taken by add"):
+        with sp.Probe(model, at="post_activation", missing="warn"):
+            model(images)
+
+
+def test_rivals_leave_no_record():
+    """A layer with two nonlinearities is left out, not recorded with the first."""
+    _, probe = recorded(lambda y: F.relu(y) + F.gelu(y), missing="ignore")
+    assert len(probe) == 0
+
+
+def test_in_place_residual_is_not_taken_for_an_activation():
+    """In a ResNet block the ReLU after `+=` is not the second conv's."""
+    model, images = ZOO["in-place"].model(), ZOO["in-place"].images()
+    with pytest.raises(sp.UnresolvedActivationError, match="'conv2': its output was taken by __iadd__|add_"):
+        with sp.Probe(model, at="post_activation"):
+            model(images)
+
+
+def test_layer_run_outside_the_forward():
+    """A layer called by hand, outside the model's own forward, is reported, not left out in silence."""
+    model = Then(F.relu)
+    with pytest.raises(sp.UnresolvedActivationError, match="nothing inside the model's own forward"):
+        with sp.Probe(model, at="post_activation"):
+            F.relu(model.conv(IMAGES))
+
+
+def test_several_forwards():
+    """Each forward has its own records, in the order in which the layers ran."""
+    model, images = ZOO["functional"].model(), ZOO["functional"].images()
+    with sp.Probe(model, at="post_activation") as probe:
+        model(images)
+        model(images)
+    assert [(r.layer, r.forward, r.order) for r in probe.records] == [
+        ("conv1", 0, 0),
+        ("conv2", 0, 1),
+        ("conv1", 1, 2),
+        ("conv2", 1, 3),
+    ]
+    assert (probe["conv1", 0].tensor >= 0).all()
+
+
+def test_as_a_model_that_stores_its_own_maps():
+    """The maps equal, bit for bit, those that a model keeps which stores `F.relu(conv(x)).detach()` itself."""
+    from simple_cnn import SimpleCNN
+
+    class Storing(SimpleCNN):
+        def forward(self, images):
+            self.maps1 = F.relu(self.conv1(images)).detach()
+            x = F.max_pool2d(F.relu(self.conv1(images)), 2)
+            self.maps2 = F.relu(self.conv2(x)).detach()
+            x = F.max_pool2d(F.relu(self.conv2(x)), 2)
+            return self.fc2(F.relu(self.fc1(x.flatten(1))))
+
+    model, storing = SimpleCNN(), Storing()
+    storing.load_state_dict(model.state_dict())
+    images = torch.rand(4, 3, 32, 32)
+    with sp.Probe(model, at="post_activation") as probe:
+        logits = model(images)
+    assert torch.equal(logits, storing(images))
+    assert torch.equal(probe["conv1"].tensor, storing.maps1)
+    assert torch.equal(probe["conv2"].tensor, storing.maps2)

@@ -1,0 +1,248 @@
+"""Feature maps as a picture: what is shown, what is said about it, and what is refused."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torch import nn
+
+import spatialprobe as sp
+from spatialprobe.render.palette import LEVELS, palette
+from spatialprobe.render.sheet import Grid
+from zoo import ZOO
+
+
+def record_of(tensor):
+    """A record as a probe would make it, of any values (C, H, W)."""
+    identity = nn.Identity()
+    with sp.Probe(identity, "") as probe:
+        identity(tensor)
+    return probe[""]
+
+
+def tiles_of(mosaic, count, height, width, columns=None):
+    """The colour of each unit, (count, height, width, 3), read back from the picture."""
+    grid = Grid.of(count, height, width, columns)
+    corners = [grid.corner(index) for index in range(count)]
+    size = (height * grid.factor, width * grid.factor)
+    return np.stack([mosaic.array[y : y + size[0] : grid.factor, x : x + size[1] : grid.factor] for y, x in corners])
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(1, 30), st.integers(1, 20), st.integers(1, 20), st.booleans())
+def test_colours_decode_back_to_values(channels, height, width, signed):
+    """Every unit of every channel has the colour of its value, within the quantisation."""
+    values = torch.rand(1, channels, height, width, generator=torch.Generator().manual_seed(channels)) + 0.01
+    values[:, ::2] *= -1 if signed else 1
+    mosaic = sp.feature_maps(record_of(values))
+    drawn = tiles_of(mosaic, channels, height, width)
+    code_of = {tuple(colour): code for code, colour in enumerate(palette(bool((values < 0).any()))[:LEVELS])}
+    codes = np.array([code_of[tuple(colour)] for colour in drawn.reshape(-1, 3)]).reshape(drawn.shape[:3])
+    reach = values.abs().max().item()
+    low = -reach if (values < 0).any() else 0
+    decoded = low + (codes + 0.5) / LEVELS * (reach - low)
+    assert np.abs(decoded - values[0].numpy()).max() <= (reach - low) / LEVELS * 0.501
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64, torch.uint8, torch.int64, torch.bool])
+def test_every_real_number_format(dtype):
+    """Maps of any real number format can be drawn."""
+    mosaic = sp.feature_maps(record_of((torch.arange(24).reshape(1, 2, 3, 4) % 5).to(dtype)))
+    assert mosaic.array.dtype == np.uint8
+
+
+@pytest.mark.parametrize("name", ["chain", "1-d", "grouped"])
+def test_sizes_of_the_zoo(name):
+    """The maps of every layer of one or two dimensions can be drawn."""
+    model = ZOO[name].model()
+    with sp.Probe(model, (nn.Conv1d, nn.Conv2d)) as probe:
+        model(ZOO[name].images())
+    for record in probe.records:
+        assert sp.feature_maps(record, sample=-1).array.shape[2] == 3
+
+
+def test_single_image_without_a_batch():
+    """A conv that was given (C, H, W) is drawn as one sample."""
+    conv = nn.Conv2d(3, 5, 3)
+    with sp.Probe(conv) as probe:
+        conv(torch.rand(3, 8, 8))
+    assert "5 of 5 channels" in sp.feature_maps(probe[""]).caption
+
+
+def test_order_and_limit():
+    """The strongest channels come first where asked, and what is hidden is counted."""
+    values = torch.tensor([1.0, 3.0, 2.0]).reshape(1, 3, 1, 1).repeat(1, 1, 2, 2)
+    values[0, 0, 0, 0] = 9
+    record = record_of(values)
+    channels = {order: sp.feature_maps(record, order=order, limit=2).metadata["Channels"] for order in ("max", "mean")}
+    assert channels == {"max": "0 1", "mean": "0 1"}
+    assert sp.feature_maps(record, order="mean", channels=[2, 1]).metadata["Channels"] == "1 2"
+    assert sp.feature_maps(record, channels=[2, 1]).metadata["Channels"] == "2 1"
+    assert sp.feature_maps(record, order="max", limit=2).caption.startswith(
+        "2 of 3 channels shown, largest maximum first. One scale for the layer: 0 to 9."
+    )
+
+
+def test_hidden_channels_count_for_the_scale():
+    """The scale of a layer is that of all its channels, so that two pictures of it can be compared."""
+    record = record_of(torch.tensor([1.0, 8.0]).reshape(1, 2, 1, 1).repeat(1, 1, 2, 2))
+    assert sp.feature_maps(record, channels=[0]).colour_bar.high == 8
+
+
+def test_marks_are_told():
+    """Dead, constant and non-finite maps are marked in the caption and do not look like dark maps."""
+    values = torch.rand(1, 4, 12, 12) + 0.5
+    values[0, 0], values[0, 1], values[0, 2, 0, 0] = 0, 1, float("nan")
+    mosaic = sp.feature_maps(record_of(values))
+    assert mosaic.caption.endswith(
+        "Marked: 1 dead (zero everywhere, hatched), 1 constant, 1 with values that are not finite (magenta)."
+    )
+    dead = tiles_of(mosaic, 4, 12, 12)[0]
+    assert len(np.unique(dead.reshape(-1, 3), axis=0)) == 2
+
+
+def test_png_explains_itself(tmp_path):
+    """A saved file is a palette PNG whose text chunks name layer, channels, scale and range."""
+    conv = nn.Conv2d(3, 6, 3)
+    with sp.Probe(conv) as probe:
+        conv(torch.rand(1, 3, 16, 16))
+    mosaic = sp.feature_maps(probe[""])
+    path = mosaic.save(tmp_path / "maps.png")
+    picture = Image.open(path)
+    assert picture.mode == "P"
+    assert np.array_equal(np.asarray(picture.convert("RGB")), mosaic.array)
+    assert set(picture.text) == {
+        "Title", "Description", "Software", "Layer", "Sample", "Channels", "Scale", "Value range",
+    }  # fmt: skip
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(mosaic._repr_png_())).convert("RGB")), mosaic.array)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_save_refuses_clearly(tmp_path):
+    """A folder that is not there and a format that is not PNG are clear errors; nothing is left behind."""
+    mosaic = sp.feature_maps(record_of(torch.rand(1, 1, 4, 4)))
+    with pytest.raises(sp.ArgumentError, match="the folder .* does not exist"):
+        mosaic.save(tmp_path / "none" / "maps.png")
+    with pytest.raises(sp.ArgumentError, match="saved as .png, not as 'maps.jpg'"):
+        mosaic.save(tmp_path / "maps.jpg")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_interrupted_save_leaves_the_old_file(tmp_path, monkeypatch):
+    """A crash while writing leaves the old picture whole and no scraps."""
+    mosaic = sp.feature_maps(record_of(torch.rand(1, 1, 4, 4)))
+    path = mosaic.save(tmp_path / "maps.png")
+    before = path.read_bytes()
+
+    def crash(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.replace", crash)
+    with pytest.raises(KeyboardInterrupt):
+        sp.feature_maps(record_of(torch.rand(1, 9, 4, 4))).save(path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_figure_names_scale_and_has_numbers_only_where_they_hold():
+    """A figure has title and caption; a colour bar with numbers where one scale holds for all maps."""
+    record = record_of(torch.rand(1, 6, 8, 8))
+    figure = record.plot(title="conv1 of my model")
+    words = [text.get_text() for text in figure.texts]
+    assert words[0] == "conv1 of my model"
+    assert "One scale for the layer" in words[1].replace("\n", " ")
+    assert len(figure.axes) == 2
+    assert len(figure.axes[1].get_yticklabels()) > 2
+    per_map = record.plot(scale="map")
+    assert len(per_map.axes) == 1
+    assert "cannot be compared" in per_map.texts[1].get_text().replace("\n", " ")
+
+
+def test_figure_shows_the_mosaic_pixel_for_pixel(tmp_path):
+    """At its own resolution the figure holds the mosaic unchanged, not resampled."""
+    mosaic = sp.feature_maps(record_of(torch.rand(1, 6, 8, 8)))
+    mosaic.figure().savefig(tmp_path / "figure.png")
+    page = np.asarray(Image.open(tmp_path / "figure.png").convert("RGB"))
+    height, width = mosaic.array.shape[:2]
+    windows = np.lib.stride_tricks.sliding_window_view(page, (height, width, 3))
+    assert (windows[::1, ::1, 0, :2, :2] == mosaic.array[:2, :2]).all(axis=(2, 3, 4)).any()
+    assert any(
+        np.array_equal(windows[y, x, 0], mosaic.array)
+        for y, x in np.argwhere((windows[:, :, 0, 20, 10] == mosaic.array[20, 10]).all(axis=2))
+    )
+
+
+def test_notebook_repr(tmp_path):
+    """A notebook shows the maps, with the layer's name as plain text whatever it holds."""
+
+    class Hostile(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.add_module("<script>", nn.Conv2d(1, 2, 1))
+
+        def forward(self, x):
+            return self.get_submodule("<script>")(x)
+
+    model = Hostile()
+    with sp.Probe(model) as probe:
+        model(torch.rand(1, 1, 4, 4))
+    shown = probe["<script>"]._repr_html_()
+    assert "data:image/png;base64," in shown
+    assert "<script>" not in shown
+    linear = nn.Linear(3, 2)
+    with sp.Probe(linear, "") as probe:
+        linear(torch.rand(1, 3))
+    assert "which is not maps" in probe[""]._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sample": 2}, "There is no sample 2: layer '' holds 2 samples"),
+        ({"channels": [3]}, "has channels 0 to 2: there is no 3"),
+        ({"channels": []}, "channels must be a non-empty sequence"),
+        ({"channels": [0.5]}, "channels must be a non-empty sequence"),
+        ({"order": "size"}, "order must be"),
+        ({"limit": 0}, "limit must be at least 1"),
+        ({"columns": 0}, "columns must be at least 1"),
+    ],
+)
+def test_bad_arguments(options, message):
+    """What does not fit the record is refused, with what would."""
+    with pytest.raises(sp.ArgumentError, match=message):
+        sp.feature_maps(record_of(torch.rand(2, 3, 4, 4)), **options)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "message"),
+    [
+        (torch.rand(2, 3), "which is not maps"),
+        (torch.rand(1, 2, 3, 3, 3), "which is not maps"),
+        (torch.rand(0, 2, 3, 3), "holds 0 samples"),
+        (torch.rand(1, 0, 3, 3), "nothing to draw"),
+        (torch.rand(1, 2, 0, 3), "nothing to draw"),
+        (torch.rand(1, 2, 3, 3).to(torch.complex64), "complex values"),
+    ],
+)
+def test_what_is_no_picture(tensor, message):
+    """A record without maps is refused with its shape."""
+    with pytest.raises(sp.ArgumentError, match=message):
+        sp.feature_maps(record_of(tensor))
+
+
+def test_many_channels():
+    """4,096 channels fit on one sheet with their numbers."""
+    mosaic = sp.feature_maps(record_of(torch.rand(1, 4096, 2, 2)))
+    assert mosaic.caption.startswith("4096 of 4096 channels shown.")
+
+
+@pytest.mark.parametrize(("count", "columns"), [(1, 1), (6, 3), (12, 4), (64, 8), (512, 32), (7, 4)])
+def test_columns(count, columns):
+    """A sheet is wider than high, with few empty places."""
+    assert Grid.of(count, 10, 10).columns == columns

@@ -1,0 +1,132 @@
+"""What the package shows: its names, what it imports when, and which way its imports point."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import spatialprobe
+
+SOURCE = Path(spatialprobe.__file__).parent
+HEAVY = {"matplotlib", "torchvision", "PIL", "zarr", "tqdm", "safetensors"}
+CAPTURE = """
+import torch, spatialprobe as sp
+conv = torch.nn.Conv2d(1, 1, 1)
+with sp.Probe(conv) as probe:
+    conv(torch.ones(1, 1, 1, 1))
+"""
+# The storeys of the house: a module imports from its own package and from lower storeys only.
+STOREYS = [
+    {"errors"},
+    {"activations", "fields.intervals", "render.scale", "render.palette"},
+    {"statistics", "fields", "render"},
+    {"report", "evidence"},
+    {"testing"},
+]
+
+
+def loaded_after(code):
+    """The top-level packages in memory after running some code in a new interpreter."""
+    report = f"{code}\nimport sys; print(*{{name.split('.')[0] for name in sys.modules}})"
+    result = subprocess.run([sys.executable, "-c", report], capture_output=True, text=True, check=True)
+    return set(result.stdout.split())
+
+
+@pytest.fixture(scope="module")
+def brought_by_torch():
+    """What torch loads by itself: some of its versions load tqdm."""
+    return loaded_after("import torch")
+
+
+def test_import_is_light(brought_by_torch):
+    """Importing the package, and capturing with it, brings in torch and numpy but nothing for drawing."""
+    assert not (loaded_after(CAPTURE) - brought_by_torch) & HEAVY
+
+
+def test_light_import_test_can_fail(brought_by_torch):
+    """The test above sees a heavy package where one is used."""
+    assert (loaded_after(f"{CAPTURE}\nprobe[''].plot()") - brought_by_torch) & HEAVY >= {"matplotlib", "PIL"}
+
+
+def test_all_is_honest():
+    """`__all__` is sorted, complete, and every name in it exists and says what it is."""
+    assert spatialprobe.__all__ == sorted(spatialprobe.__all__)
+    assert set(spatialprobe.__all__) <= set(dir(spatialprobe))
+    for name in spatialprobe.__all__:
+        assert getattr(spatialprobe, name).__doc__, name
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        spatialprobe.nothing  # noqa: B018
+
+
+def test_error_tree_is_drawn():
+    """Every error is public, and is in the tree that the module's docstring draws with its builtin parent."""
+    from spatialprobe import errors
+
+    for name in errors.__all__:
+        kind = getattr(errors, name)
+        assert getattr(spatialprobe, name) is kind
+        builtin = kind.__mro__[2] if kind is not errors.SpatialProbeError else Exception
+        assert name in errors.__doc__
+        assert kind is errors.SpatialProbeError or any(
+            name in line and f"({builtin.__name__})" in line for line in errors.__doc__.splitlines()
+        ), name
+
+
+def storey(module):
+    """On which storey a module such as `render.mosaic` stands."""
+    package = module.split(".")[0]
+    for height, rooms in enumerate(STOREYS):
+        if module in rooms or (package in rooms and not any(module in lower for lower in STOREYS[:height])):
+            return height
+    raise AssertionError(f"{module} is on no storey")
+
+
+def top_level_imports(path):
+    """The modules of this package that a file imports when it is itself imported."""
+    tree = ast.parse(path.read_text())
+    return [
+        node.module.removeprefix("spatialprobe").lstrip(".")
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("spatialprobe")
+    ]
+
+
+def upward_imports(path, module):
+    return [
+        imported
+        for imported in top_level_imports(path)
+        if storey(imported) > storey(module)
+        or (storey(imported) == storey(module) and imported.split(".")[0] != module.split(".")[0])
+    ]
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in sorted(SOURCE.rglob("*.py")) if p != SOURCE / "__init__.py"], ids=lambda p: p.stem
+)
+def test_imports_point_down(path):
+    """No module imports from a higher storey, or from another package of its own storey."""
+    module = ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
+    assert upward_imports(path, module) == []
+
+
+def test_layering_test_can_fail(tmp_path):
+    """The test above sees an import that points up, and one that points sideways."""
+    (tmp_path / "wrong.py").write_text(
+        "from spatialprobe.report.write import x\nfrom spatialprobe.render.mosaic import y\n"
+    )
+    assert upward_imports(tmp_path / "wrong.py", "fields.trace") == ["report.write", "render.mosaic"]
+
+
+def test_matplotlib_is_imported_in_one_file_and_pyplot_in_none():
+    """Only render/figures.py imports matplotlib while the program runs; nothing imports pyplot."""
+    for path in SOURCE.rglob("*.py"):
+        text = path.read_text()
+        assert "import pyplot" not in text
+        assert "matplotlib.pyplot" not in text
+        importing = [m for m in ast.walk(ast.parse(text)) if isinstance(m, (ast.ImportFrom, ast.Import))]
+        modules = {getattr(m, "module", None) or m.names[0].name for m in importing if m.col_offset == 0}
+        assert path.name == "figures.py" or not any(m.startswith("matplotlib") for m in modules), path
