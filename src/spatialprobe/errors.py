@@ -7,7 +7,10 @@
     ├── AmbiguousCallError         (LookupError)   the layer ran more than once: which run?
     ├── UnresolvedActivationError  (RuntimeError)  no single nonlinearity follows the layer
     ├── UnsupportedOutputError     (TypeError)     the layer's output is not one plain tensor
-    └── ProbeStateError            (RuntimeError)  a probe used in the wrong order
+    ├── MutatedActivationError     (RuntimeError)  a shared value was written over: it is gone, not wrong
+    ├── MemoryBudgetError          (MemoryError)   what is kept would exceed max_bytes
+    ├── StorageError               (ValueError)    a file of records is damaged, foreign or of a newer version
+    └── ProbeStateError            (RuntimeError)  a probe used in the wrong order, or without gradients
 
 A message says what happened, where, and what to do about it.
 """
@@ -19,8 +22,11 @@ __all__ = [
     "ArgumentError",
     "LayerNotFoundError",
     "LayerNotRunError",
+    "MemoryBudgetError",
+    "MutatedActivationError",
     "ProbeStateError",
     "SpatialProbeError",
+    "StorageError",
     "UnresolvedActivationError",
     "UnsupportedOutputError",
 ]
@@ -61,5 +67,17 @@ class UnsupportedOutputError(SpatialProbeError, TypeError):
     """A layer's output is not one plain tensor."""
 
 
+class MutatedActivationError(SpatialProbeError, RuntimeError):
+    """A record that shared its memory with the model was read after something had written over it."""
+
+
+class MemoryBudgetError(SpatialProbeError, MemoryError):
+    """Keeping a value would take more memory than `max_bytes` allows."""
+
+
+class StorageError(SpatialProbeError, ValueError):
+    """A file of records cannot be read or written as it is."""
+
+
 class ProbeStateError(SpatialProbeError, RuntimeError):
-    """A probe was used in an order that makes no sense, such as entered twice at once."""
+    """A probe was used in an order that makes no sense, such as entered twice, or without gradients it needs."""

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
 
-from spatialprobe.activations.hooks import attach
+from spatialprobe.activations.collection import Activations
+from spatialprobe.activations.compiled import eager
+from spatialprobe.activations.guard import Copy, Guard
+from spatialprobe.activations.hooks import ProbeHook, attach
+from spatialprobe.activations.keeper import Keeping, Transform
 from spatialprobe.activations.post import unresolved
-from spatialprobe.activations.recorder import OutputPicker, Recorder
-from spatialprobe.activations.records import Activation, At
-from spatialprobe.activations.select import Selector, all_layers, no_such_name, select
-from spatialprobe.activations.table import probe_table
+from spatialprobe.activations.recorder import Entry, OutputPicker, Recorder, Recording, Threads
+from spatialprobe.activations.records import Activation, At, ConvSpec
+from spatialprobe.activations.select import Selector, all_layers, model_name, no_such_name, select
 from spatialprobe.errors import (
-    AmbiguousCallError,
     ArgumentError,
     LayerNotFoundError,
     LayerNotRunError,
@@ -29,7 +30,7 @@ from spatialprobe.errors import (
 Missing = Literal["error", "warn", "ignore"]
 
 
-class Probe(Mapping[str, Activation]):
+class Probe(Activations):
     """Records what the chosen layers of a model hand on while a `with` block runs.
 
     A mapping from layer names to records, in the order in which the layers first ran. The model is not changed:
@@ -43,15 +44,31 @@ class Probe(Mapping[str, Activation]):
             a sequence of these, meaning all of them together.
         at: "output", the value that the layer hands on, or "post_activation", the value of the nonlinearity that
             follows it.
+        copy: "auto" copies a layer's output until a whole forward pass has shown that the model does not write
+            over it, and shares it from then on, watching its version counter; "always" and "never" copy. What
+            was shared and written over is an error when it is read, never a wrong value. Writes that no counter
+            sees (through `.data` or `.numpy()`) need "always". Under `inference_mode`, where there are no counters,
+            every value is copied.
+        gradients: after a backward pass, in the block or later, `record.gradient` holds the gradient of the value
+            recorded, before `transform` and `dtype`; several passes add up.
+        keep_graph: `record.tensor` is a clone in the graph, through which one can differentiate.
+        transform: a function of the live tensor, run at once; its result is what is kept.
+        device: where values are kept. From an accelerator to the CPU they move without waiting, and are complete
+            when they are read.
+        dtype: the number format in which values are kept.
+        max_bytes: the memory that all that is kept may take.
         missing: what to do, when the block ends well, about layers that did not run or that no single
             nonlinearity follows: "error", "warn" or "ignore".
+        threads: "owner" records forwards of the thread that entered the block, "all" those of all threads.
         output: for layers that do not return one tensor, a function that picks one from what they return.
 
     Raises:
         LayerNotFoundError: a selector matches nothing.
         LayerNotRunError: when the block ends, a layer never ran.
         UnresolvedActivationError: when the block ends, no single nonlinearity followed a layer.
-        UnsupportedOutputError: in the forward pass, a layer returned something other than one tensor.
+        UnsupportedOutputError: in the forward pass, a layer returned something other than one plain tensor.
+        MemoryBudgetError: in the forward pass, what is kept would take more than `max_bytes`.
+        ProbeStateError: the probe is entered twice at once, or gradients are asked for and the forward runs without.
 
     >>> import torch, spatialprobe as sp
     >>> from torch import nn
@@ -67,32 +84,51 @@ class Probe(Mapping[str, Activation]):
       2      Conv2d     1  (4, 12, 32, 32)  float32  192.0 KiB
     """
 
+    _called = "probe"
+    output: Any = None  # what the model returned, where `capture` ran it
+
     def __init__(
         self,
         model: nn.Module,
         layers: Selector = nn.Conv2d,
         *,
         at: At = "output",
+        copy: Copy = "auto",
+        gradients: bool = False,
+        keep_graph: bool = False,
+        transform: Transform | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        max_bytes: int | None = None,
         missing: Missing = "error",
+        threads: Threads = "owner",
         output: OutputPicker | None = None,
     ) -> None:
-        _check(model, at, missing)
+        _check(model, at=(at, At), copy=(copy, Copy), missing=(missing, Missing), threads=(threads, Threads))
+        if max_bytes is not None and max_bytes < 0:
+            raise ArgumentError(f"max_bytes must not be negative: {max_bytes}.")
+        super().__init__(title=f"Probe of {model_name(model)}")
+        where = None if device is None else torch.device(device)
+        keeping = Keeping(copy, transform, where, dtype, keep_graph, max_bytes)
         self._model = model
+        self._missing: Missing = missing
+        self._recording = Recording(at, gradients, threads, output, keeping)
         self._layers = select(model, layers)
         self._names = {name: layer.name for layer in self._layers for name in layer.names}
-        self._at: At = at
-        self._missing: Missing = missing
-        self._output = output
-        self._recorder = Recorder(at, output)
-        self._hooks: ExitStack | None = None
+        self._guards = {layer.name: Guard(layer.name, copy) for layer in self._layers}
+        self._recorder = self._new_recorder()
+        self._active: ExitStack | None = None
 
     def __enter__(self) -> Probe:
-        if self._hooks is not None:
+        if self._active is not None:
             raise ProbeStateError("This probe is already active: leave its block first, or make a second Probe.")
-        recorder = Recorder(self._at, self._output)
-        hooked = [(layer.module, recorder.hook_for(layer)) for layer in self._layers]
-        self._hooks = attach(hooked, self._model, recorder.forward_begins, recorder.forward_ends)
-        self._recorder = recorder
+        recorder = self._new_recorder()
+        with ExitStack() as stack:
+            stack.enter_context(eager())
+            begins, ends = ProbeHook(recorder.forward_begins), ProbeHook(recorder.forward_ends)
+            stack.callback(attach(recorder.hooks(self._layers), self._model, begins, ends).close)
+            self._active = stack.pop_all()
+        self._recorder, self._records = recorder, []
         return self
 
     def __exit__(
@@ -101,81 +137,41 @@ class Probe(Mapping[str, Activation]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        hooks, self._hooks = self._hooks, None
-        if hooks is not None:
-            hooks.close()
-        self._recorder.stop_following()
+        active, self._active = self._active, None
+        if active is None:
+            raise ProbeStateError("This probe is not active: enter its block first.")
+        active.close()
+        self._recorder.finish()
         if kind is None and self._missing != "ignore":
             self._complain()
 
     @property
     def records(self) -> tuple[Activation, ...]:
         """Every record, in the order of execution."""
-        return tuple(self._recorder.records)
+        entries = self._recorder.entries
+        for order in range(len(self._records), len(entries)):
+            self._records.append(self._record(order, entries[order]))
+        return tuple(self._records)
 
-    def calls(self, layer: str) -> tuple[Activation, ...]:
-        """All records of one layer, in the order of execution.
+    def _new_recorder(self) -> Recorder:
+        return Recorder(self._model, self._layers, self._guards, self._recording)
 
-        Raises:
-            LayerNotFoundError: the probe does not watch a layer of this name.
-            LayerNotRunError: the layer has no record.
-        """
-        name = self._known(layer)
-        found = tuple(record for record in self._recorder.records if record.layer == name)
-        if not found:
-            raise LayerNotRunError(f"Layer {name!r} has no record. {self._why_absent(name)}")
-        return found
+    def _record(self, order: int, entry: Entry) -> Activation:
+        """The record of a layer's run, with what can be read off its module."""
+        return Activation(
+            layer=entry.layer.name,
+            aliases=entry.layer.aliases,
+            call=entry.call,
+            forward=entry.forward,
+            order=order,
+            at=self._recording.at,
+            module_type=type(entry.layer.module).__name__,
+            conv=ConvSpec.of(entry.layer.module),
+            tensor=entry.kept,  # type: ignore[arg-type]  # read through the field's descriptor
+            gradient=entry.gradient,  # type: ignore[arg-type]
+        )
 
-    def concatenated(self, layer: str) -> torch.Tensor:
-        """All records of one layer as one tensor, joined along the batch (the first axis).
-
-        Raises:
-            ArgumentError: the shapes differ in more than the batch.
-        """
-        records = self.calls(layer)
-        if len({(record.shape[1:], record.dtype, record.device) for record in records}) > 1:
-            shapes = ", ".join(str(record.shape) for record in records)
-            raise ArgumentError(
-                f"The runs of {layer!r} cannot be joined along the batch: their shapes are {shapes}. "
-                f"Use probe.calls({layer!r}) to have them one by one."
-            )
-        return torch.cat([record.tensor for record in records])
-
-    def __getitem__(self, key: str | tuple[str, int]) -> Activation:
-        layer, index = key if isinstance(key, tuple) else (key, None)
-        records = self.calls(layer)
-        if index is None:
-            if len(records) > 1:
-                raise AmbiguousCallError(
-                    f"Layer {layer!r} ran {len(records)} times. Use probe[{layer!r}, i] for one run (i from 0 to "
-                    f"{len(records) - 1}), probe.calls({layer!r}) for all, or probe.concatenated({layer!r}) for "
-                    "one tensor along the batch."
-                )
-            return records[0]
-        if not -len(records) <= index < len(records):
-            raise LayerNotRunError(
-                f"Layer {layer!r} ran {len(records)} times: there is no run {index}, only 0 to {len(records) - 1}."
-            )
-        return records[index]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(dict.fromkeys(record.layer for record in self._recorder.records))
-
-    def __len__(self) -> int:
-        return len({record.layer for record in self._recorder.records})
-
-    def __contains__(self, key: object) -> bool:
-        try:
-            self.calls(key) if isinstance(key, str) else self[key]  # type: ignore[index]
-        except (KeyError, TypeError):
-            return False
-        return True
-
-    def __repr__(self) -> str:
-        return probe_table(type(self._model).__name__, self._recorder.records)
-
-    def _known(self, layer: str) -> str:
-        """The name under which a layer's records are kept."""
+    def _name_of(self, layer: str) -> str:
         if layer in self._names:
             return self._names[layer]
         watched = ", ".join(known.name for known in self._layers)
@@ -198,8 +194,9 @@ class Probe(Mapping[str, Activation]):
         silent = [layer.name for layer in self._layers if layer.name not in self._recorder.ran]
         problems: list[SpatialProbeError | None] = [
             LayerNotRunError(
-                f"These layers never ran inside the block: {', '.join(map(repr, silent))}. Run the model inside it, "
-                "choose fewer layers, or give missing='ignore' if they need not run."
+                f"These layers never ran inside the block: {', '.join(map(repr, silent))}. Run the model inside it, in "
+                "this thread and not through a scripted or exported copy; or choose fewer layers; or give "
+                "missing='ignore' if they need not run."
             )
             if silent
             else None,
@@ -211,9 +208,10 @@ class Probe(Mapping[str, Activation]):
             warnings.warn(str(problem), stacklevel=3)
 
 
-def _check(model: object, at: str, missing: str) -> None:
+def _check(model: object, **options: tuple[str, Any]) -> None:
+    """That the model is one, and that each option has one of the values its type allows."""
     if not isinstance(model, nn.Module):
         raise ArgumentError(f"model must be an nn.Module, not a {type(model).__name__}.")
-    for name, value, allowed in (("at", at, get_args(At)), ("missing", missing, get_args(Missing))):
-        if value not in allowed:
-            raise ArgumentError(f"{name} must be one of {', '.join(map(repr, allowed))}, not {value!r}.")
+    for name, (value, kind) in options.items():
+        if value not in get_args(kind):
+            raise ArgumentError(f"{name} must be one of {', '.join(map(repr, get_args(kind)))}, not {value!r}.")

@@ -2,111 +2,220 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import nn
 from torch.utils._pytree import keystr, tree_flatten_with_path
 
-from spatialprobe.activations.hooks import ForwardHook
+from spatialprobe.activations.gradient import Gradient, replaced, require_gradients, start_of_graph
+from spatialprobe.activations.guard import Guard, Kept
+from spatialprobe.activations.hooks import ProbeHook, keep_last
+from spatialprobe.activations.keeper import Keeper, Keeping, Watched
 from spatialprobe.activations.post import Follower, Trail
-from spatialprobe.activations.records import Activation, At
+from spatialprobe.activations.records import At
 from spatialprobe.activations.select import Layer
 from spatialprobe.errors import UnsupportedOutputError
 
 OutputPicker = Callable[[Any], torch.Tensor]
+Threads = Literal["owner", "all"]
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What the user wants to be recorded."""
+
+    at: At = "output"
+    gradients: bool = False
+    threads: Threads = "owner"
+    output: OutputPicker | None = None
+    keeping: Keeping = field(default_factory=Keeping)
+
+
+class Entry(NamedTuple):
+    """One run of a layer, before anybody asks for its record."""
+
+    layer: Layer
+    call: int
+    forward: int
+    kept: Kept
+    gradient: Gradient | None
+
+
+class Pass:
+    """One forward of the model, while it runs."""
+
+    __slots__ = ("calls", "forward", "shared", "trails", "watched")
+
+    def __init__(self, forward: int) -> None:
+        self.forward = forward
+        self.calls: dict[str, int] = {}  # runs so far, by layer
+        self.watched: list[Watched] = []
+        self.shared: list[Kept] = []
+        self.trails: list[tuple[Trail, list[Entry]]] = []  # what follows each output, and what was kept of it
+
+
+class ThreadView:
+    """What one thread is doing: its forwards that have not ended, the innermost last."""
+
+    __slots__ = ("follower", "following", "passes")
+
+    def __init__(self, loose: Pass, follower: Follower | None) -> None:
+        self.passes = [loose]  # the first is for layers that are run by hand, outside the model's own forward
+        self.follower = follower
+        self.following = False
 
 
 class Recorder:
-    """Collects the records of the thread that made it."""
+    """Collects what layers hand on, in the thread that made it or in all."""
 
-    def __init__(self, at: At, output: OutputPicker | None) -> None:
-        self.records: list[Activation] = []
+    def __init__(
+        self, model: nn.Module, layers: list[Layer], guards: Mapping[str, Guard], recording: Recording
+    ) -> None:
+        self.entries: list[Entry] = []
         self.ran: set[str] = set()  # names of the layers that ran
         self.trails: list[Trail] = []  # what became of each output, for "post_activation" only
-        self._at: At = at
-        self._output = output
-        self._thread = threading.get_ident()
-        self._calls: Counter[tuple[str, int]] = Counter()  # by layer and forward
-        self._started = 0  # forwards of the model so far
-        self._running: list[int] = []  # those not ended, the innermost last
-        self._follower = Follower() if at == "post_activation" else None
-        self._following = False
-        self._open: list[tuple[Trail, list[Activation]]] = []  # the trails of this forward, and what they kept
+        self.after_each: Callable[[Entry], None] | None = None  # told of every new entry, and may raise
+        self._model = model
+        self._modules = [layer.module for layer in layers]
+        self._guards = guards
+        self._recording = recording
+        self._keeper = Keeper(recording.keeping)
+        self._numbers = itertools.count()  # of forwards
+        self._started = 0
+        self._views = {threading.get_ident(): self._new_view()}
 
-    def hook_for(self, layer: Layer) -> ForwardHook:
-        """The forward hook of one layer."""
-        return partial(self._layer_ran, layer)
+    def hooks(self, layers: list[Layer]) -> Iterator[tuple[nn.Module, ProbeHook]]:
+        """The forward hook of each layer."""
+        return ((layer.module, ProbeHook(self._layer_ran, layer)) for layer in layers)
 
     def forward_begins(self, model: nn.Module, args: tuple[Any, ...]) -> None:
         """Forward pre-hook of the model."""
-        if threading.get_ident() != self._thread:
+        view = self._view()
+        if view is None or model is not self._model:
             return
-        self._running.append(self._started)
+        for module in self._modules:
+            keep_last(module)
+        view.passes.append(Pass(next(self._numbers)))
         self._started += 1
-        if self._follower is not None and not self._following:
-            self._follower.__enter__()  # type: ignore[no-untyped-call]
-            self._following = True
+        if view.follower is not None and not view.following:
+            view.follower.__enter__()  # type: ignore[no-untyped-call]
+            view.following = True
 
     def forward_ends(self, model: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         """Forward hook of the model; runs after an exception too."""
-        if threading.get_ident() == self._thread and self._running:
-            self._running.pop()
-            if not self._running:
-                self.stop_following()
-
-    def stop_following(self) -> None:
-        """Leave the torch functions of the thread alone again, and settle what they showed."""
-        if self._follower is None:
+        view = self._view()
+        if view is None or model is not self._model or len(view.passes) == 1:
             return
-        if self._following:
-            self._follower.__exit__(None, None, None)  # type: ignore[no-untyped-call]
-            self._follower.forget()
-            self._following = False
-        for trail, kept in self._open:
+        ended = view.passes.pop()
+        if len(view.passes) == 1:
+            _stop_following(view)
+        self._settle(ended, whole=output is not None)  # after an exception there is no output
+
+    def finish(self) -> None:
+        """The block is left: settle what no end of a forward has settled."""
+        for view in self._views.values():
+            _stop_following(view)
+            for unended in reversed(view.passes):
+                self._settle(unended, whole=unended is view.passes[0])
+            del view.passes[1:]
+
+    def _new_view(self) -> ThreadView:
+        return ThreadView(Pass(0), Follower() if self._recording.at == "post_activation" else None)
+
+    def _view(self) -> ThreadView | None:
+        """What the current thread is doing; None where it is none of this probe's business."""
+        view = self._views.get(threading.get_ident())
+        if view is None and self._recording.threads == "all":
+            view = self._views.setdefault(threading.get_ident(), self._new_view())
+        return None if _in_backward() else view
+
+    def _layer_ran(self, layer: Layer, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        """Forward hook of a layer; returns another output only to start a graph where all is frozen."""
+        view = self._view()
+        if view is None or module is not layer.module:
+            return None
+        current = view.passes[-1]
+        if len(view.passes) == 1:
+            current.forward = self._started  # run by hand: it counts towards the forward to come
+        call = current.calls.get(layer.name, 0)
+        current.calls[layer.name] = call + 1
+        self.ran.add(layer.name)
+        value, changed = self._picked(layer, output), None
+        if self._recording.gradients and not value.requires_grad:
+            old, value = value, start_of_graph(layer.name, value)
+            changed = replaced(output, old, value)
+        if view.follower is None:
+            self._keep(layer, call, current, self.entries, value)
+        else:
+            kept: list[Entry] = []
+            trail = Trail(layer.name, partial(self._keep, layer, call, current, kept))
+            current.trails.append((trail, kept))
+            view.follower.follow(value, [trail])
+        return changed
+
+    def _keep(self, layer: Layer, call: int, current: Pass, into: list[Entry], value: torch.Tensor) -> None:
+        gradient = None
+        if self._recording.gradients:
+            require_gradients(layer.name, value)
+            gradient = Gradient(layer.name, self._keeper.budget, self._recording.keeping.device)
+            value.register_hook(gradient.add)  # type: ignore[no-untyped-call]
+        kept = self._keeper.keep(self._guards[layer.name], value, current.watched)
+        if kept.version is not None:
+            current.shared.append(kept)
+        entry = Entry(layer, call, current.forward, kept, gradient)
+        into.append(entry)
+        if self.after_each is not None:
+            self.after_each(entry)
+
+    def _settle(self, ended: Pass, *, whole: bool) -> None:
+        """Check what was shared, learn from what was watched, and decide what followed."""
+        self._keeper.settle(ended.watched, whole=whole)
+        for kept in ended.shared:
+            kept.intact()
+        ended.shared.clear()
+        for trail, entries in ended.trails:
             self.trails.append(trail)
             if trail.problem() is None:
-                self.records += (replace(record, order=len(self.records)) for record in kept)
-        self._open.clear()
-
-    def _layer_ran(self, layer: Layer, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        if threading.get_ident() != self._thread:
-            return
-        value = self._picked(layer, output)
-        forward = self._running[-1] if self._running else self._started
-        call = self._calls[layer.name, forward]
-        self._calls[layer.name, forward] += 1
-        self.ran.add(layer.name)
-        if self._follower is None:
-            self._keep(layer, call, forward, self.records, value)
-        else:
-            kept: list[Activation] = []
-            trail = Trail(layer.name, partial(self._keep, layer, call, forward, kept))
-            self._open.append((trail, kept))
-            self._follower.follow(value, [trail])
-
-    def _keep(self, layer: Layer, call: int, forward: int, into: list[Activation], value: torch.Tensor) -> None:
-        copy = value.detach().clone()
-        into.append(Activation.of(layer, copy, call=call, forward=forward, order=len(into), at=self._at))
+                self.entries += entries
+        ended.trails.clear()
 
     def _picked(self, layer: Layer, output: Any) -> torch.Tensor:
-        value = output if self._output is None else self._output(output)
-        if isinstance(value, torch.Tensor):
-            return value
-        if self._output is not None:
+        picker = self._recording.output
+        value = output if picker is None else picker(output)
+        if not isinstance(value, torch.Tensor):
+            raise UnsupportedOutputError(_not_a_tensor(layer, output, None if picker is None else value))
+        if _in_functorch(value):
             raise UnsupportedOutputError(
-                f"output= returned a {type(value).__name__} for layer {layer.name!r}, not a tensor. "
-                f"It was given {_leaves(output)}."
+                f"Layer {layer.name!r} ran inside a functorch transform (vmap, grad, jvp, ...), where its output is a "
+                "wrapper that means nothing outside. Probe the model outside the transform."
             )
-        raise UnsupportedOutputError(
-            f"Layer {layer.name!r} ({type(layer.module).__name__}) returned no single tensor but "
-            f"{_leaves(output)}. Pick one with output=, such as output=lambda out: out[0]."
+        return value
+
+
+def _stop_following(view: ThreadView) -> None:
+    """Leave the torch functions of the thread alone again."""
+    if view.follower is not None and view.following:
+        view.follower.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+        view.follower.forget()
+        view.following = False
+
+
+def _not_a_tensor(layer: Layer, output: Any, picked: Any) -> str:
+    if picked is not None:
+        return (
+            f"output= returned a {type(picked).__name__} for layer {layer.name!r}, not a tensor. "
+            f"It was given {_leaves(output)}."
         )
+    return (
+        f"Layer {layer.name!r} ({type(layer.module).__name__}) returned no single tensor but {_leaves(output)}. "
+        "Pick one with output=, such as output=lambda out: out[0]."
+    )
 
 
 def _leaves(output: Any) -> str:
@@ -118,3 +227,16 @@ def _leaves(output: Any) -> str:
         for path, leaf in leaves
     )
     return f"a {type(output).__name__} with " + (", ".join(described) or "no leaves")
+
+
+# Private names of torch, for want of public ones: where a release lacks them, recomputation is recorded like any
+# other forward, and functorch's wrappers are refused by the first operation that they do not allow.
+_graph_task: Callable[[], int] = getattr(torch._C, "_current_graph_task_id", lambda: -1)
+_in_functorch: Callable[[torch.Tensor], bool] = getattr(
+    torch._C._functorch, "is_functorch_wrapped_tensor", lambda tensor: False
+)
+
+
+def _in_backward() -> bool:
+    """Whether a backward pass runs in this thread: what runs then is recomputation for a checkpoint."""
+    return _graph_task() != -1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import html
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -13,7 +13,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from spatialprobe.activations.select import Layer
+from spatialprobe.activations.gradient import Gradient
+from spatialprobe.activations.guard import Kept
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,9 +53,34 @@ class ConvSpec:
         )
 
 
+class _Held:
+    """A field that is checked, and waited for, each time it is read (a data descriptor of `Activation`).
+
+    What is held may be a tensor, a `Kept` one that may have been written over or is still on its way, or a
+    `Gradient` that a backward pass has yet to bring.
+    """
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, record: Activation | None, owner: type) -> Any:
+        if record is None:
+            raise AttributeError(self._name)  # so that `dataclass` sees a field without a default
+        held = record.__dict__[self._name]
+        if isinstance(held, Kept):
+            return held.read()
+        return held.value if isinstance(held, Gradient) else held
+
+    def __set__(self, record: Activation, held: Any) -> None:
+        record.__dict__[self._name] = held
+
+
 @dataclass(frozen=True, eq=False)
 class Activation:
     """What one layer handed on in one of its runs.
+
+    `tensor` is exactly that, or reading it raises `MutatedActivationError`: a record may share its memory with the
+    model, and is checked each time. Treat it as read-only; clone it to write.
 
     >>> import torch, spatialprobe as sp
     >>> from torch import nn
@@ -74,44 +100,35 @@ class Activation:
     forward: int  # the probed model's forwards inside the block, counted from 0
     order: int  # the position in `probe.records`
     at: At  # "output", or "post_activation": the value of the nonlinearity that follows
-    tensor: torch.Tensor = field(repr=False)  # the value, (N, C, *spatial) for a convolution
     module_type: str  # the layer's class, such as "Conv2d"
     conv: ConvSpec | None  # the geometry, if the layer is a convolution
-
-    @classmethod
-    def of(cls, layer: Layer, tensor: torch.Tensor, *, call: int, forward: int, order: int, at: At) -> Activation:
-        """The record of a layer, with what can be read off its module."""
-        return cls(
-            layer=layer.name,
-            aliases=layer.aliases,
-            call=call,
-            forward=forward,
-            order=order,
-            at=at,
-            tensor=tensor,
-            module_type=type(layer.module).__name__,
-            conv=ConvSpec.of(layer.module),
-        )
+    tensor: torch.Tensor = _Held()  # type: ignore[assignment]  # (N, C, *spatial) for a convolution
+    gradient: torch.Tensor | None = _Held()  # type: ignore[assignment]  # of the value, summed over backward passes
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The tensor's shape, (N, C, *spatial) for a convolution."""
-        return tuple(self.tensor.shape)
+        return tuple(self._unchecked.shape)
 
     @property
     def dtype(self) -> torch.dtype:
         """The tensor's number format."""
-        return self.tensor.dtype
+        return self._unchecked.dtype
 
     @property
     def device(self) -> torch.device:
         """Where the tensor is kept."""
-        return self.tensor.device
+        return self._unchecked.device
 
     @property
     def nbytes(self) -> int:
         """The size of the values in bytes."""
-        return self.tensor.numel() * self.tensor.element_size()
+        return self._unchecked.numel() * self._unchecked.element_size()
+
+    @property
+    def _unchecked(self) -> torch.Tensor:
+        held = self.__dict__["tensor"]
+        return held.value if isinstance(held, Kept) else held
 
     def numpy(self) -> npt.NDArray[Any]:
         """The values as a numpy array on the CPU; bfloat16, which numpy lacks, as float32 without loss."""

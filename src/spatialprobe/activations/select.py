@@ -70,6 +70,11 @@ def select(model: nn.Module, selector: Selector) -> list[Layer]:
     return [layer for layer in layers if id(layer.module) in chosen]
 
 
+def model_name(model: nn.Module) -> str:
+    """The class of a model, looking through wrappers."""
+    return type(_unwrapped(model)).__name__
+
+
 def no_such_name(name: str, layers: list[Layer]) -> str:
     """That there is no such layer, with the nearest names."""
     nearest = get_close_matches(name, [layer.name for layer in layers if layer.name], n=3)
@@ -111,10 +116,10 @@ def _matches(model: nn.Module, layers: list[Layer], selector: Selector) -> list[
     """The layers that one selector matches; raises if there are none."""
     if isinstance(selector, (type, tuple)):
         found = [layer for layer in layers if isinstance(layer.module, _module_types(selector))]
-        problem = f"{_model_name(model)} has no module of type {_type_names(selector)}."
+        problem = f"{model_name(model)} has no module of type {_type_names(selector)}."
     elif isinstance(selector, nn.Module):
         found = [layer for layer in layers if layer.module is _unwrapped(selector)]
-        problem = f"This {type(selector).__name__} is not a part of {_model_name(model)}."
+        problem = f"This {type(selector).__name__} is not a part of {model_name(model)}."
     elif isinstance(selector, re.Pattern):
         found = [layer for layer in layers if any(map(selector.fullmatch, layer.names))]
         problem = f"The pattern {selector.pattern!r} matches no whole layer name."
@@ -123,7 +128,7 @@ def _matches(model: nn.Module, layers: list[Layer], selector: Selector) -> list[
         problem = no_such_name(selector, layers)
     elif callable(selector):
         found = [layer for layer in layers if selector(layer.name, layer.module)]
-        problem = f"The predicate is true for none of the {len(layers)} modules of {_model_name(model)}."
+        problem = f"The predicate is true for none of the {len(layers)} modules of {model_name(model)}."
     else:
         raise ArgumentError(
             f"layers cannot be {selector!r}: give a module type, a name or glob, a compiled regex, "
@@ -165,10 +170,6 @@ def _type_names(selector: type | tuple[type, ...]) -> str:
 def _unwrapped(module: nn.Module) -> nn.Module:
     child = _wrapped_child(module)
     return module if child is None else _unwrapped(module.get_submodule(child))
-
-
-def _model_name(model: nn.Module) -> str:
-    return type(_unwrapped(model)).__name__
 
 
 def _layers_at_hand(layers: list[Layer]) -> str:

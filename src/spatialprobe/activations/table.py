@@ -1,24 +1,26 @@
-"""A probe's records as a table of plain text."""
+"""Records as a table of plain text."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from spatialprobe.activations.records import Activation
+if TYPE_CHECKING:
+    from spatialprobe.activations.records import Activation
 
 _HEADINGS = ("layer", "type", "runs", "shape", "dtype", "size")
 _NUMBERS = (2,)  # the columns set flush right
 
 
-def probe_table(model: str, records: Sequence[Activation]) -> str:
+def records_table(title: str, records: Sequence[Activation]) -> str:
     """A heading, and a row for each layer, with its shapes and the memory that its records take."""
     by_layer: dict[str, list[Activation]] = {}
     for record in records:
         by_layer.setdefault(record.layer, []).append(record)
-    total = byte_size(sum(record.nbytes for record in records))
-    heading = f"Probe of {model}: {counted(len(by_layer), 'layer')} ran, {counted(len(records), 'record')}, {total}"
     if not records:
-        return f"Probe of {model}: no records (yet)"
+        return f"{title}: no records (yet)"
+    total = byte_size(sum(record.nbytes for record in records))
+    heading = f"{title}: {counted(len(by_layer), 'layer')} ran, {counted(len(records), 'record')}, {total}"
     rows = [_HEADINGS, *(_row(layer, runs) for layer, runs in by_layer.items())]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join([heading, *("  " + _aligned(row, widths) for row in rows)])

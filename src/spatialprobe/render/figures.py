@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import textwrap
-
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextToPath
 
 from spatialprobe.render.mosaic import ColourBar, Mosaic
 from spatialprobe.render.palette import colours
@@ -19,8 +19,8 @@ _BAR_WIDTH = 16  # pixels
 _NARROWEST = 460  # pixels: room for words below a small mosaic
 _TITLE_LINE = 20  # pixels
 _CAPTION_LINE = 15  # pixels
-_TITLE_POINTS, _CAPTION_POINTS = 10.5, 8.0
-_TITLE_LETTER, _CAPTION_LETTER = 7.8, 5.7  # pixels, the mean width of a letter
+_TITLE_FONT = FontProperties(size=10.5, weight="bold")
+_CAPTION_FONT = FontProperties(size=8)
 
 
 def mosaic_figure(mosaic: Mosaic, title: str) -> Figure:
@@ -28,8 +28,8 @@ def mosaic_figure(mosaic: Mosaic, title: str) -> Figure:
     height, width = mosaic.pixels.shape[:2]
     bar_room = _BAR_ROOM if mosaic.colour_bar else 0
     full_width = max(_NARROWEST, width + bar_room + 2 * _MARGIN)
-    head = _wrapped(title, full_width, _TITLE_LETTER)
-    foot = _wrapped(mosaic.caption, full_width, _CAPTION_LETTER)
+    head = _wrapped(title, full_width - 2 * _MARGIN, _TITLE_FONT)
+    foot = _wrapped(mosaic.caption, full_width - 2 * _MARGIN, _CAPTION_FONT)
     above = _MARGIN + _TITLE_LINE * len(head) + (6 if head else 0)
     below = _MARGIN + _CAPTION_LINE * len(foot) + 6
     full_height = above + height + below
@@ -39,8 +39,16 @@ def mosaic_figure(mosaic: Mosaic, title: str) -> Figure:
     axes.imshow(mosaic.array, interpolation="nearest", aspect="auto")
     axes.set_axis_off()
     margin = _MARGIN / full_width
-    figure.text(margin, 1 - _MARGIN / full_height, "\n".join(head), va="top", size=_TITLE_POINTS, weight="bold")
-    figure.text(margin, _MARGIN / full_height, "\n".join(foot), va="bottom", size=_CAPTION_POINTS, color="#404048")
+    figure.text(margin, 1 - _MARGIN / full_height, "\n".join(head), va="top", font=_TITLE_FONT, parse_math=False)
+    figure.text(
+        margin,
+        _MARGIN / full_height,
+        "\n".join(foot),
+        va="bottom",
+        font=_CAPTION_FONT,
+        color="#404048",
+        parse_math=False,
+    )
     if mosaic.colour_bar:
         bar = figure.add_axes(
             (
@@ -58,9 +66,22 @@ def _draw_bar(figure: Figure, axes: Axes, bar: ColourBar) -> None:
     """The colours of the values with numbers beside them."""
     shades = ListedColormap(colours(bar.signed) / 255)
     figure.colorbar(ScalarMappable(Normalize(bar.low, bar.high), shades), cax=axes)
-    axes.tick_params(labelsize=_CAPTION_POINTS)
+    axes.tick_params(labelsize=_CAPTION_FONT.get_size_in_points())
 
 
-def _wrapped(words: str, width: int, letter: float) -> list[str]:
-    """Lines that fit the width."""
-    return textwrap.wrap(words, max(20, int((width - 2 * _MARGIN) / letter)))
+def _wrapped(words: str, width: int, font: FontProperties) -> list[str]:
+    """Lines that fit a width in pixels, broken between words."""
+    lines: list[str] = []
+    for word in words.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and _text_width(longer, font) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
+
+
+def _text_width(text: str, font: FontProperties) -> float:
+    """The width of a line of text in pixels."""
+    points, _, _ = TextToPath().get_text_width_height_descent(text, font, ismath=False)
+    return float(points) * _DPI / 72

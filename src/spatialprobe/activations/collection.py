@@ -1,0 +1,101 @@
+"""Records as a mapping from layer names, however often a layer ran."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+
+from spatialprobe.activations.records import Activation
+from spatialprobe.activations.table import records_table
+from spatialprobe.errors import AmbiguousCallError, ArgumentError, LayerNotFoundError, LayerNotRunError
+
+
+class Activations(Mapping[str, Activation]):
+    """Records, found by the names of their layers, in the order in which the layers first ran.
+
+    `len`, `in` and iteration speak of layers. `self["conv1"]` is the record of a layer that ran once,
+    `self["conv1", i]` the i-th of several; `values()` and `items()` raise where a layer ran more than once.
+    """
+
+    _called = "activations"  # the name that error messages give to the mapping
+
+    def __init__(self, records: Sequence[Activation] = (), title: str = "Activations") -> None:
+        self._title = title
+        self._records = list(records)
+
+    @property
+    def records(self) -> tuple[Activation, ...]:
+        """Every record, in the order of execution."""
+        return tuple(self._records)
+
+    def calls(self, layer: str) -> tuple[Activation, ...]:
+        """All records of one layer, in the order of execution.
+
+        Raises:
+            LayerNotFoundError: no layer of this name was watched.
+            LayerNotRunError: the layer has no record.
+        """
+        name = self._name_of(layer)
+        found = tuple(record for record in self.records if record.layer == name)
+        if not found:
+            raise LayerNotRunError(f"Layer {name!r} has no record. {self._why_absent(name)}")
+        return found
+
+    def concatenated(self, layer: str) -> torch.Tensor:
+        """All records of one layer as one tensor, joined along the batch (the first axis).
+
+        Raises:
+            ArgumentError: the shapes differ in more than the batch.
+        """
+        records = self.calls(layer)
+        if len({(record.shape[1:], record.dtype, record.device) for record in records}) > 1 or not records[0].shape:
+            shapes = ", ".join(str(record.shape) for record in records)
+            raise ArgumentError(
+                f"The runs of {layer!r} cannot be joined along the batch: their shapes are {shapes}. "
+                f"Use {self._called}.calls({layer!r}) to have them one by one."
+            )
+        return torch.cat([record.tensor for record in records])
+
+    def __getitem__(self, key: str | tuple[str, int]) -> Activation:
+        layer, index = key if isinstance(key, tuple) else (key, None)
+        records = self.calls(layer)
+        if index is None:
+            if len(records) > 1:
+                raise AmbiguousCallError(
+                    f"Layer {layer!r} ran {len(records)} times. Use {self._called}[{layer!r}, i] for one run "
+                    f"(i from 0 to {len(records) - 1}), {self._called}.calls({layer!r}) for all, or "
+                    f"{self._called}.concatenated({layer!r}) for one tensor along the batch."
+                )
+            return records[0]
+        if not -len(records) <= index < len(records):
+            raise LayerNotRunError(
+                f"Layer {layer!r} has {len(records)} records, 0 to {len(records) - 1}: there is no run {index}."
+            )
+        return records[index]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys(record.layer for record in self.records))
+
+    def __len__(self) -> int:
+        return len({record.layer for record in self.records})
+
+    def __contains__(self, key: object) -> bool:
+        try:
+            self.calls(key) if isinstance(key, str) else self[key]  # type: ignore[index]
+        except (KeyError, TypeError):
+            return False
+        return True
+
+    def __repr__(self) -> str:
+        return records_table(self._title, self.records)
+
+    def _name_of(self, layer: str) -> str:
+        """The name under which a layer's records are kept."""
+        for record in self.records:
+            if layer == record.layer or layer in record.aliases:
+                return record.layer
+        raise LayerNotFoundError(f"No records of a layer {layer!r}. There are records of {', '.join(self) or 'none'}.")
+
+    def _why_absent(self, name: str) -> str:
+        return ""
