@@ -14,6 +14,7 @@ import argparse
 import json
 import platform
 import sys
+import textwrap
 from dataclasses import asdict
 from pathlib import Path
 
@@ -22,12 +23,12 @@ import numpy as np
 import torch
 from data import DataError, ImageData, load
 from matplotlib.figure import Figure
-
-import spatialprobe as sp
 from simple_cnn import SimpleCNN
 from training import Score, as_input, evaluate, train
 
-EPOCHS = {"patterns": 4}  # where --epochs is left out; one for every other source
+import spatialprobe as sp
+
+EPOCHS = {"patterns": 7}  # where --epochs is left out; one for every other source
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -68,7 +69,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", default="patterns", help="patterns (default), cifar10, or folder:PATH")
     parser.add_argument("--root", type=Path, default=Path("data"), help="where CIFAR-10 is kept (default: data)")
     parser.add_argument("--out", type=Path, default=Path("study"), help="folder for the results (default: study)")
-    parser.add_argument("--epochs", type=_positive, help="default: 4 for patterns, 1 for other data or with --batches")
+    parser.add_argument("--epochs", type=_positive, help="default: 7 for patterns, 1 for other data or with --batches")
     parser.add_argument("--batches", type=_positive, help="end each epoch after so many; 1 is one batch of four")
     parser.add_argument("--limit", type=_positive, help="use at most so many training and so many test images")
     parser.add_argument("--image", type=int, default=0, help="which test image is shown (default: 0)")
@@ -94,14 +95,31 @@ def draw(model: SimpleCNN, data: ImageData, index: int, out: Path) -> list[Path]
         model(as_input(image[None], device))
     about = f"one test image ({label}) of {data.name}"
     figures = {
+        "overview.png": overview_figure(image, probe, about),
         "input.png": image_figure(image, f"The input: {about}"),
-        "conv1_maps.png": probe["conv1"].plot(title=f"conv1 after its ReLU: {about}"),
-        "conv2_maps.png": probe["conv2"].plot(title=f"conv2 after its ReLU: {about}"),
+        "conv1_maps.png": probe["conv1"].plot(scale="robust", title=f"conv1 after its ReLU: {about}"),
+        "conv2_maps.png": probe["conv2"].plot(scale="robust", title=f"conv2 after its ReLU: {about}"),
         "conv1_kernels.png": sp.kernels(model.conv1).figure(title=f"conv1's kernels, trained on {data.name}"),
     }
     for name, figure in figures.items():
         figure.savefig(out / name, metadata={"Source": data.name})
     return [out / name for name in figures]
+
+
+def overview_figure(image: torch.Tensor, probe: sp.Probe, about: str) -> Figure:
+    """The image and the maps of every layer side by side, each layer on a robust scale of its own."""
+    mosaics = {name: sp.feature_maps(record, scale="robust", columns=3) for name, record in probe.items()}
+    panels = {"input": image.permute(1, 2, 0).numpy(), **{name: mosaic.array for name, mosaic in mosaics.items()}}
+    shapes = [panel.shape[1] / panel.shape[0] for panel in panels.values()]
+    figure = Figure(figsize=(3.3 * sum(shapes), 3.9), layout="constrained", facecolor="white")
+    for axes, (name, panel) in zip(figure.subplots(1, len(panels), width_ratios=shapes), panels.items(), strict=True):
+        axes.imshow(panel, interpolation="nearest" if name == "input" else "auto")
+        axes.set_title(name if name == "input" else f"{name} after its ReLU, {len(probe[name].tensor[0])} channels")
+        axes.set_axis_off()
+    figure.suptitle(f"What each layer makes of {about}", fontsize=10)
+    words = "; ".join(f"{name}: {mosaic.caption}" for name, mosaic in mosaics.items())
+    figure.supxlabel("\n".join(textwrap.wrap(words, 150)), fontsize=7, parse_math=False)
+    return figure
 
 
 def image_figure(image: torch.Tensor, title: str) -> Figure:

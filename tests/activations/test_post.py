@@ -6,9 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from zoo import ZOO
 
 import spatialprobe as sp
-from zoo import ZOO
 
 
 class Then(nn.Module):

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from zoo import CONVOLUTIONS, ZOO
 
 import spatialprobe as sp
-from zoo import CONVOLUTIONS, ZOO
 
 
 def truth(model, images, kinds=CONVOLUTIONS):

@@ -7,10 +7,10 @@ import re
 import pytest
 import torch
 from torch import nn
+from zoo import ZOO
 
 from spatialprobe.activations.select import all_layers, select
 from spatialprobe.errors import ArgumentError, LayerNotFoundError
-from zoo import ZOO
 
 
 def names(model, selector):

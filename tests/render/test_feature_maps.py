@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
+from zoo import ZOO
 
 import spatialprobe as sp
 from spatialprobe.render.palette import LEVELS, palette
 from spatialprobe.render.sheet import Grid
-from zoo import ZOO
 
 
 def record_of(tensor):

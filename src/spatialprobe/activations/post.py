@@ -74,6 +74,10 @@ class Trail:
         if len(self.nonlinearities) == 1:
             self.keep(value)
 
+    def end(self) -> None:
+        """Nothing more will be kept: let go of what would keep it."""
+        self.keep = _keep_nothing
+
     def problem(self) -> str | None:
         """Why no single nonlinearity follows the layer; None if one does."""
         if len(self.nonlinearities) == 1:
@@ -161,6 +165,10 @@ def unresolved(trails: Iterable[Trail]) -> UnresolvedActivationError | None:
         + "\nLeave these layers out of layers=, give missing='ignore' to leave them out of the records, or probe "
         "the module that computes the activation with at='output'."
     )
+
+
+def _keep_nothing(value: torch.Tensor) -> None:
+    """What an ended trail does with a value."""
 
 
 def _tensors(values: Any) -> Iterator[torch.Tensor]:

@@ -161,8 +161,9 @@ class Recorder:
 
     def _keep(self, layer: Layer, call: int, current: Pass, into: list[Entry], value: torch.Tensor) -> None:
         gradient = None
-        if self._recording.gradients:
+        if self._recording.gradients or self._recording.keeping.keep_graph:
             require_gradients(layer.name, value)
+        if self._recording.gradients:
             gradient = Gradient(layer.name, self._keeper.budget, self._recording.keeping.device)
             value.register_hook(gradient.add)  # type: ignore[no-untyped-call]
         kept = self._keeper.keep(self._guards[layer.name], value, current.watched)
@@ -181,6 +182,7 @@ class Recorder:
         ended.shared.clear()
         for trail, entries in ended.trails:
             self.trails.append(trail)
+            trail.end()
             if trail.problem() is None:
                 self.entries += entries
         ended.trails.clear()
