@@ -108,17 +108,20 @@ def draw(model: SimpleCNN, data: ImageData, index: int, out: Path) -> list[Path]
 
 def overview_figure(image: torch.Tensor, probe: sp.Probe, about: str) -> Figure:
     """The image and the maps of every layer side by side, each layer on a robust scale of its own."""
-    mosaics = {name: sp.feature_maps(record, scale="robust", columns=3) for name, record in probe.items()}
+    mosaics = {name: sp.feature_maps(record, scale="robust") for name, record in probe.items()}
     panels = {"input": image.permute(1, 2, 0).numpy(), **{name: mosaic.array for name, mosaic in mosaics.items()}}
     shapes = [panel.shape[1] / panel.shape[0] for panel in panels.values()]
     figure = Figure(figsize=(3.3 * sum(shapes), 3.9), layout="constrained", facecolor="white")
     for axes, (name, panel) in zip(figure.subplots(1, len(panels), width_ratios=shapes), panels.items(), strict=True):
         axes.imshow(panel, interpolation="nearest" if name == "input" else "auto")
-        axes.set_title(name if name == "input" else f"{name} after its ReLU, {len(probe[name].tensor[0])} channels")
+        axes.set_title(
+            fontsize=10,
+            label=name if name == "input" else f"{name} after its ReLU, {len(probe[name].tensor[0])} channels",
+        )
         axes.set_axis_off()
-    figure.suptitle(f"What each layer makes of {about}", fontsize=10)
-    words = "; ".join(f"{name}: {mosaic.caption}" for name, mosaic in mosaics.items())
-    figure.supxlabel("\n".join(textwrap.wrap(words, 150)), fontsize=7, parse_math=False)
+    figure.suptitle(f"What each layer makes of {about}", fontsize=11, weight="bold", parse_math=False)
+    words = " ".join(f"{name}: {mosaic.caption}" for name, mosaic in mosaics.items())
+    figure.supxlabel("\n".join(textwrap.wrap(words, 170)), fontsize=7, parse_math=False)
     return figure
 
 
