@@ -28,7 +28,7 @@ from training import Score, as_input, evaluate, train
 
 import spatialprobe as sp
 
-EPOCHS = {"patterns": 7}  # where --epochs is left out; one for every other source
+EPOCHS = {"patterns": 4}  # where --epochs is left out; one for every other source
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -69,7 +69,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", default="patterns", help="patterns (default), cifar10, or folder:PATH")
     parser.add_argument("--root", type=Path, default=Path("data"), help="where CIFAR-10 is kept (default: data)")
     parser.add_argument("--out", type=Path, default=Path("study"), help="folder for the results (default: study)")
-    parser.add_argument("--epochs", type=_positive, help="default: 7 for patterns, 1 for other data or with --batches")
+    parser.add_argument("--epochs", type=_positive, help="default: 4 for patterns, 1 for other data or with --batches")
     parser.add_argument("--batches", type=_positive, help="end each epoch after so many; 1 is one batch of four")
     parser.add_argument("--limit", type=_positive, help="use at most so many training and so many test images")
     parser.add_argument("--image", type=int, default=0, help="which test image is shown (default: 0)")

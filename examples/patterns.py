@@ -27,7 +27,7 @@ CONTRAST = (0.5, 0.9)  # distance of the two colours in the RGB unit cube
 CELL = 1.85  # periods, from one scattered motif to the next
 STRAY = 0.2  # cells, how far a motif lies off its place at most
 WARP = 2.4  # pixels, how far lines are bent (root mean square)
-CHECKER_BEND = np.float32(0.65)  # of the bend of the other patterns
+CHECKER_BEND = 0.65  # of the bend of the other patterns
 WARP_LENGTH = 6.0  # pixels, over which the bend changes
 HUES = 1.05  # 0: the two colours differ in lightness alone; large: in hue alone as often
 NOISE = 0.03  # standard deviation, in units of the full intensity range
@@ -49,7 +49,8 @@ class Canvas:
 def wave(distance: FloatArray, canvas: Canvas) -> FloatArray:
     """A sine along a distance in pixels, one period of the canvas long, with a random phase per picture."""
     phase = canvas.generator.random(canvas.period.shape, dtype=np.float32)
-    return np.sin(2 * np.pi * (distance / canvas.period + phase), dtype=np.float32)
+    height: FloatArray = np.sin(2 * np.pi * (distance / canvas.period + phase), dtype=np.float32)
+    return height
 
 
 def from_motif(canvas: Canvas) -> tuple[FloatArray, FloatArray]:
@@ -71,11 +72,12 @@ def from_motif(canvas: Canvas) -> tuple[FloatArray, FloatArray]:
 def checkerboard(canvas: Canvas) -> FloatArray:
     """Squares that alternate in both directions."""
     # Less bent than stripes, or squares would not be told from blobs. A square is half a wave, hence the longer waves.
-    x = canvas.rigid_x + CHECKER_BEND * (canvas.x - canvas.rigid_x)
-    y = canvas.rigid_y + CHECKER_BEND * (canvas.y - canvas.rigid_y)
-    across = wave(x / np.float32(1.5), canvas)
-    down = wave(y / np.float32(1.5), canvas)
-    return np.sign(across * down) * np.minimum(np.abs(across), np.abs(down))
+    x: FloatArray = canvas.rigid_x + CHECKER_BEND * (canvas.x - canvas.rigid_x)
+    y: FloatArray = canvas.rigid_y + CHECKER_BEND * (canvas.y - canvas.rigid_y)
+    longer = np.float32(1.5)
+    across, down = wave(x / longer, canvas), wave(y / longer, canvas)
+    height: FloatArray = np.sign(across * down) * np.minimum(np.abs(across), np.abs(down))
+    return height
 
 
 def dots(canvas: Canvas) -> FloatArray:
@@ -92,7 +94,8 @@ def crosses(canvas: Canvas) -> FloatArray:
     """Scattered plus signs."""
     across, down = np.abs(from_motif(canvas))
     slenderness = np.float32(2.9)  # length of an arm over its width, at every share that is covered
-    return -np.maximum(slenderness * np.minimum(across, down), np.maximum(across, down))
+    height: FloatArray = -np.maximum(slenderness * np.minimum(across, down), np.maximum(across, down))
+    return height
 
 
 def corners(canvas: Canvas) -> FloatArray:
@@ -101,7 +104,8 @@ def corners(canvas: Canvas) -> FloatArray:
     offsets = flip * from_motif(canvas) + np.float32(0.2)
     slenderness = np.float32(3.5)
     reach = np.maximum(offsets, -slenderness * offsets)
-    return -np.maximum(slenderness * np.abs(offsets).min(axis=0), reach.max(axis=0))
+    height: FloatArray = -np.maximum(slenderness * np.abs(offsets).min(axis=0), reach.max(axis=0))
+    return height
 
 
 def blobs(canvas: Canvas) -> FloatArray:
@@ -197,7 +201,8 @@ def paint(coverage: FloatArray, generator: np.random.Generator) -> npt.NDArray[n
     middle = uniform(generator, (0.3, 0.7), per_picture)
     images = middle + direction * contrast * (coverage[:, None] - np.float32(0.5))
     images += NOISE * generator.standard_normal(images.shape, dtype=np.float32)
-    return np.rint(255 * images.clip(0, 1)).astype(np.uint8)
+    painted: npt.NDArray[np.uint8] = np.rint(255 * images.clip(0, 1)).astype(np.uint8)
+    return painted
 
 
 def smooth_noise(shape: tuple[int, ...], length: FloatArray | float, generator: np.random.Generator) -> FloatArray:
@@ -206,10 +211,12 @@ def smooth_noise(shape: tuple[int, ...], length: FloatArray | float, generator: 
     spectrum = np.fft.rfft2(generator.standard_normal(shape, dtype=np.float32))
     radius = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size))  # cycles per pixel
     field = np.fft.irfft2(spectrum * np.exp(-((np.pi * radius * length) ** 2)), s=(size, size))
-    return (field / np.sqrt((field**2).mean(axis=(1, 2), keepdims=True))).astype(np.float32)
+    scaled: FloatArray = (field / np.sqrt((field**2).mean(axis=(1, 2), keepdims=True))).astype(np.float32)
+    return scaled
 
 
 def uniform(generator: np.random.Generator, bounds: tuple[float, float], shape: tuple[int, ...]) -> FloatArray:
     """Independent numbers between two bounds."""
     low, high = bounds
-    return low + (high - low) * generator.random(shape, dtype=np.float32)
+    drawn: FloatArray = low + (high - low) * generator.random(shape, dtype=np.float32)
+    return drawn

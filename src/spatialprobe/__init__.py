@@ -14,8 +14,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from spatialprobe.activations.capture import capture
+from spatialprobe.activations.collection import Activations
+from spatialprobe.activations.edit import ablate, edited, replace
+from spatialprobe.activations.plan import Plan, PlannedLayer, plan
 from spatialprobe.activations.probe import Probe
 from spatialprobe.activations.records import Activation, ConvSpec
+from spatialprobe.activations.storage import load_activations, save_activations
 from spatialprobe.errors import (
     AmbiguousCallError,
     ArgumentError,
@@ -39,6 +44,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Activation",
+    "Activations",
     "AmbiguousCallError",
     "ArgumentError",
     "ConvSpec",
@@ -47,14 +53,23 @@ __all__ = [
     "MemoryBudgetError",
     "Mosaic",
     "MutatedActivationError",
+    "Plan",
+    "PlannedLayer",
     "Probe",
     "ProbeStateError",
     "SpatialProbeError",
     "StorageError",
     "UnresolvedActivationError",
     "UnsupportedOutputError",
+    "ablate",
+    "capture",
+    "edited",
     "feature_maps",
     "kernels",
+    "load_activations",
+    "plan",
+    "replace",
+    "save_activations",
 ]
 
 # Resolved on first use, so that capturing never waits for drawing.

@@ -15,7 +15,7 @@ import pytest
 import torch
 from data import DataError, load
 from PIL import Image
-from torchvision.datasets import CIFAR10
+from torchvision.datasets import CIFAR10, ImageFolder
 
 REAL = Path("~/.cache/spatialprobe-dev").expanduser()
 UNPACK = (
@@ -157,6 +157,35 @@ def test_folder_of_other_sizes_and_modes(folder):
     data = load(f"folder:{folder}")
     assert data.name.endswith("(resized to 32 x 32)")
     assert data.train_images[0].unique().tolist() == [200]
+
+
+def test_folder_order_is_torchvisions(folder):
+    """Images and labels come in the order of torchvision's ImageFolder, also those of nested folders."""
+    (folder / "train" / "cat" / "inner").mkdir()
+    (folder / "train" / "cat" / "3.png").rename(folder / "train" / "cat" / "inner" / "3.png")
+    data = load(f"folder:{folder}")
+    expected = ImageFolder(str(folder / "train"))
+    assert data.train_labels.tolist() == expected.targets
+    for image, (other, _) in zip(data.train_images, expected, strict=True):
+        assert np.array_equal(image.permute(1, 2, 0), np.asarray(other))
+
+
+def test_limited_folder_is_shuffled(folder):
+    """A limit draws from all classes by the seed, without taking an image twice."""
+    whole = {image.numpy().tobytes() for image in load(f"folder:{folder}").train_images}
+    drawn = load(f"folder:{folder}", limit=11)
+    assert len({image.numpy().tobytes() for image in drawn.train_images} & whole) == 11
+    assert same(drawn, load(f"folder:{folder}", limit=11))
+    assert not same(drawn, load(f"folder:{folder}", limit=11, seed=1))
+    assert drawn.train_labels.tolist() != sorted(drawn.train_labels.tolist())
+
+
+def test_truncated_image(folder):
+    """An image file cut short is named, not read as half an image."""
+    path = folder / "test" / "dog" / "1.png"
+    path.write_bytes(path.read_bytes()[:-900])
+    with pytest.raises(DataError, match=r"Cannot read the image .*1\.png.*Replace the file or delete it"):
+        load(f"folder:{folder}")
 
 
 def test_folder_errors(folder):

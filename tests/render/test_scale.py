@@ -37,6 +37,13 @@ def test_zero_is_the_middle_of_signed_scales(maps):
     assert quantise(np.zeros_like(maps), scale).ravel().tolist() == [LEVELS // 2] * maps.size
 
 
+@pytest.mark.parametrize("largest", [1e-45, 1e-38, 3e38])
+def test_extreme_ranges(largest):
+    """The smallest and the largest numbers of float32 are drawn like any others."""
+    maps = np.array([[[-largest, 0.0, largest]]], np.float32)
+    assert quantise(maps, choose_scale(maps, "layer")).ravel().tolist() == [0, LEVELS // 2, LEVELS - 1]
+
+
 @given(MAPS, st.sampled_from([np.nan, np.inf, -np.inf]))
 def test_nonfinite_values_spoil_nothing_else(maps, bad):
     """One NaN or infinity gets a code of its own and leaves every other code as it was."""

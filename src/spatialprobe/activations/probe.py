@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Literal, get_args
@@ -152,6 +153,10 @@ class Probe(Activations):
         for order in range(len(self._records), len(entries)):
             self._records.append(self._record(order, entries[order]))
         return tuple(self._records)
+
+    def _tell(self, listener: Callable[[Entry], None]) -> None:
+        """Call the listener with each new entry, until the block is left; it may raise."""
+        self._recorder.after_each = listener
 
     def _new_recorder(self) -> Recorder:
         return Recorder(self._model, self._layers, self._guards, self._recording)

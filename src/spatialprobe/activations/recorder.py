@@ -119,6 +119,7 @@ class Recorder:
 
     def finish(self) -> None:
         """The block is left: settle what no end of a forward has settled."""
+        self.after_each = None
         for view in self._views.values():
             _stop_following(view)
             for unended in reversed(view.passes):

@@ -21,9 +21,14 @@ def records_table(title: str, records: Sequence[Activation]) -> str:
         return f"{title}: no records (yet)"
     total = byte_size(sum(record.nbytes for record in records))
     heading = f"{title}: {counted(len(by_layer), 'layer')} ran, {counted(len(records), 'record')}, {total}"
-    rows = [_HEADINGS, *(_row(layer, runs) for layer, runs in by_layer.items())]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join([heading, *("  " + _aligned(row, widths) for row in rows)])
+    return table(heading, [_row(layer, runs) for layer, runs in by_layer.items()])
+
+
+def table(heading: str, rows: Sequence[tuple[str, ...]]) -> str:
+    """A heading, the names of the columns, and the rows, aligned."""
+    lines = [_HEADINGS, *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join([heading, *("  " + _aligned(line, widths) for line in lines)])
 
 
 def byte_size(count: int) -> str:

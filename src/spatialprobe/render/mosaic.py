@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spatialprobe.errors import ArgumentError
+from spatialprobe.files import replacing
 from spatialprobe.render.palette import Colours
 
 if TYPE_CHECKING:
@@ -75,7 +75,8 @@ class Mosaic:
             raise ArgumentError(f"A mosaic is saved as .png, not as {target.name!r}; .figure() knows other formats.")
         if not target.parent.is_dir():
             raise ArgumentError(f"Cannot save {target.name!r}: the folder {str(target.parent)!r} does not exist.")
-        write_whole(target, self.to_png())
+        with replacing(target) as scratch:
+            scratch.write_bytes(self.to_png())
         return target
 
     def figure(self, title: str | None = None) -> Figure:
@@ -90,18 +91,3 @@ class Mosaic:
     def __repr__(self) -> str:
         height, width = self.pixels.shape[:2]
         return f"Mosaic({self.title!r}, {width} x {height} pixels)"
-
-
-def write_whole(target: Path, data: bytes) -> None:
-    """Replace a file at once, so that a crash leaves the old one or the new one, never a part."""
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(name, 0o666 & ~mask)
-        os.replace(name, target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

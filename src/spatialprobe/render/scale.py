@@ -15,6 +15,7 @@ ScaleChoice: TypeAlias = Literal["layer", "map", "robust"] | tuple[float, float]
 Values: TypeAlias = npt.NDArray[Any]
 
 _ROBUST_PERCENTILE = 99.0
+_SMALL_SPAN = 1e-30  # of a scale: its inverse, times LEVELS, would come near the end of float32
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +103,9 @@ def choose_scale(maps: Values, choice: ScaleChoice) -> Scale:
 def quantise(maps: Values, scale: Scale) -> Codes:
     """The codes of maps (M, *spatial), the same shape: 0 to LEVELS - 1, or NONFINITE."""
     broadcast = (slice(None), *[None] * (maps.ndim - 1))
-    dtype = np.result_type(maps, np.float32)
+    span = scale.high - scale.low
+    extreme = span.min() < _SMALL_SPAN or span.max() > 1 / _SMALL_SPAN
+    dtype = np.dtype(np.float64) if extreme else np.result_type(maps, np.float32)
     low, high = (bound[broadcast].astype(dtype) for bound in (scale.low, scale.high))
     with np.errstate(invalid="ignore", over="ignore"):
         position = maps - low

@@ -1,0 +1,127 @@
+"""Run a forward pass and hand back what its layers handed on, in one call."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import Any, NoReturn
+
+import torch
+from torch import nn
+
+from spatialprobe.activations.guard import Copy
+from spatialprobe.activations.keeper import Transform
+from spatialprobe.activations.probe import Missing, Probe
+from spatialprobe.activations.recorder import Entry, OutputPicker, Threads
+from spatialprobe.activations.records import At
+from spatialprobe.activations.select import Selector, select
+from spatialprobe.errors import ArgumentError
+
+
+class _Stopped(BaseException):
+    """Ends a forward pass that has given all that was asked; no `except Exception` of a model can swallow it."""
+
+
+class _StopAfter:
+    """Listens to new entries, and ends the forward when each layer has run often enough."""
+
+    def __init__(self, model: nn.Module, layers: list[str], calls: int, stack: ExitStack) -> None:
+        self._model = model
+        self._calls = calls
+        self._runs: Counter[str] = Counter()
+        self._wanting = set(layers)
+        self._stack = stack
+
+    @property
+    def done(self) -> bool:
+        """Whether all was given, so that what the model returned after it means nothing."""
+        return not self._wanting
+
+    def __call__(self, entry: Entry) -> None:
+        self._runs[entry.layer.name] += 1
+        if self._runs[entry.layer.name] >= self._calls:
+            self._wanting.discard(entry.layer.name)
+        if self.done:
+            # Should the model swallow the exception all the same, no later module runs.
+            for module in self._model.modules():
+                self._stack.callback(module.register_forward_pre_hook(_stop, prepend=True).remove)
+            raise _Stopped
+
+
+def _stop(module: nn.Module, args: tuple[Any, ...]) -> NoReturn:
+    raise _Stopped
+
+
+def capture(
+    model: nn.Module,
+    *inputs: Any,
+    kwargs: Mapping[str, Any] | None = None,
+    layers: Selector = nn.Conv2d,
+    stop_early: bool = False,
+    calls: int = 1,
+    at: At = "output",
+    copy: Copy = "auto",
+    gradients: bool = False,
+    keep_graph: bool = False,
+    transform: Transform | None = None,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    max_bytes: int | None = None,
+    missing: Missing = "error",
+    threads: Threads = "owner",
+    output: OutputPicker | None = None,
+) -> Probe:
+    """The records of one forward pass of the model, as a mapping from layer names.
+
+    The pass runs without gradients unless `gradients` or `keep_graph` ask for them; the mapping's `output` is what
+    the model returned. The model stays in the mode it is in. The other options are those of `Probe`.
+
+    Args:
+        model: any module.
+        inputs: what it takes.
+        kwargs: what it takes by name.
+        layers: as for `Probe`.
+        stop_early: end the forward as soon as every layer has run `calls` times; later layers do not run, and
+            `output` is None. A second nonlinearity after that point is not seen.
+        calls: how often each layer must have run.
+
+    Raises:
+        ArgumentError: `calls` is less than one.
+
+    >>> import torch, spatialprobe as sp
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(5400, 10))
+    >>> records = sp.capture(model, torch.rand(1, 3, 32, 32), at="post_activation", stop_early=True)
+    >>> records["0"].shape, records.output is None
+    ((1, 6, 30, 30), True)
+    """
+    if calls < 1:
+        raise ArgumentError(f"calls must be at least 1, not {calls}.")
+    probe = Probe(
+        model,
+        layers,
+        at=at,
+        copy=copy,
+        gradients=gradients,
+        keep_graph=keep_graph,
+        transform=transform,
+        device=device,
+        dtype=dtype,
+        max_bytes=max_bytes,
+        missing=missing,
+        threads=threads,
+        output=output,
+    )
+    with torch.set_grad_enabled(gradients or keep_graph), probe, ExitStack() as stack:
+        stopper = None
+        if stop_early:
+            names = [layer.name for layer in select(model, layers)]
+            stopper = _StopAfter(model, names, calls, stack)
+            probe._tell(stopper)
+        try:
+            returned = model(*inputs, **(kwargs or {}))
+        except _Stopped:
+            return probe
+        probe.output = None if stopper is not None and stopper.done else returned
+    return probe

@@ -1,0 +1,130 @@
+"""Replace what layers hand on, inside a `with` block: ablate channels, patch in a tensor, or any function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from spatialprobe.activations.compiled import eager
+from spatialprobe.activations.hooks import attach_edits
+from spatialprobe.activations.select import select
+from spatialprobe.errors import ArgumentError
+
+Edit = Callable[[Any], Any]
+
+
+@contextmanager
+def edited(model: nn.Module, edits: Mapping[Any, Edit]) -> Iterator[nn.Module]:
+    """The model, whose chosen layers hand on something else until the block ends.
+
+    Edits are made after the user's own hooks and before every probe, whichever was entered first, so that a probe
+    records what the layer hands on. They hold in all threads. Several edits of one layer are made in the order
+    given.
+
+    Args:
+        model: any module; as it was when the block is left.
+        edits: from a selector of layers, as for `Probe`, to a function of their output that returns another.
+
+    Raises:
+        LayerNotFoundError: a selector matches nothing.
+        ArgumentError: an edit cannot be called; in the forward pass: it returned None, or does not fit the output.
+
+    >>> import torch, spatialprobe as sp
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU())
+    >>> with sp.edited(model, {"0": sp.ablate([1], value=-1.0)}), sp.Probe(model) as probe:
+    ...     output = model(torch.ones(1, 1, 2, 2))
+    >>> probe["0"].tensor[0, 1].tolist()
+    [[-1.0, -1.0], [-1.0, -1.0]]
+    """
+    hooks = []
+    for selector, edit in edits.items():
+        if not callable(edit):
+            raise ArgumentError(f"The edit of {selector!r} is a {type(edit).__name__}, not a function of the output.")
+        hooks += [(layer.module, _EditHook(layer.name, edit)) for layer in select(model, selector)]
+    with eager(), attach_edits(hooks):
+        yield model
+
+
+def ablate(
+    channels: int | Sequence[int], value: float | Sequence[float] | torch.Tensor = 0.0, *, axis: int = 1
+) -> Edit:
+    """An edit that sets channels to a number, or each to its own.
+
+    Args:
+        channels: one or several channel numbers.
+        value: a number, or one per channel, in their order.
+        axis: the channel axis of the output: 1 for (N, C, H, W), -1 for channels last.
+
+    >>> import torch, spatialprobe as sp
+    >>> sp.ablate([0, 2], value=[5.0, 7.0])(torch.zeros(1, 3))
+    tensor([[5., 0., 7.]])
+    """
+    chosen = [channels] if isinstance(channels, int) else list(channels)
+    values = torch.as_tensor(value)
+    if values.ndim > 1 or (values.ndim == 1 and len(values) != len(chosen)):
+        raise ArgumentError(
+            f"value must be one number or one for each of the {len(chosen)} channels, not {tuple(values.shape)}."
+        )
+
+    def edit(output: torch.Tensor) -> torch.Tensor:
+        _check_channels(output, chosen, axis)
+        index = torch.tensor(chosen, device=output.device, dtype=torch.long)
+        shape = [1] * output.ndim
+        shape[axis] = -1
+        filling = values.to(output.device, output.dtype).expand(len(chosen)).reshape(shape)
+        sizes = list(output.shape)
+        sizes[axis] = len(chosen)
+        return output.index_copy(axis, index, filling.expand(sizes))
+
+    return edit
+
+
+def replace(tensor: torch.Tensor) -> Edit:
+    """An edit that hands on this tensor instead, on the output's device and in its dtype.
+
+    >>> import torch, spatialprobe as sp
+    >>> sp.replace(torch.ones(2))(torch.zeros(2))
+    tensor([1., 1.])
+    """
+
+    def edit(output: torch.Tensor) -> torch.Tensor:
+        if not isinstance(output, torch.Tensor) or output.shape != tensor.shape:
+            shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+            raise ArgumentError(f"replace() was given a tensor {tuple(tensor.shape)}, but the output is {shape}.")
+        return tensor.to(output.device, output.dtype)
+
+    return edit
+
+
+class _EditHook:
+    """A forward hook that makes one edit of one layer."""
+
+    def __init__(self, layer: str, edit: Edit) -> None:
+        self._layer = layer
+        self._edit = edit
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        try:
+            changed = self._edit(output)
+        except ArgumentError as error:
+            raise ArgumentError(f"The edit of layer {self._layer!r} does not fit: {error}") from error
+        if changed is None:
+            raise ArgumentError(f"The edit of layer {self._layer!r} returned None: it must return the new output.")
+        return changed
+
+
+def _check_channels(output: Any, channels: list[int], axis: int) -> None:
+    if not isinstance(output, torch.Tensor):
+        raise ArgumentError(f"ablate() works on a tensor, and the output is a {type(output).__name__}.")
+    if not -output.ndim <= axis < output.ndim:
+        raise ArgumentError(f"there is no axis {axis} in an output {tuple(output.shape)}.")
+    wrong = [channel for channel in channels if not 0 <= channel < output.shape[axis]]
+    if wrong:
+        raise ArgumentError(
+            f"there are channels 0 to {output.shape[axis] - 1} in {tuple(output.shape)}, and no {wrong}."
+        )

@@ -1,0 +1,136 @@
+"""capture() and plan(): one call, early stop, and the need known beforehand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from zoo import CONVOLUTIONS, ZOO
+
+import spatialprobe as sp
+
+
+class Counting(nn.Module):
+    """Counts its own runs."""
+
+    def __init__(self):
+        super().__init__()
+        self.runs = 0
+
+    def forward(self, x):
+        self.runs += 1
+        return x
+
+
+def staged(swallow=()):
+    """conv, counter, conv, counter; the first conv runs inside a try that swallows what it is told to."""
+
+    class Staged(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv1, self.conv2 = nn.Conv2d(1, 1, 3), nn.Conv2d(1, 1, 3)
+            self.between, self.after = Counting(), Counting()
+
+        def forward(self, x):
+            try:
+                y = self.conv1(x)
+            except swallow:
+                y = x
+            return self.after(torch.relu(self.conv2(torch.relu(self.between(y)))))
+
+    return Staged()
+
+
+IMAGES = torch.rand(1, 1, 8, 8)
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_capture_equals_a_probe(name):
+    """One call gives what a probe gives, without gradients, and what the model returned."""
+    model, images = ZOO[name].model(), ZOO[name].images()
+    with torch.no_grad(), sp.Probe(model, CONVOLUTIONS) as probe:
+        expected = model(images)
+    captured = sp.capture(model, images, layers=CONVOLUTIONS)
+    assert [r.layer for r in captured.records] == [r.layer for r in probe.records]
+    for one, other in zip(captured.records, probe.records, strict=True):
+        assert torch.equal(one.tensor, other.tensor)
+    assert torch.equal(captured.output, expected)
+    assert not captured.output.requires_grad
+
+
+def test_inputs_by_name_and_gradients():
+    """Inputs may be given by name; with gradients the output can be differentiated."""
+    model, images = ZOO["chain"].model(), ZOO["chain"].images()
+    captured = sp.capture(model, kwargs={"x": images}, gradients=True)
+    captured.output.sum().backward()
+    assert captured["conv1"].gradient.shape == captured["conv1"].shape
+
+
+@pytest.mark.parametrize("swallow", [(), Exception, BaseException])
+@pytest.mark.parametrize("at", ["output", "post_activation"])
+def test_stop_early(swallow, at):
+    """Later layers do not run, whatever the model swallows; no hook stays behind."""
+    model = staged(swallow)
+    captured = sp.capture(model, IMAGES, layers="conv1", at=at if swallow == () else "output", stop_early=True)
+    assert list(captured) == ["conv1"]
+    assert (model.between.runs, model.after.runs) == ((1, 0) if at == "post_activation" and swallow == () else (0, 0))
+    assert captured.output is None
+    assert not any(module._forward_pre_hooks or module._forward_hooks for module in model.modules())
+
+
+def test_stop_after_the_last_executed():
+    """The pass goes on until all layers have run, in whichever order they were named, and `calls` times each."""
+    model = staged()
+    captured = sp.capture(model, IMAGES, layers=["conv2", "conv1"], stop_early=True)
+    assert list(captured) == ["conv1", "conv2"]
+    assert (model.between.runs, model.after.runs) == (1, 0)
+    shared = ZOO["shared"].model()
+    assert len(sp.capture(shared, ZOO["shared"].images(), stop_early=True).records) == 1
+    assert len(sp.capture(shared, ZOO["shared"].images(), stop_early=True, calls=2).records) == 2
+    assert len(sp.capture(shared, ZOO["shared"].images(), stop_early=True, calls=3).records) == 2
+    with pytest.raises(sp.ArgumentError, match="calls must be at least 1"):
+        sp.capture(shared, ZOO["shared"].images(), calls=0)
+
+
+def test_model_that_raises():
+    """The model's own exception passes through capture."""
+    with pytest.raises(RuntimeError, match="channels"):
+        sp.capture(ZOO["chain"].model(), torch.rand(1, 1, 8, 8), stop_early=True)
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_plan_equals_what_is_captured(name):
+    """Shapes, dtypes, bytes and runs are those of the real capture, computed on meta tensors."""
+    model, images = ZOO[name].model(), ZOO[name].images()
+    planned = sp.plan(model, images, layers=CONVOLUTIONS)
+    captured = sp.capture(model, images, layers=CONVOLUTIONS)
+    assert planned.fallback is None
+    assert list(planned) == list(captured)
+    for layer, need in planned.items():
+        runs = captured.calls(layer)
+        assert (need.shape, need.dtype, need.calls) == (runs[0].shape, runs[0].dtype, len(runs))
+        assert need.nbytes == sum(run.nbytes for run in runs)
+    assert planned.nbytes == sum(record.nbytes for record in captured.records)
+
+
+def test_plan_leaves_no_trace():
+    """A model in training mode keeps its batch-norm statistics and the random state, also where it reads values."""
+
+    class Reads(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.norm, self.drop = nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Dropout()
+
+        def forward(self, x):
+            y = self.drop(self.norm(self.conv(x)))
+            return y if y.sum().item() > 0 else -y
+
+    model = Reads().train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    random_state = torch.random.get_rng_state()
+    planned = sp.plan(model, IMAGES)
+    assert "meta" in planned.fallback
+    assert planned["conv"].shape == (1, 2, 6, 6)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert torch.equal(torch.random.get_rng_state(), random_state)
+    assert model.training

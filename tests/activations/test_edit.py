@@ -1,0 +1,113 @@
+"""Edits: made where and when they should be, seen by probes, and gone afterwards."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from zoo import ZOO
+
+import spatialprobe as sp
+
+
+@pytest.fixture
+def chain():
+    return ZOO["chain"].model(), ZOO["chain"].images()
+
+
+def test_ablate(chain):
+    """Ablated channels have the value given, the others stay, and the rest of the model computes with it."""
+    model, images = chain
+    with torch.no_grad():
+        plain = model.conv1(images)
+        with sp.edited(model, {"conv1": sp.ablate([0, 2], value=[0.5, -1.0])}), sp.Probe(model, "conv1") as probe:
+            output = model(images)
+        expected = plain.clone()
+        expected[:, 0], expected[:, 2] = 0.5, -1.0
+        assert torch.equal(probe["conv1"].tensor, expected)
+        assert torch.equal(output, model.relu2(model.conv2(model.pool(model.relu1(expected)))))
+        assert torch.equal(model.conv1(images), plain)
+
+
+@pytest.mark.parametrize("probe_first", [True, False])
+@pytest.mark.parametrize("by_hand", [True, False])
+def test_edits_come_before_probes(chain, probe_first, by_hand):
+    """A probe records what the layer hands on, whichever was entered first, also when it is run by hand."""
+    model, images = chain
+    probe, edit = sp.Probe(model, "conv1"), sp.edited(model, {"conv1": lambda out: out * 0 + 7})
+    first, second = (probe, edit) if probe_first else (edit, probe)
+    with torch.no_grad(), first, second:
+        (model.conv1 if by_hand else model)(images)
+    assert probe["conv1"].tensor.unique().tolist() == [7]
+
+
+def test_edits_come_after_the_users_hooks(chain):
+    """An edit replaces what the layer would have handed on, with the user's own hooks."""
+    model, images = chain
+    model.conv1.register_forward_hook(lambda module, args, output: output * 0 + 1)
+    with sp.edited(model, {nn.Conv2d: lambda out: out + 1}):
+        assert model.conv1(images).unique().tolist() == [2]
+
+
+def test_replace(chain):
+    """A tensor is handed on in the place of the output; one of another shape is refused with both shapes."""
+    model, images = chain
+    patch = torch.rand(2, 4, 12, 12, dtype=torch.float64)
+    with sp.edited(model, {"conv1": sp.replace(patch)}):
+        assert torch.equal(model.conv1(images), patch.float())
+    with pytest.raises(sp.ArgumentError, match=r"edit of layer 'conv1' does not fit.*\(1, 2\).*\(2, 4, 12, 12\)"):
+        with sp.edited(model, {"conv1": sp.replace(torch.rand(1, 2))}):
+            model(images)
+
+
+def test_gradients_flow_through_edits(chain):
+    """Gradients reach the channels that were left, and not those that were ablated."""
+    model, images = chain
+    with sp.edited(model, {"conv1": sp.ablate(1)}):
+        model(images).sum().backward()
+    gradient = model.conv1.weight.grad
+    assert gradient[1].abs().sum() == 0
+    assert gradient[0].abs().sum() > 0
+
+
+def test_several_edits_in_order(chain):
+    """Edits of one layer are made in the order given."""
+    model, images = chain
+    with sp.edited(model, {"conv1": lambda out: out * 0 + 2, nn.Conv2d: lambda out: out * 5}):
+        assert model.conv1(images).unique().tolist() == [10]
+
+
+def test_edits_are_gone_after_an_error(chain):
+    """Whatever happens in the block, the model hands on its own values afterwards."""
+    model, images = chain
+    plain = model(images)
+    with pytest.raises(ZeroDivisionError), sp.edited(model, {"conv1": sp.ablate(0, 9.0)}):
+        1 / 0  # noqa: B018
+    assert torch.equal(model(images), plain)
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize(
+    ("edits", "message"),
+    [
+        ({"conv1": sp.ablate(4)}, "there are channels 0 to 3 .* no .4"),
+        ({"conv1": sp.ablate(0, axis=5)}, "there is no axis 5"),
+        ({"conv1": lambda out: None}, "returned None"),
+        ({"conv1": 3.0}, "is a float, not a function"),
+    ],
+)
+def test_edits_that_do_not_fit(chain, edits, message):
+    """An edit that cannot be made is refused with the layer's name."""
+    model, images = chain
+    with pytest.raises(sp.ArgumentError, match=message):
+        with sp.edited(model, edits):
+            model(images)
+
+
+def test_values_that_do_not_fit():
+    """Values are one number or one per channel; unknown layers are told as in a probe."""
+    with pytest.raises(sp.ArgumentError, match="one for each of the 2 channels"):
+        sp.ablate([0, 1], [1.0, 2.0, 3.0])
+    with pytest.raises(sp.LayerNotFoundError, match="Did you mean 'conv1'"):
+        with sp.edited(ZOO["chain"].model(), {"covn1": sp.ablate(0)}):
+            pass

@@ -1,0 +1,142 @@
+"""Saved records: read back equal, written whole, and refused where a single bit differs."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from zoo import CONVOLUTIONS, ZOO
+
+import spatialprobe as sp
+
+
+def same(one, other):
+    """Whether two records agree in every field."""
+    fields = ("layer", "aliases", "call", "forward", "order", "at", "module_type", "conv")
+    gradients = [one.gradient, other.gradient]
+    return (
+        all(getattr(one, name) == getattr(other, name) for name in fields)
+        and one.dtype == other.dtype
+        and torch.equal(one.tensor, other.tensor)
+        and (gradients == [None, None] or torch.equal(*gradients))
+    )
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_round_trip(name, tmp_path):
+    """Every record of every model comes back with all its fields, and is found in the same ways."""
+    model, images = ZOO[name].model(), ZOO[name].images()
+    with sp.Probe(model, CONVOLUTIONS, gradients=True) as probe:
+        model(images).sum().backward()
+    loaded = sp.load_activations(sp.save_activations(tmp_path / "acts.safetensors", probe))
+    assert len(loaded.records) == len(probe.records)
+    assert all(same(one, other) for one, other in zip(loaded.records, probe.records, strict=True))
+    assert list(loaded) == list(probe)
+    assert torch.equal(loaded.concatenated(next(iter(probe))), probe.concatenated(next(iter(probe))))
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.rand(2, 3).bfloat16(),
+        torch.rand(0, 3, 4, 4),
+        torch.tensor(3.0),
+        torch.rand(4, 6).t()[::2],
+        torch.rand(1, 3).expand(5, 3),
+        torch.tensor([True, False]),
+        torch.rand(2, 8, 4, 4).to(memory_format=torch.channels_last),
+    ],
+    ids=["bf16", "empty", "scalar", "strided", "expanded", "bool", "channels last"],
+)
+def test_every_kind_of_tensor(tensor, tmp_path):
+    """Any number format, empty batches and any memory layout are kept."""
+    identity = nn.Identity()
+    with sp.Probe(identity, "") as probe:
+        identity(tensor)
+    loaded = sp.load_activations(sp.save_activations(tmp_path / "a.safetensors", probe.records))
+    assert same(loaded[""], probe[""])
+
+
+def test_any_layer_name(tmp_path):
+    """Layer names may hold anything that a module name may."""
+    model = nn.Sequential()
+    for name in ('quo"te', "slash/é", "__metadata__", " "):
+        model.add_module(name, nn.Conv2d(1, 1, 1))
+    captured = sp.capture(model, torch.rand(1, 1, 2, 2))
+    loaded = sp.load_activations(sp.save_activations(tmp_path / "a.safetensors", captured))
+    assert list(loaded) == list(captured)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    captured = sp.capture(ZOO["chain"].model(), ZOO["chain"].images()[:, :, :4, :4], layers="conv1", stop_early=True)
+    return sp.save_activations(tmp_path / "acts.safetensors", captured)
+
+
+def test_every_flipped_bit_is_found(saved):
+    """Whichever byte of the file is damaged, reading it is a clear error."""
+    whole = saved.read_bytes()
+    for position in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << (position % 8)
+        saved.write_bytes(damaged)
+        with pytest.raises(sp.StorageError):
+            sp.load_activations(saved)
+    saved.write_bytes(whole)
+    assert list(sp.load_activations(saved)) == ["conv1"]
+
+
+@pytest.mark.parametrize("length", [0, 5, 100, -1])
+def test_cut_off_files(saved, length):
+    """A file that was cut off is a clear error."""
+    saved.write_bytes(saved.read_bytes()[:length])
+    with pytest.raises(sp.StorageError, match="damaged"):
+        sp.load_activations(saved)
+
+
+def test_foreign_and_newer_files(saved, tmp_path):
+    """A safetensors file of something else, and one of a newer format, are told apart from damage."""
+    save_file({"weight": torch.zeros(2)}, tmp_path / "model.safetensors")
+    with pytest.raises(sp.StorageError, match="not written by save_activations"):
+        sp.load_activations(tmp_path / "model.safetensors")
+    newer = {"format": "spatialprobe activations", "version": "2", "records": json.dumps([]), "digest": ""}
+    save_file({}, tmp_path / "newer.safetensors", newer)
+    with pytest.raises(sp.StorageError, match="has format 2; this version reads 1. Update"):
+        sp.load_activations(tmp_path / "newer.safetensors")
+    with pytest.raises(FileNotFoundError, match="none.safetensors"):
+        sp.load_activations(tmp_path / "none.safetensors")
+
+
+def test_crash_while_writing_leaves_the_old_file(saved, monkeypatch):
+    """A crash before the end leaves the old file as it was, and no scraps."""
+    before = saved.read_bytes()
+
+    def crash(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.fsync", crash)
+    with pytest.raises(KeyboardInterrupt):
+        sp.save_activations(saved, sp.capture(ZOO["chain"].model(), ZOO["chain"].images()))
+    assert saved.read_bytes() == before
+    assert list(saved.parent.iterdir()) == [saved]
+
+
+def test_what_cannot_be_saved(tmp_path):
+    """A folder that is not there, and a number format that safetensors lacks, are clear errors."""
+    captured = sp.capture(ZOO["chain"].model(), ZOO["chain"].images())
+    with pytest.raises(sp.StorageError, match="the folder .* does not exist"):
+        sp.save_activations(tmp_path / "none" / "a.safetensors", captured)
+    identity = nn.Identity()
+    complex_valued = sp.capture(identity, torch.rand(2).to(torch.complex128), layers="")
+    with pytest.raises(sp.StorageError, match="complex128"):
+        sp.save_activations(tmp_path / "a.safetensors", complex_valued)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_lookup_of_what_is_not_there(saved):
+    """A loaded mapping says which layers it has."""
+    with pytest.raises(sp.LayerNotFoundError, match="No records of a layer 'conv2'. There are records of conv1"):
+        sp.load_activations(saved)["conv2"]
