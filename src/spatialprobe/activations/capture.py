@@ -15,7 +15,7 @@ from spatialprobe.activations.keeper import Transform
 from spatialprobe.activations.probe import Missing, Probe
 from spatialprobe.activations.recorder import Entry, OutputPicker, Threads
 from spatialprobe.activations.records import At
-from spatialprobe.activations.select import Selector, select
+from spatialprobe.activations.select import Selector
 from spatialprobe.errors import ArgumentError
 
 
@@ -26,7 +26,7 @@ class _Stopped(BaseException):
 class _StopAfter:
     """Listens to new entries, and ends the forward when each layer has run often enough."""
 
-    def __init__(self, model: nn.Module, layers: list[str], calls: int, stack: ExitStack) -> None:
+    def __init__(self, model: nn.Module, layers: tuple[str, ...], calls: int, stack: ExitStack) -> None:
         self._model = model
         self._calls = calls
         self._runs: Counter[str] = Counter()
@@ -116,8 +116,7 @@ def capture(
     with torch.set_grad_enabled(gradients or keep_graph), probe, ExitStack() as stack:
         stopper = None
         if stop_early:
-            names = [layer.name for layer in select(model, layers)]
-            stopper = _StopAfter(model, names, calls, stack)
+            stopper = _StopAfter(model, probe.watched, calls, stack)
             probe._tell(stopper)
         try:
             returned = model(*inputs, **(kwargs or {}))

@@ -147,6 +147,11 @@ class Probe(Activations):
             self._complain()
 
     @property
+    def watched(self) -> tuple[str, ...]:
+        """The names of the layers that the selectors chose, in the model's order, whether they ran or not."""
+        return tuple(layer.name for layer in self._layers)
+
+    @property
     def records(self) -> tuple[Activation, ...]:
         """Every record, in the order of execution."""
         entries = self._recorder.entries
@@ -179,7 +184,7 @@ class Probe(Activations):
     def _name_of(self, layer: str) -> str:
         if layer in self._names:
             return self._names[layer]
-        watched = ", ".join(known.name for known in self._layers)
+        watched = ", ".join(self.watched)
         if not isinstance(layer, str):
             raise LayerNotFoundError(f"A record is found by its layer's name, not by {layer!r}. Watched: {watched}.")
         layers = all_layers(self._model)
@@ -196,7 +201,7 @@ class Probe(Activations):
 
     def _complain(self) -> None:
         """Raise, or warn, about layers that did not run or that no nonlinearity follows."""
-        silent = [layer.name for layer in self._layers if layer.name not in self._recorder.ran]
+        silent = [name for name in self.watched if name not in self._recorder.ran]
         problems: list[SpatialProbeError | None] = [
             LayerNotRunError(
                 f"These layers never ran inside the block: {', '.join(map(repr, silent))}. Run the model inside it, in "
