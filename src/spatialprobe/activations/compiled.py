@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
 import torch
 
@@ -18,31 +17,23 @@ _blocks = 0
 _stance = ExitStack()
 
 
-@contextmanager
-def eager() -> Iterator[None]:
-    """Whatever `torch.compile` or `Module.compile` has compiled runs eagerly, with its hooks, until the end.
+def hold_eager() -> bool:
+    """Whatever `torch.compile` or `Module.compile` has compiled runs eagerly, with its hooks, until `release_eager`.
 
-    Nothing is done where no compiler is loaded, since then nothing is compiled.
+    False, and nothing to release, where no compiler is loaded, since then nothing is compiled.
     """
-    if "torch._dynamo" not in sys.modules:
-        yield
-        return
-    _enter()
-    try:
-        yield
-    finally:
-        _leave()
-
-
-def _enter() -> None:
     global _blocks
+    if "torch._dynamo" not in sys.modules:
+        return False
     with _lock:
         if _blocks == 0:
             _stance.enter_context(torch.compiler.set_stance("force_eager"))
         _blocks += 1
+    return True
 
 
-def _leave() -> None:
+def release_eager() -> None:
+    """One block less needs eager models; the last gives back the stance that was there."""
     global _blocks
     with _lock:
         _blocks -= 1

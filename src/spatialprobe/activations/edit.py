@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from spatialprobe.activations.compiled import eager
 from spatialprobe.activations.hooks import attach_edits
 from spatialprobe.activations.select import select
 from spatialprobe.errors import ArgumentError
@@ -46,7 +45,7 @@ def edited(model: nn.Module, edits: Mapping[Any, Edit]) -> Iterator[nn.Module]:
         if not callable(edit):
             raise ArgumentError(f"The edit of {selector!r} is a {type(edit).__name__}, not a function of the output.")
         hooks += [(layer.module, _EditHook(layer.name, edit)) for layer in select(model, selector)]
-    with eager(), attach_edits(hooks):
+    with attach_edits(hooks):
         yield model
 
 

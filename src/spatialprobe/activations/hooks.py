@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
 from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+from spatialprobe.activations.compiled import hold_eager, release_eager
 
 ForwardHook = Callable[[nn.Module, tuple[Any, ...], Any], Any]
 ForwardPreHook = Callable[[nn.Module, tuple[Any, ...]], None]
@@ -20,34 +22,71 @@ class ProbeHook(partial[Any]):
         return _inert_hook, ()
 
 
+class Attached:
+    """Hooks that are on, and compiled models that run eagerly so that the hooks fire; closing it ends both.
+
+    A plain class, since an `ExitStack` takes longer than all the hooks of a small model.
+    """
+
+    __slots__ = ("_eager", "_handles")
+
+    def __init__(self) -> None:
+        self._handles: list[RemovableHandle] = []
+        self._eager = hold_eager()
+
+    def add(self, handle: RemovableHandle) -> None:
+        """Take this hook off, too, when closed."""
+        self._handles.append(handle)
+
+    def close(self) -> None:
+        """Take off exactly these hooks, the last first, and give back the compiler's stance."""
+        while self._handles:
+            self._handles.pop().remove()
+        if self._eager:
+            self._eager = False
+            release_eager()
+
+    def __enter__(self) -> Attached:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
 def attach(
     layers: Iterable[tuple[nn.Module, ProbeHook]],
     model: nn.Module,
     begins: ProbeHook,
     ends: ProbeHook,
-) -> ExitStack:
-    """Hooks on each layer, and a pair around the whole model; closing the result removes exactly these.
+) -> Attached:
+    """Hooks on each layer, and a pair around the whole model, all or none; closing the result removes exactly these.
 
     The layers' hooks come after all that are there, so that they see what the layer hands on. The pair around
     the model encloses everything else: `begins` comes first, `ends` last, and also after an exception.
     """
-    with ExitStack() as stack:
+    attached = Attached()
+    try:
         for module, hook in layers:
-            stack.callback(module.register_forward_hook(hook).remove)
-        stack.callback(model.register_forward_pre_hook(begins, prepend=True).remove)
-        stack.callback(model.register_forward_hook(ends, always_call=True).remove)
-        return stack.pop_all()
-    raise AssertionError("unreachable: an ExitStack without suppressors returns or raises")
+            attached.add(module.register_forward_hook(hook))
+        attached.add(model.register_forward_pre_hook(begins, prepend=True))
+        attached.add(model.register_forward_hook(ends, always_call=True))
+    except BaseException:
+        attached.close()
+        raise
+    return attached
 
 
-def attach_edits(edits: Iterable[tuple[nn.Module, ForwardHook]]) -> ExitStack:
-    """Hooks that change what layers hand on: after the user's own, and before those of every probe."""
-    with ExitStack() as stack:
+def attach_edits(edits: Iterable[tuple[nn.Module, ForwardHook]]) -> Attached:
+    """Hooks that change what layers hand on: after the user's own, and before those of every probe; all or none."""
+    attached = Attached()
+    try:
         for module, hook in edits:
-            stack.callback(module.register_forward_hook(hook).remove)
+            attached.add(module.register_forward_hook(hook))
             keep_last(module)
-        return stack.pop_all()
-    raise AssertionError("unreachable: an ExitStack without suppressors returns or raises")
+    except BaseException:
+        attached.close()
+        raise
+    return attached
 
 
 def keep_last(module: nn.Module) -> None:

@@ -75,11 +75,12 @@ class Keeper:
 
     def __init__(self, keeping: Keeping) -> None:
         self._keeping = keeping
+        self._plain = keeping.plain
         self.budget = Budget(keeping.max_bytes)
 
     def keep(self, guard: Guard, value: torch.Tensor, watched: list[Watched]) -> Kept:
         """The value as it is to be kept; a live tensor worth watching is added to `watched`."""
-        if self._keeping.plain:
+        if self._plain:
             return self._guarded(guard, value.detach(), watched)
         if self._keeping.keep_graph:
             return self._in_graph(guard, value)

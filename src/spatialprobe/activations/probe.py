@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from contextlib import ExitStack
+from functools import cached_property
 from types import TracebackType
 from typing import Any, Literal, get_args
 
@@ -12,9 +12,8 @@ import torch
 from torch import nn
 
 from spatialprobe.activations.collection import Activations
-from spatialprobe.activations.compiled import eager
 from spatialprobe.activations.guard import Copy, Guard
-from spatialprobe.activations.hooks import ProbeHook, attach
+from spatialprobe.activations.hooks import Attached, ProbeHook, attach
 from spatialprobe.activations.keeper import Keeping, Transform
 from spatialprobe.activations.post import unresolved
 from spatialprobe.activations.recorder import Entry, OutputPicker, Recorder, Recording, Threads
@@ -115,20 +114,16 @@ class Probe(Activations):
         self._missing: Missing = missing
         self._recording = Recording(at, gradients, threads, output, keeping)
         self._layers = select(model, layers)
-        self._names = {name: layer.name for layer in self._layers for name in layer.names}
         self._guards = {layer.name: Guard(layer.name, copy) for layer in self._layers}
         self._recorder = self._new_recorder()
-        self._active: ExitStack | None = None
+        self._active: Attached | None = None
 
     def __enter__(self) -> Probe:
         if self._active is not None:
             raise ProbeStateError("This probe is already active: leave its block first, or make a second Probe.")
         recorder = self._new_recorder()
-        with ExitStack() as stack:
-            stack.enter_context(eager())
-            begins, ends = ProbeHook(recorder.forward_begins), ProbeHook(recorder.forward_ends)
-            stack.callback(attach(recorder.hooks(self._layers), self._model, begins, ends).close)
-            self._active = stack.pop_all()
+        begins, ends = ProbeHook(recorder.forward_begins), ProbeHook(recorder.forward_ends)
+        self._active = attach(recorder.hooks(self._layers), self._model, begins, ends)
         self._recorder, self._records = recorder, []
         return self
 
@@ -145,6 +140,11 @@ class Probe(Activations):
         self._recorder.finish()
         if kind is None and self._missing != "ignore":
             self._complain()
+
+    @cached_property
+    def _names(self) -> dict[str, str]:
+        """Every name that finds a watched layer -> the name of its records."""
+        return {name: layer.name for layer in self._layers for name in layer.names}
 
     @property
     def watched(self) -> tuple[str, ...]:
@@ -201,6 +201,8 @@ class Probe(Activations):
 
     def _complain(self) -> None:
         """Raise, or warn, about layers that did not run or that no nonlinearity follows."""
+        if len(self._recorder.ran) == len(self._layers) and not self._recorder.trails:
+            return
         silent = [name for name in self.watched if name not in self._recorder.ran]
         problems: list[SpatialProbeError | None] = [
             LayerNotRunError(

@@ -131,10 +131,12 @@ class Recorder:
 
     def _view(self) -> ThreadView | None:
         """What the current thread is doing; None where it is none of this probe's business."""
+        if _graph_task() != _NO_BACKWARD:  # what runs inside a backward pass is recomputation for a checkpoint
+            return None
         view = self._views.get(threading.get_ident())
         if view is None and self._recording.threads == "all":
             view = self._views.setdefault(threading.get_ident(), self._new_view())
-        return None if _in_backward() else view
+        return view
 
     def _layer_ran(self, layer: Layer, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         """Forward hook of a layer; returns another output only to start a graph where all is frozen."""
@@ -234,12 +236,8 @@ def _leaves(output: Any) -> str:
 
 # Private names of torch, for want of public ones: where a release lacks them, recomputation is recorded like any
 # other forward, and functorch's wrappers are refused by the first operation that they do not allow.
-_graph_task: Callable[[], int] = getattr(torch._C, "_current_graph_task_id", lambda: -1)
+_NO_BACKWARD = -1
+_graph_task: Callable[[], int] = getattr(torch._C, "_current_graph_task_id", lambda: _NO_BACKWARD)
 _in_functorch: Callable[[torch.Tensor], bool] = getattr(
     torch._C._functorch, "is_functorch_wrapped_tensor", lambda tensor: False
 )
-
-
-def _in_backward() -> bool:
-    """Whether a backward pass runs in this thread: what runs then is recomputation for a checkpoint."""
-    return _graph_task() != -1

@@ -46,14 +46,16 @@ class Layer:
 def all_layers(model: nn.Module) -> list[Layer]:
     """Every module of the model once, in the order of `named_modules()`; wrappers themselves left out."""
     raw_names: dict[nn.Module, list[str]] = {}
-    modules = dict(model.named_modules(remove_duplicate=False))
-    for raw_name, module in modules.items():
-        raw_names.setdefault(module, []).append(raw_name)
+    wrappers: dict[str, str] = {}  # the raw name of a wrapper -> the attribute that holds what it wraps
+    for raw_name, module in model.named_modules(remove_duplicate=False):
+        child = _wrapped_child(module)
+        if child is None:
+            raw_names.setdefault(module, []).append(raw_name)
+        else:
+            wrappers[raw_name] = child
     layers = []
     for module, raw in raw_names.items():
-        if _wrapped_child(module) is not None:
-            continue
-        clean = list(dict.fromkeys(_without_wrappers(name, modules) for name in raw))
+        clean = list(dict.fromkeys(_without_wrappers(name, wrappers) for name in raw)) if wrappers else raw
         layers.append(Layer(clean[0], tuple(clean[1:]), tuple(raw), module))
     return layers
 
@@ -86,15 +88,15 @@ def _wrapped_child(module: nn.Module) -> str | None:
     """The attribute under which a transparent wrapper holds the model it wraps, or None."""
     if isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
         return "module"
-    return next((name for name, _ in module.named_children() if name in _TRANSPARENT), None)
+    return None if _TRANSPARENT.isdisjoint(module._modules) else next(iter(_TRANSPARENT & module._modules.keys()))
 
 
-def _without_wrappers(raw_name: str, modules: dict[str, nn.Module]) -> str:
+def _without_wrappers(raw_name: str, wrappers: dict[str, str]) -> str:
     """`module.layer1._orig_mod.0` -> `layer1.0`, judged by what the modules on the way are."""
     kept: list[str] = []
     parent = ""
     for part in raw_name.split(".") if raw_name else []:
-        if _wrapped_child(modules[parent]) != part:
+        if wrappers.get(parent) != part:
             kept.append(part)
         parent = f"{parent}.{part}" if parent else part
     return ".".join(kept)
@@ -115,7 +117,8 @@ def _parts(selector: Selector) -> list[Selector]:
 def _matches(model: nn.Module, layers: list[Layer], selector: Selector) -> list[Layer]:
     """The layers that one selector matches; raises if there are none."""
     if isinstance(selector, (type, tuple)):
-        found = [layer for layer in layers if isinstance(layer.module, _module_types(selector))]
+        types = _module_types(selector)
+        found = [layer for layer in layers if isinstance(layer.module, types)]
         problem = f"{model_name(model)} has no module of type {_type_names(selector)}."
     elif isinstance(selector, nn.Module):
         found = [layer for layer in layers if layer.module is _unwrapped(selector)]
