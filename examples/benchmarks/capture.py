@@ -1,21 +1,28 @@
-"""What capturing the outputs of all convolutions costs beside the bare forward pass, without gradients."""
+"""What capturing the outputs of all convolutions costs beside the bare forward pass, without gradients.
+
+Beside each cost stands how many of the records are right: equal to a clone taken in an independent hook.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
-from benchmarks.method import MEMORY, Table, in_child, ratios, take_turns
+from benchmarks.method import MEMORY, Table, in_child, paired
+from benchmarks.peers import Run, capture_peers
 from simple_cnn import SimpleCNN
 from torch import nn
 
 import spatialprobe as sp
 
 MODELS = {
-    "SimpleCNN, batch 4": ((4, 3, 32, 32), 3000),  # input shape, rounds
-    "SimpleCNN, batch 256": ((256, 3, 32, 32), 150),
+    "SimpleCNN, batch 4": ((4, 3, 32, 32), 2000),  # input shape, rounds
+    "SimpleCNN, batch 256": ((256, 3, 32, 32), 100),
+    "VGG-11, batch 2": ((2, 3, 224, 224), 15),
     "ResNet-50, batch 2": ((2, 3, 224, 224), 25),
 }
+CLONE = "hook: detach().clone()"
+SLOW = {"TorchLens record"}  # takes too long for many rounds
 
 
 def measure(quick: bool) -> list[Table]:
@@ -23,56 +30,110 @@ def measure(quick: bool) -> list[Table]:
     tables = []
     for model in list(MODELS)[:1] if quick else MODELS:
         for memory, variables in MEMORY.items():
-            (table,) = in_child("benchmarks.capture:measured", model, variables)
-            tables.append(Table(f"{model}, memory {memory}", table.unit, table.figures, table.missing))
+            for table in in_child("benchmarks.capture:measured", model, variables):
+                tables.append(Table(f"{model}, memory {memory}", table.unit, table.figures, table.missing))
     return tables
 
 
 @torch.no_grad()
 def measured(name: str) -> list[Table]:
     """One model's contestants in this process."""
+    torch.set_num_threads(1)
     shape, rounds = MODELS[name]
     model = network(name).eval()
     images = torch.rand(shape)
-    times = take_turns({"bare forward": lambda: model(images), **contenders(model, images)}, rounds)
-    return [Table(name, "times the bare forward", tuple(ratios(times, "bare forward")))]
+    layers = {key: module for key, module in model.named_modules() if isinstance(module, nn.Conv2d)}
+    runs = {**hooks(model, images, layers), **probes(model, images), **capture_peers(model, images, layers)}
+    installed = {key: run for key, run in runs.items() if run is not None}
+    truth = {key: value.clone() for key, value in runs[CLONE]().items()}
+    remarks = {key: share_right(run(), truth) for key, run in installed.items()}
+    slow = {key: installed.pop(key) for key in SLOW & installed.keys()}
+    figures = paired(lambda: model(images), installed, rounds, remarks=remarks)
+    figures += paired(lambda: model(images), slow, min(rounds, 10), remarks=remarks)
+    missing = tuple(key for key, run in runs.items() if run is None)
+    return [Table(name, "times the bare forward", tuple(figures), missing)]
 
 
 def network(name: str) -> nn.Module:
     """The model of that name, with weights as they are initialised."""
     if name.startswith("SimpleCNN"):
         return SimpleCNN()
-    from torchvision.models import resnet50
+    from torchvision import models
 
-    return resnet50(weights=None)
+    return models.get_model(name.split(",")[0].replace("-", "").lower(), weights=None)
 
 
-def contenders(model: nn.Module, images: torch.Tensor) -> dict[str, Callable[[], None]]:
-    """Ways to keep the outputs of all convolutions of one pass; hooks are on only while their contestant runs."""
-    convs = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
-    probe, copying = sp.Probe(model), sp.Probe(model, copy="always")
+def share_right(records: Mapping[str, torch.Tensor], truth: Mapping[str, torch.Tensor]) -> str:
+    """How many layers' records are what the layer handed on; read after the pass, as a user reads them."""
+    right = sum(torch.equal(records[layer], value) for layer, value in truth.items())
+    return f"{right} of {len(truth)} right"
 
-    def with_hooks(keep: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[], None]:
-        def run() -> None:
-            kept: list[torch.Tensor] = []
-            handles = [conv.register_forward_hook(lambda m, a, out: kept.append(keep(out))) for conv in convs]
+
+def hooks(model: nn.Module, images: torch.Tensor, layers: Mapping[str, nn.Module]) -> dict[str, Run]:
+    """What one would write by hand; the hooks are on only while their contestant runs."""
+    buffers: dict[str, torch.Tensor] = {}
+
+    def with_hooks(keep: Callable[[str, torch.Tensor], torch.Tensor], *, around: bool = False) -> Run:
+        def run() -> dict[str, torch.Tensor]:
+            kept: dict[str, torch.Tensor] = {}
+
+            def hook(name: str) -> Callable[..., None]:
+                return lambda module, args, output: kept.update({name: keep(name, output)})
+
+            handles = [layer.register_forward_hook(hook(name)) for name, layer in layers.items()]
+            if around:
+                handles.append(model.register_forward_pre_hook(lambda module, args: None))
+                handles.append(model.register_forward_hook(lambda module, args, output: None, always_call=True))
             model(images)
             for handle in handles:
                 handle.remove()
+            return kept
 
         return run
 
-    def with_probe(chosen: sp.Probe) -> Callable[[], None]:
-        def run() -> None:
-            with chosen:
-                model(images)
-
-        return run
+    def into_buffer(name: str, output: torch.Tensor) -> torch.Tensor:
+        if name not in buffers:
+            buffers[name] = torch.empty_like(output)
+        return buffers[name].copy_(output)
 
     return {
-        "hook: detach() (wrong if in place)": with_hooks(lambda out: out.detach()),
-        "hook: detach().clone()": with_hooks(lambda out: out.detach().clone()),
-        "Probe, after its first pass": with_probe(probe),
-        "Probe, copy='always'": with_probe(copying),
-        "Probe, first pass": lambda: with_probe(sp.Probe(model))(),
+        "hook: detach()": with_hooks(lambda name, output: output.detach()),
+        "hook: detach(), and an empty pair around the model": with_hooks(lambda name, out: out.detach(), around=True),
+        CLONE: with_hooks(lambda name, output: output.detach().clone()),
+        "hook: copy into kept buffers": with_hooks(into_buffer),
     }
+
+
+def probes(model: nn.Module, images: torch.Tensor) -> dict[str, Run]:
+    """A probe that is entered again for each pass, and drops the records of the last, in two kinds; and a new one."""
+
+    def with_probe(make: Callable[[], sp.Probe]) -> Run:
+        def run() -> dict[str, torch.Tensor]:
+            with make() as probe:
+                model(images)
+            return Records(probe)
+
+        return run
+
+    probe, copying = sp.Probe(model), sp.Probe(model, copy="always")
+    return {
+        "Probe": with_probe(lambda: probe),
+        "Probe, copy='always'": with_probe(lambda: copying),
+        "Probe, made anew for each pass": with_probe(lambda: sp.Probe(model)),
+    }
+
+
+class Records(Mapping[str, torch.Tensor]):
+    """The tensors of a probe's records, read only when somebody asks."""
+
+    def __init__(self, probe: sp.Probe) -> None:
+        self._probe = probe
+
+    def __getitem__(self, layer: str) -> torch.Tensor:
+        return self._probe[layer].tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._probe)
+
+    def __len__(self) -> int:
+        return len(self._probe)

@@ -1,14 +1,15 @@
-"""How everything here is measured: contestants take turns, and a figure is a ratio within one round.
+"""How everything here is measured: contestant and yardstick in turn, and a figure is a ratio within one such pair.
 
-Machines are shared and noisy, so no figure is a time. Every round runs each contestant once, in turn, on one thread; a
-figure is the median over the rounds of the contestant's time over that of the yardstick in the same round, with its
-quartiles.
+Machines are shared and noisy, so no figure is a time. A contestant runs right after its yardstick, on one thread, in
+bursts of a few pairs; the bursts of all contestants take turns, in an order drawn anew each time. A figure is the
+median over the pairs, with its quartiles.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
 import sys
 import time
@@ -25,6 +26,9 @@ MEMORY = {
     "as it comes": {},
     "mapped": {"MALLOC_TOP_PAD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**40), "MALLOC_MMAP_MAX_": "0"},
 }
+
+
+BURST = 5  # pairs in a row
 
 
 @dataclass(frozen=True)
@@ -48,34 +52,42 @@ class Table:
     missing: tuple[str, ...] = ()  # peers that are not installed
 
 
-def take_turns(
+def paired(
+    yardstick: Callable[[], object],
     contestants: Mapping[str, Callable[[], object]],
     rounds: int,
     *,
-    warm_up: int = 3,
+    remarks: Mapping[str, str] | None = None,
     clock: Callable[[], float] = time.perf_counter,
-) -> dict[str, np.ndarray]:
-    """The seconds (rounds,) of each contestant; the warm-up rounds before them are not counted."""
+) -> list[Figure]:
+    """Each contestant's time over that of the yardstick right before it."""
     torch.set_num_threads(1)
-    times = {name: np.empty(rounds) for name in contestants}
-    for number in range(-warm_up, rounds):
-        for name, run in contestants.items():
-            start = clock()
-            run()
-            spent = clock() - start
-            if number >= 0:
-                times[name][number] = spent
-    return times
+    found: dict[str, list[float]] = {name: [] for name in contestants}
+    order, shuffle = list(contestants), random.Random(0).shuffle
+    for _ in range(-(-rounds // BURST)):
+        shuffle(order)
+        for name in order:
+            found[name] += _burst(yardstick, contestants[name], clock)
+    return [Figure(name, *_quartiles(ratios), (remarks or {}).get(name, "")) for name, ratios in found.items()]
 
 
-def ratios(times: Mapping[str, np.ndarray], against: str, remarks: Mapping[str, str] | None = None) -> list[Figure]:
-    """Each contestant's time over the yardstick's in the same round."""
-    rows = []
-    for name, seconds in times.items():
-        if name != against:
-            low, median, high = np.percentile(seconds / times[against], [25, 50, 75]).tolist()
-            rows.append(Figure(name, low, median, high, (remarks or {}).get(name, "")))
-    return rows
+def _burst(
+    yardstick: Callable[[], object], contestant: Callable[[], object], clock: Callable[[], float]
+) -> list[float]:
+    """The ratios of some pairs in a row, after one that is not counted: it finds the caches of another contestant."""
+    ratios = []
+    for _ in range(BURST + 1):
+        start = clock()
+        yardstick()
+        between = clock()
+        contestant()
+        ratios.append((clock() - between) / (between - start))
+    return ratios[1:]
+
+
+def _quartiles(values: list[float]) -> list[float]:
+    """The lower quartile, the median, the upper quartile."""
+    return np.percentile(values, [25, 50, 75]).tolist()
 
 
 def in_child(function: str, argument: object, environment: Mapping[str, str]) -> list[Table]:

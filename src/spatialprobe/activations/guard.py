@@ -19,23 +19,19 @@ Copy = Literal["auto", "always", "never"]
 class Guard:
     """What is known of one layer: whether the model writes over its output within a forward pass."""
 
-    __slots__ = ("copy", "layer", "overwritten")
+    __slots__ = ("copies", "copy", "layer", "overwritten")
 
     def __init__(self, layer: str, copy: Copy) -> None:
         self.layer = layer
         self.copy: Copy = copy
         self.overwritten: bool | None = None  # None: not known yet
-
-    def must_copy(self, value: torch.Tensor) -> bool:
-        """Whether this value of the layer has to be copied; inference tensors have no counter and always are."""
-        if self.copy == "auto":
-            return self.overwritten is not False or value.is_inference()
-        return self.copy == "always" or value.is_inference()
+        self.copies = copy != "never"  # whether the layer's values are copied, as far as is known
 
     def learn(self, overwritten: bool) -> None:
         """Take note of what a whole forward pass did to the output; one overwriting settles it for good."""
         if overwritten or self.overwritten is None:
             self.overwritten = overwritten
+            self.copies = self.copy == "always" or (self.copy == "auto" and overwritten)
 
 
 class Kept:

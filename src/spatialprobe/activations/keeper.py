@@ -96,7 +96,7 @@ class Keeper:
 
     def _guarded(self, guard: Guard, value: torch.Tensor, watched: list[Watched]) -> Kept:
         """A tensor of the model, copied or shared as its guard says."""
-        if not guard.must_copy(value):
+        if not (guard.copies or value.is_inference()):  # without a counter there is nothing to watch
             if self.budget.allowed is not None:
                 self.budget.take(guard.layer, value.untyped_storage().nbytes())
             return Kept(value, guard, value._version)

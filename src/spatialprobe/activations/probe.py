@@ -115,16 +115,17 @@ class Probe(Activations):
         self._recording = Recording(at, gradients, threads, output, keeping)
         self._layers = select(model, layers)
         self._guards = {layer.name: Guard(layer.name, copy) for layer in self._layers}
-        self._recorder = self._new_recorder()
+        self._recorder = Recorder(model, self._layers, self._guards, self._recording)
+        self._hooks = self._recorder.hooks(self._layers)
+        self._around = ProbeHook(self._recorder.forward_begins), ProbeHook(self._recorder.forward_ends)
         self._active: Attached | None = None
 
     def __enter__(self) -> Probe:
         if self._active is not None:
             raise ProbeStateError("This probe is already active: leave its block first, or make a second Probe.")
-        recorder = self._new_recorder()
-        begins, ends = ProbeHook(recorder.forward_begins), ProbeHook(recorder.forward_ends)
-        self._active = attach(recorder.hooks(self._layers), self._model, begins, ends)
-        self._recorder, self._records = recorder, []
+        self._active = attach(self._hooks, self._model, *self._around)
+        self._recorder.begin()
+        self._records = []
         return self
 
     def __exit__(
@@ -162,9 +163,6 @@ class Probe(Activations):
     def _tell(self, listener: Callable[[Entry], None]) -> None:
         """Call the listener with each new entry, until the block is left; it may raise."""
         self._recorder.after_each = listener
-
-    def _new_recorder(self) -> Recorder:
-        return Recorder(self._model, self._layers, self._guards, self._recording)
 
     def _record(self, order: int, entry: Entry) -> Activation:
         """The record of a layer's run, with what can be read off its module."""

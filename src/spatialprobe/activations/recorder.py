@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -72,27 +72,33 @@ class ThreadView:
 
 
 class Recorder:
-    """Collects what layers hand on, in the thread that made it or in all."""
+    """Collects what layers hand on, in the thread that began it or in all; `begin` starts it afresh."""
 
     def __init__(
         self, model: nn.Module, layers: list[Layer], guards: Mapping[str, Guard], recording: Recording
     ) -> None:
-        self.entries: list[Entry] = []
-        self.ran: set[str] = set()  # names of the layers that ran
-        self.trails: list[Trail] = []  # what became of each output, for "post_activation" only
         self.after_each: Callable[[Entry], None] | None = None  # told of every new entry, and may raise
         self._model = model
         self._modules = [layer.module for layer in layers]
         self._guards = guards
         self._recording = recording
+        self._pick = recording.output
         self._keeper = Keeper(recording.keeping)
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget what was recorded; the thread that calls this is the owner."""
+        self.entries: list[Entry] = []
+        self.ran: set[str] = set()  # names of the layers that ran
+        self.trails: list[Trail] = []  # what became of each output, for "post_activation" only
+        self._keeper.budget.held = 0
         self._numbers = itertools.count()  # of forwards
         self._started = 0
         self._views = {threading.get_ident(): self._new_view()}
 
-    def hooks(self, layers: list[Layer]) -> Iterator[tuple[nn.Module, ProbeHook]]:
-        """The forward hook of each layer."""
-        return ((layer.module, ProbeHook(self._layer_ran, layer)) for layer in layers)
+    def hooks(self, layers: list[Layer]) -> list[tuple[nn.Module, ProbeHook]]:
+        """The forward hook of each layer; whoever holds them holds the recorder, never the other way round."""
+        return [(layer.module, ProbeHook(self._layer_ran, layer)) for layer in layers]
 
     def forward_begins(self, model: nn.Module, args: tuple[Any, ...]) -> None:
         """Forward pre-hook of the model."""
@@ -149,7 +155,9 @@ class Recorder:
         call = current.calls.get(layer.name, 0)
         current.calls[layer.name] = call + 1
         self.ran.add(layer.name)
-        value, changed = self._picked(layer, output), None
+        value, changed = output if self._pick is None else self._pick(output), None
+        if not isinstance(value, torch.Tensor) or _in_functorch(value):
+            raise UnsupportedOutputError(_unusable(layer, output, value, picked=self._pick is not None))
         if self._recording.gradients and not value.requires_grad:
             old, value = value, start_of_graph(layer.name, value)
             changed = replaced(output, old, value)
@@ -190,18 +198,6 @@ class Recorder:
                 self.entries += entries
         ended.trails.clear()
 
-    def _picked(self, layer: Layer, output: Any) -> torch.Tensor:
-        picker = self._recording.output
-        value = output if picker is None else picker(output)
-        if not isinstance(value, torch.Tensor):
-            raise UnsupportedOutputError(_not_a_tensor(layer, output, None if picker is None else value))
-        if _in_functorch(value):
-            raise UnsupportedOutputError(
-                f"Layer {layer.name!r} ran inside a functorch transform (vmap, grad, jvp, ...), where its output is a "
-                "wrapper that means nothing outside. Probe the model outside the transform."
-            )
-        return value
-
 
 def _stop_following(view: ThreadView) -> None:
     """Leave the torch functions of the thread alone again."""
@@ -211,10 +207,16 @@ def _stop_following(view: ThreadView) -> None:
         view.following = False
 
 
-def _not_a_tensor(layer: Layer, output: Any, picked: Any) -> str:
-    if picked is not None:
+def _unusable(layer: Layer, output: Any, value: Any, *, picked: bool) -> str:
+    """Why what a layer handed on, or what was picked from it, cannot be kept."""
+    if isinstance(value, torch.Tensor):
         return (
-            f"output= returned a {type(picked).__name__} for layer {layer.name!r}, not a tensor. "
+            f"Layer {layer.name!r} ran inside a functorch transform (vmap, grad, jvp, ...), where its output is a "
+            "wrapper that means nothing outside. Probe the model outside the transform."
+        )
+    if picked:
+        return (
+            f"output= returned a {type(value).__name__} for layer {layer.name!r}, not a tensor. "
             f"It was given {_leaves(output)}."
         )
     return (
