@@ -13,10 +13,11 @@ import argparse
 import json
 import platform
 import sys
+from dataclasses import asdict
 from importlib import import_module
 
 import torch
-from benchmarks.method import as_json, as_markdown, as_text
+from benchmarks.method import as_markdown, as_text
 
 SECTIONS = ("capture",)
 
@@ -35,10 +36,11 @@ def main() -> int:
     if not options.json:
         print(machine)
     for section in options.section or SECTIONS:
-        tables = import_module(f"benchmarks.{section}").measure(options.quick)
-        collected[section] = as_json(tables)
-        for table in [] if options.json else tables:
-            print("\n" + (as_markdown if options.markdown else as_text)(table), flush=True)
+        collected[section] = []
+        for table in import_module(f"benchmarks.{section}").measure(options.quick):  # as they come: some take minutes
+            collected[section].append(asdict(table))
+            if not options.json:
+                print("\n" + (as_markdown if options.markdown else as_text)(table), flush=True)
     if options.json:
         print(json.dumps({"machine": machine, "sections": collected}, indent=1))
     return 0

@@ -1,1 +1,1 @@
-"""The sections of benchmark.py, one a file; each has `measure(quick) -> list[Table]`."""
+"""The sections of benchmark.py, one a file; each has `measure(quick) -> Iterable[Table]`."""

@@ -18,21 +18,19 @@ import spatialprobe as sp
 MODELS = {
     "SimpleCNN, batch 4": ((4, 3, 32, 32), 2000),  # input shape, rounds
     "SimpleCNN, batch 256": ((256, 3, 32, 32), 100),
-    "VGG-11, batch 2": ((2, 3, 224, 224), 15),
-    "ResNet-50, batch 2": ((2, 3, 224, 224), 25),
+    "VGG-11, batch 2": ((2, 3, 224, 224), 10),
+    "ResNet-50, batch 2": ((2, 3, 224, 224), 10),
 }
 CLONE = "hook: detach().clone()"
 SLOW = {"TorchLens record"}  # takes too long for many rounds
 
 
-def measure(quick: bool) -> list[Table]:
+def measure(quick: bool) -> Iterator[Table]:
     """Each model with memory as the allocator comes, and already mapped, in a process of its own."""
-    tables = []
     for model in list(MODELS)[:1] if quick else MODELS:
         for memory, variables in MEMORY.items():
             for table in in_child("benchmarks.capture:measured", model, variables):
-                tables.append(Table(f"{model}, memory {memory}", table.unit, table.figures, table.missing))
-    return tables
+                yield Table(f"{model}, memory {memory}", table.unit, table.figures, table.missing)
 
 
 @torch.no_grad()

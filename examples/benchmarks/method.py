@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -112,11 +112,6 @@ def table_from(entry: dict) -> Table:
     """A table from its JSON form."""
     figures = tuple(Figure(**figure) for figure in entry["figures"])
     return Table(entry["title"], entry["unit"], figures, tuple(entry["missing"]))
-
-
-def as_json(tables: list[Table]) -> list[dict]:
-    """Tables as plain values."""
-    return [asdict(table) for table in tables]
 
 
 def as_text(table: Table) -> str:
