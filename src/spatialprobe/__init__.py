@@ -28,12 +28,22 @@ from spatialprobe.errors import (
     LayerNotRunError,
     MemoryBudgetError,
     MutatedActivationError,
+    NonFiniteActivationError,
     ProbeStateError,
     SpatialProbeError,
     StorageError,
+    SweepError,
     UnresolvedActivationError,
     UnsupportedOutputError,
 )
+from spatialprobe.statistics.covariance import ChannelCovariance
+from spatialprobe.statistics.dead import Dead
+from spatialprobe.statistics.exemplars import Exemplars
+from spatialprobe.statistics.histogram import Histogram
+from spatialprobe.statistics.moments import Moments
+from spatialprobe.statistics.reducer import Reducer
+from spatialprobe.statistics.result import SweepResult
+from spatialprobe.statistics.run import sweep
 
 if TYPE_CHECKING:
     from spatialprobe.render.feature_maps import feature_maps
@@ -47,18 +57,27 @@ __all__ = [
     "Activations",
     "AmbiguousCallError",
     "ArgumentError",
+    "ChannelCovariance",
     "ConvSpec",
+    "Dead",
+    "Exemplars",
+    "Histogram",
     "LayerNotFoundError",
     "LayerNotRunError",
     "MemoryBudgetError",
+    "Moments",
     "Mosaic",
     "MutatedActivationError",
+    "NonFiniteActivationError",
     "Plan",
     "PlannedLayer",
     "Probe",
     "ProbeStateError",
+    "Reducer",
     "SpatialProbeError",
     "StorageError",
+    "SweepError",
+    "SweepResult",
     "UnresolvedActivationError",
     "UnsupportedOutputError",
     "ablate",
@@ -70,6 +89,7 @@ __all__ = [
     "plan",
     "replace",
     "save_activations",
+    "sweep",
 ]
 
 # Resolved on first use, so that capturing never waits for drawing.
