@@ -31,16 +31,31 @@ class ExemplarsResult:
 
 
 @dataclass(frozen=True)
-class _Entries:
-    """Samples with their strongest unit, in no order; arrays of one length M."""
+class _Places:
+    """Samples with their strongest unit, row by row of some channels; an empty place has value -inf and no sample."""
 
-    channels: _Ints
-    values: _Floats
-    samples: _Ints
-    positions: _Ints  # (M, axes)
+    values: _Floats  # (R, M)
+    samples: _Ints  # (R, M)
+    positions: _Ints  # (R, M, axes)
 
-    def __getitem__(self, chosen: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> _Entries:
-        return _Entries(self.channels[chosen], self.values[chosen], self.samples[chosen], self.positions[chosen])
+    @staticmethod
+    def empty(rows: int, columns: int, axes: int) -> _Places:
+        """Places that nobody has."""
+        samples = np.full((rows, columns), _NOBODY)
+        return _Places(np.full((rows, columns), -np.inf), samples, np.zeros((rows, columns, axes), np.int64))
+
+    def __getitem__(self, rows: _Ints) -> _Places:
+        return _Places(self.values[rows], self.samples[rows], self.positions[rows])
+
+    def in_order(self, order: npt.NDArray[np.intp]) -> _Places:
+        """Each row in an order of its own (R, M)."""
+        row = np.arange(len(order))[:, None]
+        return _Places(self.values[row, order], self.samples[row, order], self.positions[row, order])
+
+    def beside(self, other: _Places) -> _Places:
+        """The places of both, row by row."""
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return _Places(*(np.concatenate(pair, axis=1) for pair in pairs))
 
 
 class Exemplars:
@@ -67,18 +82,17 @@ class Exemplars:
         self._start(0, 0)
 
     def _start(self, channels: int, axes: int) -> None:
-        # (C, columns): columns grow with what comes, up to k
-        self._values: _Floats = np.empty((channels, 0))
-        self._samples: _Ints = np.empty((channels, 0), np.int64)
-        self._positions: _Ints = np.empty((channels, 0, axes), np.int64)
+        self._places = _Places.empty(channels, 0, axes)  # in order; columns grow with what comes, up to k
 
     def update(self, activation: torch.Tensor, samples: torch.Tensor) -> None:
         """Take the values of one batch, (N, C, *spatial)."""
         units = as_units(activation)
         shape = tuple(activation.shape[2:])
-        if not len(self._values):
+        if not len(self._places.values):
             self._start(units.shape[1], len(shape))
-        same_channels(len(self._values), units.shape[1])
+        same_channels(len(self._places.values), units.shape[1])
+        if len(shape) != self._places.positions.shape[2]:
+            raise ArgumentError(f"maps of {len(shape)} axes after maps of {self._places.positions.shape[2]}.")
         if not units.numel():
             return
         strongest = units.amax(dim=2).double().cpu().numpy()
@@ -86,37 +100,38 @@ class Exemplars:
             units = torch.where(torch.isfinite(units), units, -torch.inf)
             strongest = units.amax(dim=2).double().cpu().numpy()
         numbers = samples.cpu().numpy()
-        rows, channels = np.nonzero(self._may_enter(strongest, numbers))
-        if not len(rows):
-            return
-        units_at = _first_of_strongest(units, rows, channels)
-        places = np.stack(np.unravel_index(units_at, shape), axis=1) if shape else np.empty((len(rows), 0), np.int64)
-        self._take(_Entries(channels, strongest[rows, channels] + 0.0, numbers[rows], places))
+        channels, rows = np.nonzero(self._may_enter(strongest, numbers).T)
+        if len(rows):
+            positions = np.zeros((len(rows), len(shape)), np.int64)
+            for axis, at in enumerate(np.unravel_index(_first_of_strongest(units, rows, channels), shape or (1,))):
+                positions[:, axis : axis + 1] = at[:, None]  # a layer without axes has one unit, and no position
+            self._take(*_row_by_row(channels, strongest[rows, channels] + 0.0, numbers[rows], positions))
 
     def merge(self, other: Exemplars) -> None:
         """Take in what another with the same k has seen."""
-        if not len(other._values):
+        if not len(other._places.values):
             return
-        if not len(self._values):
-            self._start(*other._positions.shape[::2])
-        same_channels(len(self._values), len(other._values))
-        self._take(other._entries(np.arange(len(other._values))))
+        channels, _, axes = other._places.positions.shape
+        if not len(self._places.values):
+            self._start(channels, axes)
+        same_channels(len(self._places.values), channels)
+        self._take(np.arange(channels), other._places)
 
     def result(self) -> ExemplarsResult:
         """The exemplars so far."""
-        empty = self._samples == _NOBODY
+        places, empty = self._places, self._places.samples == _NOBODY
         return ExemplarsResult(
-            values=torch.from_numpy(np.where(empty, np.nan, self._values)),
-            samples=torch.from_numpy(np.where(empty, -1, self._samples)),
-            positions=torch.from_numpy(np.where(empty[..., None], -1, self._positions)),
+            values=torch.from_numpy(np.where(empty, np.nan, places.values)),
+            samples=torch.from_numpy(np.where(empty, -1, places.samples)),
+            positions=torch.from_numpy(np.where(empty[..., None], -1, places.positions)),
         )
 
     def _may_enter(self, strongest: _Floats, samples: _Ints) -> npt.NDArray[np.bool_]:
         """Which samples (N, C) come before the last one that has a place, as far as value and sample tell."""
-        if self._values.shape[1] < self._k:
+        if self._places.values.shape[1] < self._k:
             entering = strongest > -np.inf
         else:
-            last, owner = self._values[:, -1], self._samples[:, -1]
+            last, owner = self._places.values[:, -1], self._places.samples[:, -1]
             # the owner itself may be seen again, with the same value at an earlier position
             entering = (strongest > last) | ((strongest == last) & (samples[:, None] <= owner))
             entering &= strongest > -np.inf
@@ -124,45 +139,42 @@ class Exemplars:
             entering &= strongest >= np.partition(strongest, -self._k, axis=0)[-self._k]
         return entering
 
-    def _entries(self, channels: _Ints) -> _Entries:
-        """What has a place in these channels."""
-        row, column = np.nonzero(self._samples[channels] != _NOBODY)
-        at = channels[row], column
-        return _Entries(at[0], self._values[at], self._samples[at], self._positions[at])
-
-    def _take(self, new: _Entries) -> None:
-        """Sort new entries in among those that have a place."""
-        if not len(new.channels):
-            return
-        if new.positions.shape[1] != self._positions.shape[2]:
-            raise ArgumentError(f"maps of {new.positions.shape[1]} axes after maps of {self._positions.shape[2]}.")
-        old = self._entries(np.unique(new.channels))
-        both = (np.concatenate(pair) for pair in zip(vars(old).values(), vars(new).values(), strict=True))
-        best = _best(_Entries(*both))
-        # the best come channel by channel: the rank of each among its channel's
-        rank = np.arange(len(best.channels)) - np.searchsorted(best.channels, best.channels)
-        best, rank = best[rank < self._k], rank[rank < self._k]
-        self._make_room(int(rank.max()) + 1)
-        touched = np.unique(best.channels)
-        self._samples[touched] = _NOBODY
-        self._values[touched] = -np.inf
-        self._values[best.channels, rank] = best.values
-        self._samples[best.channels, rank] = best.samples
-        self._positions[best.channels, rank] = best.positions
-
-    def _make_room(self, columns: int) -> None:
-        more = max(0, columns - self._values.shape[1])
-        self._values = np.pad(self._values, ((0, 0), (0, more)), constant_values=-np.inf)
-        self._samples = np.pad(self._samples, ((0, 0), (0, more)), constant_values=_NOBODY)
-        self._positions = np.pad(self._positions, ((0, 0), (0, more), (0, 0)))
+    def _take(self, channels: _Ints, new: _Places) -> None:
+        """Sort new entries of these channels in among those that have a place."""
+        best = _ranked(self._places[channels].beside(new))
+        columns = min(self._k, int((best.samples != _NOBODY).sum(axis=1).max(initial=0)))
+        held, axes = self._places, new.positions.shape[2]
+        if columns > held.values.shape[1]:
+            held = held.beside(_Places.empty(len(held.values), columns - held.values.shape[1], axes))
+        columns = min(held.values.shape[1], best.values.shape[1])
+        for kept, found in zip(vars(held).values(), vars(best).values(), strict=True):
+            kept[channels, :columns] = found[:, :columns]
+        self._places = held
 
 
-def _best(entries: _Entries) -> _Entries:
-    """The entries in order, channel by channel, and of each sample the first."""
-    places = tuple(entries.positions.T[::-1])
-    ordered = entries[np.lexsort((*places, entries.samples, -entries.values, entries.channels))]
-    _, first = np.unique(np.stack([ordered.channels, ordered.samples]), axis=1, return_index=True)
-    return ordered[np.sort(first)]
+def _row_by_row(channels: _Ints, values: _Floats, samples: _Ints, positions: _Ints) -> tuple[_Ints, _Places]:
+    """Entries of channels in ascending order as a row for each channel that has any."""
+    touched, first, row, count = np.unique(channels, return_index=True, return_inverse=True, return_counts=True)
+    made = _Places.empty(len(touched), int(count.max()), positions.shape[1])
+    column = np.arange(len(channels)) - first[row]
+    for places, entries in zip(vars(made).values(), (values, samples, positions), strict=True):
+        places[row, column] = entries
+    return touched, made
+
+
+def _ranked(places: _Places) -> _Places:
+    """Each row by value, then sample, then position; of each sample only the first, and empty places last."""
+    axes = np.moveaxis(places.positions, 2, 0)[::-1]
+    ordered = places.in_order(np.lexsort((*axes, places.samples, -places.values), axis=-1))
+    by_sample = np.argsort(ordered.samples, axis=1, kind="stable")
+    sorted_samples = np.take_along_axis(ordered.samples, by_sample, axis=1)
+    again = (sorted_samples[:, 1:] == sorted_samples[:, :-1]) & (sorted_samples[:, 1:] != _NOBODY)
+    if not again.any():
+        return ordered
+    row, column = np.nonzero(again)
+    ordered.samples[row, by_sample[row, column + 1]] = _NOBODY
+    ordered.values[row, by_sample[row, column + 1]] = -np.inf
+    return ordered.in_order(np.argsort(ordered.samples == _NOBODY, axis=1, kind="stable"))
 
 
 def _first_of_strongest(units: torch.Tensor, rows: _Ints, channels: _Ints) -> _Ints:
