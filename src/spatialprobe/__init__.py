@@ -24,6 +24,7 @@ from spatialprobe.activations.storage import load_activations, save_activations
 from spatialprobe.errors import (
     AmbiguousCallError,
     ArgumentError,
+    ForwardError,
     LayerNotFoundError,
     LayerNotRunError,
     MemoryBudgetError,
@@ -36,6 +37,10 @@ from spatialprobe.errors import (
 )
 
 if TYPE_CHECKING:
+    from spatialprobe.fields.box import Box
+    from spatialprobe.fields.effective import EffectiveReceptiveField, effective_receptive_field
+    from spatialprobe.fields.result import ReceptiveField, ReceptiveFields
+    from spatialprobe.fields.trace import receptive_fields
     from spatialprobe.render.feature_maps import feature_maps
     from spatialprobe.render.kernels import kernels
     from spatialprobe.render.mosaic import Mosaic
@@ -47,7 +52,10 @@ __all__ = [
     "Activations",
     "AmbiguousCallError",
     "ArgumentError",
+    "Box",
     "ConvSpec",
+    "EffectiveReceptiveField",
+    "ForwardError",
     "LayerNotFoundError",
     "LayerNotRunError",
     "MemoryBudgetError",
@@ -57,6 +65,8 @@ __all__ = [
     "PlannedLayer",
     "Probe",
     "ProbeStateError",
+    "ReceptiveField",
+    "ReceptiveFields",
     "SpatialProbeError",
     "StorageError",
     "UnresolvedActivationError",
@@ -64,19 +74,27 @@ __all__ = [
     "ablate",
     "capture",
     "edited",
+    "effective_receptive_field",
     "feature_maps",
     "kernels",
     "load_activations",
     "plan",
+    "receptive_fields",
     "replace",
     "save_activations",
 ]
 
 # Resolved on first use, so that capturing never waits for drawing.
 _ON_FIRST_USE = {
+    "Box": "spatialprobe.fields.box",
+    "EffectiveReceptiveField": "spatialprobe.fields.effective",
+    "effective_receptive_field": "spatialprobe.fields.effective",
     "Mosaic": "spatialprobe.render.mosaic",
     "feature_maps": "spatialprobe.render.feature_maps",
     "kernels": "spatialprobe.render.kernels",
+    "ReceptiveField": "spatialprobe.fields.result",
+    "ReceptiveFields": "spatialprobe.fields.result",
+    "receptive_fields": "spatialprobe.fields.trace",
 }
 
 

@@ -9,6 +9,7 @@
     ├── UnsupportedOutputError     (TypeError)     the layer's output is not one plain tensor
     ├── MutatedActivationError     (RuntimeError)  a shared value was written over: it is gone, not wrong
     ├── MemoryBudgetError          (MemoryError)   what is kept would exceed max_bytes
+    ├── ForwardError               (RuntimeError)  the model itself raised an error on the inputs given
     ├── StorageError               (ValueError)    a file of records is damaged, foreign or of a newer version
     └── ProbeStateError            (RuntimeError)  a probe used in the wrong order, or without gradients
 
@@ -20,6 +21,7 @@ from __future__ import annotations
 __all__ = [
     "AmbiguousCallError",
     "ArgumentError",
+    "ForwardError",
     "LayerNotFoundError",
     "LayerNotRunError",
     "MemoryBudgetError",
@@ -73,6 +75,10 @@ class MutatedActivationError(SpatialProbeError, RuntimeError):
 
 class MemoryBudgetError(SpatialProbeError, MemoryError):
     """Keeping a value would take more memory than `max_bytes` allows."""
+
+
+class ForwardError(SpatialProbeError, RuntimeError):
+    """A model that this library ran by itself raised an error on the inputs given; that error is the cause."""
 
 
 class StorageError(SpatialProbeError, ValueError):
