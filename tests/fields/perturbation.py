@@ -7,23 +7,32 @@ from itertools import product
 
 import numpy as np
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch.overrides import TorchFunctionMode
 
 NOISE = 1e-11  # what rounding may change, in float64
 
 
-def without_maxima(model):
-    """A copy whose max-pools average: a maximum hides what is not the largest, whatever is done to a pixel."""
-    twin = copy.deepcopy(model)
-    for name, module in list(twin.named_modules()):
-        average = None
-        if isinstance(module, nn.MaxPool2d):
-            average = nn.AvgPool2d(module.kernel_size, module.stride, module.padding, module.ceil_mode)
-        elif isinstance(module, nn.AdaptiveMaxPool2d):
-            average = nn.AdaptiveAvgPool2d(module.output_size)
-        if average is not None:
-            twin.set_submodule(name, average)
-    return twin
+class Smooth(TorchFunctionMode):
+    """Nothing hides behind a maximum or a zero: ReLUs leak, and max-pools average."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func in (torch.relu, F.relu, torch.Tensor.relu):
+            return F.leaky_relu(args[0], 0.3)
+        if func in (torch.relu_, torch.Tensor.relu_):
+            return F.leaky_relu_(args[0], 0.3)
+        if func is F.max_pool2d and not kwargs.get("return_indices"):
+            return _averaged(*args, **kwargs)
+        if func is F.adaptive_max_pool2d:
+            return F.adaptive_avg_pool2d(args[0], args[1])
+        return func(*args, **kwargs)
+
+
+def _averaged(image, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
+    """The window of a max-pool."""
+    assert dilation == 1
+    return F.avg_pool2d(image, kernel_size, stride, padding, ceil_mode)
 
 
 def outputs_of(model, images):
@@ -38,7 +47,7 @@ def outputs_of(model, images):
         for name, module in model.named_modules()
     ]
     try:
-        with torch.no_grad():
+        with torch.no_grad(), Smooth():
             model(images)
     finally:
         for handle in handles:
@@ -51,7 +60,8 @@ def seen(model, shape, *, bases=2, values=(3.0, -3.0, 0.4)):
 
     The model must treat the images of a batch alike; a copy of it runs in float64.
     """
-    model = without_maxima(model).double()
+    model = copy.deepcopy(model).double()
+    factors = 1 + 0.3 * torch.arange(shape[1])  # channels change by different amounts, so that nothing cancels
     pixels = list(product(*map(range, shape[2:])))
     changed = {}
     for seed in range(bases):
@@ -59,7 +69,7 @@ def seen(model, shape, *, bases=2, values=(3.0, -3.0, 0.4)):
         for value in values:
             images = base.repeat(len(pixels) + 1, *[1] * (len(shape) - 1))
             for number, pixel in enumerate(pixels, start=1):
-                images[(number, slice(None), *pixel)] += value
+                images[(number, slice(None), *pixel)] += value * factors
             for name, calls in outputs_of(model, images).items():
                 for call, output in enumerate(calls):
                     differs = ((output[1:] - output[:1]).abs() > NOISE * (1 + output[:1].abs())).numpy()

@@ -122,15 +122,18 @@ def interpolated(scale: Fraction, *, cubic: bool, align_corners: bool) -> Taps:
 @lru_cache(maxsize=1024)
 def antialiased(scale: Fraction, *, cubic: bool) -> Taps:
     """Resampling with a kernel that widens with the scale: what lies less than its radius from the output's centre."""
-    radius = (2 if cubic else 1) * max(scale, Fraction(1))
+    wide = max(scale, Fraction(1))
+    radius = (2 if cubic else 1) * wide
 
     def positions(out: Ints) -> Ints:
         # tap x has its centre at x + 1/2; all is multiplied by a common denominator, so that integers suffice
-        unit = 2 * scale.denominator * radius.denominator
+        unit = 2 * scale.denominator * wide.denominator
         centre = (2 * out + 1) * int(scale * unit / 2)
         start = (centre - int(radius * unit) - unit // 2) // unit + 1
         stop = -((-centre - int(radius * unit) + unit // 2) // unit)
-        return _ranges(start, stop)
+        taps = _ranges(start, stop)
+        apart = abs(taps * unit + unit // 2 - centre[:, None])
+        return np.where(cubic & (apart == int(wide * unit)), NONE, taps)  # where the cubic kernel passes through zero
 
     return Taps(positions, scale.denominator, scale.numerator)
 
