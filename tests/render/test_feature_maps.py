@@ -223,7 +223,7 @@ def test_bad_arguments(options, message):
     ("tensor", "message"),
     [
         (torch.rand(2, 3), "which is not maps"),
-        (torch.rand(1, 2, 3, 3, 3), "which is not maps"),
+        (torch.rand(1, 2, 3, 3, 3, 3), "which is not maps"),
         (torch.rand(0, 2, 3, 3), "holds 0 samples"),
         (torch.rand(1, 0, 3, 3), "nothing to draw"),
         (torch.rand(1, 2, 0, 3), "nothing to draw"),

@@ -1,6 +1,9 @@
-"""Mosaics as matplotlib figures; the only file that imports matplotlib, and never pyplot."""
+"""Pictures as matplotlib figures; the only file that imports matplotlib, and never pyplot."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -16,6 +19,7 @@ _DPI = 100
 _MARGIN = 14  # pixels
 _BAR_ROOM = 90  # pixels right of the mosaic: bar, ticks and numbers
 _BAR_WIDTH = 16  # pixels
+_LOWEST_BAR = 90  # pixels: room for numbers that do not touch
 _NARROWEST = 460  # pixels: room for words below a small mosaic
 _TITLE_LINE = 20  # pixels
 _CAPTION_LINE = 15  # pixels
@@ -23,43 +27,89 @@ _TITLE_FONT = FontProperties(size=10.5, weight="bold")
 _CAPTION_FONT = FontProperties(size=8)
 
 
+@dataclass(frozen=True)
+class _Panel:
+    """A mosaic with its words broken into lines for a page of some width; lengths in pixels."""
+
+    mosaic: Mosaic
+    head: list[str]
+    foot: list[str]
+
+    @staticmethod
+    def of(mosaic: Mosaic, title: str, page_width: int) -> _Panel:
+        width = page_width - 2 * _MARGIN
+        return _Panel(mosaic, _wrapped(title, width, _TITLE_FONT), _wrapped(mosaic.caption, width, _CAPTION_FONT))
+
+    @property
+    def above(self) -> int:
+        """What the title takes."""
+        return _MARGIN + _TITLE_LINE * len(self.head) + (6 if self.head else 0)
+
+    @property
+    def picture(self) -> int:
+        """The height of the mosaic, or of a bar that is higher."""
+        return max(len(self.mosaic.pixels), _LOWEST_BAR if self.mosaic.colour_bar else 0)
+
+    @property
+    def height(self) -> int:
+        """All of it, with the caption."""
+        return self.above + self.picture + _MARGIN + _CAPTION_LINE * len(self.foot) + 6
+
+
 def mosaic_figure(mosaic: Mosaic, title: str) -> Figure:
     """The mosaic pixel for pixel at 100 dpi, title above, caption below, colour bar at the right if it has one."""
-    height, width = mosaic.pixels.shape[:2]
-    bar_room = _BAR_ROOM if mosaic.colour_bar else 0
-    full_width = max(_NARROWEST, width + bar_room + 2 * _MARGIN)
-    head = _wrapped(title, full_width - 2 * _MARGIN, _TITLE_FONT)
-    foot = _wrapped(mosaic.caption, full_width - 2 * _MARGIN, _CAPTION_FONT)
-    above = _MARGIN + _TITLE_LINE * len(head) + (6 if head else 0)
-    below = _MARGIN + _CAPTION_LINE * len(foot) + 6
-    full_height = above + height + below
-    figure = Figure(figsize=(full_width / _DPI, full_height / _DPI), dpi=_DPI, facecolor="white")
-    left = (full_width - width - bar_room) // 2
-    axes = figure.add_axes((left / full_width, below / full_height, width / full_width, height / full_height))
-    axes.imshow(mosaic.array, interpolation="nearest", aspect="auto")
-    axes.set_axis_off()
-    margin = _MARGIN / full_width
-    figure.text(margin, 1 - _MARGIN / full_height, "\n".join(head), va="top", font=_TITLE_FONT, parse_math=False)
-    figure.text(
-        margin,
-        _MARGIN / full_height,
-        "\n".join(foot),
-        va="bottom",
-        font=_CAPTION_FONT,
-        color="#404048",
-        parse_math=False,
-    )
-    if mosaic.colour_bar:
-        bar = figure.add_axes(
-            (
-                (left + width + _MARGIN) / full_width,
-                (below + 0.04 * height) / full_height,
-                _BAR_WIDTH / full_width,
-                0.88 * height / full_height,
-            )
-        )
-        _draw_bar(figure, bar, mosaic.colour_bar)
+    return page([(mosaic, title)], None)
+
+
+def page(mosaics: Sequence[tuple[Mosaic, str]], title: str | None) -> Figure:
+    """Mosaics with their titles below each other, pixel for pixel at 100 dpi, under one title for all."""
+    width = max(_NARROWEST, *(_width(mosaic) + 2 * _MARGIN for mosaic, _ in mosaics))
+    panels = [_Panel.of(mosaic, words, width) for mosaic, words in mosaics]
+    head = _wrapped(title or "", width - 2 * _MARGIN, _TITLE_FONT)
+    top = _MARGIN + _TITLE_LINE * len(head) if head else 0
+    height = top + sum(panel.height for panel in panels)
+    figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI, facecolor="white")
+    if head:
+        _write(figure, head, height - _MARGIN, _TITLE_FONT)
+    for panel in panels:
+        _draw_panel(figure, panel, top)
+        top += panel.height
     return figure
+
+
+def _width(mosaic: Mosaic) -> int:
+    return int(mosaic.pixels.shape[1]) + (_BAR_ROOM if mosaic.colour_bar else 0)
+
+
+def _draw_panel(figure: Figure, panel: _Panel, top: int) -> None:
+    """Words, picture and bar of one mosaic, from `top` pixels below the page's upper edge."""
+    page_width, page_height = (round(inches * _DPI) for inches in figure.get_size_inches())
+    height, width = panel.mosaic.pixels.shape[:2]
+    left = (page_width - _width(panel.mosaic)) // 2
+    bottom = page_height - top - panel.above - height
+    axes = _axes(figure, left, bottom, width, height)
+    axes.imshow(panel.mosaic.array, interpolation="nearest", aspect="auto")
+    axes.set_axis_off()
+    _write(figure, panel.head, page_height - top - _MARGIN, _TITLE_FONT)
+    _write(figure, panel.foot, page_height - top - panel.above - panel.picture - 6, _CAPTION_FONT, "#404048")
+    if panel.mosaic.colour_bar:
+        inset = 0.06 * panel.picture  # the numbers at both ends stick out
+        foot = page_height - top - panel.above - panel.picture + inset
+        place = (left + width + _MARGIN, foot, _BAR_WIDTH, panel.picture - 2 * inset)
+        _draw_bar(figure, _axes(figure, *place), panel.mosaic.colour_bar)
+
+
+def _axes(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
+    """Axes at a place in pixels."""
+    across, up = (inches * _DPI for inches in figure.get_size_inches())
+    return figure.add_axes((left / across, bottom / up, width / across, height / up))
+
+
+def _write(figure: Figure, lines: list[str], top: float, font: FontProperties, colour: str = "black") -> None:
+    """Lines at the left margin, from `top` pixels above the page's lower edge downwards."""
+    across, up = (inches * _DPI for inches in figure.get_size_inches())
+    place = (_MARGIN / across, top / up)
+    figure.text(*place, "\n".join(lines), va="top", font=font, color=colour, parse_math=False)
 
 
 def _draw_bar(figure: Figure, axes: Axes, bar: ColourBar) -> None:

@@ -1,0 +1,125 @@
+"""The maps of a record as numbers, which of them to draw, and how each becomes a flat tile."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from spatialprobe.activations.records import Activation
+from spatialprobe.errors import ArgumentError
+from spatialprobe.render.palette import PAPER, Codes
+from spatialprobe.render.scale import Extremes, Values
+from spatialprobe.render.sheet import best_columns
+
+Order = Literal["index", "max", "mean"]
+
+_STRIP_HEIGHT = 8  # units: how high a one-dimensional map is drawn
+_ORDER_WORDS = {"index": "", "max": ", largest maximum first", "mean": ", largest mean first"}
+
+
+def no_maps(record: Activation) -> str | None:
+    """Why a record holds nothing to draw, None if it does."""
+    shape, spatial = record.shape, _spatial_axes(record)
+    if spatial not in (1, 2, 3) or len(shape) not in (spatial + 1, spatial + 2):
+        return (
+            f"Layer {record.layer!r} handed on {shape}, which is not maps of (N, C, H, W), (N, C, L) or "
+            "(N, C, D, H, W): draw another layer, or bring it into that shape."
+        )
+    if record.dtype.is_complex:
+        return f"Layer {record.layer!r} handed on complex values: draw .abs() or .angle() of them."
+    if 0 in shape[-spatial - 1 :]:
+        return f"Layer {record.layer!r} handed on {shape}, which has nothing to draw."
+    return None
+
+
+def maps_of(record: Activation, sample: int) -> Values:
+    """The maps (C, *spatial) of one sample, as floating point numbers.
+
+    Raises:
+        ArgumentError: the record holds no maps, or not that sample.
+    """
+    reason = no_maps(record)
+    if reason:
+        raise ArgumentError(reason)
+    tensor = record.tensor
+    if tensor.ndim == _spatial_axes(record) + 1:  # a layer that was given one image without a batch
+        tensor = tensor[None]
+    if not -len(tensor) <= sample < len(tensor):
+        raise ArgumentError(f"There is no sample {sample}: layer {record.layer!r} holds {len(tensor)} samples.")
+    values = tensor[sample].detach().cpu()
+    values = values if values.dtype is torch.float64 else values.float()
+    flat = values.flatten(1).contiguous()  # over two axes torch turns channels-last memory round much faster
+    return flat.reshape(values.shape).numpy()
+
+
+def _spatial_axes(record: Activation) -> int:
+    return len(record.conv.kernel_size) if record.conv else max(len(record.shape) - 2, 0)
+
+
+def chosen_channels(
+    extremes: Extremes,
+    maps: Sequence[Values],
+    layer: str,
+    channels: Sequence[int] | None,
+    order: Order,
+    limit: int | None,
+) -> npt.NDArray[np.int64]:
+    """The channels to draw, in their order; of several items' maps by their strength over all of them.
+
+    Raises:
+        ArgumentError: a channel that is not there, an unknown order, a limit below one.
+    """
+    count = len(maps[0])
+    if order not in get_args(Order):
+        raise ArgumentError(f"order must be 'index', 'max' or 'mean', not {order!r}.")
+    if limit is not None and limit < 1:
+        raise ArgumentError(f"limit must be at least 1, not {limit}.")
+    chosen = np.arange(count) if channels is None else np.asarray(channels)
+    if chosen.ndim != 1 or not len(chosen) or chosen.dtype.kind not in "iu":
+        raise ArgumentError(f"channels must be a non-empty sequence of channel numbers, not {channels!r}.")
+    wrong = chosen[(chosen < 0) | (chosen >= count)]
+    if len(wrong):
+        raise ArgumentError(f"Layer {layer!r} has channels 0 to {count - 1}: there is no {', '.join(map(str, wrong))}.")
+    if order != "index":
+        strength = np.fmax(extremes.high, -np.inf) if order == "max" else _means(maps)
+        chosen = chosen[np.argsort(-strength[chosen], kind="stable")]
+    return chosen[:limit].astype(np.int64)
+
+
+def _means(maps: Sequence[Values]) -> npt.NDArray[np.float64]:
+    """(C,) the mean of each channel, over all items; what is not finite counts as zero."""
+    flat = [item.reshape(len(item), -1) for item in maps]
+    return np.mean([np.where(np.isfinite(item), item, 0).mean(axis=1, dtype=np.float64) for item in flat], axis=0)
+
+
+def count_words(shown: int, count: int, order: Order, channels: Sequence[int] | None) -> str:
+    """How many channels of how many are shown, and by what they were chosen."""
+    chosen = ", as chosen" if channels is not None and order == "index" else ""
+    return f"{shown} of {count} channels shown{chosen}{_ORDER_WORDS[order]}."
+
+
+def flat_tiles(codes: Codes) -> Codes:
+    """Codes (M, *spatial) as tiles (M, h, w): a strip for one axis, slices beside each other for three."""
+    if codes.ndim == 2:
+        return codes[:, None].repeat(_STRIP_HEIGHT, axis=1)
+    if codes.ndim == 3:
+        return codes
+    count, depth, height, width = codes.shape
+    columns = best_columns(depth, height, width)
+    rows = -(-depth // columns)
+    tiles = np.full((count, rows * (height + 1) - 1, columns * (width + 1) - 1), PAPER, np.uint8)
+    for index in range(depth):  # with a unit of paper between the slices
+        top, left = (place * (side + 1) for place, side in zip(divmod(index, columns), (height, width), strict=True))
+        tiles[:, top : top + height, left : left + width] = codes[:, index]
+    return tiles
+
+
+def slice_words(maps: Values) -> list[str]:
+    """What the tiles of maps with three axes hold, in a list; an empty list for others."""
+    if maps.ndim != 4:
+        return []
+    return [f"Each tile holds the {maps.shape[1]} slices along the first axis, row by row."]
