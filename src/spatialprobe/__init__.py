@@ -36,18 +36,26 @@ from spatialprobe.errors import (
 )
 
 if TYPE_CHECKING:
+    from spatialprobe.render.evolution import Evolution, evolution
     from spatialprobe.render.feature_maps import feature_maps
+    from spatialprobe.render.gallery import Gallery
+    from spatialprobe.render.histogram import ActivationHistogram, activation_histogram
     from spatialprobe.render.kernels import kernels
     from spatialprobe.render.mosaic import Mosaic
+    from spatialprobe.render.overlay import receptive_field_overlay
+    from spatialprobe.render.patches import exemplar_patches
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Activation",
+    "ActivationHistogram",
     "Activations",
     "AmbiguousCallError",
     "ArgumentError",
     "ConvSpec",
+    "Evolution",
+    "Gallery",
     "LayerNotFoundError",
     "LayerNotRunError",
     "MemoryBudgetError",
@@ -62,21 +70,32 @@ __all__ = [
     "UnresolvedActivationError",
     "UnsupportedOutputError",
     "ablate",
+    "activation_histogram",
     "capture",
     "edited",
+    "evolution",
+    "exemplar_patches",
     "feature_maps",
     "kernels",
     "load_activations",
     "plan",
+    "receptive_field_overlay",
     "replace",
     "save_activations",
 ]
 
 # Resolved on first use, so that capturing never waits for drawing.
 _ON_FIRST_USE = {
+    "ActivationHistogram": "spatialprobe.render.histogram",
+    "Evolution": "spatialprobe.render.evolution",
+    "Gallery": "spatialprobe.render.gallery",
     "Mosaic": "spatialprobe.render.mosaic",
+    "activation_histogram": "spatialprobe.render.histogram",
+    "evolution": "spatialprobe.render.evolution",
+    "exemplar_patches": "spatialprobe.render.patches",
     "feature_maps": "spatialprobe.render.feature_maps",
     "kernels": "spatialprobe.render.kernels",
+    "receptive_field_overlay": "spatialprobe.render.overlay",
 }
 
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from spatialprobe.errors import ArgumentError
-from spatialprobe.render.palette import LEVELS, NONFINITE, colours, palette
 from spatialprobe.render.marks import Marks
+from spatialprobe.render.palette import LEVELS, NONFINITE, colours, palette
 from spatialprobe.render.scale import Extremes, choose_scale, quantise
 
 MAPS = arrays(

@@ -106,7 +106,7 @@ def feature_maps(
 def _by_key(records: Mapping[str, Activation]) -> dict[Key, Activation]:
     """The records of a mapping; those of a layer that ran several times under (layer, i), as a probe finds them."""
     if not isinstance(records, Activations):
-        return dict(records)
+        return {key: one for key, one in records.items()}  # noqa: C416 (a dict of wider keys)
     calls = {layer: records.calls(layer) for layer in records}
     return {
         (layer, index) if len(runs) > 1 else layer: run
@@ -133,7 +133,7 @@ def _mosaic(
     whole = np.array_equal(shown, np.arange(len(maps)))  # then a copy can be spared
     tiles = flat_tiles(quantise(maps if whole else maps[shown], ranges))
     hatch(tiles, marks.dead)
-    grid = Grid.of(*tiles.shape, columns)
+    grid = Grid.of(len(tiles), tiles.shape[1], tiles.shape[2], columns)
     words = [count_words(len(shown), len(maps), order, channels), ranges.words(), *slice_words(maps), *marks.words()]
     return Mosaic(
         pixels=lay_out(tiles, marks.labels(shown.tolist(), grid), grid),

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
+import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import ListedColormap, Normalize
+from matplotlib.colors import ListedColormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
-from matplotlib.textpath import TextToPath
 
+from spatialprobe.render.histogram import ActivationHistogram
 from spatialprobe.render.mosaic import ColourBar, Mosaic
 from spatialprobe.render.palette import colours
 
@@ -23,6 +27,13 @@ _LOWEST_BAR = 90  # pixels: room for numbers that do not touch
 _NARROWEST = 460  # pixels: room for words below a small mosaic
 _TITLE_LINE = 20  # pixels
 _CAPTION_LINE = 15  # pixels
+_HISTOGRAM = 720  # pixels: the width of a histogram's page
+_CURVE = 170  # pixels
+_ROW = 12  # pixels: a channel's row of colours
+_MOST_ROWS = 640  # pixels: where there are more channels, their rows are lower
+_MOST_NUMBERS = 40  # channel numbers beside the rows
+_STEPS = [mantissa * 10**power for power in range(9) for mantissa in (1, 2, 5)]  # between the numbers
+_AXIS_ROOM = 46  # pixels: numbers and name of an axis
 _TITLE_FONT = FontProperties(size=10.5, weight="bold")
 _CAPTION_FONT = FontProperties(size=8)
 
@@ -133,5 +144,73 @@ def _wrapped(words: str, width: int, font: FontProperties) -> list[str]:
 
 def _text_width(text: str, font: FontProperties) -> float:
     """The width of a line of text in pixels."""
-    points, _, _ = TextToPath().get_text_width_height_descent(text, font, ismath=False)
-    return float(points) * _DPI / 72
+    width, _, _ = _renderer().get_text_width_height_descent(text, font, ismath=False)  # type: ignore[no-untyped-call]
+    return float(width)
+
+
+@cache
+def _renderer() -> RendererAgg:
+    """What draws the page: its letters are wider than the font's own measures."""
+    return RendererAgg(1, 1, _DPI)  # type: ignore[no-untyped-call]
+
+
+def histogram_figure(histogram: ActivationHistogram, title: str) -> Figure:
+    """All values as a curve, below it a row of colours for each channel, on one axis of values."""
+    head = _wrapped(title, _HISTOGRAM - 2 * _MARGIN, _TITLE_FONT)
+    foot = _wrapped(histogram.caption, _HISTOGRAM - 2 * _MARGIN, _CAPTION_FONT)
+    rows = min(max(_ROW * len(histogram.counts), _LOWEST_BAR), _MOST_ROWS)
+    below = _MARGIN + _CAPTION_LINE * len(foot) + _AXIS_ROOM
+    width = _HISTOGRAM - _AXIS_ROOM - _BAR_ROOM - 2 * _MARGIN
+    height = below + rows + _MARGIN + _CURVE + _MARGIN + _TITLE_LINE * len(head) + _MARGIN
+    figure = Figure(figsize=(_HISTOGRAM / _DPI, height / _DPI), dpi=_DPI, facecolor="white")
+    _write(figure, head, height - _MARGIN, _TITLE_FONT)
+    _write(figure, foot, below - _AXIS_ROOM, _CAPTION_FONT, "#404048")
+    left = _AXIS_ROOM + _MARGIN
+    _draw_curve(_axes(figure, left, below + rows + _MARGIN, width, _CURVE), histogram)
+    bar = _axes(figure, left + width + _MARGIN, below, _BAR_WIDTH, rows)
+    _draw_rows(figure, _axes(figure, left, below, width, rows), bar, histogram)
+    return figure
+
+
+def _draw_curve(axes: Axes, histogram: ActivationHistogram) -> None:
+    """The share of all values in each bin."""
+    counts = histogram.counts.sum(axis=0)
+    shares = counts / max(1, counts.sum() + histogram.outside.sum())
+    axes.stairs(shares, histogram.edges, fill=True, color="#8a8fb5")
+    axes.stairs(shares, histogram.edges, color="#2b2f5e", baseline=None)
+    axes.set_yscale("log")
+    axes.set_ylim(_floor(shares), 1.5)
+    axes.set_xlim(histogram.edges[0], histogram.edges[-1])
+    axes.set_ylabel("share of all", font=_CAPTION_FONT)
+    axes.tick_params(labelsize=_CAPTION_FONT.get_size_in_points(), labelbottom=False)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _draw_rows(figure: Figure, axes: Axes, bar: Axes, histogram: ActivationHistogram) -> None:
+    """The share of each channel's values in each bin, as colours on a logarithmic scale."""
+    shades = ListedColormap(colours(False) / 255).with_extremes(bad="white")
+    shares = np.ma.masked_equal(histogram.shares, 0)
+    scale = LogNorm(_floor(histogram.shares), 1)
+    lines = np.arange(len(shares) + 1) - 0.5
+    mesh = axes.pcolormesh(histogram.edges, lines, shares, cmap=shades, norm=scale, rasterized=True)
+    figure.colorbar(mesh, cax=bar).set_label("share of the channel", font=_CAPTION_FONT)
+    axes.invert_yaxis()
+    step = next(step for step in _STEPS if len(shares) <= step * _MOST_NUMBERS)
+    axes.set_yticks(np.arange(0, len(shares), step), [str(channel) for channel in histogram.channels[::step]])
+    axes.set_ylabel("channel", font=_CAPTION_FONT)
+    axes.set_xlabel("value", font=_CAPTION_FONT)
+    for part in (axes, bar):
+        part.tick_params(labelsize=_CAPTION_FONT.get_size_in_points())
+
+
+def _floor(shares: npt.NDArray[np.float64]) -> float:
+    """Where a logarithmic scale of shares begins: at the power of ten below the least that is not zero."""
+    least = shares[shares > 0].min(initial=0.1)
+    return float(10.0 ** np.floor(np.log10(least)))
+
+
+def rasterised(figure: Figure) -> npt.NDArray[np.uint8]:
+    """A figure as an image (H, W, 3)."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # type: ignore[no-untyped-call]
+    return np.array(np.asarray(canvas.buffer_rgba())[..., :3])  # type: ignore[no-untyped-call]

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 LINE_HEIGHT = 14  # pixels: a line of letters
 _SIZE = 11  # pixels
+_SPACE = 4  # pixels: the font's own space is lost between digits
 _BASELINE = 12  # pixels from the top of the line
 
 
@@ -48,7 +49,8 @@ def _glyph(letter: str) -> Codes:
     """One letter with the space after it."""
     from PIL import Image, ImageDraw
 
-    strip = Image.new("L", (max(1, round(_font().getlength(letter))), LINE_HEIGHT))
+    width = _SPACE if letter == " " else max(1, round(_font().getlength(letter)))
+    strip = Image.new("L", (width, LINE_HEIGHT))
     ImageDraw.Draw(strip).text((0, _BASELINE), letter, 255, _font(), anchor="ls")
     codes: Codes = INK.start + np.asarray(strip) // (256 // (INK.stop - INK.start))
     return codes

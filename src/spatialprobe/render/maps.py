@@ -18,6 +18,9 @@ from spatialprobe.render.sheet import best_columns
 Order = Literal["index", "max", "mean"]
 
 _STRIP_HEIGHT = 8  # units: how high a one-dimensional map is drawn
+_SLICE = 64  # pixels: slices of maps of three axes are enlarged up to here
+_SLICES = 2**21  # pixels: or until all of them have so many
+_BETWEEN = 2  # pixels between slices
 _ORDER_WORDS = {"index": "", "max": ", largest maximum first", "mean": ", largest mean first"}
 
 
@@ -93,7 +96,9 @@ def chosen_channels(
 def _means(maps: Sequence[Values]) -> npt.NDArray[np.float64]:
     """(C,) the mean of each channel, over all items; what is not finite counts as zero."""
     flat = [item.reshape(len(item), -1) for item in maps]
-    return np.mean([np.where(np.isfinite(item), item, 0).mean(axis=1, dtype=np.float64) for item in flat], axis=0)
+    return np.asarray(
+        np.mean([np.where(np.isfinite(item), item, 0).mean(axis=1, dtype=np.float64) for item in flat], axis=0)
+    )
 
 
 def count_words(shown: int, count: int, order: Order, channels: Sequence[int] | None) -> str:
@@ -106,15 +111,22 @@ def flat_tiles(codes: Codes) -> Codes:
     """Codes (M, *spatial) as tiles (M, h, w): a strip for one axis, slices beside each other for three."""
     if codes.ndim == 2:
         return codes[:, None].repeat(_STRIP_HEIGHT, axis=1)
-    if codes.ndim == 3:
-        return codes
-    count, depth, height, width = codes.shape
+    return codes if codes.ndim == 3 else _slices(codes)
+
+
+def _slices(codes: Codes) -> Codes:
+    """Codes (M, D, H, W) as tiles of D slices each; enlarged, so that the lines between these need not be."""
+    room = min(_SLICE / max(codes.shape[2:]), (_SLICES / codes.size) ** 0.5)
+    large = codes.repeat(max(1, int(room)), axis=2).repeat(max(1, int(room)), axis=3)
+    count, depth, height, width = large.shape
     columns = best_columns(depth, height, width)
-    rows = -(-depth // columns)
-    tiles = np.full((count, rows * (height + 1) - 1, columns * (width + 1) - 1), PAPER, np.uint8)
-    for index in range(depth):  # with a unit of paper between the slices
-        top, left = (place * (side + 1) for place, side in zip(divmod(index, columns), (height, width), strict=True))
-        tiles[:, top : top + height, left : left + width] = codes[:, index]
+    cell = height + _BETWEEN, width + _BETWEEN
+    beside = 4 * _BETWEEN  # paper after the last slice: channels lie further apart than slices
+    tiles = np.full((count, -(-depth // columns) * cell[0] + beside, columns * cell[1] + beside), PAPER, np.uint8)
+    for index in range(depth):
+        row, column = divmod(index, columns)
+        top, left = row * cell[0], column * cell[1]
+        tiles[:, top : top + height, left : left + width] = large[:, index]
     return tiles
 
 

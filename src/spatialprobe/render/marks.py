@@ -28,10 +28,10 @@ class Marks:
         zero = extremes.low == 0
         return Marks(same & zero, same & ~zero, extremes.nonfinite)
 
-    def words(self) -> list[str]:
+    def words(self, *, hatched: bool = True) -> list[str]:
         """A sentence that counts them, in a list; an empty list where there are none."""
         counts = {
-            "dead (zero everywhere, hatched)": self.dead,
+            f"dead (zero everywhere{', hatched' if hatched else ''})": self.dead,
             "constant": self.constant,
             "with values that are not finite (magenta)": self.nonfinite,
         }
@@ -43,7 +43,7 @@ class Marks:
         labels = [str(name) for name in names]
         for word, mark in (("dead", self.dead), ("constant", self.constant), ("not finite", self.nonfinite)):
             for index in np.flatnonzero(mark):
-                long = f"{labels[index]}  {word}"
+                long = f"{labels[index]} {word}"
                 labels[index] = long if room_for(long, grid) else f"{labels[index]} {word[0]}"
         return labels
 

@@ -1,7 +1,7 @@
 """PNG files [W3C, PNG third edition], with a palette or in colour, with text, and without Pillow's copies.
 
-Sheets of maps are noise between borders: run lengths find most of what zlib finds in them, and cost less. A row like the
-one above, as there are many in enlarged maps, is written as no difference.
+Sheets of maps are noise between borders: run lengths find most of what zlib finds in them, and cost less. A row like
+the one above, as there are many in enlarged maps, is written as no difference.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def _chunk(name: bytes, data: bytes) -> tuple[bytes, ...]:
 
 
 def _compressed(pixels: npt.NDArray[np.uint8]) -> bytes:
-    """The rows, each after its filter's number; in colour the runs are of three bytes, which needs the whole of zlib."""
+    """The rows, each after its filter's number; in colour runs are of three bytes, for which it takes all of zlib."""
     rows = pixels.reshape(len(pixels), -1)
     filtered = np.empty((rows.shape[0], rows.shape[1] + 1), np.uint8)
     filtered[:, 0] = 0
@@ -47,4 +47,4 @@ def _compressed(pixels: npt.NDArray[np.uint8]) -> bytes:
     filtered[repeated, 0] = _UP
     strategy = zlib.Z_RLE if pixels.ndim == 2 else zlib.Z_DEFAULT_STRATEGY
     packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, zlib.MAX_WBITS, _MEMORY, strategy)
-    return packer.compress(filtered) + packer.flush()
+    return packer.compress(filtered.data) + packer.flush()

@@ -16,7 +16,7 @@ Pixels = npt.NDArray[np.uint8]  # (H, W) palette codes or (H, W, 3) colours
 
 _GAP = 4  # pixels between tiles, and around the sheet
 _SMALLEST_TILE = 32  # pixels: room for a channel number of four digits and a mark
-_COMFORTABLE_TILE = 128  # pixels: small maps are enlarged up to here
+_COMFORTABLE_TILE = 128  # pixels: small maps are enlarged up to this mean of their sides
 _LARGEST_SHEET = 1000  # pixels a side that enlarging does not exceed
 
 
@@ -31,8 +31,10 @@ class Grid:
     factor: int  # pixels per unit
 
     @staticmethod
-    def of(count: int, height: int, width: int, columns: int | None = None) -> Grid:
+    def of(count: int, height: int, width: int, columns: int | None = None, largest: int = _LARGEST_SHEET) -> Grid:
         """The layout for this many maps, with the best number of columns if none is given.
+
+        Small maps are enlarged until a side of the sheet has `largest` pixels.
 
         Raises:
             ArgumentError: fewer than one column.
@@ -41,8 +43,8 @@ class Grid:
             raise ArgumentError(f"columns must be at least 1, not {columns}.")
         chosen = min(columns or best_columns(count, height, width), count)
         rows = -(-count // chosen)
-        room = min(_LARGEST_SHEET / (chosen * width), _LARGEST_SHEET / (rows * height))
-        factor = int(min(_COMFORTABLE_TILE / max(height, width), room))
+        room = min(largest / (chosen * width), largest / (rows * height))
+        factor = int(min(_COMFORTABLE_TILE / (height * width) ** 0.5, room))
         return Grid(count, height, width, chosen, max(1, factor, -(-_SMALLEST_TILE // width)))
 
     @property
