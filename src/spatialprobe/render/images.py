@@ -66,7 +66,7 @@ class Stretch:
         return [f"Image values from {self.low:.4g} to {self.high:.4g} are stretched from black to white."]
 
     def pixels(self, values: Image) -> npt.NDArray[np.uint8]:
-        """(..., 3) uint8 from (..., 3) or (..., 1); what is not finite is magenta."""
+        """(..., 3) uint8 from (..., 3) or (..., 1); what is not finite is crimson."""
         finite = np.isfinite(values).all(axis=-1)
         scaled = (np.where(np.isfinite(values), values, 0) - self.low) / (self.high - self.low)
         grey = np.rint(255 * np.clip(scaled, 0, 1)).astype(np.uint8)

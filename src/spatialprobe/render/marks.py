@@ -33,7 +33,7 @@ class Marks:
         counts = {
             f"dead (zero everywhere{', hatched' if hatched else ''})": self.dead,
             "constant": self.constant,
-            "with values that are not finite (magenta)": self.nonfinite,
+            "with values that are not finite (crimson)": self.nonfinite,
         }
         told = [f"{int(mark.sum())} {words}" for words, mark in counts.items() if mark.any()]
         return [f"Marked: {', '.join(told)}."] if told else []

@@ -209,5 +209,6 @@ def _words(exemplars: Exemplars, field: Field, shown: list[int], cut: _Cut, stre
         "# the image's position in the data set, and the pixels that the unit sees, padding hatched."
     ]
     if cut.every > 1:
-        words.append(f"To fit, only every {cut.every}th pixel of each row and column is shown.")
+        ordinal = {2: "2nd", 3: "3rd"}.get(cut.every, f"{cut.every}th")
+        words.append(f"To fit, only every {ordinal} pixel of each row and column is shown.")
     return [*words, *inexact_words(field), *stretch.words()]
