@@ -41,6 +41,13 @@ def test_colours(pixels):
     assert np.array_equal(np.asarray(image), pixels)
 
 
+def test_pieces(monkeypatch):
+    """However few rows are packed at once, the file holds the same picture, repeated rows at the seams too."""
+    monkeypatch.setattr("spatialprobe.render.png._PIECE", 30)
+    pixels = np.random.default_rng(0).integers(0, 241, (9, 10)).astype(np.uint8).repeat(2, axis=0)
+    assert np.array_equal(np.asarray(read(png(pixels, palette(False), {}))), pixels)
+
+
 def test_repeated_rows_cost_next_to_nothing():
     """Noise of which every row stands ten times is hardly larger than once."""
     noise = np.random.default_rng(0).integers(0, 241, (50, 400)).astype(np.uint8)

@@ -167,8 +167,8 @@ def histogram_figure(histogram: ActivationHistogram, title: str) -> Figure:
     _write(figure, foot, below - _AXIS_ROOM, _CAPTION_FONT, "#404048")
     left = _AXIS_ROOM + _MARGIN
     _draw_curve(_axes(figure, left, below + rows + _MARGIN, width, _CURVE), histogram)
-    bar = _axes(figure, left + width + _MARGIN, below, _BAR_WIDTH, rows)
-    _draw_rows(figure, _axes(figure, left, below, width, rows), bar, histogram)
+    channels = _axes(figure, left, below, width, rows)
+    _draw_rows(figure, channels, _axes(figure, left + width + _MARGIN, below, _BAR_WIDTH, rows), histogram)
     return figure
 
 
@@ -176,6 +176,7 @@ def _draw_curve(axes: Axes, histogram: ActivationHistogram) -> None:
     """The share of all values in each bin."""
     counts = histogram.counts.sum(axis=0)
     shares = counts / max(1, counts.sum() + histogram.outside.sum())
+    axes.set_autoscale_on(False)  # where no value is finite there is nothing to scale to
     axes.stairs(shares, histogram.edges, fill=True, color="#8a8fb5")
     axes.stairs(shares, histogram.edges, color="#2b2f5e", baseline=None)
     axes.set_yscale("log")

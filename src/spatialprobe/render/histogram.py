@@ -107,7 +107,8 @@ def activation_histogram(
     ((6, 80), 4704)
     """
     values = _by_channel(record)
-    shown = _shown(len(values), record.layer, channels)
+    count = len(values)
+    shown = _shown(count, record.layer, channels)
     values = values[shown]
     extremes = Extremes.of(values)
     edges = _edges(extremes, bins, span)
@@ -123,7 +124,7 @@ def activation_histogram(
         outside=outside,
         channels=shown,
         title=f"{record.layer or record.module_type}, {record.at.replace('_', ' ')}: how its values are distributed",
-        caption=" ".join(_words(record, values.shape, zeros, nonfinite, outside)),
+        caption=" ".join(_words(count, values.shape, zeros, nonfinite, outside)),
         metadata={
             "Software": "spatialprobe",
             "Layer": f"{record.layer} ({record.module_type}), {record.at}",
@@ -169,7 +170,7 @@ def _edges(extremes: Extremes, bins: int, span: tuple[float, float] | None) -> n
 
 
 def _words(
-    record: Activation,
+    count: int,
     shape: tuple[int, ...],
     zeros: npt.NDArray[np.int64],
     nonfinite: npt.NDArray[np.int64],
@@ -179,12 +180,11 @@ def _words(
     values = shape[0] * shape[1]
     silent = int((zeros == shape[1]).sum())
     words = [
-        f"{shape[0]} of {record.shape[-len(record.shape) + 1] if len(record.shape) > 1 else shape[0]} channels, "
-        f"{shape[1]} values each. Above all together, below a row for each; shares on a logarithmic scale, white where "
-        "there is none.",
+        f"{shape[0]} of {count} channels, {shape[1]} values each.",
+        "Above all together, below a row for each; shares on a logarithmic scale, white where there is none.",
         f"{zeros.sum() / values:.1%} of the values are exactly zero.",
     ]
-    words += [f"{silent} dead channels (zero everywhere)."] if silent else []
+    words += [f"{silent} dead channel{'s' * (silent > 1)} (zero everywhere)."] if silent else []
     words += [f"{int(nonfinite.sum())} values are not finite, and in no bin."] if nonfinite.any() else []
     words += [f"{outside.sum() / values:.2%} of the values lie beyond the bins."] if outside.any() else []
     return words

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _TRUE_COLOUR, _PALETTE = 2, 3  # colour types
 _UP = 2  # filter type: the difference to the row above
 _LEVEL, _MEMORY = 1, 9  # of zlib
+_PIECE = 2**18  # bytes that are packed at once, so that they stay in the cache
 
 
 def png(pixels: npt.NDArray[np.uint8], colours: npt.NDArray[np.uint8] | None, text: Mapping[str, str]) -> bytes:
@@ -27,7 +28,7 @@ def png(pixels: npt.NDArray[np.uint8], colours: npt.NDArray[np.uint8] | None, te
     if colours is not None:
         chunks.append((b"PLTE", colours.tobytes()))
     chunks += [(b"iTXt", key.encode("latin-1") + b"\0\0\0\0\0" + words.encode()) for key, words in text.items()]
-    chunks += [(b"IDAT", _compressed(pixels)), (b"IEND", b"")]
+    chunks += [*((b"IDAT", piece) for piece in _compressed(pixels) if piece), (b"IEND", b"")]
     return _SIGNATURE + b"".join(part for name, data in chunks for part in _chunk(name, data))
 
 
@@ -36,15 +37,26 @@ def _chunk(name: bytes, data: bytes) -> tuple[bytes, ...]:
     return struct.pack(">I", len(data)), name, data, struct.pack(">I", check)
 
 
-def _compressed(pixels: npt.NDArray[np.uint8]) -> bytes:
-    """The rows, each after its filter's number; in colour runs are of three bytes, for which it takes all of zlib."""
+def _compressed(pixels: npt.NDArray[np.uint8]) -> Iterator[bytes]:
+    """The rows in pieces, some at a time; in colour runs are of three bytes, for which it takes all of zlib."""
+    strategy = zlib.Z_RLE if pixels.ndim == 2 else zlib.Z_DEFAULT_STRATEGY
+    packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, zlib.MAX_WBITS, _MEMORY, strategy)
     rows = pixels.reshape(len(pixels), -1)
+    some = max(1, _PIECE // rows.shape[1])
+    for start in range(0, len(rows), some):
+        before = rows[start - 1] if start else None
+        yield packer.compress(_filtered(rows[start : start + some], before).data)
+    yield packer.flush()
+
+
+def _filtered(rows: npt.NDArray[np.uint8], before: npt.NDArray[np.uint8] | None) -> npt.NDArray[np.uint8]:
+    """Rows, each after its filter's number; one like the row above it, or the first like `before`, becomes zeros."""
     filtered = np.empty((rows.shape[0], rows.shape[1] + 1), np.uint8)
     filtered[:, 0] = 0
     filtered[:, 1:] = rows
-    repeated = 1 + np.flatnonzero((rows[1:] == rows[:-1]).all(axis=1))
+    repeated = np.zeros(len(rows), np.bool_)
+    repeated[1:] = (rows[1:] == rows[:-1]).all(axis=1)
+    repeated[0] = before is not None and np.array_equal(rows[0], before)
     filtered[repeated] = 0
     filtered[repeated, 0] = _UP
-    strategy = zlib.Z_RLE if pixels.ndim == 2 else zlib.Z_DEFAULT_STRATEGY
-    packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, zlib.MAX_WBITS, _MEMORY, strategy)
-    return packer.compress(filtered.data) + packer.flush()
+    return filtered
