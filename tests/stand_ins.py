@@ -57,6 +57,16 @@ class Exemplars:
     positions: torch.Tensor  # (C, k, 2)
 
 
+@dataclass(frozen=True)
+class Histogram:
+    """The counts of each channel."""
+
+    counts: torch.Tensor  # (C, bins)
+    edges: torch.Tensor  # (C, bins + 1)
+    below: torch.Tensor  # (C,)
+    above: torch.Tensor  # (C,)
+
+
 def exemplars_of(maps, k):
     """The exemplars of maps (N, C, H, W): each sample enters with its strongest unit, the first of equals."""
     values, flat = maps.flatten(2).max(dim=2)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
+from stand_ins import Histogram
 from torch import nn
 
 import spatialprobe as sp
@@ -85,6 +86,52 @@ def test_pictures(values, tmp_path):
     assert {"Title", "Description", "Layer", "Channels", "Scale", "Value range", "Source"} <= set(image.text)
     assert Image.open(path).text["Title"].endswith(": drawn values")
     assert found._repr_png_()[:4] == b"\x89PNG"
+
+
+def swept(values, exponents, bins=8):
+    """The histogram of values (C, M) in bins of width 2**exponent for each channel, as a sweep makes it."""
+    starts = [np.floor(row.min() / 2.0**e) for row, e in zip(values, exponents, strict=True)]
+    edges = [(s + np.arange(bins + 1)) * 2.0**e for s, e in zip(starts, exponents, strict=True)]
+    counts = [np.histogram(row, edge)[0] for row, edge in zip(values, edges, strict=True)]
+    assert np.sum(counts) == values.size
+    none = torch.zeros(len(values), dtype=torch.int64)
+    return Histogram(torch.tensor(np.array(counts)), torch.tensor(np.array(edges)), none, none)
+
+
+@given(st.integers(0, 1000))
+def test_histograms_of_a_sweep(seed):
+    """Channels whose bins differ are counted into those of the coarsest, exactly as if counted from the values."""
+    exponents = [-3, 0, 1]
+    generator = np.random.default_rng(seed)
+    values = np.stack([generator.uniform(-3, 3, 50) * 2.0**e for e in exponents])
+    found = sp.activation_histogram(swept(values, exponents))
+    assert found.edges[1] - found.edges[0] == 2
+    for row, counts in zip(values, found.counts, strict=True):
+        assert np.array_equal(np.histogram(row, found.edges)[0], counts)
+    assert found.counts.sum() == values.size
+
+
+def test_bounded_histograms_of_a_sweep():
+    """Bins that all channels share are drawn as they are; what lies outside them is told."""
+    edges = torch.linspace(0, 1, 5).repeat(3, 1)
+    counts = torch.arange(12).reshape(3, 4)
+    histogram = Histogram(counts, edges, torch.tensor([1, 0, 0]), torch.tensor([0, 0, 2]))
+    found = sp.activation_histogram(histogram, channels=[2, 0])
+    assert found.counts.tolist() == counts[[2, 0]].tolist()
+    assert found.outside.tolist() == [2, 1]
+    assert found.zeros is None
+    assert found.caption.startswith("2 of 3 channels, 7 to 40 values each.")
+    assert "exactly zero" not in found.caption
+    assert found.with_source("conv1").title.endswith(": conv1")
+    assert len(found.figure().axes) == 3
+
+
+def test_bins_that_do_not_nest():
+    """Channels whose bins overlap cannot be drawn together, and the message says what to do."""
+    edges = torch.tensor([[0.0, 2, 4], [0.0, 3, 6]])
+    none = torch.zeros(2, dtype=torch.int64)
+    with pytest.raises(sp.ArgumentError, match="do not lie within each other"):
+        sp.activation_histogram(Histogram(torch.ones(2, 2, dtype=torch.int64), edges, none, none))
 
 
 def test_figure():

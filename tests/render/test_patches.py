@@ -154,6 +154,18 @@ def test_boxes_of_different_sizes(laid_out):
     assert (empty == paper).all()
 
 
+def test_empty_places(laid_out):
+    """A channel with fewer samples than others leaves its last places empty."""
+    values = torch.tensor([[3.0, 2.0], [1.0, float("nan")]])
+    positions = torch.tensor([[[1, 1], [2, 2]], [[3, 3], [-1, -1]]])
+    picture = sp.exemplar_patches(Exemplars(values, torch.tensor([[0, 1], [1, -1]]), positions), images(2), FIELD)
+    tiles, labels, names, _ = laid_out[0]
+    assert labels == ["3 #0", "2 #1", "1 #1", ""]
+    assert (tiles[3] == palette(False)[PAPER]).all()
+    assert names == ["0", "1"]
+    assert picture.metadata["Value range"] == "1 to 3"
+
+
 def test_too_many_pixels_are_thinned_out(monkeypatch, laid_out):
     """Where the patches would be too many pixels, every n-th is shown, and the caption says so."""
     monkeypatch.setattr(module, "_MOST_PIXELS", 100)
@@ -176,6 +188,11 @@ def test_too_many_pixels_are_thinned_out(monkeypatch, laid_out):
         ({"field": Field("conv", (9, 9), (6, 6))}, "Sample 0 of the data set is of 12 x 12 pixels"),
         ({"dataset": [3] * 7}, "Sample 0 of the data set is of type int"),
         ({"channels": [3]}, "has channels 0 to 2: there is no 3"),
+        (
+            {"exemplars": Exemplars(torch.ones(1, 1), torch.zeros(1, 1), torch.zeros(1, 1, 1))},
+            r"have units up to \(0.0,\)",
+        ),
+        ({"exemplars": Exemplars(torch.ones(0, 1), torch.zeros(0, 1), torch.zeros(0, 1, 2))}, "are empty"),
         ({"channels": []}, "channels is empty"),
     ],
 )

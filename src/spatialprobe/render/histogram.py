@@ -1,9 +1,9 @@
-"""How the values of a layer are distributed, channel by channel."""
+"""How the values of a layer are distributed, channel by channel, as a picture."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,7 @@ import numpy.typing as npt
 from spatialprobe.activations.records import Activation
 from spatialprobe.errors import ArgumentError
 from spatialprobe.files import replacing
+from spatialprobe.render.counts import Counts, Floats, Integers, SweptHistogram
 from spatialprobe.render.mosaic import picture_path
 from spatialprobe.render.png import png
 from spatialprobe.render.scale import Extremes, Values
@@ -25,20 +26,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class ActivationHistogram:
-    """The counts behind the picture, and the picture: `array`, `save()`, `to_png()`, `figure()`, as a `Mosaic` has."""
+    """Counts and their picture: `array`, `save()`, `to_png()` and `figure()`, as a `Mosaic` has them."""
 
-    counts: npt.NDArray[np.int64]  # (channels, bins)
-    edges: npt.NDArray[np.float64]  # (bins + 1,) shared by all channels
-    zeros: npt.NDArray[np.int64]  # (channels,) values of exactly zero, which are in a bin too
-    nonfinite: npt.NDArray[np.int64]  # (channels,) NaN and infinities, which are in no bin
-    outside: npt.NDArray[np.int64]  # (channels,) finite values beyond the edges
-    channels: npt.NDArray[np.int64]  # (channels,) their numbers
+    counts: Integers  # (channels, bins) values in each bin
+    edges: Floats  # (bins + 1,) shared by all channels
+    outside: Integers  # (channels,) finite values beyond the edges
+    zeros: Integers | None  # (channels,) values of exactly zero, which are in a bin too; None where not known
+    nonfinite: Integers | None  # (channels,) NaN and infinities, which are in no bin; None where not known
+    channels: Integers  # (channels,) their numbers
     title: str
     caption: str
-    metadata: dict[str, str]  # the text chunks of the PNG
+    metadata: Mapping[str, str]  # the text chunks of the PNG
 
     @property
-    def shares(self) -> npt.NDArray[np.float64]:
+    def shares(self) -> Floats:
         """(channels, bins) the share of each channel's finite values that lies in the bin."""
         finite = self.counts.sum(axis=1) + self.outside
         return np.asarray(self.counts / np.maximum(finite, 1)[:, None])
@@ -55,7 +56,7 @@ class ActivationHistogram:
         return replace(self, title=f"{self.title}: {source}", metadata={**self.metadata, "Source": source})
 
     def to_png(self) -> bytes:
-        """The figure as a PNG whose text chunks carry layer, channels and value range."""
+        """The figure as a PNG whose text chunks carry layer, channels, bins and value range."""
         return png(self.array, None, {"Title": self.title, "Description": self.caption, **self.metadata})
 
     def save(self, path: str | os.PathLike[str]) -> Path:
@@ -83,19 +84,21 @@ class ActivationHistogram:
 
 
 def activation_histogram(
-    record: Activation,
+    record: Activation | SweptHistogram,
     *,
     channels: Sequence[int] | None = None,
     bins: int = 80,
     span: tuple[float, float] | None = None,
 ) -> ActivationHistogram:
-    """How a layer's values are distributed: over all samples and units, for each channel and for all together.
+    """How a layer's values are distributed: for each channel, and for all together.
 
     Args:
-        record: of any layer with outputs (N, C, ...), or a convolution's without the batch.
+        record: of any layer with outputs (N, C, ...), or a convolution's without the batch: all its samples and units
+            are counted. Or one layer's result of the `Histogram` reducer, for a whole data set; it has bins of its
+            own, and channels whose bins differ are drawn in those of the coarsest.
         channels: which channels, and in which order; all if left out.
-        bins: the number of bins, all of one width.
-        span: the values (low, high) that the bins divide; from the least to the greatest value if left out.
+        bins: the number of bins that a record's values are counted into, all of one width.
+        span: the values (low, high) that these bins divide; from the least to the greatest value if left out.
 
     Raises:
         ArgumentError: the record has no channels or no values, or an argument does not fit it.
@@ -106,32 +109,27 @@ def activation_histogram(
     >>> histogram.counts.shape, int(histogram.counts.sum())
     ((6, 80), 4704)
     """
-    values = _by_channel(record)
-    count = len(values)
-    shown = _shown(count, record.layer, channels)
-    values = values[shown]
-    extremes = Extremes.of(values)
-    edges = _edges(extremes, bins, span)
-    finite = np.isfinite(values)
-    counts = np.stack([np.histogram(row[known], edges)[0] for row, known in zip(values, finite, strict=True)])
-    zeros, nonfinite = (values == 0).sum(axis=1), (~finite).sum(axis=1)
-    outside = finite.sum(axis=1) - counts.sum(axis=1)
+    if isinstance(record, Activation):
+        values = _by_channel(record)
+        count, shown = len(values), _shown(len(values), f"Layer {record.layer!r}", channels)
+        found = Counts.of_values(values[shown], bins, span)
+        named = f"{record.layer or record.module_type}, {record.at.replace('_', ' ')}: how its values are distributed"
+        layer = f"{record.layer} ({record.module_type}), {record.at}"
+        about = {"Layer": layer, "Value range": Extremes.of(values[shown]).words()}
+    else:
+        count, shown = len(record.counts), _shown(len(record.counts), "The histogram", channels)
+        found = Counts.of_histogram(record, shown)
+        named, about = "How the values of a layer are distributed", {}
     return ActivationHistogram(
-        counts=counts.astype(np.int64),
-        edges=edges,
-        zeros=zeros,
-        nonfinite=nonfinite,
-        outside=outside,
+        counts=found.inside,
+        edges=found.edges,
+        outside=found.outside,
+        zeros=found.zeros,
+        nonfinite=found.nonfinite,
         channels=shown,
-        title=f"{record.layer or record.module_type}, {record.at.replace('_', ' ')}: how its values are distributed",
-        caption=" ".join(_words(count, values.shape, zeros, nonfinite, outside)),
-        metadata={
-            "Software": "spatialprobe",
-            "Layer": f"{record.layer} ({record.module_type}), {record.at}",
-            "Channels": " ".join(map(str, shown.tolist())),
-            "Scale": f"{bins} bins from {edges[0]:.6g} to {edges[-1]:.6g}",
-            "Value range": extremes.words(),
-        },
+        title=named,
+        caption=" ".join(_words(found, count)),
+        metadata={"Software": "spatialprobe", **_metadata(found, shown), **about},
     )
 
 
@@ -148,43 +146,39 @@ def _by_channel(record: Activation) -> Values:
     return np.asarray(tensor.transpose(0, 1).flatten(1).double())
 
 
-def _shown(count: int, layer: str, channels: Sequence[int] | None) -> npt.NDArray[np.int64]:
+def _shown(count: int, whose: str, channels: Sequence[int] | None) -> Integers:
     shown = np.arange(count) if channels is None else np.asarray(channels)
     if shown.ndim != 1 or not len(shown) or shown.dtype.kind not in "iu" or shown.min() < 0 or shown.max() >= count:
-        raise ArgumentError(f"Layer {layer!r} has channels 0 to {count - 1}: channels cannot be {channels!r}.")
+        raise ArgumentError(f"{whose} has channels 0 to {count - 1}: channels cannot be {channels!r}.")
     return shown.astype(np.int64)
 
 
-def _edges(extremes: Extremes, bins: int, span: tuple[float, float] | None) -> npt.NDArray[np.float64]:
-    """The borders of the bins; around a single value, one unit wide."""
-    if bins < 1:
-        raise ArgumentError(f"bins must be at least 1, not {bins}.")
-    low, high = span or (np.fmin.reduce(extremes.low), np.fmax.reduce(extremes.high))
-    if span and not (np.isfinite(low) and np.isfinite(high) and low < high):
-        raise ArgumentError(f"span=(low, high) needs two finite numbers, the lower first, not {span!r}.")
-    if not np.isfinite(low):
-        low, high = 0.0, 1.0
-    if not low < high:
-        low, high = low - 0.5, high + 0.5
-    return np.linspace(low, high, bins + 1)
-
-
-def _words(
-    count: int,
-    shape: tuple[int, ...],
-    zeros: npt.NDArray[np.int64],
-    nonfinite: npt.NDArray[np.int64],
-    outside: npt.NDArray[np.int64],
-) -> list[str]:
+def _words(found: Counts, count: int) -> list[str]:
     """How to read the picture, and what it cannot show."""
-    values = shape[0] * shape[1]
-    silent = int((zeros == shape[1]).sum())
+    each = found.inside.sum(axis=1) + found.outside + (0 if found.nonfinite is None else found.nonfinite)
+    total = max(1, int(each.sum()))
+    numbers = f"{each.min()} values each" if each.min() == each.max() else f"{each.min()} to {each.max()} values each"
     words = [
-        f"{shape[0]} of {count} channels, {shape[1]} values each.",
+        f"{len(each)} of {count} channels, {numbers}.",
         "Above all together, below a row for each; shares on a logarithmic scale, white where there is none.",
-        f"{zeros.sum() / values:.1%} of the values are exactly zero.",
     ]
-    words += [f"{silent} dead channel{'s' * (silent > 1)} (zero everywhere)."] if silent else []
-    words += [f"{int(nonfinite.sum())} values are not finite, and in no bin."] if nonfinite.any() else []
-    words += [f"{outside.sum() / values:.2%} of the values lie beyond the bins."] if outside.any() else []
+    if found.zeros is not None:
+        silent = int((found.zeros == each).sum())
+        words += [f"{found.zeros.sum() / total:.1%} of the values are exactly zero."]
+        words += [f"{silent} dead channel{'s' * (silent > 1)} (zero everywhere)."] if silent else []
+    if found.nonfinite is not None and found.nonfinite.any():
+        words += [f"{int(found.nonfinite.sum())} values are not finite, and in no bin."]
+    if found.outside.any():
+        words += [f"{found.outside.sum() / total:.2%} of the values lie beyond the bins."]
     return words
+
+
+def _metadata(found: Counts, shown: Integers) -> dict[str, str]:
+    """What a lone file needs to explain itself, as far as counts tell it."""
+    used = np.flatnonzero(found.inside.any(axis=0))
+    low, high = (found.edges[used[0]], found.edges[used[-1] + 1]) if len(used) else (found.edges[0], found.edges[-1])
+    return {
+        "Channels": " ".join(map(str, shown.tolist())),
+        "Scale": f"{len(found.edges) - 1} bins from {found.edges[0]:.6g} to {found.edges[-1]:.6g}",
+        "Value range": f"within {low:.6g} to {high:.6g}",
+    }

@@ -17,6 +17,7 @@ from spatialprobe.render.letters import width_of
 from spatialprobe.render.mosaic import Mosaic
 from spatialprobe.render.palette import HATCH, PAPER, palette
 from spatialprobe.render.rows import Rows, lay_out_rows
+from spatialprobe.render.scale import Extremes
 
 _PIXEL, _PADDING, _EMPTY = range(3)  # what a place of a patch is; empty where its box is smaller than others
 _PERIOD = 5  # pixels between the lines over padding
@@ -30,7 +31,7 @@ class Exemplars(Protocol):
     def values(self) -> torch.Tensor: ...  # (C, k)  # noqa: D102
 
     @property
-    def samples(self) -> torch.Tensor: ...  # (C, k) int64, positions in the data set  # noqa: D102
+    def samples(self) -> torch.Tensor: ...  # (C, k) int64, positions in the data set, -1 where a channel has fewer  # noqa: D102
 
     @property
     def positions(self) -> torch.Tensor: ...  # (C, k, 2) int64, y and x of the unit  # noqa: D102
@@ -71,7 +72,7 @@ def exemplar_patches(
         )
     ]
     values = exemplars.values[shown].tolist()
-    boxes = [field.box(unit.y, unit.x, channel=unit.channel, clip=False) for unit in units]
+    boxes = [_box(field, unit) for unit in units]
     cut = _Cut.of(boxes)
     pixels, ground, stretch = _patches(units, boxes, cut, dataset, field)
     labels, rows = _labelled(units, values, cut)
@@ -85,14 +86,14 @@ def exemplar_patches(
             "Layer": field.layer,
             "Channels": " ".join(map(str, shown)),
             "Samples": " ".join(str(unit.sample) for unit in units),
-            "Value range": f"{min(map(min, values)):.6g} to {max(map(max, values)):.6g}",
+            "Value range": Extremes.of(np.array(values)).words(),
         },
     )
 
 
 @dataclass(frozen=True)
 class _Unit:
-    """Which unit of which sample."""
+    """Which unit of which sample; sample -1 is an empty place, where a channel has fewer than others."""
 
     sample: int
     y: int
@@ -121,10 +122,10 @@ def _shown(exemplars: Exemplars, field: Field, channels: Sequence[int] | None) -
     count, columns = exemplars.values.shape
     if not count or not columns:
         raise ArgumentError("These exemplars are empty: there is nothing to draw.")
-    low, high = exemplars.positions.amin(dim=(0, 1)).tolist(), exemplars.positions.amax(dim=(0, 1)).tolist()
-    if min(low) < 0 or any(most >= size for most, size in zip(high, field.output_size, strict=True)):
+    furthest = tuple(exemplars.positions.amax(dim=(0, 1)).tolist())
+    if len(furthest) != 2 or any(most >= size for most, size in zip(furthest, field.output_size, strict=True)):
         raise ArgumentError(
-            f"The exemplars have units up to {tuple(high)}, but the maps of {field.layer!r} are of "
+            f"The exemplars have units up to {furthest}, but the maps of {field.layer!r} are of "
             f"{by(field.output_size)}: take the field of the layer, and of the input size, that the exemplars are of."
         )
     shown = list(range(count)) if channels is None else [int(channel) for channel in channels]
@@ -133,6 +134,11 @@ def _shown(exemplars: Exemplars, field: Field, channels: Sequence[int] | None) -
         missing = f"there is no {', '.join(map(str, wrong))}" if wrong else "channels is empty"
         raise ArgumentError(f"Layer {field.layer!r} has channels 0 to {count - 1}: {missing}.")
     return shown
+
+
+def _box(field: Field, unit: _Unit) -> Box | None:
+    """The unclipped box of a unit, None if it sees only padding, or for an empty place."""
+    return None if unit.sample < 0 else field.box(unit.y, unit.x, channel=unit.channel, clip=False)
 
 
 def _patches(
@@ -144,10 +150,11 @@ def _patches(
     """
     values = np.zeros((len(units), cut.height, cut.width, 3), np.float32)
     ground = np.full(values.shape[:3], _EMPTY, np.uint8)
-    low, high = np.inf, -np.inf
+    low, high = (np.inf, -np.inf) if any(unit.sample >= 0 for unit in units) else (0.0, 1.0)
     wanted: dict[int, list[int]] = {}
     for index, unit in enumerate(units):
-        wanted.setdefault(unit.sample, []).append(index)
+        if unit.sample >= 0:
+            wanted.setdefault(unit.sample, []).append(index)
     for sample in sorted(wanted):
         image = _image(dataset, sample, field)
         least, most = extremes_of(image)
@@ -192,14 +199,16 @@ def _enlarged(pixels: npt.NDArray[np.uint8], ground: npt.NDArray[np.uint8], fact
 def _labelled(units: Sequence[_Unit], values: list[list[float]], cut: _Cut) -> tuple[list[str], Rows]:
     """What stands above each patch, and where the patches go: wide enough for it."""
     columns = len(values[0])
-    short = [f"{value:.3g}" for row in values for value in row]
-    labels = [f"{value} #{unit.sample}" for value, unit in zip(short, units, strict=True)]
+    flat = [value for row in values for value in row]
+    labels = [
+        f"{value:.3g} #{unit.sample}" if unit.sample >= 0 else "" for value, unit in zip(flat, units, strict=True)
+    ]
     rows = Rows.of(len(values), columns, cut.height, cut.width, max(map(width_of, labels)))
     return labels, rows
 
 
 def _name(channel: int, values: list[float]) -> str:
-    return f"{channel}" if any(values) else f"{channel} dead"
+    return f"{channel}" if np.nan_to_num(values).any() else f"{channel} dead"
 
 
 def _words(exemplars: Exemplars, field: Field, shown: list[int], cut: _Cut, stretch: Stretch) -> list[str]:
