@@ -12,12 +12,21 @@ from torch import nn
 from zoo import ZOO
 
 import spatialprobe as sp
+from spatialprobe.render.letters import lettering
 from spatialprobe.render.palette import LEVELS, NONFINITE, palette
 from spatialprobe.render.rows import Rows
 
 
 def record_of(tensor):
     return sp.capture(nn.Identity(), tensor, layers="")[""]
+
+
+def is_written(pixels, words):
+    """Whether the words stand somewhere on a sheet of codes."""
+    line = lettering(words)
+    windows = np.lib.stride_tricks.sliding_window_view(pixels, line.shape)
+    corners = np.argwhere((windows[:, :, :, 0] == line[:, 0]).all(axis=2))
+    return any(np.array_equal(windows[y, x], line) for y, x in corners)
 
 
 def checkpoints(count=3, signed=False, seed=0):
@@ -70,8 +79,15 @@ def test_layers_are_panels():
     picture = sp.evolution(probe)
     tops = [record.tensor[0].max().item() for record in probe.records]
     assert picture.colour_bar is None
-    assert f"One scale for each step: conv1 0 to {tops[0]:.4g}, conv2 0 to {tops[1]:.4g}." in picture.caption
-    assert "conv1: 4 of 4 channels shown. conv2: 5 of 5 channels shown." in picture.caption
+    ranges = f"conv1 0 to {tops[0]:.4g}, conv2 0 to {tops[1]:.4g}"
+    assert picture.metadata["Scale"] == f"One scale for each step: {ranges}."
+    assert picture.caption.startswith(
+        "Steps: conv1, conv2. How many of its channels are shown stands above each step. "
+        "Below each step stands its own scale."
+    )
+    for words in ("conv1   4 of 4 channels", "conv2   5 of 5 channels", f"{tops[0]:.4g}", f"{tops[1]:.4g}"):
+        assert is_written(picture.pixels, words)
+    assert repr(picture).startswith("Evolution('sample 0 in 2 steps', ")
     assert [frame.title for frame in picture.frames] == ["conv1", "conv2"]
 
 

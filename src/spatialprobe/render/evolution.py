@@ -15,7 +15,7 @@ from spatialprobe.activations.records import Activation
 from spatialprobe.errors import ArgumentError
 from spatialprobe.files import replacing
 from spatialprobe.render.gif import gif
-from spatialprobe.render.maps import Order, chosen_channels, count_words, maps_of, slice_words
+from spatialprobe.render.maps import Order, chosen_channels, count_words, maps_of, order_words, slice_words
 from spatialprobe.render.marks import Marks
 from spatialprobe.render.mosaic import ColourBar, Mosaic, picture_path
 from spatialprobe.render.palette import palette
@@ -25,7 +25,7 @@ from spatialprobe.render.steps import Step, in_columns, in_frames, in_panels
 EvolutionScale: TypeAlias = Literal["auto", "all"] | ScaleChoice
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Evolution(Mosaic):
     """The maps of one image in several steps; a `Mosaic` of them side by side that can also be an animation."""
 
@@ -108,13 +108,19 @@ def evolution(
         for one, item, run in zip(known, maps, runs, strict=True)
     ]
     steps = [Step.of(*parts) for parts in zip(names, maps, scales, extremes, picked, strict=True)]
-    counts = [count_words(len(one), len(item), order, channels) for one, item in zip(picked, maps, strict=True)]
-    colours = palette(scales[0].signed)
+    colours, one_bar = palette(scales[0].signed), _colour_bar(scales)
     return Evolution(
-        pixels=in_columns(steps) if alike else in_panels(steps),
+        pixels=in_columns(steps) if alike else in_panels(steps, legends=one_bar is None),
         title=f"{_common_layer(runs)}sample {sample} in {len(runs)} step{'s' * (len(runs) > 1)}",
-        caption=" ".join([f"Steps: {', '.join(names)}.", *_once(names, counts), scale_words, *_remarks(maps, steps)]),
-        colour_bar=_colour_bar(scales),
+        caption=" ".join(
+            [
+                f"Steps: {', '.join(names)}.",
+                _counts(steps, order, channels),
+                scale_words if alike or one_bar else "Below each step stands its own scale.",
+                *_remarks(maps, steps),
+            ]
+        ),
+        colour_bar=one_bar,
         metadata=_metadata(runs, sample, steps, scale_words, extremes),
         colours=colours,
         frames=tuple(
@@ -197,6 +203,14 @@ def _common_layer(runs: Sequence[Activation]) -> str:
     """The layer that all steps are of, with a comma; nothing where they differ."""
     layers = {(run.layer or run.module_type, run.at.replace("_", " ")) for run in runs}
     return "{}, {}, ".format(*layers.pop()) if len(layers) == 1 else ""
+
+
+def _counts(steps: Sequence[Step], order: Order, channels: Sequence[int] | None) -> str:
+    """How many channels are shown; where steps differ in that, each says it above its maps."""
+    counts = {(len(step.channels), step.total) for step in steps}
+    if len(counts) == 1:
+        return count_words(*counts.pop(), order, channels)
+    return f"How many of its channels are shown stands above each step{order_words(order, channels)}."
 
 
 def _once(names: Sequence[str], counts: Sequence[str]) -> list[str]:

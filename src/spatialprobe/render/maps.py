@@ -103,8 +103,12 @@ def _means(maps: Sequence[Values]) -> npt.NDArray[np.float64]:
 
 def count_words(shown: int, count: int, order: Order, channels: Sequence[int] | None) -> str:
     """How many channels of how many are shown, and by what they were chosen."""
-    chosen = ", as chosen" if channels is not None and order == "index" else ""
-    return f"{shown} of {count} channels shown{chosen}{_ORDER_WORDS[order]}."
+    return f"{shown} of {count} channels shown{order_words(order, channels)}."
+
+
+def order_words(order: Order, channels: Sequence[int] | None) -> str:
+    """How the channels shown were chosen, after a comma; nothing for the plain order."""
+    return (", as chosen" if channels is not None and order == "index" else "") + _ORDER_WORDS[order]
 
 
 def flat_tiles(codes: Codes) -> Codes:

@@ -92,7 +92,7 @@ class Mosaic:
 
     def __repr__(self) -> str:
         height, width = self.pixels.shape[:2]
-        return f"Mosaic({self.title!r}, {width} x {height} pixels)"
+        return f"{type(self).__name__}({self.title!r}, {width} x {height} pixels)"
 
 
 def picture_path(path: str | os.PathLike[str], *suffixes: str) -> Path:

@@ -32,6 +32,7 @@ class Step:
     tiles: Codes  # (channels, h, w)
     marks: Marks
     channels: npt.NDArray[np.int64]  # (channels,) their numbers
+    total: int  # channels that the layer has
     scale: Scale  # of these channels
 
     @staticmethod
@@ -40,17 +41,25 @@ class Step:
         marks = Marks.of(extremes.of_maps(channels))
         tiles = flat_tiles(quantise(maps[channels], scale.of(channels)))
         hatch(tiles, marks.dead)
-        return Step(name, tiles, marks, channels, scale.of(channels))
+        return Step(name, tiles, marks, channels, len(maps), scale.of(channels))
 
     def panel(self, after: str = "") -> Codes:
-        """Its maps on a sheet of their own, under the step's name."""
+        """Its maps on a sheet of their own, under the step's name and the number of channels shown."""
         grid = Grid.of(len(self.tiles), self.tiles.shape[1], self.tiles.shape[2], largest=_PANEL)
         sheet = lay_out(self.tiles, self.marks.labels(self.channels.tolist(), grid), grid)
-        head = f"{self.name}{after}"
+        head = f"{self.name}{after}   {len(self.channels)} of {self.total} channels"
         panel = _paper(len(sheet) + LINE_HEIGHT + _EDGE, max(sheet.shape[1], width_of(head) + 2 * _EDGE))
         panel[LINE_HEIGHT + _EDGE :, : sheet.shape[1]] = sheet
         write(panel, head, _EDGE, _EDGE)
         return panel
+
+    def panel_with_legend(self) -> Codes:
+        """The panel, and its colours below it."""
+        panel, legend = self.panel(), self.legend()
+        both = _paper(len(panel) + len(legend), max(panel.shape[1], legend.shape[1]))
+        both[: len(panel), : panel.shape[1]] = panel
+        both[len(panel) :, : legend.shape[1]] = legend
+        return both
 
     def legend(self) -> Codes:
         """The colours between the numbers at their ends, or the words that say that there are no such numbers."""
@@ -80,10 +89,10 @@ def in_columns(steps: Sequence[Step]) -> Codes:
     return lay_out_rows(tiles.reshape(-1, height, width), labels, list(map(str, channels)), rows, heads)
 
 
-def in_panels(steps: Sequence[Step]) -> Codes:
+def in_panels(steps: Sequence[Step], *, legends: bool) -> Codes:
     """A panel for each step, from left to right in lines below each other."""
     lines: list[list[Codes]] = [[]]
-    for panel in (step.panel() for step in steps):
+    for panel in (step.panel_with_legend() if legends else step.panel() for step in steps):
         if lines[-1] and _width(lines[-1]) + _GAP + panel.shape[1] > _LINE:
             lines.append([])
         lines[-1].append(panel)
@@ -101,7 +110,7 @@ def in_panels(steps: Sequence[Step]) -> Codes:
 
 def in_frames(steps: Sequence[Step]) -> list[Codes]:
     """For each step its panel over the legend of its scale, all on paper of one size."""
-    panels = [step.panel(f"  ({number} of {len(steps)})") for number, step in enumerate(steps, start=1)]
+    panels = [step.panel(f" ({number} of {len(steps)})") for number, step in enumerate(steps, start=1)]
     legends = [step.legend() for step in steps]
     height = max(map(len, panels))
     width = max(part.shape[1] for part in (*panels, *legends))
