@@ -73,6 +73,8 @@ def test_words():
         torch.randint(0, 255, (1, 3, 4, 4), dtype=torch.uint8),
         torch.rand(1, 700, 2, 2).bfloat16(),
         torch.tensor([[1e30, -1e30]]),
+        torch.full((1, 2, 3), 3e38),
+        torch.tensor([[1.0, 1.0 + 2e-16]], dtype=torch.float64),
     ],
 )
 def test_pictures(values, tmp_path):

@@ -15,6 +15,7 @@ from spatialprobe.render.scale import Extremes, Values
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
+_NARROW = 1e-9  # of a range, beside the values: bins and axis numbers could not be told apart
 _MOST_BINS = 2**14  # more than a picture can show
 
 
@@ -69,7 +70,7 @@ class Counts:
 
 
 def _edges(extremes: Extremes, bins: int, span: tuple[float, float] | None) -> Floats:
-    """The borders of the bins; around a single value, one unit wide."""
+    """The borders of the bins; around what is all but a single value, one unit wide or a millionth of it."""
     if bins < 1:
         raise ArgumentError(f"bins must be at least 1, not {bins}.")
     low, high = span or (float(np.fmin.reduce(extremes.low)), float(np.fmax.reduce(extremes.high)))
@@ -77,8 +78,9 @@ def _edges(extremes: Extremes, bins: int, span: tuple[float, float] | None) -> F
         raise ArgumentError(f"span=(low, high) needs two finite numbers, the lower first, not {span!r}.")
     if not np.isfinite(low):
         low, high = 0.0, 1.0
-    if not low < high:
-        low, high = low - 0.5, high + 0.5
+    size = max(abs(low), abs(high))
+    if not span and high - low <= size * _NARROW:
+        low, high = low - max(0.5, size * 1e-6), high + max(0.5, size * 1e-6)
     return np.linspace(low, high, bins + 1)
 
 
