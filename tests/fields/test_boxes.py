@@ -206,7 +206,7 @@ def geometry(field):
 @pytest.mark.parametrize("name", ["strided", "dilated", "asymmetric", "chain", "transposed"])
 @pytest.mark.parametrize("small", [0, 1, 2])
 def test_geometry_does_not_depend_on_the_input(name, small):
-    """Size, stride and start, also of a unit that no border leaves alone, are those measured far inside a large input."""
+    """Size, stride and start, also where no unit is far from a border, are those measured inside a large input."""
     specimen = ZOO[name]
     model = specimen.model()
     sizes = [max(11, size - small * 4) for size in specimen.shape[2:]]

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from spatialprobe.fields import lattice as lattices
+import spatialprobe.fields.lattice as lattices
 from spatialprobe.fields.lattice import BEYOND, Lattice
 from spatialprobe.fields.taps import Bools, Ints, Taps, affine
 
