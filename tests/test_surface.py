@@ -21,8 +21,9 @@ with sp.Probe(conv) as probe:
 """
 # The storeys of the house: a module imports from its own package and from lower storeys only.
 STOREYS = [
-    {"errors", "files"},
-    {"activations", "fields.intervals", "render.scale", "render.palette"},
+    {"errors"},
+    {"files", "calls"},
+    {"activations", "fields.taps", "fields.lattice", "fields.intervals", "render.scale", "render.palette"},
     {"statistics", "fields", "render"},
     {"report", "evidence"},
     {"testing"},

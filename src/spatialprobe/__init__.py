@@ -24,6 +24,7 @@ from spatialprobe.activations.storage import load_activations, save_activations
 from spatialprobe.errors import (
     AmbiguousCallError,
     ArgumentError,
+    ForwardError,
     LayerNotFoundError,
     LayerNotRunError,
     MemoryBudgetError,
@@ -46,21 +47,36 @@ from spatialprobe.statistics.result import SweepResult
 from spatialprobe.statistics.run import sweep
 
 if TYPE_CHECKING:
+    from spatialprobe.fields.box import Box
+    from spatialprobe.fields.effective import EffectiveReceptiveField, effective_receptive_field
+    from spatialprobe.fields.result import ReceptiveField, ReceptiveFields
+    from spatialprobe.fields.trace import receptive_fields
+    from spatialprobe.render.evolution import Evolution, evolution
     from spatialprobe.render.feature_maps import feature_maps
+    from spatialprobe.render.gallery import Gallery
+    from spatialprobe.render.histogram import ActivationHistogram, activation_histogram
     from spatialprobe.render.kernels import kernels
     from spatialprobe.render.mosaic import Mosaic
+    from spatialprobe.render.overlay import receptive_field_overlay
+    from spatialprobe.render.patches import exemplar_patches
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Activation",
+    "ActivationHistogram",
     "Activations",
     "AmbiguousCallError",
     "ArgumentError",
+    "Box",
     "ChannelCovariance",
     "ConvSpec",
     "Dead",
+    "EffectiveReceptiveField",
+    "Evolution",
     "Exemplars",
+    "ForwardError",
+    "Gallery",
     "Histogram",
     "LayerNotFoundError",
     "LayerNotRunError",
@@ -73,6 +89,8 @@ __all__ = [
     "PlannedLayer",
     "Probe",
     "ProbeStateError",
+    "ReceptiveField",
+    "ReceptiveFields",
     "Reducer",
     "SpatialProbeError",
     "StorageError",
@@ -81,12 +99,18 @@ __all__ = [
     "UnresolvedActivationError",
     "UnsupportedOutputError",
     "ablate",
+    "activation_histogram",
     "capture",
     "edited",
+    "effective_receptive_field",
+    "evolution",
+    "exemplar_patches",
     "feature_maps",
     "kernels",
     "load_activations",
     "plan",
+    "receptive_field_overlay",
+    "receptive_fields",
     "replace",
     "save_activations",
     "sweep",
@@ -94,9 +118,22 @@ __all__ = [
 
 # Resolved on first use, so that capturing never waits for drawing.
 _ON_FIRST_USE = {
+    "Box": "spatialprobe.fields.box",
+    "EffectiveReceptiveField": "spatialprobe.fields.effective",
+    "effective_receptive_field": "spatialprobe.fields.effective",
+    "ActivationHistogram": "spatialprobe.render.histogram",
+    "Evolution": "spatialprobe.render.evolution",
+    "Gallery": "spatialprobe.render.gallery",
     "Mosaic": "spatialprobe.render.mosaic",
+    "activation_histogram": "spatialprobe.render.histogram",
+    "evolution": "spatialprobe.render.evolution",
+    "exemplar_patches": "spatialprobe.render.patches",
     "feature_maps": "spatialprobe.render.feature_maps",
     "kernels": "spatialprobe.render.kernels",
+    "ReceptiveField": "spatialprobe.fields.result",
+    "ReceptiveFields": "spatialprobe.fields.result",
+    "receptive_fields": "spatialprobe.fields.trace",
+    "receptive_field_overlay": "spatialprobe.render.overlay",
 }
 
 

@@ -9,6 +9,7 @@
     ├── UnsupportedOutputError     (TypeError)     the layer's output is not one plain tensor
     ├── MutatedActivationError     (RuntimeError)  a shared value was written over: it is gone, not wrong
     ├── MemoryBudgetError          (MemoryError)   what is kept would exceed max_bytes
+    ├── ForwardError               (RuntimeError)  the model itself raised an error on the inputs given
     ├── NonFiniteActivationError   (FloatingPointError)  a layer handed on values that are infinite or no number
     ├── StorageError               (ValueError)    a file that was written is damaged, foreign or of a newer version
     ├── SweepError                 (RuntimeError)  a sweep ended early: the data, the model or a reducer raised
@@ -22,6 +23,7 @@ from __future__ import annotations
 __all__ = [
     "AmbiguousCallError",
     "ArgumentError",
+    "ForwardError",
     "LayerNotFoundError",
     "LayerNotRunError",
     "MemoryBudgetError",
@@ -81,6 +83,10 @@ class MemoryBudgetError(SpatialProbeError, MemoryError):
 
 class NonFiniteActivationError(SpatialProbeError, FloatingPointError):
     """A layer handed on values that are infinite or no number."""
+
+
+class ForwardError(SpatialProbeError, RuntimeError):
+    """A model that this library ran by itself raised an error on the inputs given; that error is the cause."""
 
 
 class StorageError(SpatialProbeError, ValueError):

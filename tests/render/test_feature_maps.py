@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import io
+import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 from torch import nn
 from zoo import ZOO
 
 import spatialprobe as sp
-from spatialprobe.render.palette import LEVELS, palette
+from spatialprobe.render.maps import flat_tiles
+from spatialprobe.render.palette import LEVELS, NONFINITE, palette
+from spatialprobe.render.scale import choose_scale, quantise
 from spatialprobe.render.sheet import Grid
 
 
@@ -67,6 +73,89 @@ def test_sizes_of_the_zoo(name):
         assert sp.feature_maps(record, sample=-1).array.shape[2] == 3
 
 
+def test_slices_of_maps_of_three_axes():
+    """Every slice of every channel is there, in order, in the colours of its values."""
+    values = torch.rand(1, 2, 6, 4, 3)
+    mosaic = sp.feature_maps(record_of(values))
+    assert "Each tile holds the 6 slices along the first axis, row by row." in mosaic.caption
+    codes = quantise(values[0].numpy(), choose_scale(values[0].numpy(), "layer"))
+    tiles = flat_tiles(codes)
+    factor = 64 // 4
+    slices = [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]  # three columns
+    grid = Grid.of(2, *tiles.shape[1:])
+    assert grid.factor == 1
+    for channel in range(2):
+        for index, (row, column) in enumerate(slices):
+            y, x = grid.corner(channel)
+            y, x = y + row * (4 * factor + 2), x + column * (3 * factor + 2)
+            drawn = mosaic.pixels[y : y + 4 * factor : factor, x : x + 3 * factor : factor]
+            assert np.array_equal(drawn, codes[channel, index])
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 1, 1), (2, 1, 1, 7), (1, 4096, 1, 1), (1, 3, 5), (1, 2, 1, 1, 1), (3, 4, 2, 1, 9)]
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.uint8, torch.bool])
+def test_every_shape(shape, dtype):
+    """Single units, single channels, thousands of channels, strips and slices are drawn in any number format."""
+    mosaic = sp.feature_maps(record_of((torch.arange(math.prod(shape)).reshape(shape) % 3).to(dtype)))
+    assert mosaic.caption.startswith(f"{shape[1]} of {shape[1]} channels shown.")
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    arrays(
+        np.float32,
+        array_shapes(min_dims=4, max_dims=4, max_side=7),
+        elements=st.floats(width=32) | st.sampled_from([0.0, np.nan, np.inf, -np.inf]),
+    )
+)
+def test_any_values(values):
+    """Whatever the values are, what is not finite is marked, and nothing else is."""
+    mosaic = sp.feature_maps(record_of(torch.tensor(values)))
+    drawn = tiles_of(mosaic, *values.shape[1:])
+    marked = (drawn == palette(False)[NONFINITE]).all(axis=-1)
+    assert np.array_equal(marked, ~np.isfinite(values[0]))
+    assert ("not finite" in mosaic.caption) == bool(marked.any())
+
+
+def test_memory_format_does_not_matter():
+    """A layer whose memory is laid out channels last gives the same picture."""
+    values = torch.randn(2, 6, 9, 7)
+    turned = values.to(memory_format=torch.channels_last)
+    assert sp.feature_maps(record_of(turned)).to_png() == sp.feature_maps(record_of(values)).to_png()
+
+
+def test_array_is_what_tensorboard_takes():
+    """`array` is a fresh contiguous (H, W, 3) uint8, the layout of `add_image(..., dataformats="HWC")`."""
+    for picture in (sp.feature_maps(record_of(torch.rand(1, 2, 4, 4))), sp.kernels(nn.Conv2d(3, 2, 3))):
+        array = picture.array
+        assert (array.dtype, array.ndim, array.shape[2]) == (np.uint8, 3, 3)
+        assert array.flags.c_contiguous
+
+
+def test_source(tmp_path):
+    """Where the data come from is told in the title of the figure and in the file."""
+    mosaic = sp.feature_maps(record_of(torch.rand(1, 2, 4, 4))).with_source("CIFAR-10, test image 5")
+    assert mosaic.figure().texts[0].get_text().replace("\n", " ").endswith(": CIFAR-10, test image 5")
+    assert Image.open(mosaic.save(tmp_path / "maps.png")).text["Source"] == "CIFAR-10, test image 5"
+
+
+def test_no_words_are_cut():
+    """However long they are, titles and captions stay on their page."""
+    mosaic = sp.feature_maps(record_of(torch.rand(1, 2, 4, 4)))
+    figure = replace(mosaic, caption="Illimitable words. " * 40).figure("A heavy title " * 20)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    width, height = canvas.get_width_height()
+    for text in figure.texts:
+        box = text.get_window_extent()
+        assert box.x0 >= 10
+        assert box.x1 <= width - 10
+        assert box.y0 >= 0
+        assert box.y1 <= height
+
+
 def test_single_image_without_a_batch():
     """A conv that was given (C, H, W) is drawn as one sample."""
     conv = nn.Conv2d(3, 5, 3)
@@ -101,7 +190,7 @@ def test_marks_are_told():
     values[0, 0], values[0, 1], values[0, 2, 0, 0] = 0, 1, float("nan")
     mosaic = sp.feature_maps(record_of(values))
     assert mosaic.caption.endswith(
-        "Marked: 1 dead (zero everywhere, hatched), 1 constant, 1 with values that are not finite (magenta)."
+        "Marked: 1 dead (zero everywhere, hatched), 1 constant, 1 with values that are not finite (crimson)."
     )
     dead = tiles_of(mosaic, 4, 12, 12)[0]
     assert len(np.unique(dead.reshape(-1, 3), axis=0)) == 2
@@ -223,7 +312,7 @@ def test_bad_arguments(options, message):
     ("tensor", "message"),
     [
         (torch.rand(2, 3), "which is not maps"),
-        (torch.rand(1, 2, 3, 3, 3), "which is not maps"),
+        (torch.rand(1, 2, 3, 3, 3, 3), "which is not maps"),
         (torch.rand(0, 2, 3, 3), "holds 0 samples"),
         (torch.rand(1, 0, 3, 3), "nothing to draw"),
         (torch.rand(1, 2, 0, 3), "nothing to draw"),

@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 import spatialprobe as sp
-from spatialprobe.render.palette import LEVELS, palette
-from spatialprobe.render.sheet import Grid
+from spatialprobe.render.letters import LINE_HEIGHT, lettering
+from spatialprobe.render.palette import LEVELS, NONFINITE, palette
+from spatialprobe.render.sheet import Grid, room_for
 
 
 def test_colour_kernels_show_their_weights():
@@ -41,7 +42,7 @@ def test_deeper_kernels_show_the_strongest_input_channel():
     y, x = grid.corner(0)
     assert mosaic.array[y, x + grid.factor].tolist() == palette(True)[LEVELS - 1].tolist()
     assert mosaic.array[y, x].tolist() == palette(True)[LEVELS // 2].tolist()
-    assert "1 of 4" in mosaic.caption
+    assert "3 of 4 are hidden" in mosaic.caption
     assert (mosaic.colour_bar.low, mosaic.colour_bar.high) == (-1, 1)
 
 
@@ -69,11 +70,59 @@ def test_transposed_kernels_belong_to_their_output_channel():
     assert array[y, x].tolist() == palette(True)[LEVELS - 1].tolist()
 
 
-@pytest.mark.parametrize("module", [nn.Linear(3, 3), nn.Conv1d(3, 3, 3), nn.Conv3d(3, 3, 3)])
-def test_no_two_dimensional_kernels(module):
+@pytest.mark.parametrize("module", [nn.Linear(3, 3), nn.MaxPool2d(2)])
+def test_no_convolution(module):
     """Anything else is refused by name."""
-    with pytest.raises(sp.ArgumentError, match=f"not a {type(module).__name__}"):
+    with pytest.raises(sp.ArgumentError, match=f"not of a {type(module).__name__}"):
         sp.kernels(module)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_the_number_in_brackets_is_the_input_channel(groups, transposed):
+    """The input channel named beside each kernel is the one through which it answers most strongly."""
+    make = nn.ConvTranspose2d if transposed else nn.Conv2d
+    conv = make(4, 6, 1, groups=groups, bias=False)
+    grid = Grid.of(6, 1, 1)
+    answers = conv(torch.eye(4)[:, :, None, None]).squeeze().abs()  # (input channel, output channel)
+    expected = [f"{channel} [{source}]" for channel, source in enumerate(answers.argmax(dim=0).tolist())]
+    found = sp.kernels(conv)
+    assert all(room_for(name, grid) for name in expected)
+    for index, name in enumerate(expected):
+        y, x = grid.corner(index)
+        label = lettering(name)
+        assert np.array_equal(found.pixels[y - LINE_HEIGHT : y, x : x + label.shape[1]], label)
+
+
+def test_groups_of_three_are_no_colours():
+    """Three input channels of a group of many are not red, green and blue."""
+    assert "Red" in sp.kernels(nn.Conv2d(3, 6, 3)).caption
+    assert "2 of 3 are hidden" in sp.kernels(nn.Conv2d(6, 6, 3, groups=2)).caption
+
+
+@pytest.mark.parametrize("conv", [nn.Conv1d(3, 4, 5), nn.Conv3d(3, 4, 3), nn.ConvTranspose3d(2, 4, (1, 2, 3))])
+def test_one_and_three_axes(conv):
+    """Kernels of one axis are strips, those of three are slices."""
+    mosaic = sp.kernels(conv)
+    assert mosaic.title == f"4 kernels of {' x '.join(map(str, conv.kernel_size))}"
+    assert ("slices along the first axis" in mosaic.caption) == (len(conv.kernel_size) == 3)
+
+
+@pytest.mark.parametrize("conv", [nn.Conv2d(3, 2, 3), nn.Conv2d(4, 2, 3)])
+def test_weights_that_are_not_finite(conv):
+    """A NaN is marked, and leaves the scale of the others alone."""
+    with torch.no_grad():
+        conv.weight.fill_(0.5)
+        conv.weight[0, 0, 0, 0] = float("nan")
+        conv.weight[0, 1, 1, 1] = 2
+        conv.weight[0, 0, 2, 2] = 3
+    mosaic = sp.kernels(conv)
+    grid = Grid.of(2, 3, 3)
+    y, x = grid.corner(0)
+    assert mosaic.array[y, x].tolist() == palette(False)[NONFINITE].tolist()
+    assert "1 with values that are not finite" in mosaic.caption
+    assert "3" in mosaic.caption
+    assert mosaic.metadata["Value range"] == "0.5 to 3"
 
 
 def test_zero_weights():

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from spatialprobe.errors import ArgumentError
+from spatialprobe.render.marks import Marks
 from spatialprobe.render.palette import LEVELS, NONFINITE, colours, palette
-from spatialprobe.render.scale import Marks, choose_scale, quantise
+from spatialprobe.render.scale import Extremes, choose_scale, quantise
 
 MAPS = arrays(
     np.float32,
@@ -71,7 +72,7 @@ def test_robust_scale_says_what_lies_beyond():
     maps[0, 0, :50] = 1000
     scale = choose_scale(maps, "robust")
     assert scale.high[0] == 1
-    assert scale.words() == "One robust scale (99th percentile): 0 to 1, 0.50% of the values lie beyond."
+    assert scale.words() == "One robust scale for the layer (99th percentile): 0 to 1, 0.50% of the values lie beyond."
 
 
 def test_given_range():
@@ -103,11 +104,11 @@ def test_marks():
     maps[0] = 0
     maps[2, 0, 0] = 5
     maps[3, 0, 0] = np.nan
-    marks = Marks.of(maps)
+    marks = Marks.of(Extremes.of(maps))
     assert marks.dead.tolist() == [True, False, False, False]
     assert marks.constant.tolist() == [False, True, False, False]
     assert marks.nonfinite.tolist() == [False, False, False, True]
-    assert not Marks.of(np.zeros((1, 1, 1))).dead.any()
+    assert not Marks.of(Extremes.of(np.zeros((1, 1, 1)))).dead.any()
 
 
 def lightness(colour):

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 
 from spatialprobe.activations.records import Activation
 from spatialprobe.activations.table import records_table
-from spatialprobe.errors import AmbiguousCallError, ArgumentError, LayerNotFoundError, LayerNotRunError
+from spatialprobe.calls import LayerCalls
+from spatialprobe.errors import ArgumentError, LayerNotFoundError, LayerNotRunError
 
 
-class Activations(Mapping[str, Activation]):
+class Activations(LayerCalls[Activation]):
     """Records, found by the names of their layers, in the order in which the layers first ran.
 
     `len`, `in` and iteration speak of layers. `self["conv1"]` is the record of a layer that ran once,
     `self["conv1", i]` the i-th of several; `values()` and `items()` raise where a layer ran more than once.
     """
 
-    _called = "activations"  # the name that error messages give to the mapping
+    _called = "activations"
+    _ways_out = ", or activations.concatenated({layer!r}) for one tensor along the batch"
 
     def __init__(self, records: Sequence[Activation] = (), title: str = "Activations") -> None:
         self._title = title
@@ -57,35 +59,11 @@ class Activations(Mapping[str, Activation]):
             )
         return torch.cat([record.tensor for record in records])
 
-    def __getitem__(self, key: str | tuple[str, int]) -> Activation:
-        layer, index = key if isinstance(key, tuple) else (key, None)
-        records = self.calls(layer)
-        if index is None:
-            if len(records) > 1:
-                raise AmbiguousCallError(
-                    f"Layer {layer!r} ran {len(records)} times. Use {self._called}[{layer!r}, i] for one run "
-                    f"(i from 0 to {len(records) - 1}), {self._called}.calls({layer!r}) for all, or "
-                    f"{self._called}.concatenated({layer!r}) for one tensor along the batch."
-                )
-            return records[0]
-        if not -len(records) <= index < len(records):
-            raise LayerNotRunError(
-                f"Layer {layer!r} has {len(records)} records, 0 to {len(records) - 1}: there is no run {index}."
-            )
-        return records[index]
-
     def __iter__(self) -> Iterator[str]:
         return iter(dict.fromkeys(record.layer for record in self.records))
 
     def __len__(self) -> int:
         return len({record.layer for record in self.records})
-
-    def __contains__(self, key: object) -> bool:
-        try:
-            self.calls(key) if isinstance(key, str) else self[key]  # type: ignore[index]
-        except (KeyError, TypeError):
-            return False
-        return True
 
     def __repr__(self) -> str:
         return records_table(self._title, self.records)

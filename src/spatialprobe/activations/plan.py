@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils._pytree import tree_map_only
 
 from spatialprobe.activations.probe import Probe
+from spatialprobe.activations.restore import attributes_restored
 from spatialprobe.activations.select import Selector, model_name
 from spatialprobe.activations.table import byte_size, counted, table
 
@@ -105,5 +106,5 @@ def _rehearse(model: nn.Module, inputs: tuple[Any, ...], kwargs: dict[str, Any],
     if meta:
         state, arguments = tree_map_only(torch.Tensor, lambda tensor: tensor.to("meta"), (state, arguments))
     devices = {value.device for value in state.values() if value.device.type == "cuda"}
-    with torch.random.fork_rng(devices=list(devices)), torch.no_grad(), probe:
+    with attributes_restored(model), torch.random.fork_rng(devices=list(devices)), torch.no_grad(), probe:
         torch.func.functional_call(model, state, *arguments)

@@ -85,6 +85,7 @@ class Probe(Activations):
     """
 
     _called = "probe"
+    _ways_out = ", or probe.concatenated({layer!r}) for one tensor along the batch"
     output: Any = None  # what the model returned, where `capture` ran it
 
     def __init__(

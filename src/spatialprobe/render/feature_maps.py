@@ -1,26 +1,26 @@
-"""The feature maps of one layer as one picture."""
+"""The feature maps of a layer, or of each layer of a probe, as pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, get_args
+from collections.abc import Mapping, Sequence
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
 
+from spatialprobe.activations.collection import Activations
 from spatialprobe.activations.records import Activation
 from spatialprobe.errors import ArgumentError
+from spatialprobe.render.gallery import Gallery, Key
+from spatialprobe.render.maps import Order, chosen_channels, count_words, flat_tiles, maps_of, no_maps, slice_words
+from spatialprobe.render.marks import Marks, hatch
 from spatialprobe.render.mosaic import ColourBar, Mosaic
-from spatialprobe.render.palette import HATCH, Codes, palette
-from spatialprobe.render.scale import Marks, Scale, ScaleChoice, Values, choose_scale, quantise
-from spatialprobe.render.sheet import Grid, lay_out, room_for
-
-Order = Literal["index", "max", "mean"]
-
-_STRIP_HEIGHT = 8  # units: how high a one-dimensional map is drawn
-_ORDER_WORDS = {"index": "", "max": ", largest maximum first", "mean": ", largest mean first"}
+from spatialprobe.render.palette import palette
+from spatialprobe.render.scale import Extremes, Scale, ScaleChoice, choose_scale, quantise
+from spatialprobe.render.sheet import Grid, lay_out
 
 
+@overload
 def feature_maps(
     record: Activation,
     *,
@@ -30,14 +30,41 @@ def feature_maps(
     limit: int | None = None,
     scale: ScaleChoice = "layer",
     columns: int | None = None,
-) -> Mosaic:
-    """Every channel's map for one sample, on one sheet, each under its channel number.
+) -> Mosaic: ...
+
+
+@overload
+def feature_maps(
+    record: Mapping[str, Activation],
+    *,
+    sample: int = 0,
+    channels: Sequence[int] | None = None,
+    order: Order = "index",
+    limit: int | None = None,
+    scale: ScaleChoice = "layer",
+    columns: int | None = None,
+) -> Gallery: ...
+
+
+def feature_maps(
+    record: Activation | Mapping[str, Activation],
+    *,
+    sample: int = 0,
+    channels: Sequence[int] | None = None,
+    order: Order = "index",
+    limit: int | None = None,
+    scale: ScaleChoice = "layer",
+    columns: int | None = None,
+) -> Mosaic | Gallery:
+    """Every channel's map for one sample, on one sheet a layer, each under its channel number.
 
     Signed values get colours that diverge around zero, others go from dark (zero) to light. Maps that are zero
-    everywhere ("dead"), constant, or hold values that are not finite are marked as such.
+    everywhere ("dead"), constant, or hold values that are not finite are marked as such. Maps of one axis are drawn
+    as strips, those of three as slices.
 
     Args:
-        record: of a layer with outputs (N, C, H, W), (N, C, L), or without the batch.
+        record: of a layer with outputs (N, C, H, W), (N, C, L), (N, C, D, H, W), or without the batch; or a probe,
+            or any mapping of names to records, for a `Gallery` with a mosaic for each of its records.
         sample: which image of the batch.
         channels: which channels, and in which order; all if left out.
         order: "index"; "max" or "mean", by which the channels are sorted, the largest first.
@@ -47,138 +74,86 @@ def feature_maps(
         columns: the number of columns; chosen to fit if left out.
 
     Raises:
-        ArgumentError: the record holds no maps, or an argument does not fit them.
+        ArgumentError: the record, or each of several, holds no maps; or an argument does not fit them.
 
     >>> import torch, spatialprobe as sp
     >>> from torch import nn
-    >>> conv = nn.Conv2d(3, 6, 3)
-    >>> with sp.Probe(conv) as probe:
-    ...     output = conv(torch.rand(1, 3, 32, 32))
-    >>> mosaic = sp.feature_maps(probe[""], limit=4, order="max")
+    >>> model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 3))
+    >>> with sp.Probe(model) as probe:
+    ...     output = model(torch.rand(1, 3, 32, 32))
+    >>> mosaic = sp.feature_maps(probe["0"], limit=4, order="max")
     >>> mosaic.array.shape[2], mosaic.caption.split(".")[0]
     (3, '4 of 6 channels shown, largest maximum first')
+    >>> list(sp.feature_maps(probe))
+    ['0', '2']
     """
-    maps = _maps(record, sample)
-    shown = _chosen(maps, record.layer, channels, order, limit)
-    ranges = choose_scale(maps, scale).of(shown)
-    drawn = maps[shown]
-    if drawn.ndim == 2:
-        drawn = drawn[:, None].repeat(_STRIP_HEIGHT, axis=1)
-    marks = Marks.of(maps[shown])
-    grid = Grid.of(len(shown), drawn.shape[1], drawn.shape[2], columns)
-    codes = quantise(drawn, ranges)
-    _hatch(codes, marks.dead)
+
+    def drawn(one: Activation) -> Mosaic:
+        return _mosaic(one, sample, channels, order, limit, scale, columns)
+
+    if isinstance(record, Activation):
+        return drawn(record)
+    records = _by_key(record)
+    reasons = {key: no_maps(one) for key, one in records.items()}
+    if all(reasons.values()):
+        raise ArgumentError(" ".join(filter(None, reasons.values())) or "There are no records to draw.")
+    return Gallery(
+        {key: drawn(one) for key, one in records.items() if not reasons[key]},
+        left_out={key: reason for key, reason in reasons.items() if reason},
+    )
+
+
+def _by_key(records: Mapping[str, Activation]) -> dict[Key, Activation]:
+    """The records of a mapping; those of a layer that ran several times under (layer, i), as a probe finds them."""
+    if not isinstance(records, Activations):
+        return {key: one for key, one in records.items()}  # noqa: C416 (a dict of wider keys)
+    calls = {layer: records.calls(layer) for layer in records}
+    return {
+        (layer, index) if len(runs) > 1 else layer: run
+        for layer, runs in calls.items()
+        for index, run in enumerate(runs)
+    }
+
+
+def _mosaic(
+    record: Activation,
+    sample: int,
+    channels: Sequence[int] | None,
+    order: Order,
+    limit: int | None,
+    choice: ScaleChoice,
+    columns: int | None,
+) -> Mosaic:
+    """The picture of one record."""
+    maps = maps_of(record, sample)
+    extremes = Extremes.of(maps)
+    shown = chosen_channels(extremes, [maps], record.layer, channels, order, limit)
+    ranges = choose_scale(maps, choice, extremes).of(shown)
+    marks = Marks.of(extremes.of_maps(shown))
+    whole = np.array_equal(shown, np.arange(len(maps)))  # then a copy can be spared
+    tiles = flat_tiles(quantise(maps if whole else maps[shown], ranges))
+    hatch(tiles, marks.dead)
+    grid = Grid.of(len(tiles), tiles.shape[1], tiles.shape[2], columns)
+    words = [count_words(len(shown), len(maps), order, channels), ranges.words(), *slice_words(maps), *marks.words()]
     return Mosaic(
-        pixels=lay_out(codes, _labels(shown, marks, grid), grid),
+        pixels=lay_out(tiles, marks.labels(shown.tolist(), grid), grid),
         title=f"{record.layer or record.module_type}, {record.at.replace('_', ' ')}, sample {sample}",
-        caption=" ".join([_count_words(shown, maps, order, channels), ranges.words(), *_mark_words(marks)]),
-        colour_bar=_colour_bar(ranges),
-        metadata=_metadata(record, sample, shown, ranges, maps),
+        caption=" ".join(words),
+        colour_bar=ColourBar.of(ranges),
+        metadata=_metadata(record, sample, shown, ranges, extremes),
         colours=palette(ranges.signed),
     )
 
 
-def _maps(record: Activation, sample: int) -> Values:
-    """The maps (C, *spatial) of one sample, as floating point numbers."""
-    tensor = record.tensor
-    spatial = len(record.conv.kernel_size) if record.conv else max(tensor.ndim - 2, 0)
-    if tensor.ndim == spatial + 1:  # a layer that was given one image without a batch
-        tensor = tensor[None]
-    if spatial not in (1, 2) or tensor.ndim != spatial + 2:
-        raise ArgumentError(
-            f"Layer {record.layer!r} handed on {record.shape}, which is not maps of (N, C, H, W) or (N, C, L): "
-            "draw another layer, or bring it into that shape."
-        )
-    if tensor.is_complex():
-        raise ArgumentError(f"Layer {record.layer!r} handed on complex values: draw .abs() or .angle() of them.")
-    if not -len(tensor) <= sample < len(tensor):
-        raise ArgumentError(f"There is no sample {sample}: layer {record.layer!r} holds {len(tensor)} samples.")
-    if 0 in tensor.shape[1:]:
-        raise ArgumentError(f"Layer {record.layer!r} handed on {record.shape}, which has nothing to draw.")
-    values = tensor[sample].detach().cpu()
-    return (values if values.dtype.itemsize == 8 and values.is_floating_point() else values.float()).numpy()
-
-
-def _chosen(
-    maps: Values, layer: str, channels: Sequence[int] | None, order: Order, limit: int | None
-) -> npt.NDArray[np.int64]:
-    """The channels to draw, in their order."""
-    if order not in get_args(Order):
-        raise ArgumentError(f"order must be 'index', 'max' or 'mean', not {order!r}.")
-    if limit is not None and limit < 1:
-        raise ArgumentError(f"limit must be at least 1, not {limit}.")
-    chosen = np.arange(len(maps)) if channels is None else np.asarray(channels)
-    if chosen.ndim != 1 or not len(chosen) or chosen.dtype.kind not in "iu":
-        raise ArgumentError(f"channels must be a non-empty sequence of channel numbers, not {channels!r}.")
-    wrong = chosen[(chosen < 0) | (chosen >= len(maps))]
-    if len(wrong):
-        raise ArgumentError(
-            f"Layer {layer!r} has channels 0 to {len(maps) - 1}: there is no {', '.join(map(str, wrong))}."
-        )
-    if order != "index":
-        flat = maps[chosen].reshape(len(chosen), -1)
-        known = np.where(np.isfinite(flat), flat, -np.inf if order == "max" else 0)
-        strength = known.max(axis=1) if order == "max" else known.mean(axis=1)
-        chosen = chosen[np.argsort(-strength, kind="stable")]
-    return chosen[:limit].astype(np.int64)
-
-
-def _hatch(codes: Codes, dead: npt.NDArray[np.bool_]) -> None:
-    """Lines across dead maps, so that they cannot be taken for dark ones."""
-    height, width = codes.shape[1:]
-    period = max(2, min(height, width) // 3)
-    stripes = np.add.outer(np.arange(height), np.arange(width)) % period == 0
-    codes[dead] = np.where(stripes, np.uint8(HATCH), codes[dead])
-
-
-def _labels(shown: npt.NDArray[np.int64], marks: Marks, grid: Grid) -> list[str]:
-    """The channel number, with the mark in words where there is room, else in one letter."""
-    labels = []
-    for index, channel in enumerate(shown):
-        words = [
-            word
-            for word, mark in (
-                ("dead", marks.dead),
-                ("constant", marks.constant),
-                ("not finite", marks.nonfinite),
-            )
-            if mark[index]
-        ]
-        long, short = ("  ".join([str(channel), *(word[:cut] for word in words)]) for cut in (None, 1))
-        labels.append(long if room_for(long, grid) else short)
-    return labels
-
-
-def _count_words(shown: npt.NDArray[np.int64], maps: Values, order: Order, channels: Sequence[int] | None) -> str:
-    chosen = ", as chosen" if channels is not None and order == "index" else ""
-    return f"{len(shown)} of {len(maps)} channels shown{chosen}{_ORDER_WORDS[order]}."
-
-
-def _mark_words(marks: Marks) -> list[str]:
-    counts = {
-        "dead (zero everywhere, hatched)": marks.dead,
-        "constant": marks.constant,
-        "with values that are not finite (magenta)": marks.nonfinite,
-    }
-    told = [f"{int(mark.sum())} {words}" for words, mark in counts.items() if mark.any()]
-    return [f"Marked: {', '.join(told)}."] if told else []
-
-
-def _colour_bar(scale: Scale) -> ColourBar | None:
-    return ColourBar(scale.signed, float(scale.low[0]), float(scale.high[0])) if scale.shared else None
-
-
 def _metadata(
-    record: Activation, sample: int, shown: npt.NDArray[np.int64], scale: Scale, maps: Values
+    record: Activation, sample: int, shown: npt.NDArray[np.int64], scale: Scale, extremes: Extremes
 ) -> dict[str, str]:
     """What a lone file needs to explain itself."""
-    finite = maps[np.isfinite(maps)]
-    values = f"{finite.min():.6g} to {finite.max():.6g}" if finite.size else "none finite"
     return {
         "Software": "spatialprobe",
         "Layer": f"{record.layer} ({record.module_type}), {record.at}",
         "Sample": str(sample),
-        "Channels": " ".join(map(str, shown)),
+        "Channels": " ".join(map(str, shown.tolist())),
         "Scale": scale.words(),
-        "Value range": values,
+        "Value range": extremes.words(),
     }

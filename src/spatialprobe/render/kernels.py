@@ -7,89 +7,107 @@ from torch import nn
 
 from spatialprobe.activations.records import ConvSpec
 from spatialprobe.errors import ArgumentError
+from spatialprobe.render.maps import flat_tiles, slice_words
+from spatialprobe.render.marks import Marks, hatch
 from spatialprobe.render.mosaic import ColourBar, Mosaic
-from spatialprobe.render.palette import palette
-from spatialprobe.render.scale import Values, choose_scale, quantise
-from spatialprobe.render.sheet import Grid, lay_out
+from spatialprobe.render.palette import NONFINITE, palette
+from spatialprobe.render.scale import Extremes, Values, choose_scale, quantise
+from spatialprobe.render.sheet import Grid, lay_out, room_for
 
 
 def kernels(conv: nn.Module, *, columns: int | None = None) -> Mosaic:
     """Every output channel's kernel, under its channel number, all on one scale.
 
-    Kernels over three input channels are drawn in colour: red, green and blue are the weights for the three, grey
-    is zero. Of others the input channel with the largest norm is drawn, in colours that diverge around zero.
+    Two-dimensional kernels of a convolution over three channels, as a first layer's, are drawn in colour: red, green
+    and blue are the weights for the three, grey is zero. Of others the input channel with the largest norm is drawn, in
+    colours that diverge around zero; where there is room its number stands in brackets.
 
     Args:
-        conv: a two-dimensional convolution, transposed or not.
+        conv: a convolution over one, two or three axes, transposed or not.
         columns: the number of columns; chosen to fit if left out.
 
     Raises:
-        ArgumentError: not a two-dimensional convolution.
+        ArgumentError: not a convolution.
 
     >>> import spatialprobe as sp
     >>> from torch import nn
     >>> sp.kernels(nn.Conv2d(3, 6, 3)).title
     '6 kernels of 3 x 3'
     >>> sp.kernels(nn.Conv2d(6, 12, 3)).caption.split(".")[0]
-    'Of each kernel the input channel with the largest norm is shown, 1 of 6'
+    'Of each kernel the input channel with the largest norm is shown, 5 of 6 are hidden'
     """
-    weights = _weights(conv)
-    title = f"{len(weights)} kernels of {weights.shape[2]} x {weights.shape[3]}"
-    grid = Grid.of(len(weights), weights.shape[2], weights.shape[3], columns)
-    return (_in_colour if weights.shape[1] == 3 else _strongest)(weights, grid, title)
-
-
-def _weights(conv: nn.Module) -> Values:
-    """The kernels (C_out, C_in / groups, h, w)."""
     spec = ConvSpec.of(conv)
-    if spec is None or len(spec.kernel_size) != 2:
-        raise ArgumentError(f"kernels() draws two-dimensional convolutions, not a {type(conv).__name__}.")
+    if spec is None:
+        raise ArgumentError(f"kernels() draws the kernels of convolutions, not of a {type(conv).__name__}.")
+    weights = _weights(conv, spec)
+    title = f"{len(weights)} kernels of {' x '.join(map(str, spec.kernel_size))}"
+    in_colour = conv.in_channels == 3 and spec.groups == 1 and len(spec.kernel_size) == 2
+    return (_in_colour if in_colour else _strongest)(weights, spec, title, columns)
+
+
+def _weights(conv: nn.Module, spec: ConvSpec) -> Values:
+    """The kernels (C_out, C_in / groups, *axes)."""
     weight = conv.weight.detach().cpu().float()  # type: ignore[operator]
-    if spec.transposed:  # (C_in, C_out / groups, h, w)
+    if spec.transposed:  # (C_in, C_out / groups, *axes)
         weight = weight.unflatten(0, (spec.groups, -1)).transpose(1, 2).flatten(0, 1)
-    return np.asarray(weight)
+    return np.ascontiguousarray(weight)
 
 
-def _in_colour(weights: Values, grid: Grid, title: str) -> Mosaic:
+def _in_colour(weights: Values, spec: ConvSpec, title: str, columns: int | None) -> Mosaic:
     """Kernels over red, green and blue."""
-    reach = float(np.abs(weights).max()) or 1.0
-    tiles = np.round(127.5 + 127.5 * weights / reach).astype(np.uint8).transpose(0, 2, 3, 1)
-    caption = (
-        f"Red, green and blue are the three input channels: grey is 0, full colour {reach:.4g}, none {-reach:.4g}."
-    )
+    extremes = Extremes.of(weights)
+    reach = float(extremes.reach.max()) or 1.0
+    finite = np.isfinite(weights)
+    tiles = np.round(127.5 + 127.5 * np.where(finite, weights, 0) / reach).astype(np.uint8).transpose(0, 2, 3, 1)
+    tiles[~finite.all(axis=1)] = palette(False)[NONFINITE]
+    words = f"Red, green and blue are the three input channels: grey is 0, full colour {reach:.4g}, none {-reach:.4g}."
+    marks = Marks.of(extremes)
+    grid = Grid.of(len(tiles), tiles.shape[1], tiles.shape[2], columns)
     return Mosaic(
-        pixels=lay_out(tiles, _numbers(weights), grid),
+        pixels=lay_out(tiles, marks.labels(range(len(weights)), grid), grid),
         title=title,
-        caption=caption,
-        metadata=_metadata(weights, "colour over three input channels"),
+        caption=" ".join([words, *marks.words(hatched=False)]),
+        metadata=_metadata(weights, extremes, "colour over three input channels", words),
     )
 
 
-def _strongest(weights: Values, grid: Grid, title: str) -> Mosaic:
+def _strongest(weights: Values, spec: ConvSpec, title: str, columns: int | None) -> Mosaic:
     """Of each kernel the input channel with the largest norm."""
-    norms = np.sqrt((weights**2).sum(axis=(2, 3)))
-    strongest = weights[np.arange(len(weights)), norms.argmax(axis=1)]
-    reach = float(np.abs(strongest).max()) or 1.0
-    scale = choose_scale(strongest, (-reach, reach))
+    norms = np.square(np.where(np.isfinite(weights), weights, 0)).reshape(*weights.shape[:2], -1).sum(axis=2)
+    chosen = norms.argmax(axis=1)
+    shown = weights[np.arange(len(weights)), chosen]
+    extremes = Extremes.of(shown)
+    reach = float(extremes.reach.max()) or 1.0
+    scale = choose_scale(shown, (-reach, reach), extremes)
+    marks = Marks.of(extremes)
+    tiles = flat_tiles(quantise(shown, scale))
+    hatch(tiles, marks.dead)
+    grid = Grid.of(len(tiles), tiles.shape[1], tiles.shape[2], columns)
     inputs = weights.shape[1]
-    words = f"Of each kernel the input channel with the largest norm is shown, 1 of {inputs}. " if inputs > 1 else ""
+    first = np.arange(len(weights)) // (len(weights) // spec.groups) * inputs  # the group's first input channel
+    hidden = f"Of each kernel the input channel with the largest norm is shown, {inputs - 1} of {inputs} are hidden."
+    words = f"One scale for the layer: {-reach:.4g} to {reach:.4g}."
     return Mosaic(
-        pixels=lay_out(quantise(strongest, scale), _numbers(weights), grid),
+        pixels=lay_out(tiles, marks.labels(_names(first + chosen, grid), grid), grid),
         title=title,
-        caption=f"{words}One scale for the layer: {-reach:.4g} to {reach:.4g}.",
+        caption=" ".join([*([hidden] if inputs > 1 else []), words, *slice_words(shown), *marks.words()]),
         colour_bar=ColourBar(True, -reach, reach),
-        metadata=_metadata(weights, f"largest of {inputs} input channels"),
+        metadata=_metadata(weights, extremes, f"largest of {inputs} input channels", words),
         colours=palette(signed=True),
     )
 
 
-def _numbers(weights: Values) -> list[str]:
-    return [str(channel) for channel in range(len(weights))]
+def _names(inputs: Values, grid: Grid) -> list[str]:
+    """The output channels' numbers, each with that of the input channel drawn, if there is room for all of them."""
+    names = [f"{channel} [{source}]" for channel, source in enumerate(inputs.tolist())]
+    return names if all(room_for(name, grid) for name in names) else [str(channel) for channel in range(len(inputs))]
 
 
-def _metadata(weights: Values, shown: str) -> dict[str, str]:
+def _metadata(weights: Values, extremes: Extremes, shown: str, scale: str) -> dict[str, str]:
     return {
         "Software": "spatialprobe",
         "Kernels": f"{' x '.join(map(str, weights.shape))}, {shown}",
-        "Value range": f"{weights.min():.6g} to {weights.max():.6g}",
+        "Channels": " ".join(map(str, range(len(weights)))),
+        "Scale": scale,
+        "Value range": extremes.words(),
     }

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,8 @@ import numpy.typing as npt
 from spatialprobe.errors import ArgumentError
 from spatialprobe.files import replacing
 from spatialprobe.render.palette import Colours
+from spatialprobe.render.png import png
+from spatialprobe.render.scale import Scale
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,13 +29,19 @@ class ColourBar:
     low: float
     high: float
 
+    @staticmethod
+    def of(scale: Scale) -> ColourBar | None:
+        """That of a scale which holds for all maps, None for any other."""
+        return ColourBar(scale.signed, float(scale.low[0]), float(scale.high[0])) if scale.shared else None
+
 
 @dataclass(frozen=True, eq=False)
 class Mosaic:
     """One picture of many small maps, that can explain itself.
 
     `array` is the picture, `figure()` the picture with title, scale and colour bar, `save()` and `to_png()` a PNG
-    whose text chunks carry layer, channels, scale and value range.
+    whose text chunks carry layer, channels, scale and value range. For TensorBoard:
+    `writer.add_image(mosaic.title, mosaic.array, dataformats="HWC")`.
     """
 
     pixels: npt.NDArray[np.uint8]  # (H, W) palette codes, or (H, W, 3) colours
@@ -49,20 +56,19 @@ class Mosaic:
         """The picture, (H, W, 3) uint8, as `SummaryWriter.add_image(..., dataformats="HWC")` takes it."""
         return self.pixels if self.colours is None else self.colours[self.pixels]
 
+    def with_source(self, source: str) -> Mosaic:
+        """The same picture, whose title and text chunks also name where the data come from.
+
+        >>> import spatialprobe as sp, torch
+        >>> mosaic = sp.kernels(torch.nn.Conv2d(3, 6, 3)).with_source("trained on CIFAR-10")
+        >>> mosaic.title
+        '6 kernels of 3 x 3: trained on CIFAR-10'
+        """
+        return replace(self, title=f"{self.title}: {source}", metadata={**self.metadata, "Source": source})
+
     def to_png(self) -> bytes:
         """The picture as a PNG, with a palette where the colours are codes."""
-        from PIL import Image
-        from PIL.PngImagePlugin import PngInfo
-
-        image = Image.fromarray(self.pixels)
-        if self.colours is not None:
-            image.putpalette(self.colours.tobytes())
-        chunks = PngInfo()
-        for key, text in {"Title": self.title, "Description": self.caption, **self.metadata}.items():
-            chunks.add_itxt(key, text)
-        buffer = io.BytesIO()
-        image.save(buffer, format="PNG", compress_level=1, pnginfo=chunks)
-        return buffer.getvalue()
+        return png(self.pixels, self.colours, {"Title": self.title, "Description": self.caption, **self.metadata})
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the PNG whole or not at all, and return its path.
@@ -70,11 +76,7 @@ class Mosaic:
         Raises:
             ArgumentError: the name does not end in .png, or its folder does not exist.
         """
-        target = Path(path)
-        if target.suffix.lower() != ".png":
-            raise ArgumentError(f"A mosaic is saved as .png, not as {target.name!r}; .figure() knows other formats.")
-        if not target.parent.is_dir():
-            raise ArgumentError(f"Cannot save {target.name!r}: the folder {str(target.parent)!r} does not exist.")
+        target = picture_path(path, ".png")
         with replacing(target) as scratch:
             scratch.write_bytes(self.to_png())
         return target
@@ -90,4 +92,20 @@ class Mosaic:
 
     def __repr__(self) -> str:
         height, width = self.pixels.shape[:2]
-        return f"Mosaic({self.title!r}, {width} x {height} pixels)"
+        return f"{type(self).__name__}({self.title!r}, {width} x {height} pixels)"
+
+
+def picture_path(path: str | os.PathLike[str], *suffixes: str) -> Path:
+    """The path of a picture to be, whose folder exists and whose name ends as it should.
+
+    Raises:
+        ArgumentError: it does not.
+    """
+    target = Path(path)
+    if target.suffix.lower() not in suffixes:
+        raise ArgumentError(
+            f"This picture is saved as {' or '.join(suffixes)}, not as {target.name!r}; .figure() knows other formats."
+        )
+    if not target.parent.is_dir():
+        raise ArgumentError(f"Cannot save {target.name!r}: the folder {str(target.parent)!r} does not exist.")
+    return target

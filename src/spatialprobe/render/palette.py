@@ -22,7 +22,7 @@ HATCH = 250
 
 _PAPER_COLOUR = (236, 236, 241)
 _INK_COLOUR = (32, 32, 40)
-_NONFINITE_COLOUR = (230, 0, 120)
+_NONFINITE_COLOUR = (225, 15, 90)  # crimson: of all reds the furthest from both maps, for colour-blind readers too
 _HATCH_COLOUR = (150, 150, 158)
 
 # (lightness, chroma, hue in degrees) at equal distances along the map

@@ -15,6 +15,7 @@ ScaleChoice: TypeAlias = Literal["layer", "map", "robust"] | tuple[float, float]
 Values: TypeAlias = npt.NDArray[Any]
 
 _ROBUST_PERCENTILE = 99.0
+_CHUNK = 2**16  # values that are quantised at once
 _SMALL_SPAN = 1e-30  # of a scale: its inverse, times LEVELS, would come near the end of float32
 
 
@@ -37,14 +38,14 @@ class Scale:
         """Whether all maps have one range, so that their colours may be compared."""
         return self.choice != "map"
 
-    def words(self) -> str:
-        """One sentence that says how colours are to be read."""
+    def words(self, scope: str = "the layer") -> str:
+        """One sentence that says how colours are to be read; `scope` names what a shared scale holds for."""
         if not self.shared:
             return "Each map has its own scale: colours cannot be compared between maps."
         low, high = (format(float(bound[0]), ".4g") for bound in (self.low, self.high))
         name = {
-            "layer": "One scale for the layer",
-            "robust": f"One robust scale ({_ROBUST_PERCENTILE:g}th percentile)",
+            "layer": f"One scale for {scope}",
+            "robust": f"One robust scale for {scope} ({_ROBUST_PERCENTILE:g}th percentile)",
             "given": "One given scale",
         }[self.choice]
         beyond = f", {self.beyond:.2%} of the values lie beyond" if self.beyond else ""
@@ -52,86 +53,124 @@ class Scale:
 
 
 @dataclass(frozen=True, eq=False)
-class Marks:
-    """Maps whose colours alone would mislead; each array (maps,) bool."""
+class Extremes:
+    """The least and the greatest finite value of each map: one pass tells most of what a picture has to say."""
 
-    dead: npt.NDArray[np.bool_]  # zero everywhere
-    constant: npt.NDArray[np.bool_]  # one value everywhere, not zero
-    nonfinite: npt.NDArray[np.bool_]  # holds NaN or infinity
+    low: npt.NDArray[np.float64]  # (maps,) NaN where no value is finite
+    high: npt.NDArray[np.float64]  # (maps,)
+    nonfinite: npt.NDArray[np.bool_]  # (maps,) holds NaN or infinity
+    units: int  # values in each map
 
     @staticmethod
-    def of(maps: Values) -> Marks:
-        """The marks of maps (M, *spatial); a map of a single unit is never called constant or dead."""
+    def of(maps: Values) -> Extremes:
+        """Those of maps (M, *spatial)."""
         flat = maps.reshape(len(maps), -1)
-        nonfinite = np.asarray(~np.isfinite(flat).all(axis=1))
-        if flat.shape[1] < 2:
-            return Marks(np.zeros_like(nonfinite), np.zeros_like(nonfinite), nonfinite)
-        same = (flat == flat[:, :1]).all(axis=1) & ~nonfinite
-        zero = flat[:, 0] == 0
-        return Marks(same & zero, same & ~zero, nonfinite)
+        with np.errstate(invalid="ignore"):
+            low, high = flat.min(axis=1).astype(np.float64), flat.max(axis=1).astype(np.float64)
+        nonfinite = ~(np.isfinite(low) & np.isfinite(high))  # NaN goes through, an infinity is an extreme itself
+        for index in np.flatnonzero(nonfinite):
+            finite = flat[index][np.isfinite(flat[index])]
+            low[index], high[index] = (finite.min(), finite.max()) if finite.size else (np.nan, np.nan)
+        return Extremes(low, high, nonfinite, flat.shape[1])
+
+    def of_maps(self, chosen: npt.NDArray[np.int64]) -> Extremes:
+        """Those of some of the maps."""
+        return Extremes(self.low[chosen], self.high[chosen], self.nonfinite[chosen], self.units)
+
+    @property
+    def signed(self) -> bool:
+        """Whether any finite value is below zero."""
+        return bool(np.fmin.reduce(self.low, initial=0) < 0)
+
+    @property
+    def reach(self) -> npt.NDArray[np.float64]:
+        """(maps,) the largest finite magnitude, 0 where there is none."""
+        return np.fmax(np.fmax(-self.low, self.high), 0)
+
+    def words(self) -> str:
+        """The range of all finite values."""
+        if np.isnan(self.low).all():
+            return "none finite"
+        return f"{np.nanmin(self.low):.6g} to {np.nanmax(self.high):.6g}"
 
 
-def choose_scale(maps: Values, choice: ScaleChoice) -> Scale:
+def choose_scale(maps: Values, choice: ScaleChoice, extremes: Extremes | None = None) -> Scale:
     """The scale of maps (M, *spatial): signed if any finite value is below zero.
 
     "layer": one range for all maps, from 0 to the largest value, or to both sides of 0 as far as the largest
     magnitude. "map": the same for each map alone. "robust": as "layer", with the 99th percentile of the magnitudes
-    in place of the largest. `(low, high)`: that range.
+    in place of the largest. `(low, high)`: that range. `extremes` are those of the maps, where they are known.
 
     Raises:
         ArgumentError: an unknown choice, or a range that is empty or not finite.
     """
-    flat = maps.reshape(len(maps), -1)
-    finite = np.isfinite(flat)
-    signed = bool((flat < 0).any(where=finite))
+    known = extremes or Extremes.of(maps)
     if isinstance(choice, tuple):
-        return _given(flat, finite, choice)
-    magnitude = np.abs(flat, dtype=np.result_type(flat, np.float32))
+        return _given(maps, known, choice)
     if choice == "map":
-        reach = magnitude.max(axis=1, where=finite, initial=0)
+        reach = known.reach
     elif choice == "layer":
-        reach = np.full(len(maps), magnitude.max(where=finite, initial=0))
+        reach = np.full(len(maps), known.reach.max())
     elif choice == "robust":
-        reach = np.full(len(maps), np.percentile(magnitude[finite], _ROBUST_PERCENTILE) if finite.any() else 0)
+        reach = np.full(len(maps), _robust_reach(maps, known))
     else:
         raise ArgumentError(f"scale must be 'layer', 'map', 'robust' or a pair (low, high), not {choice!r}.")
-    reach = np.where(reach > 0, reach, 1).astype(np.float64)
-    beyond = _share_outside(flat, finite, -reach[0], reach[0]) if choice == "robust" else 0.0
-    return Scale(choice, signed, -reach if signed else 0 * reach, reach, beyond)
+    reach = np.where(reach > 0, reach, 1)
+    beyond = _share_outside(maps, known, -reach[0], reach[0]) if choice == "robust" else 0.0
+    return Scale(choice, known.signed, -reach if known.signed else 0 * reach, reach, beyond)
 
 
 def quantise(maps: Values, scale: Scale) -> Codes:
     """The codes of maps (M, *spatial), the same shape: 0 to LEVELS - 1, or NONFINITE."""
-    broadcast = (slice(None), *[None] * (maps.ndim - 1))
-    span = scale.high - scale.low
-    extreme = span.min() < _SMALL_SPAN or span.max() > 1 / _SMALL_SPAN
-    dtype = np.dtype(np.float64) if extreme else np.result_type(maps, np.float32)
-    low, high = (bound[broadcast].astype(dtype) for bound in (scale.low, scale.high))
-    with np.errstate(invalid="ignore", over="ignore"):
-        position = maps - low
-        position *= LEVELS / (high - low)
-        np.clip(position, 0, LEVELS - 1, out=position)
-        finite = np.isfinite(maps)
-        if not finite.all():
-            position[~finite] = NONFINITE
-    codes: Codes = position.astype(np.uint8)
+    codes = np.empty(maps.shape, np.uint8)
+    some = max(1, _CHUNK // max(1, maps[0].size))
+    for start in range(0, len(maps), some):  # so few at a time that the numbers in between stay in the cache
+        part = slice(start, start + some)
+        _quantise(maps[part], scale.low[part], scale.high[part], codes[part])
     return codes
 
 
-def _given(flat: Values, finite: npt.NDArray[np.bool_], bounds: tuple[float, float]) -> Scale:
+def _quantise(maps: Values, low: npt.NDArray[np.float64], high: npt.NDArray[np.float64], codes: Codes) -> None:
+    """Write the codes of some maps, each on the scale from `low` to `high`."""
+    broadcast = (slice(None), *[None] * (maps.ndim - 1))
+    span = high - low
+    extreme = span.min() < _SMALL_SPAN or span.max() > 1 / _SMALL_SPAN
+    dtype = np.dtype(np.float64) if extreme else np.result_type(maps, np.float32)
+    with np.errstate(invalid="ignore", over="ignore"):
+        position = maps - low[broadcast].astype(dtype)
+        position *= (LEVELS / span)[broadcast].astype(dtype)
+        np.maximum(position, 0, out=position)
+        np.minimum(position, LEVELS - 1, out=position)
+        finite = np.isfinite(maps)
+        if not finite.all():
+            position[~finite] = NONFINITE
+        codes[...] = position.astype(np.uint8)
+
+
+def _given(maps: Values, extremes: Extremes, bounds: tuple[float, float]) -> Scale:
     """The scale of a range that the user gave; around zero if the range holds it inside."""
     low, high = bounds if len(bounds) == 2 else (np.nan, np.nan)
     if not (np.isfinite(low) and np.isfinite(high) and low < high):
         raise ArgumentError(f"scale=(low, high) needs two finite numbers, the lower first, not {bounds!r}.")
-    beyond = _share_outside(flat, finite, low, high)
+    beyond = _share_outside(maps, extremes, low, high)
     signed = low < 0 < high
     if signed:  # the colours diverge at zero, so both sides reach equally far
         high = max(-low, high)
         low = -high
-    ends = np.ones(len(flat))
+    ends = np.ones(len(maps))
     return Scale("given", signed, low * ends, high * ends, beyond)
 
 
-def _share_outside(flat: Values, finite: npt.NDArray[np.bool_], low: float, high: float) -> float:
-    outside = ((flat < low) | (flat > high)) & finite
+def _robust_reach(maps: Values, extremes: Extremes) -> float:
+    """The percentile of the finite magnitudes."""
+    magnitude = np.abs(maps[np.isfinite(maps)] if extremes.nonfinite.any() else maps)
+    return float(np.percentile(magnitude, _ROBUST_PERCENTILE)) if magnitude.size else 0.0
+
+
+def _share_outside(maps: Values, extremes: Extremes, low: float, high: float) -> float:
+    """The share of the finite values outside a range."""
+    if np.fmin.reduce(extremes.low) >= low and np.fmax.reduce(extremes.high) <= high:
+        return 0.0
+    finite = np.isfinite(maps)
+    outside = ((maps < low) | (maps > high)) & finite
     return float(outside.sum() / max(1, finite.sum()))

@@ -4,25 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from spatialprobe.errors import ArgumentError
-from spatialprobe.render.palette import INK, PAPER, palette
-
-if TYPE_CHECKING:
-    from PIL.ImageFont import FreeTypeFont, ImageFont
+from spatialprobe.render.letters import LINE_HEIGHT, width_of, write
+from spatialprobe.render.palette import PAPER, palette
 
 Pixels = npt.NDArray[np.uint8]  # (H, W) palette codes or (H, W, 3) colours
 
 _GAP = 4  # pixels between tiles, and around the sheet
-_LABEL_HEIGHT = 14  # pixels above each tile
-_LETTER_SIZE = 11  # pixels
-_SMALLEST_TILE = 28  # pixels: room for a channel number of four digits
-_COMFORTABLE_TILE = 128  # pixels: small maps are enlarged up to here
+_SMALLEST_TILE = 32  # pixels: room for a channel number of four digits and a mark
+_COMFORTABLE_TILE = 128  # pixels: small maps are enlarged up to this mean of their sides
 _LARGEST_SHEET = 1000  # pixels a side that enlarging does not exceed
 
 
@@ -37,8 +31,10 @@ class Grid:
     factor: int  # pixels per unit
 
     @staticmethod
-    def of(count: int, height: int, width: int, columns: int | None = None) -> Grid:
+    def of(count: int, height: int, width: int, columns: int | None = None, largest: int = _LARGEST_SHEET) -> Grid:
         """The layout for this many maps, with the best number of columns if none is given.
+
+        Small maps are enlarged until a side of the sheet has `largest` pixels.
 
         Raises:
             ArgumentError: fewer than one column.
@@ -47,8 +43,8 @@ class Grid:
             raise ArgumentError(f"columns must be at least 1, not {columns}.")
         chosen = min(columns or best_columns(count, height, width), count)
         rows = -(-count // chosen)
-        room = min(_LARGEST_SHEET / (chosen * width), _LARGEST_SHEET / (rows * height))
-        factor = int(min(_COMFORTABLE_TILE / max(height, width), room))
+        room = min(largest / (chosen * width), largest / (rows * height))
+        factor = int(min(_COMFORTABLE_TILE / (height * width) ** 0.5, room))
         return Grid(count, height, width, chosen, max(1, factor, -(-_SMALLEST_TILE // width)))
 
     @property
@@ -59,12 +55,12 @@ class Grid:
     @property
     def cell(self) -> tuple[int, int]:
         """Height and width of a tile with its label and the gap after it."""
-        return self.height * self.factor + _LABEL_HEIGHT + _GAP, self.width * self.factor + _GAP
+        return self.height * self.factor + LINE_HEIGHT + _GAP, self.width * self.factor + _GAP
 
     def corner(self, index: int) -> tuple[int, int]:
         """Row and column of the top left pixel of a tile."""
         row, column = divmod(index, self.columns)
-        return _GAP + row * self.cell[0] + _LABEL_HEIGHT, _GAP + column * self.cell[1]
+        return _GAP + row * self.cell[0] + LINE_HEIGHT, _GAP + column * self.cell[1]
 
 
 def best_columns(count: int, height: int, width: int) -> int:
@@ -76,43 +72,26 @@ def best_columns(count: int, height: int, width: int) -> int:
 
 def lay_out(tiles: Pixels, labels: Sequence[str], grid: Grid) -> Pixels:
     """Tiles (M, h, w) of codes or (M, h, w, 3) of colours, magnified on paper, with their labels."""
+    sheet = blank(grid.rows * grid.cell[0] + _GAP, grid.columns * grid.cell[1] + _GAP, tiles)
     colour = tiles.shape[3:]
-    paper = np.array(palette(False)[PAPER] if colour else PAPER, np.uint8)
-    cells = np.empty((grid.rows, grid.cell[0], grid.columns, grid.cell[1], *colour), np.uint8)
-    cells[...] = paper
-    large = tiles.repeat(grid.factor, axis=1).repeat(grid.factor, axis=2) if grid.factor > 1 else tiles
+    cells = sheet[_GAP:, _GAP:].reshape(grid.rows, grid.cell[0], grid.columns, grid.cell[1], *colour)
     for row in range(grid.rows):
-        here = large[row * grid.columns : (row + 1) * grid.columns]
-        cells[row, _LABEL_HEIGHT:-_GAP, : len(here), :-_GAP] = here.swapaxes(0, 1)
-    sheet = np.empty((grid.rows * grid.cell[0] + _GAP, grid.columns * grid.cell[1] + _GAP, *colour), np.uint8)
-    sheet[:_GAP] = paper
-    sheet[:, :_GAP] = paper
-    sheet[_GAP:, _GAP:] = cells.reshape(grid.rows * grid.cell[0], grid.columns * grid.cell[1], *colour)
-    _letter(sheet, labels, grid)
+        here = tiles[row * grid.columns : (row + 1) * grid.columns]
+        place = cells[row, LINE_HEIGHT:-_GAP, : len(here), :-_GAP]  # each unit becomes a square of pixels
+        squares = place.reshape(grid.height, grid.factor, len(here), grid.width, grid.factor, *colour)
+        squares[...] = here.swapaxes(0, 1)[:, None, :, :, None]
+    for index, label in enumerate(labels):
+        top, left = grid.corner(index)
+        write(sheet, label, top - LINE_HEIGHT, left)
     return sheet
+
+
+def blank(height: int, width: int, like: Pixels) -> Pixels:
+    """Empty paper, of codes or of colours as the tiles that go on it."""
+    paper = palette(False)[PAPER] if like.ndim == 4 else PAPER
+    return np.full((height, width, *like.shape[3:]), paper, np.uint8)
 
 
 def room_for(label: str, grid: Grid) -> bool:
     """Whether a label fits above a tile."""
-    return bool(_font().getlength(label) <= grid.cell[1] - _GAP)
-
-
-def _letter(sheet: Pixels, labels: Sequence[str], grid: Grid) -> None:
-    """Write each label on the paper above its tile."""
-    from PIL import Image, ImageDraw
-
-    for row in range(grid.rows):
-        top = grid.corner(row * grid.columns)[0] - _LABEL_HEIGHT
-        strip = Image.new("L", (sheet.shape[1], _LABEL_HEIGHT))
-        draw = ImageDraw.Draw(strip)
-        for index in range(row * grid.columns, min((row + 1) * grid.columns, grid.count)):
-            draw.text((grid.corner(index)[1], _LABEL_HEIGHT - 2), labels[index], 255, _font(), anchor="ls")
-        inks = INK.start + np.asarray(strip) // (256 // (INK.stop - INK.start))
-        sheet[top : top + _LABEL_HEIGHT] = palette(False)[inks] if sheet.ndim == 3 else inks
-
-
-@cache
-def _font() -> FreeTypeFont | ImageFont:
-    from PIL import ImageFont
-
-    return ImageFont.load_default(_LETTER_SIZE)
+    return width_of(label) <= grid.cell[1] - _GAP

@@ -8,22 +8,20 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import nn
 
+from spatialprobe.activations.mode import evaluating
+
 
 @contextmanager
 def borrowed(model: nn.Module, device: torch.device) -> Iterator[nn.Module]:
     """The model in evaluation mode on the device, without gradients, until the block ends, however it ends.
 
-    Modes are set one by one, since `eval()` may be overridden with something that `train()` does not undo. Buffers
-    that the model writes to, weights that moved and random state are put back.
+    Modes, buffers that the model writes to, weights that moved and random state are put back.
     """
     cuda = [device] if device.type == "cuda" else []
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
         stack.enter_context(torch.random.fork_rng(devices=cuda))
-        for module in model.modules():
-            if module.training:
-                stack.callback(setattr, module, "training", True)
-                module.training = False
+        stack.enter_context(evaluating(model))
         stack.callback(_put_back, [_Buffers(module) for module in model.modules() if module._buffers])
         for tensor in [*model.parameters(), *model.buffers()]:
             if tensor.device != device:

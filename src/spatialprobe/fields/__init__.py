@@ -1,0 +1,1 @@
+"""Receptive fields: which input pixels can a unit see?"""

@@ -1,0 +1,219 @@
+"""The effective receptive field: how much each input pixel really moves a unit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from spatialprobe.activations.capture import capture
+from spatialprobe.activations.mode import evaluating
+from spatialprobe.errors import ArgumentError, ForwardError
+from spatialprobe.fields.box import Box
+from spatialprobe.fields.result import ReceptiveField
+from spatialprobe.fields.trace import receptive_fields
+
+Statistic = Literal["absolute", "squared"]
+Floats = npt.NDArray[np.float64]
+
+_MASSES = (0.2, 0.3, 0.5, 0.99)
+
+
+@dataclass(frozen=True, eq=False)
+class EffectiveReceptiveField:
+    """How much each input pixel moves the units at one position of a layer, on average over images.
+
+    In lengths pixel i reaches from i to i + 1, so that its middle is i + 1/2.
+    """
+
+    layer: str
+    unit: tuple[int, ...]  # its position along each unit axis
+    statistic: Statistic
+    n: int  # images
+    map: Floats  # (*spatial) of the whole input: shares, linear, which sum to 1; zero outside the box
+    standard_error: Floats  # (*spatial): of each share, over images; NaN for one image
+    box: Box  # the pixels that the unit can see
+    centroid: tuple[float, ...]  # pixels
+    std: tuple[float, ...]  # pixels: the spread around the centroid along each axis
+    sides: Mapping[float, int]  # mass -> pixels: the side of the square around the box's centre that holds so much
+    area_ratio: Mapping[float, float]  # mass -> the share of the input's pixels inside that square
+
+    def __repr__(self) -> str:
+        spread = " x ".join(f"{value:.1f}" for value in self.std)
+        return (
+            f"EffectiveReceptiveField({self.layer!r}, unit {self.unit}, {self.statistic}, n={self.n}: half its mass "
+            f"within {self.sides[0.5]} pixels of {' x '.join(map(str, self.box.shape))}, std {spread})"
+        )
+
+
+def effective_receptive_field(
+    model: nn.Module,
+    images: torch.Tensor,
+    layer: str | nn.Module,
+    *,
+    unit: Literal["centre"] | Sequence[int] = "centre",
+    channels: Literal["all"] | Sequence[int] = "all",
+    statistic: Statistic = "absolute",
+    probes: int | None = None,
+) -> EffectiveReceptiveField:
+    """How much each input pixel moves the units at one position of a layer.
+
+    For each image and output channel the gradient of the unit with respect to the input is taken; its absolute value,
+    or its square, is summed over input and output channels, and averaged over images [Luo et al. 2016]. The model runs
+    in evaluation mode and comes back in the mode it was in; its parameters get no gradients.
+
+    Args:
+        model: any module that takes images.
+        images: (N, C, *spatial), on the model's device.
+        layer: its name, or the module itself.
+        unit: the position, (y, x) for maps of two axes; the one in the middle if left out.
+        channels: which output channels; each costs a backward pass.
+        statistic: "absolute" or "squared".
+        probes: estimate the squared statistic from so many random-sign sums of the channels instead of from each
+            channel [Hutchinson 1990]: unbiased, and cheaper where there are many channels.
+
+    Raises:
+        ArgumentError: the images, the unit, the channels or the statistic do not fit; or no pixel moves the unit.
+
+    >>> import torch, spatialprobe as sp
+    >>> from torch import nn
+    >>> blur = nn.Sequential(nn.Conv2d(1, 1, 3, bias=False), nn.Conv2d(1, 1, 3, bias=False))
+    >>> for conv in blur:
+    ...     _ = nn.init.constant_(conv.weight, 1 / 9)
+    >>> effective = sp.effective_receptive_field(blur, torch.rand(2, 1, 9, 9), "1")
+    >>> effective
+    EffectiveReceptiveField('1', unit (2, 2), absolute, n=2: half its mass within 3 pixels of 5 x 5, std 1.2 x 1.2)
+    >>> effective.map[4, 2:7].round(3).tolist()
+    [0.037, 0.074, 0.111, 0.074, 0.037]
+    """
+    _check(images, statistic, probes)
+    field = next(iter(receptive_fields(model, images, layers=layer).values()))
+    position = tuple(size // 2 for size in field.output_size) if unit == "centre" else tuple(unit)
+    box = field.box(*position)
+    if box is None:
+        raise ArgumentError(f"Unit {position} of layer {field.layer!r} sees only padding: no pixel can move it.")
+    with evaluating(model):
+        sums = _gradients(model, images, field, position, channels, statistic, probes)  # (N, *spatial)
+    _check_inside(sums, box, field)
+    total = float(sums.sum())
+    if total == 0:
+        raise ArgumentError(
+            f"No pixel moves unit {position} of layer {field.layer!r} in any of these {len(images)} images: all "
+            "gradients are zero. Behind a ReLU that is a dead unit: give more images, or probe the layer before it."
+        )
+    shares = sums * (len(images) / total)
+    error = shares.std(axis=0, ddof=1) / len(images) ** 0.5 if len(images) > 1 else np.full(shares.shape[1:], np.nan)
+    return _summary(field.layer, position, statistic, shares.mean(axis=0), error, box, len(images))
+
+
+def _gradients(
+    model: nn.Module,
+    images: torch.Tensor,
+    field: ReceptiveField,
+    unit: tuple[int, ...],
+    channels: Literal["all"] | Sequence[int],
+    statistic: Statistic,
+    probes: int | None,
+) -> Floats:
+    """The statistic of each image, (N, *spatial), summed over input and output channels."""
+    inputs = images.detach().clone().requires_grad_()
+    record = capture(model, inputs, layers=field.layer, keep_graph=True, stop_early=True)[field.layer]
+    units = record.tensor  # (N, channels, *units)
+    for position in unit:
+        units = units[:, :, position]
+    chosen = units if channels == "all" else units[:, _known(channels, units.shape[1], field.layer)]
+    measure: Callable[[torch.Tensor], torch.Tensor] = torch.abs if statistic == "absolute" else torch.square
+    total = torch.zeros(len(images), *images.shape[2:], dtype=torch.float64)
+    sums = list(_directions(chosen, probes))
+    for number, one in enumerate(sums):
+        (gradient,) = torch.autograd.grad(one, inputs, retain_graph=number + 1 < len(sums), materialize_grads=True)
+        total += measure(gradient).double().sum(dim=1).cpu() / (1 if probes is None else probes)
+    return total.numpy()
+
+
+def _directions(units: torch.Tensor, probes: int | None) -> Iterator[torch.Tensor]:
+    """Each channel's sum over images, or random-sign sums of the channels; images do not mix in what follows."""
+    if probes is None:
+        yield from units.sum(dim=0)
+        return
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(probes):
+        signs = torch.randint(0, 2, units.shape, generator=generator) * 2 - 1
+        yield (units * signs.to(units)).sum()
+
+
+def _summary(
+    layer: str, unit: tuple[int, ...], statistic: Statistic, shares: Floats, error: Floats, box: Box, n: int
+) -> EffectiveReceptiveField:
+    """The numbers that describe a map of shares (*spatial)."""
+    middles = [np.arange(size) + 0.5 for size in shares.shape]
+    marginals = [shares.sum(axis=tuple(o for o in range(shares.ndim) if o != axis)) for axis in range(shares.ndim)]
+    centroid = [float(marginal @ middle) for marginal, middle in zip(marginals, middles, strict=True)]
+    variance = [m @ (middle - c) ** 2 for m, middle, c in zip(marginals, middles, centroid, strict=True)]
+    sides = _sides(shares, box)
+    ordered = np.sort(sides, axis=None)
+    mass = np.cumsum(shares.flat[np.argsort(sides, axis=None, kind="stable")])
+    needed = {
+        share: int(ordered[np.searchsorted(mass, share * (1 - 1e-9)).clip(0, len(mass) - 1)]) for share in _MASSES
+    }
+    return EffectiveReceptiveField(
+        layer=layer,
+        unit=unit,
+        statistic=statistic,
+        n=n,
+        map=shares,
+        standard_error=error,
+        box=box,
+        centroid=tuple(centroid),
+        std=tuple(float(value) ** 0.5 for value in variance),
+        sides=needed,
+        area_ratio={share: float((sides <= side).mean()) for share, side in needed.items()},
+    )
+
+
+def _sides(shares: Floats, box: Box) -> npt.NDArray[np.int64]:
+    """For each pixel the side of the smallest square around the box's centre that holds all of it, (*spatial)."""
+    distances = [
+        np.abs(2 * np.arange(size) + 1 - (start + stop))  # twice the distance of the pixel's middle from the centre
+        for size, start, stop in zip(shares.shape, box.start, box.stop, strict=True)
+    ]
+    farthest = distances[0]
+    for distance in distances[1:]:
+        farthest = np.maximum(farthest[..., None], distance)
+    return np.asarray(farthest + 1)
+
+
+def _check(images: torch.Tensor, statistic: str, probes: int | None) -> None:
+    if not isinstance(images, torch.Tensor) or images.ndim < 3 or not len(images):
+        raise ArgumentError("images must be a tensor (N, C, *spatial) with at least one image.")
+    if statistic not in get_args(Statistic):
+        raise ArgumentError(f"statistic must be 'absolute' or 'squared', not {statistic!r}.")
+    if probes is not None and (statistic != "squared" or probes < 1):
+        raise ArgumentError(
+            "probes= estimates the squared statistic only, from at least one sum: give statistic='squared', or leave "
+            "probes out to take each channel by itself."
+        )
+
+
+def _known(channels: Sequence[int], count: int, layer: str) -> list[int]:
+    chosen = list(channels)
+    wrong = [channel for channel in chosen if not 0 <= channel < count]
+    if wrong or not chosen:
+        raise ArgumentError(f"Layer {layer!r} has channels 0 to {count - 1}: channels cannot be {chosen}.")
+    return chosen
+
+
+def _check_inside(sums: Floats, box: Box, field: ReceptiveField) -> None:
+    """That no gradient reaches a pixel outside the box: that would mean that the box is wrong."""
+    outside = sums.copy()
+    outside[(slice(None), *box.slices)] = 0
+    if outside.any():
+        raise ForwardError(
+            f"Pixels outside {box} move layer {field.layer!r}, which its receptive field rules out. The model computes "
+            "something else than when it was traced: does it branch on values, or mix the images of a batch?"
+        )

@@ -1,0 +1,235 @@
+"""Intervals that repeat: what elements would see if the input went on beyond its borders, in closed form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import gcd, lcm
+
+import numpy as np
+
+from spatialprobe.fields.taps import NONE, Ints, Taps
+
+BEYOND = 2**40  # an empty interval reaches from here down to -BEYOND, so that any union with it is the other
+_LONGEST = 4096  # entries along one dimension: a longer period is given up
+_LONGEST_MEASURED = 64  # likewise, where it has to be tried out
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lattice:
+    """One interval for each index of a tensor, and for all indices beyond it.
+
+    Along a dimension there are p entries, and the interval at index i is entry i mod p, moved by (i // p) * shift.
+    One entry and no shift is a dimension along which nothing changes; one entry with a shift is an even spacing.
+    """
+
+    lo: Ints  # one extent per dimension: its period
+    hi: Ints  # exclusive
+    shift: tuple[int, ...]  # input positions per period, one per dimension
+
+    def at(self, dim: int, index: Ints) -> tuple[Ints, Ints]:
+        """The bounds at these indices along a dimension, which the axes of `index` replace; NONE is empty."""
+        period, shift = self.lo.shape[dim], self.shift[dim]
+        if not shift and period == 1:
+            shape = self.lo.shape[:dim] + (1,) * index.ndim + self.lo.shape[dim + 1 :]
+            zeros = np.zeros([*(1,) * dim, *index.shape, *(1,) * (self.lo.ndim - dim - 1)], np.int64)
+            lo, hi = self.lo.reshape(shape) + zeros, self.hi.reshape(shape) + zeros
+        else:
+            turns, rest = np.divmod(index, period)
+            moved = (turns * shift).reshape(turns.shape + (1,) * (self.lo.ndim - dim - 1))
+            lo, hi = self.lo.take(rest, axis=dim) + moved, self.hi.take(rest, axis=dim) + moved
+        missing = index == NONE
+        if missing.any():
+            nothing = missing.reshape(missing.shape + (1,) * (self.lo.ndim - dim - 1))
+            lo, hi = np.where(nothing, BEYOND, lo), np.where(nothing, -BEYOND, hi)
+        return lo, hi
+
+    def tapped(self, dim: int, taps: Taps) -> Lattice:
+        """The union over the taps of each output position."""
+        period, shift = self.lo.shape[dim], self.shift[dim]
+        turns = period // gcd(period, taps.advance)  # of the taps' own period, until the entries repeat too
+        entries = taps.every * turns
+        if entries > _LONGEST:
+            return self.coarse(dim, _LONGEST)
+        lo, hi = self.at(dim, taps.positions(np.arange(entries)))
+        moved = shift * (taps.advance * turns // period)
+        shifts = _with(self.shift, dim, moved)
+        return Lattice(lo.min(axis=dim + 1), hi.max(axis=dim + 1), shifts).simplified(dim)
+
+    def listed(self, dim: int, index: Ints) -> Lattice:
+        """One entry for each of these indices (n,); spacing that was there is measured again."""
+        lo, hi = self.at(dim, index)
+        plain = Lattice(lo, hi, _with(self.shift, dim, 0))
+        return plain.measured(dim) if self.shift[dim] else plain.simplified(dim)
+
+    def coarse(self, dim: int, size: int) -> Lattice:
+        """The union over a dimension of this size, which keeps one entry."""
+        if self.lo.shape[dim] == 1 and not self.shift[dim]:
+            return self
+        lo, hi = self.at(dim, np.arange(size))
+        return Lattice(lo.min(axis=dim, keepdims=True), hi.max(axis=dim, keepdims=True), _with(self.shift, dim, 0))
+
+    def first(self, dim: int) -> Lattice:
+        """The entry at index 0 for all: a dimension of size one, broadcast."""
+        if self.lo.shape[dim] == 1 and not self.shift[dim]:
+            return self
+        where = (slice(None),) * dim + (slice(1),)
+        return Lattice(self.lo[where], self.hi[where], _with(self.shift, dim, 0))
+
+    def merged(self, dim: int, outer: int, inner: int) -> Lattice:
+        """A dimension and the next, of these sizes, as one in row-major order."""
+        if outer == 1:
+            return self.first(dim)._without(dim)
+        if inner == 1:
+            return self.first(dim + 1)._without(dim + 1)
+        constant = not self.shift[dim + 1] and self.lo.shape[dim + 1] == 1
+        if constant and self.lo.shape[dim] == 1 and not self.shift[dim]:
+            return self._without(dim + 1)
+        if self.lo.shape[dim] * inner > _LONGEST * 4:
+            return self.coarse(dim, outer).coarse(dim + 1, inner)._without(dim + 1)
+        lo, hi = self.at(dim + 1, np.arange(inner))
+        shape = (*lo.shape[:dim], lo.shape[dim] * inner, *lo.shape[dim + 2 :])
+        shift = (*self.shift[: dim + 1], *self.shift[dim + 2 :])
+        return Lattice(lo.reshape(shape), hi.reshape(shape), shift).simplified(dim)
+
+    def split(self, dim: int, outer: int, inner: int) -> Lattice:
+        """A dimension as two of these sizes."""
+        if outer == 1:
+            return self._with_new(dim)
+        if inner == 1:
+            return self._with_new(dim + 1)
+        period, shift = self.lo.shape[dim], self.shift[dim]
+        turns = period // gcd(period, inner)
+        grid = np.arange(turns)[:, None] * inner + np.arange(period if inner % period == 0 else inner)
+        lo, hi = self.at(dim, grid)
+        moved = (shift * (turns * inner // period), shift if inner % period == 0 else 0)
+        whole = Lattice(lo, hi, (*self.shift[:dim], *moved, *self.shift[dim + 1 :]))
+        return whole.simplified(dim).simplified(dim + 1)
+
+    def permuted(self, order: Sequence[int]) -> Lattice:
+        """The dimensions in another order."""
+        return Lattice(self.lo.transpose(order), self.hi.transpose(order), tuple(self.shift[dim] for dim in order))
+
+    def simplified(self, dim: int) -> Lattice:
+        """The same intervals with the shortest period along a dimension."""
+        period, shift = self.lo.shape[dim], self.shift[dim]
+        for shorter in _divisors(period):
+            if shorter == period or (shift * shorter) % period:
+                continue
+            moved = shift * shorter // period
+            if _repeats(self.lo, dim, shorter, moved) and _repeats(self.hi, dim, shorter, moved):
+                where = (slice(None),) * dim + (slice(shorter),)
+                return Lattice(self.lo[where], self.hi[where], _with(self.shift, dim, moved))
+        return self
+
+    def measured(self, dim: int) -> Lattice:
+        """Listed intervals as a lattice again: the period that holds in the middle half is taken to hold everywhere.
+
+        What borders do (padding by wrapping around, say) does not count, as a unit far from them would not see it.
+        """
+        size = self.lo.shape[dim]
+        inner = np.arange(size // 4, size - size // 4)
+        lo, hi = self.lo.take(inner, axis=dim), self.hi.take(inner, axis=dim)
+        for period in range(1, min(len(inner) // 2, _LONGEST_MEASURED) + 1):
+            moved = _step(lo, dim, period)
+            if _repeats(lo, dim, period, moved) and _repeats(hi, dim, period, moved):
+                entries, shift = np.arange(period), _with(self.shift, dim, moved)
+                found = Lattice(lo.take(entries, axis=dim), hi.take(entries, axis=dim), shift)
+                return Lattice(*found.at(dim, entries - inner[0]), shift)
+        return self.coarse(dim, size)
+
+    def _without(self, dim: int) -> Lattice:
+        """A dimension of one entry and no shift left out."""
+        return Lattice(self.lo.squeeze(dim), self.hi.squeeze(dim), (*self.shift[:dim], *self.shift[dim + 1 :]))
+
+    def _with_new(self, dim: int) -> Lattice:
+        """A new dimension along which nothing changes."""
+        shift = (*self.shift[:dim], 0, *self.shift[dim:])
+        return Lattice(np.expand_dims(self.lo, dim), np.expand_dims(self.hi, dim), shift)
+
+
+def aligned(lattices: Sequence[Lattice], dim: int, size: int) -> list[Lattice]:
+    """The same lattices with one period and one shift along a dimension; where spacings differ, unions over it."""
+    periods = {lattice.lo.shape[dim] for lattice in lattices}
+    if len(periods) == 1 and len({lattice.shift[dim] for lattice in lattices}) == 1:
+        return list(lattices)
+    common = lcm(*periods)
+    moved = {lattice.shift[dim] * (common // lattice.lo.shape[dim]) for lattice in lattices}
+    if len(moved) > 1 or common > _LONGEST:
+        return [lattice.coarse(dim, size) for lattice in lattices]
+    index, shift = np.arange(common), moved.pop()
+    return [Lattice(*one.at(dim, index), _with(one.shift, dim, shift)) for one in lattices]
+
+
+def union(lattices: Sequence[Lattice], sizes: Sequence[int]) -> Lattice:
+    """What any of them sees, over a tensor of these sizes."""
+    for dim, size in enumerate(sizes):
+        lattices = aligned(lattices, dim, size)
+    lo, hi = lattices[0].lo, lattices[0].hi
+    for other in lattices[1:]:
+        lo, hi = np.minimum(lo, other.lo), np.maximum(hi, other.hi)
+    return Lattice(lo, hi, lattices[0].shift)
+
+
+def joined(lattices: Sequence[Lattice], dim: int, sizes: Sequence[int], shape: Sequence[int]) -> Lattice:
+    """Lattices of these sizes one after another along a dimension of a tensor of this shape."""
+    for other, size in enumerate(shape):
+        if other != dim:
+            lattices = aligned(lattices, other, size)
+    spaced = any(lattice.shift[dim] for lattice in lattices)
+    pieces = [one.at(dim, np.arange(size)) for one, size in zip(lattices, sizes, strict=True)]
+    lo, hi = (concatenated([piece[side] for piece in pieces], dim, sizes) for side in (0, 1))
+    whole = Lattice(lo, hi, _with(lattices[0].shift, dim, 0))
+    return whole.measured(dim) if spaced else whole.simplified(dim)
+
+
+def patched(
+    old: Lattice, place: tuple[slice, ...], partial: Sequence[int], shape: Sequence[int], new: Lattice
+) -> Lattice:
+    """A lattice with a box of the tensor (*shape) written over; the box is partial along some dimensions."""
+    spaced = [dim for dim in partial if old.shift[dim] or new.shift[dim]]
+    for dim, size in enumerate(shape):
+        if dim in partial:
+            old = Lattice(*old.at(dim, np.arange(size)), _with(old.shift, dim, 0))
+            count = len(range(size)[place[dim]])
+            new = Lattice(*new.at(dim, np.arange(count)), _with(new.shift, dim, 0))
+        else:
+            old, new = aligned([old, new], dim, size)
+    extents = [max(pair) for pair in zip(old.lo.shape, new.lo.shape, strict=True)]
+    for dim in partial:
+        extents[dim] = shape[dim]
+    lo, hi = np.broadcast_to(old.lo, extents).copy(), np.broadcast_to(old.hi, extents).copy()
+    lo[place], hi[place] = new.lo, new.hi
+    made = Lattice(lo, hi, old.shift)
+    for dim in range(len(shape)):
+        made = made.measured(dim) if dim in spaced else made.simplified(dim)
+    return made
+
+
+def concatenated(bounds: Sequence[Ints], dim: int, sizes: Sequence[int]) -> Ints:
+    """Bounds one after another along a dimension, where these are their sizes; broadcast along all others."""
+    extents = np.broadcast_shapes(*((*bound.shape[:dim], 1, *bound.shape[dim + 1 :]) for bound in bounds))
+    full = ((*extents[:dim], size, *extents[dim + 1 :]) for size in sizes)
+    return np.concatenate([np.broadcast_to(bound, shape) for bound, shape in zip(bounds, full, strict=True)], axis=dim)
+
+
+def _repeats(bound: Ints, dim: int, period: int, moved: int) -> bool:
+    """Whether entries one period apart differ by exactly this much, empty ones left as they are."""
+    along = (slice(None),) * dim
+    later, earlier = bound[(*along, slice(period, None))], bound[(*along, slice(-period))]
+    return bool(((later - earlier == moved) | ((later == earlier) & (abs(later) > BEYOND // 2))).all())
+
+
+def _step(bound: Ints, dim: int, period: int) -> int:
+    """By how much the first filled entry moves in one period."""
+    first = bound.take([0], axis=dim)
+    steps = (bound.take([period], axis=dim) - first)[abs(first) < BEYOND // 2]
+    return int(steps[0]) if len(steps) else 0
+
+
+def _divisors(number: int) -> list[int]:
+    return [k for k in range(1, number // 2 + 1) if number % k == 0] if number <= 64 else [1]
+
+
+def _with(shift: tuple[int, ...], dim: int, value: int) -> tuple[int, ...]:
+    return (*shift[:dim], value, *shift[dim + 1 :])

@@ -1,0 +1,87 @@
+"""What a user asks of a field trace: inputs as shapes or examples, axes, and modules to ignore."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from torch import nn
+from torch.utils._pytree import tree_leaves
+
+from spatialprobe.errors import ArgumentError
+
+Ignored: TypeAlias = Iterable[type[nn.Module] | str]
+
+
+@dataclass(frozen=True)
+class Question:
+    """What was asked, checked."""
+
+    arguments: tuple[Any, ...]
+    input: int
+    axes: Sequence[int] | None
+    unit_axes: Sequence[int] | None
+    ignore: tuple[type[nn.Module] | str, ...]
+
+    def ignores(self, module: nn.Module) -> bool:
+        """Whether this module's output counts as a constant gate."""
+        return any(
+            kind in (base.__name__ for base in type(module).__mro__)
+            if isinstance(kind, str)
+            else isinstance(module, kind)
+            for kind in self.ignore
+        )
+
+    def failed(self, model: str, error: Exception) -> str:
+        """What to say when the model raised an error on these inputs."""
+        leaves = tree_leaves(self.arguments)
+        shapes = ", ".join(str(tuple(leaf.shape)) if isinstance(leaf, torch.Tensor) else repr(leaf) for leaf in leaves)
+        return (
+            f"{model} raised {type(error).__name__} on an input of {shapes}: {error}\nGive the shape that the model "
+            "takes, batch included, or a tuple with one for each input; or an example of real values."
+        )
+
+
+def arguments_of(inputs: Any, model: nn.Module) -> tuple[Any, ...]:
+    """The model's positional arguments, with meta tensors where only shapes were given."""
+    if isinstance(inputs, torch.Tensor):
+        return (inputs,)
+    if not isinstance(inputs, (tuple, list)) or not inputs:
+        raise ArgumentError(
+            f"inputs must be a shape such as (1, 3, 224, 224), a tensor, or a tuple of these, not {inputs!r}."
+        )
+    if all(isinstance(size, int) for size in inputs):
+        return (_from_shape(inputs, model),)
+    return tuple(
+        _from_shape(one, model)
+        if isinstance(one, (tuple, list)) and all(isinstance(size, int) for size in one)
+        else one
+        for one in inputs
+    )
+
+
+def _from_shape(shape: Sequence[int], model: nn.Module) -> torch.Tensor:
+    if any(size < 1 for size in shape):
+        raise ArgumentError(f"An input of shape {tuple(shape)} holds nothing: every size must be at least 1.")
+    dtypes = (value.dtype for value in model.parameters() if value.is_floating_point())
+    return torch.empty(tuple(shape), device="meta", dtype=next(dtypes, torch.get_default_dtype()))
+
+
+def types_and_names(ignore: Ignored) -> tuple[type[nn.Module] | str, ...]:
+    """The kinds of modules to ignore, checked; one alone is as good as a sequence of one."""
+    given = (ignore,) if isinstance(ignore, (str, type)) else tuple(ignore)
+    for kind in given:
+        if not isinstance(kind, str) and not (isinstance(kind, type) and issubclass(kind, nn.Module)):
+            raise ArgumentError(f"ignore takes module types or class names, not {kind!r}.")
+    return given
+
+
+def checked_axes(ndim: int, axes: Sequence[int] | None, called: str, fewest: int = 1) -> list[int]:
+    """Which dimensions are meant: all after batch and channel if none are named."""
+    chosen = list(range(2, ndim)) if axes is None else [axis % ndim for axis in axes if -ndim <= axis < ndim]
+    if len(chosen) < fewest or (axes is not None and len(set(chosen)) != len(axes)):
+        wanted = "spatial axes" if axes is None else f"axes {tuple(axes)}"
+        raise ArgumentError(f"A tensor of {ndim} dimensions has no {wanted}: name those it has with {called}=.")
+    return chosen

@@ -1,0 +1,233 @@
+"""What each element of one tensor sees of the input: an interval along every axis, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import reduce
+
+import numpy as np
+
+from spatialprobe.fields import intervals
+from spatialprobe.fields.intervals import Shape, Span, regrouping
+from spatialprobe.fields.taps import NONE, Bools, Ints, Taps, affine
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reach:
+    """The intervals of a tensor's elements along each axis of the input; a constant has none.
+
+    Its verbs are those of tensors: each returns what the result of such an operation sees. They are what the rule of an
+    operator is made of.
+    """
+
+    shape: tuple[int, ...]
+    spans: tuple[Span, ...] = ()  # one per axis of the input
+    exact: bool = True  # whether the intervals are what perturbing the input shows, not more
+    unknown: frozenset[str] = field(default=frozenset())  # operators without a rule on the way here
+    gaps: bool = False  # whether some elements may see nothing: those whose interval along any axis is empty
+    mask: bool = False  # a constant whose values hide what they meet: of comparisons, `masked_fill` and the like
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether no element depends on the input."""
+        return not self.spans
+
+    def inexact(self, *unknown: str) -> Reach:
+        """The same, as a bound that may be too large; because of operators without a rule, if named."""
+        return replace(self, exact=False, unknown=self.unknown | set(unknown)) if self.spans else self
+
+    def as_mask(self) -> Reach:
+        """The same; if it is a constant, one that hides what it meets."""
+        return self if self.spans else replace(self, mask=True)
+
+    def tapped(self, dim: int, taps: Taps, outputs: int) -> Reach:
+        """A window or a resampling along a dimension, which then has so many positions."""
+        inputs = self.shape[dim]
+        blanks = not any(span.lo.shape[dim] > 1 for span in self.spans)
+        made = self._each(
+            _resized(self.shape, dim, outputs), lambda span: span.tapped(dim, taps, inputs, outputs, blanks=blanks)
+        )
+        gaps = self.gaps or taps.table(inputs, outputs)[1] is not None
+        return replace(made, gaps=any((span.lo > span.hi).any() for span in made.spans)) if gaps else made
+
+    def sliced(self, dim: int, start: int, step: int, outputs: int) -> Reach:
+        """Positions start, start + step, ... of a dimension."""
+        return self._each(_resized(self.shape, dim, outputs), lambda span: span.sliced(dim, start, step, outputs))
+
+    def selected(self, dim: int, position: int) -> Reach:
+        """One position of a dimension, which is then gone."""
+        one = self.sliced(dim, position, 1, 1)
+        return one.reshaped((*self.shape[:dim], *self.shape[dim + 1 :]))
+
+    def taken(self, dim: int, index: Ints) -> Reach:
+        """These positions (n,) of a dimension, in any order."""
+        return self._each(_resized(self.shape, dim, len(index)), lambda span: span.taken(dim, index))
+
+    def rearranged(self, dim: int, index: Ints, start: int) -> Reach:
+        """These positions of a dimension, for an operator that without borders would only shift it to `start`."""
+
+        def rearrange(span: Span) -> Span:
+            shifted = span.lattice.tapped(dim, affine(start, 1))
+            return span.taken(dim, index, shifted)
+
+        return self._each(_resized(self.shape, dim, len(index)), rearrange)
+
+    def gathered(self, dim: int, table: Ints) -> Reach:
+        """The union over some positions for each output, (outputs, k); NONE where there are fewer than k."""
+        columns = []
+        for column in table.T:
+            here = self.taken(dim, np.where(column == NONE, 0, column))
+            nothing = column == NONE
+            columns.append(here._blanked(dim, nothing) if nothing.any() else here)
+        return union(columns, _resized(self.shape, dim, len(table)))
+
+    def padded(self, dim: int, before: int, outputs: int) -> Reach:
+        """With constants before and after; negative numbers cut off."""
+        return self.tapped(dim, affine(-before, 1), outputs)
+
+    def mixed(self, dims: Iterable[int]) -> Reach:
+        """Of the same shape, each element seeing what all along these dimensions see."""
+        chosen = self._dims(dims)
+        return self._each(self.shape, lambda span: span.reduced(chosen, self.shape))
+
+    def reduced(self, dims: Iterable[int], *, keepdim: bool = False) -> Reach:
+        """The union along these dimensions, which then have size 1, or are gone."""
+        chosen = self._dims(dims)
+        kept = tuple(1 if dim in chosen else size for dim, size in enumerate(self.shape))
+        mixed = replace(self.mixed(chosen), shape=kept)
+        if keepdim:
+            return mixed
+        return mixed.reshaped([size for dim, size in enumerate(self.shape) if dim not in chosen])
+
+    def everything(self, shape: Shape) -> Reach:
+        """A tensor of this shape, each element of which sees what any element of this one does."""
+        one = self.mixed(range(len(self.shape))).reduced(range(len(self.shape)))
+        return one.expanded(shape)
+
+    def accumulated(self, dim: int) -> Reach:
+        """The union of each position of a dimension with all before it."""
+        return self._each(self.shape, lambda span: span.accumulated(dim, self.shape[dim]))
+
+    def regrouped(self, dim: int, groups: int, outputs: int) -> Reach:
+        """What a convolution does to channels: each output channel sees all input channels of its group."""
+        shape, inputs = self.shape, self.shape[dim]
+        if groups == 1 or not any(_varies(span, dim) for span in self.spans):
+            return replace(self.mixed([dim]), shape=_resized(shape, dim, outputs))
+        before, after = shape[:dim], shape[dim + 1 :]
+        split = self.reshaped((*before, groups, inputs // groups, *after)).reduced([dim + 1], keepdim=True)
+        whole = split.expanded((*before, groups, outputs // groups, *after))
+        return whole.reshaped((*before, outputs, *after))
+
+    def permuted(self, order: Sequence[int]) -> Reach:
+        """The dimensions in another order."""
+        positive = [dim % len(self.shape) for dim in order]
+        return self._each([self.shape[dim] for dim in positive], lambda span: span.permuted(positive))
+
+    def expanded(self, shape: Shape) -> Reach:
+        """Broadcast to a shape."""
+        if tuple(shape) == self.shape:
+            return self
+        return self._each(shape, lambda span: span.broadcast(self.shape, shape))
+
+    def reshaped(self, shape: Shape) -> Reach:
+        """In row-major order in another shape."""
+        if tuple(shape) == self.shape:
+            return self
+        if not self.spans:
+            return replace(self, shape=tuple(shape))
+        runs = regrouping(self.shape, shape)
+        return self._each(shape, lambda span: span.reshaped(runs))
+
+    def patched(self, region: Sequence[slice], new: Reach) -> Reach:
+        """With a box of it written over by a reach of the box's shape."""
+        sees = self if self.spans else new
+        if not sees.spans:
+            return replace(self, mask=self.mask or new.mask)
+        ndim = len(self.shape)
+        old, over = (one._filled().spans or sees.empties(ndim) for one in (self, new))
+        spans = tuple(a.patched(region, self.shape, b) for a, b in zip(old, over, strict=True))
+        exact = all(one.exact for one in (self, new) if one.spans)
+        return Reach(self.shape, spans, exact, self.unknown | new.unknown, gaps=True)
+
+    def dense(self) -> Ints:
+        """Every bound of every element, (axes, 4, *shape): lo and hi, then those of an input without borders."""
+        return np.stack([span.dense(self.shape) for span in self._filled().spans])
+
+    def empties(self, ndim: int) -> tuple[Span, ...]:
+        """As many empty spans as this one has, of a tensor of so many dimensions."""
+        return tuple(Span.empty(ndim) for _ in self.spans)
+
+    def from_dense(self, bounds: Ints) -> Reach:
+        """Like this one, but with the bounds (axes, 4, *shape) of an operator that moves single elements about."""
+        shape = bounds.shape[2:]
+        same = len(shape) == len(self.shape)
+        spaced = [dim for dim in range(len(shape)) if any(same and span.lattice.shift[dim] for span in self.spans)]
+        spans = tuple(Span.from_dense(one, spaced) for one in bounds)
+        return replace(self, shape=tuple(shape), spans=spans, gaps=True)
+
+    def _each(self, shape: Shape, change: Callable[[Span], Span]) -> Reach:
+        return Reach(tuple(shape), tuple(map(change, self.spans)), self.exact, self.unknown, self.gaps, self.mask)
+
+    def _dims(self, dims: Iterable[int]) -> list[int]:
+        return sorted({dim % len(self.shape) for dim in dims}) if self.shape else []
+
+    def _blanked(self, dim: int, nothing: Bools) -> Reach:
+        return replace(self._each(self.shape, lambda span: span.blanked(dim, nothing)), gaps=True)
+
+    def _filled(self) -> Reach:
+        """The same, where an element that is empty along one axis is so along all."""
+        if not self.gaps:
+            return self
+        empty = reduce(np.logical_or, (span.lo > span.hi for span in self.spans))
+        return self._each(self.shape, lambda span: span.emptied(empty))
+
+
+def constant(shape: Shape) -> Reach:
+    """A tensor that sees nothing of the input."""
+    return Reach(tuple(shape))
+
+
+def union(reaches: Sequence[Reach], shape: Shape) -> Reach:
+    """What any of them sees, broadcast to a shape; a mask among them makes it inexact."""
+    seeing = [reach for reach in reaches if reach.spans]
+    if not seeing:
+        return Reach(tuple(shape), mask=any(reach.mask for reach in reaches))
+    first = seeing[0]
+    exact = all(reach.exact for reach in seeing) and not any(reach.mask for reach in reaches)
+    if len(seeing) == 1:
+        only = first.expanded(shape)
+        return only if only.exact == exact else replace(only, exact=exact)
+    whole = [reach._filled().expanded(shape).spans for reach in seeing]
+    spans = tuple(intervals.union(axis, shape) for axis in zip(*whole, strict=True))
+    return Reach(tuple(shape), spans, exact, _unknown(seeing), all(reach.gaps for reach in seeing))
+
+
+def joined(reaches: Sequence[Reach], dim: int) -> Reach:
+    """Tensors one after another along a dimension."""
+    sizes = [reach.shape[dim] for reach in reaches]
+    shape = _resized(reaches[0].shape, dim, sum(sizes))
+    seeing = [reach for reach in reaches if reach.spans]
+    if not seeing:
+        return Reach(shape, mask=any(reach.mask for reach in reaches))
+    nothing = seeing[0].empties(len(shape))
+    spans = tuple(
+        intervals.joined(axis, dim, sizes, shape)
+        for axis in zip(*(reach._filled().spans or nothing for reach in reaches), strict=True)
+    )
+    exact = all(reach.exact for reach in seeing) and not any(reach.mask for reach in reaches)
+    gaps = len(seeing) < len(reaches) or any(reach.gaps for reach in seeing)
+    return Reach(shape, spans, exact, _unknown(seeing), gaps)
+
+
+def _unknown(reaches: Sequence[Reach]) -> frozenset[str]:
+    return frozenset[str]().union(*(reach.unknown for reach in reaches))
+
+
+def _varies(span: Span, dim: int) -> bool:
+    """Whether elements along a dimension see different things."""
+    return span.lo.shape[dim] > 1 or span.lattice.lo.shape[dim] > 1 or bool(span.lattice.shift[dim])
+
+
+def _resized(shape: Shape, dim: int, size: int) -> tuple[int, ...]:
+    return (*shape[:dim], size, *shape[dim + 1 :])

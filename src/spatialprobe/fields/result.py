@@ -1,0 +1,275 @@
+"""What a field trace gives: the receptive field of each layer, and all of them as one mapping."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import prod
+
+import numpy as np
+import numpy.typing as npt
+
+from spatialprobe.calls import LayerCalls
+from spatialprobe.errors import ArgumentError, LayerNotFoundError
+from spatialprobe.fields.box import Box
+from spatialprobe.fields.intervals import Span
+from spatialprobe.fields.lattice import BEYOND, Lattice
+from spatialprobe.fields.reach import Reach
+from spatialprobe.fields.taps import Ints
+
+
+@dataclass(frozen=True, eq=False)
+class ReceptiveField:
+    """Which pixels of the input the units of one layer can see.
+
+    Numbers per spatial axis are in input pixels, y before x. Size, stride and start are those of a unit far
+    from every border; `box` gives the very pixels of a unit. Where neighbouring units differ (in decoders), `period` is
+    how many differ, and `size` the largest.
+
+    >>> import spatialprobe as sp
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 12, 3, padding=1))
+    >>> field = sp.receptive_fields(model, (1, 3, 32, 32))["3"]
+    >>> field.size, field.stride, field.start
+    ((8, 8), (2, 2), (-3, -3))
+    >>> field.box(0, 8)
+    Box(y0=0, x0=13, y1=5, x1=21)
+    >>> field.box(0, 8, clip=False)
+    Box(y0=-3, x0=13, y1=5, x1=21)
+    >>> field.reached_by(0, 0)
+    Box(y0=0, x0=0, y1=2, x1=2)
+    """
+
+    layer: str
+    call: int  # the layer's runs, counted from 0
+    size: tuple[int, ...]  # pixels; unclipped: it may exceed the input
+    stride: tuple[int | float, ...]  # pixels from a unit to the next, on average over a period
+    start: tuple[int, ...]  # the first pixel of unit 0, negative in the padding
+    period: tuple[int, ...]  # units, 1 where all fields are alike
+    output_size: tuple[int, ...]  # units along each unit axis
+    input_size: tuple[int, ...]  # pixels along each spatial axis
+    exact: bool  # whether boxes are what perturbing the input shows; if not, they may be too large, never too small
+    unknown: tuple[str, ...] = ()  # operators without a rule, taken to depend on everything
+    ignored: tuple[str, ...] = ()  # module types whose output was taken for a constant gate
+    fallback: str | None = None  # why the pass ran on the real device instead of on meta tensors; None if it did not
+    _reach: Reach = field(repr=False, kw_only=True)  # of (channels, *units)
+
+    @property
+    def padding(self) -> tuple[int, ...]:
+        """How far unit 0 reaches beyond the input's first pixel: -start."""
+        return tuple(-start for start in self.start)
+
+    @cached_property
+    def is_global(self) -> bool:
+        """Whether every unit sees all of the input's extent."""
+        pairs = zip(self._united.spans, self.input_size, strict=False)
+        return bool(self._reach.spans) and all((span.lo <= 0).all() and (span.hi >= n).all() for span, n in pairs)
+
+    def box(self, *unit: int, channel: int | None = None, clip: bool = True) -> Box | None:
+        """The pixels that a unit can see; None if it sees only padding.
+
+        Args:
+            unit: its position along each unit axis, (y, x) in a map of two.
+            channel: of this channel alone; of any, if left out.
+            clip: whether the box ends at the input's border, or goes on into the padding.
+
+        Raises:
+            ArgumentError: there is no such unit or channel.
+        """
+        self._check(unit, self.output_size, "unit", "units")
+        reach = self._of(channel)
+        index = (0, *unit)
+        sides = [_bounds_at(span, index, clip=clip) for span in reach.spans]
+        if not sides or any(lo >= hi for lo, hi in sides) or (not clip and self.box(*unit, channel=channel) is None):
+            return None
+        return Box(*(lo for lo, _ in sides), *(hi for _, hi in sides))
+
+    def boxes(self, channel: int | None = None) -> npt.NDArray[np.int64]:
+        """The boxes of all units, (*output_size, 2 * axes) in the order of `Box`; zeros for a unit that sees nothing.
+
+        Raises:
+            ArgumentError: there is no such channel.
+        """
+        reach, axes = self._of(channel), len(self.input_size)
+        made = np.zeros((1, *self.output_size, 2 * axes), np.int64)
+        for axis, span in enumerate(reach.spans):
+            made[..., axis], made[..., axes + axis] = span.lo, span.hi
+        made[(made[..., :axes] >= made[..., axes:]).any(axis=-1)] = 0
+        return made.reshape(made.shape[1:])
+
+    def reached_by(self, *pixel: int, channel: int | None = None) -> Box | None:
+        """The units that an input pixel reaches, as a box in the layer's grid; None if it reaches none.
+
+        The projective field of the pixel: where the units it reaches leave gaps, the box holds those too.
+
+        Raises:
+            ArgumentError: there is no such pixel or channel.
+        """
+        self._check(pixel, self.input_size, "pixel", "pixels")
+        if not self.output_size:
+            raise ArgumentError(f"Layer {self.layer!r} has no unit axes: all its units see the same pixels.")
+        reached = np.ones((1,) * (len(self.output_size) + 1), bool)
+        for span, position in zip(self._of(channel).spans, pixel, strict=False):
+            reached = reached & (span.lo <= position) & (position < span.hi)
+        if not self._reach.spans or not reached.any():
+            return None
+        starts, stops = [], []
+        for dim, size in enumerate(self.output_size, start=1):
+            others = tuple(other for other in range(reached.ndim) if other != dim)
+            along = np.flatnonzero(np.broadcast_to(reached.any(axis=others), (size,)))
+            starts.append(int(along[0]))
+            stops.append(int(along[-1]) + 1)
+        return Box(*starts, *stops)
+
+    @cached_property
+    def _united(self) -> Reach:
+        """Of (1, *units): the union over channels."""
+        return self._reach.reduced([0], keepdim=True)._filled()
+
+    def _of(self, channel: int | None) -> Reach:
+        if channel is None:
+            return self._united
+        channels = self._reach.shape[0]
+        if not 0 <= channel < channels:
+            raise ArgumentError(f"Layer {self.layer!r} has channels 0 to {channels - 1}: there is no {channel}.")
+        return self._reach.sliced(0, channel, 1, 1)._filled()
+
+    def _check(self, position: Sequence[int], sizes: Sequence[int], one: str, many: str) -> None:
+        if len(position) != len(sizes):
+            raise ArgumentError(
+                f"Layer {self.layer!r} has {many} along {len(sizes)} axes, {' x '.join(map(str, sizes)) or 'none'}: "
+                f"give as many numbers, not {tuple(position)}."
+            )
+        if any(not 0 <= at < size for at, size in zip(position, sizes, strict=True)):
+            raise ArgumentError(
+                f"There is no {one} {tuple(position)} of layer {self.layer!r}: its {many} are "
+                f"{' x '.join(map(str, sizes))}, counted from 0."
+            )
+
+
+class ReceptiveFields(LayerCalls[ReceptiveField]):
+    """The receptive fields of a model's layers, by name, in the order in which the layers first ran.
+
+    `fields["conv1"]` is that of a layer that ran once, `fields["shared", i]` of the i-th of several runs. Its repr is a
+    table.
+    """
+
+    _called = "fields"
+
+    def __init__(
+        self,
+        fields: Mapping[str, Sequence[ReceptiveField]],
+        *,
+        aliases: Mapping[str, str],
+        missing: Mapping[str, str],
+        title: str,
+    ) -> None:
+        self._fields = {layer: tuple(calls) for layer, calls in fields.items()}
+        self._aliases = dict(aliases)  # every name that finds a layer -> the name of its fields
+        self._missing = dict(missing)  # layers without a field, and why
+        self._title = title
+
+    def calls(self, layer: str) -> tuple[ReceptiveField, ...]:
+        """The fields of all runs of one layer, in the order of execution.
+
+        Raises:
+            LayerNotFoundError: the model has no such layer, or it has no field.
+        """
+        name = self._aliases.get(layer, layer) if isinstance(layer, str) else layer
+        if name in self._fields:
+            return self._fields[name]
+        why = self._missing.get(name, f"there is none of this name. There are {_some(self._fields)}.")
+        raise LayerNotFoundError(f"No receptive field of layer {layer!r}: {why}")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fields)
+
+    def __repr__(self) -> str:
+        rows = [_HEADINGS, *self._rows()]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+        return "\n".join([self._title, *("  " + line for line in lines)])
+
+    def _repr_html_(self) -> str:
+        cells = ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in self._rows()]
+        head = "".join(f"<th>{heading}</th>" for heading in _HEADINGS)
+        body = "".join(f"<tr>{row}</tr>" for row in cells)
+        return f"<table><caption>{html.escape(self._title)}</caption><tr>{head}</tr>{body}</table>"
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        return [_row(one, len(calls)) for calls in self._fields.values() for one in calls]
+
+
+_HEADINGS = ("layer", "units", "size", "stride", "start", "of the image", "")
+
+
+def _row(one: ReceptiveField, calls: int) -> tuple[str, ...]:
+    """A field as cells of text."""
+    name = one.layer or "(model)"
+    remarks = [
+        f"period {_by(one.period)}" if any(period > 1 for period in one.period) else "",
+        "" if one.exact else "upper bound" + (f" ({', '.join(one.unknown)})" if one.unknown else ""),
+    ]
+    return (
+        f"{name}, {one.call}" if calls > 1 else name,
+        _by(one.output_size) or "-",
+        _by(one.size),
+        _by(one.stride),
+        _by(one.start, ", "),
+        f"{_share(one):.1%}",
+        "; ".join(filter(None, remarks)),
+    )
+
+
+def _share(one: ReceptiveField) -> float:
+    """The share of the input that the unit in the middle sees."""
+    box = one.box(*(size // 2 for size in one.output_size))
+    return prod(box.shape) / max(1, prod(one.input_size)) if box else 0.0
+
+
+def _by(numbers: Sequence[int | float], between: str = " x ") -> str:
+    return between.join(f"{number:g}" for number in numbers)
+
+
+def _some(names: Mapping[str, object]) -> str:
+    shown = list(names)[:12]
+    return ", ".join(map(repr, shown)) + (f" and {len(names) - 12} more" if len(names) > 12 else "") or "no fields"
+
+
+def _bounds_at(span: Span, index: tuple[int, ...], *, clip: bool) -> tuple[int, int]:
+    """The bounds of one element, in the real input or in one without borders."""
+    if clip:
+        place = tuple(min(i, extent - 1) for i, extent in zip(index, span.lo.shape, strict=True))
+        return int(span.lo[place]), int(span.hi[place])
+    lattice = span.lattice
+    for dim, i in enumerate(index):
+        lattice = Lattice(*lattice.at(dim, np.array([i])), (*lattice.shift[:dim], 0, *lattice.shift[dim + 1 :]))
+    return int(lattice.lo.flat[0]), int(lattice.hi.flat[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """Size, stride, start and period along one axis of the input, of a unit far from every border."""
+
+    size: int
+    stride: int | float
+    start: int
+    period: int
+
+    @staticmethod
+    def of(lattice: Lattice, axis: int, same_axes: bool) -> Geometry:
+        """What a lattice (1, *units) says; where units and input have the same axes, axis goes with axis."""
+        filled: Ints = lattice.hi - lattice.lo
+        size = int(filled.max())
+        if size <= 0 or size >= BEYOND // 2:
+            return Geometry(0, 0, 0, 1)
+        lo = lattice.lo.flat[0] if filled.flat[0] > 0 else lattice.lo[filled > 0].min()
+        varying = [d for d in range(1, lattice.lo.ndim) if lattice.lo.shape[d] > 1 or lattice.shift[d]]
+        if not varying:
+            return Geometry(size, 0, int(lo), 1)
+        dim = axis + 1 if same_axes and axis + 1 in varying else varying[0]
+        period, shift = lattice.lo.shape[dim], lattice.shift[dim]
+        stride = shift // period if shift % period == 0 else shift / period
+        return Geometry(size, stride, int(lo), period)

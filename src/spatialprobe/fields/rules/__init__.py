@@ -1,0 +1,29 @@
+"""What operators do to intervals: a table, and one small function for each operator.
+
+`register(operator, rule)` adds an entry. A rule takes an `Operation` and returns a `Reach`, whose verbs (`tapped`,
+`reduced`, `permuted`, ...) are those of tensors; `window` and its kin say which positions a sliding operator reads.
+"""
+
+from __future__ import annotations
+
+from spatialprobe.fields.reach import Reach, constant, joined, union
+from spatialprobe.fields.rules import elementwise, mixing, placing, resampling, shapes, windows  # noqa: F401 (they register)
+from spatialprobe.fields.rules.operation import Operation
+from spatialprobe.fields.rules.table import Rule, register, rule_for
+from spatialprobe.fields.taps import Taps, adaptive, affine, transposed_window, window
+
+__all__ = [
+    "Operation",
+    "Reach",
+    "Rule",
+    "Taps",
+    "adaptive",
+    "affine",
+    "constant",
+    "joined",
+    "register",
+    "rule_for",
+    "transposed_window",
+    "union",
+    "window",
+]

@@ -1,0 +1,168 @@
+"""Rules of operators that place elements by index: where the index is known, as numpy does; else anywhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from spatialprobe.fields.reach import Reach, constant, union
+from spatialprobe.fields.rules.operation import Operation
+from spatialprobe.fields.rules.table import rule
+from spatialprobe.fields.taps import NONE, Ints
+
+
+@rule("index", "_unsafe_index")
+def _indexed(operation: Operation) -> Reach:
+    """Advanced indexing; an index that depends on the input, or whose values nobody knows, may be any."""
+    seen, index = operation.reach("self"), operation["indices"]
+    values = [None if one is None else operation.values_of(one) for one in index]
+    if seen.is_constant:
+        return operation.with_all_of(constant(operation.shape), "indices")
+    if any(one is not None and value is None for one, value in zip(index, values, strict=True)):
+        return _anywhere(operation, seen)
+    used = [dim for dim, value in enumerate(values) if value is not None]
+    if len(used) == 1 and values[used[0]].ndim == 1 and values[used[0]].dtype != bool:  # type: ignore[union-attr]
+        return seen.taken(used[0], values[used[0]] % seen.shape[used[0]])  # type: ignore[operator,arg-type]
+    key = tuple(slice(None) if value is None else value for value in values)
+    return seen.from_dense(np.stack([np.stack([bound[key] for bound in axis]) for axis in seen.dense()]))
+
+
+@rule("index_select", "index_select_copy")
+def _index_selected(operation: Operation) -> Reach:
+    seen, index = operation.reach("self"), operation.values("index")
+    if index is None:
+        return _anywhere(operation, seen)
+    return seen.taken(operation["dim"] % len(seen.shape), index.reshape(-1))
+
+
+@rule("gather")
+def _gathered(operation: Operation) -> Reach:
+    seen, index, dim = operation.reach("self"), operation.values("index"), operation["dim"]
+    if seen.is_constant or index is None:
+        along = seen.reduced([dim], keepdim=True) if seen.shape else seen
+        cut = along.expanded(_grown(along.shape, operation.shape))
+        for other, size in enumerate(operation.shape):
+            cut = cut.sliced(other, 0, 1, size)
+        return operation.with_all_of(cut, "index").inexact()
+    dim %= len(seen.shape)
+    bounds = seen.dense()[
+        (slice(None), slice(None), *(slice(n if d != dim else None) for d, n in enumerate(index.shape)))
+    ]
+    return seen.from_dense(np.take_along_axis(bounds, index[None, None], axis=dim + 2))
+
+
+@rule("embedding")
+def _embedded(operation: Operation) -> Reach:
+    """Rows of a table: each place sees what its number came from, and the table."""
+    numbers = operation.reach("indices")
+    row = numbers.reshaped((*numbers.shape, 1)).expanded(operation.shape)
+    return operation.with_all_of(row, "weight")
+
+
+@rule("index_copy", "index_add")
+def _index_put_along(operation: Operation) -> Reach:
+    """Slices put at, or added to, positions of one dimension."""
+    seen, source = operation.reach("self"), operation.reach("source")
+    index, dim = operation.values("index"), operation["dim"] % max(1, len(seen.shape))
+    if index is None:
+        return _anywhere_among(operation, [seen, source])
+    table = _places(index.reshape(-1), seen.shape[dim])
+    put = source.gathered(dim, table)
+    kept = seen if "add" in operation.name else seen.gathered(dim, _untouched(index.reshape(-1), seen.shape[dim]))
+    return union([kept, put], seen.shape)
+
+
+@rule("index_fill", "index_fill_")
+def _index_filled(operation: Operation) -> Reach:
+    seen, index = operation.reach("self"), operation.values("index")
+    if index is None or "value" not in operation:
+        return operation.with_all_of(seen, "value").inexact()
+    dim = operation["dim"] % max(1, len(seen.shape))
+    return operation.with_all_of(seen.gathered(dim, _untouched(index.reshape(-1), seen.shape[dim])), "value")
+
+
+@rule("scatter", "scatter_add", "scatter_reduce")
+def _scattered(operation: Operation) -> Reach:
+    """Single elements put at, or added to, positions of one dimension."""
+    seen = operation.reach("self")
+    source = operation.reach("src") if "src" in operation else constant(operation["index"].shape)
+    index, dim = operation.values("index"), operation["dim"]
+    sees = next((one for one in (seen, source) if not one.is_constant), None)
+    if index is None or sees is None:
+        return _anywhere_among(operation, [seen, source])
+    into, values = _dense_like(seen, sees), _dense_like(source, sees)
+    adds = operation.name.endswith(("add", "reduce")) or operation.arguments.get("reduce") is not None
+    places: list[Ints] = list(np.indices(index.shape, sparse=True))
+    places[dim] = index
+    cut = values[(slice(None), slice(None), *(slice(n) for n in index.shape))]
+    _put(into, tuple(places), cut, adds=adds)
+    return sees.from_dense(into)
+
+
+@rule("index_put", "_index_put_impl", "_unsafe_index_put")
+def _index_put(operation: Operation) -> Reach:
+    """`x[index] = values`, or added to it."""
+    seen, source, index = operation.reach("self"), operation.reach("values"), operation["indices"]
+    known = [None if one is None else operation.values_of(one) for one in index]
+    sees = next((one for one in (seen, source) if not one.is_constant), None)
+    if sees is None or any(one is not None and value is None for one, value in zip(index, known, strict=True)):
+        return _anywhere_among(operation, [seen, source])
+    key = tuple(slice(None) if value is None else value for value in known)
+    into, values = _dense_like(seen, sees), _dense_like(source, sees)
+    _put(into, key, values, adds=operation["accumulate"])
+    return sees.from_dense(into)
+
+
+@rule(
+    "nonzero", "masked_select", "masked_scatter", "unique", "_unique2", "unique_consecutive", "unique_dim", "bincount"
+)
+def _depending_on_values(operation: Operation) -> Reach:
+    """Which elements there are depends on values."""
+    return _anywhere_among(operation, operation.reaches())
+
+
+def _anywhere(operation: Operation, seen: Reach) -> Reach:
+    return operation.with_all_of(
+        seen.everything(operation.shape), "indices" if "indices" in operation else "index"
+    ).inexact()
+
+
+def _anywhere_among(operation: Operation, reaches: list[Reach]) -> Reach:
+    shape = operation.shape
+    everything = [one.everything(shape) for one in (*reaches, *operation.reaches()) if not one.is_constant]
+    return union(everything, shape).inexact() if everything else constant(shape)
+
+
+def _places(index: Ints, size: int) -> Ints:
+    """For each position which of the slices are put there, (size, k)."""
+    sources = [np.flatnonzero(index % size == position) for position in range(size)]
+    table = np.full((size, max(1, *map(len, sources)) if size else 1), NONE)
+    for row, found in zip(table, sources, strict=True):
+        row[: len(found)] = found
+    return table
+
+
+def _untouched(index: Ints, size: int) -> Ints:
+    """Each position itself, or NONE where something is put, (size, 1)."""
+    positions = np.arange(size)
+    return np.where(np.isin(positions, index % size), NONE, positions)[:, None]
+
+
+def _dense_like(reach: Reach, sees: Reach) -> Ints:
+    """The dense bounds of a reach, constants empty."""
+    return (Reach(reach.shape, sees.empties(len(reach.shape))) if reach.is_constant else reach).dense()
+
+
+def _put(into: Ints, places: tuple[Any, ...], values: Ints, *, adds: bool) -> None:
+    """Write bounds (axes, 4, ...) at some places of others, or take the union with what is there."""
+    for axis in range(len(into)):
+        for bound in range(4):
+            if adds:
+                (np.maximum if bound % 2 else np.minimum).at(into[axis, bound], places, values[axis, bound])
+            else:
+                into[axis, bound][places] = values[axis, bound]
+
+
+def _grown(shape: tuple[int, ...], wanted: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(new if old == 1 else old for old, new in zip(shape, wanted, strict=True))

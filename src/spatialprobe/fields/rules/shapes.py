@@ -1,0 +1,217 @@
+"""Rules of operators that move elements about by position alone: views, permutations, slices, joins, paddings."""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+
+from spatialprobe.fields.reach import Reach, joined
+from spatialprobe.fields.rules.operation import Operation
+from spatialprobe.fields.rules.table import rule
+
+
+@rule(
+    "view", "_unsafe_view", "reshape", "_reshape_alias", "_reshape_copy", "view_copy", "flatten", "unflatten", "view_as"
+)
+@rule("unsqueeze", "squeeze", "_squeeze_copy", "unsqueeze_copy", "squeeze_copy")
+def _reshaped(operation: Operation) -> Reach:
+    seen = operation.reach("self")
+    if prod(seen.shape) != prod(operation.shape):  # `view` in a dtype of another size
+        return seen.everything(operation.shape).inexact()
+    return seen.reshaped(operation.shape)
+
+
+@rule("permute", "permute_copy")
+def _permuted(operation: Operation) -> Reach:
+    return operation.reach("self").permuted(operation["dims"])
+
+
+@rule("transpose", "transpose_copy", "swapaxes", "swapdims")
+def _transposed(operation: Operation) -> Reach:
+    seen = operation.reach("self")
+    order = list(range(len(seen.shape)))
+    first, second = operation["dim0"], operation["dim1"]
+    if order:
+        order[first], order[second] = order[second], order[first]
+    return seen.permuted(order)
+
+
+@rule("t", "numpy_T", "t_copy", "mT", "adjoint")
+def _turned(operation: Operation) -> Reach:
+    seen = operation.reach("self")
+    return seen.permuted(range(len(seen.shape))[::-1])
+
+
+@rule("expand", "expand_copy", "expand_as", "broadcast_to")
+def _expanded(operation: Operation) -> Reach:
+    return operation.reach("self").expanded(operation.shape)
+
+
+@rule("slice", "slice_copy", "narrow")
+def _sliced(operation: Operation) -> Reach:
+    seen, dim = operation.reach("self"), operation["dim"]
+    dim %= len(seen.shape)
+    start, _, step = slice(operation["start"], operation["end"], operation["step"]).indices(seen.shape[dim])
+    return seen.sliced(dim, start, step, operation.shape[dim])
+
+
+@rule("select", "select_copy")
+def _selected(operation: Operation) -> Reach:
+    seen = operation.reach("self")
+    dim = operation["dim"] % len(seen.shape)
+    return seen.selected(dim, operation["index"] % seen.shape[dim])
+
+
+@rule("split", "split_with_sizes", "chunk", "split_copy", "split_with_sizes_copy", "unsafe_split", "unsafe_chunk")
+@rule("unsafe_split_with_sizes", "tensor_split")
+def _split(operation: Operation) -> list[Reach]:
+    seen = operation.reach("self")
+    dim = operation["dim"] % len(seen.shape)
+    sizes = [result.shape[dim] for result in operation.results]
+    return [seen.sliced(dim, sum(sizes[:part]), 1, size) for part, size in enumerate(sizes)]
+
+
+@rule("unbind", "unbind_copy")
+def _unbound(operation: Operation) -> list[Reach]:
+    seen = operation.reach("self")
+    dim = operation["dim"] % len(seen.shape)
+    return [seen.selected(dim, position) for position in range(seen.shape[dim])]
+
+
+@rule("cat", "concat", "concatenate")
+def _joined(operation: Operation) -> Reach:
+    parts = [part for part in operation.reaches("tensors") if part.shape != (0,)]  # torch allows such empty ones
+    return joined(parts, operation["dim"] % len(operation.shape)) if parts else operation.reaches("tensors")[0]
+
+
+@rule("movedim", "moveaxis")
+def _moved(operation: Operation) -> Reach:
+    seen = operation.reach("self")
+    sources, targets = ([d] if isinstance(d, int) else d for d in (operation["source"], operation["destination"]))
+    moved = {
+        target % len(seen.shape): source % len(seen.shape) for source, target in zip(sources, targets, strict=True)
+    }
+    others = iter(dim for dim in range(len(seen.shape)) if dim not in moved.values())
+    return seen.permuted([moved[dim] if dim in moved else next(others) for dim in range(len(seen.shape))])
+
+
+@rule("view_as_complex", "view_as_real")
+def _as_complex(operation: Operation) -> Reach:
+    """A last dimension of two, real and imaginary, that comes or goes."""
+    seen = operation.reach("self")
+    if operation.name.endswith("complex"):
+        return seen.reduced([-1])
+    return seen.reshaped((*seen.shape, 1)).expanded(operation.shape)
+
+
+@rule("stack")
+def _stacked(operation: Operation) -> Reach:
+    dim = operation["dim"] % len(operation.shape)
+    parts = operation.reaches("tensors")
+    return joined([part.reshaped((*part.shape[:dim], 1, *part.shape[dim:])) for part in parts], dim)
+
+
+@rule("flip")
+def _flipped(operation: Operation) -> Reach:
+    seen = operation.reach("self")
+    for dim in operation["dims"]:
+        size = seen.shape[dim]
+        seen = seen.sliced(dim % len(seen.shape), size - 1, -1, size)
+    return seen
+
+
+@rule("roll")
+def _rolled(operation: Operation) -> Reach:
+    """Without borders nothing would come back in at the other side: rolling only shifts."""
+    seen, shifts, dims = operation.reach("self"), operation["shifts"], operation["dims"]
+    shape = seen.shape
+    if not dims:
+        seen, dims = seen.reshaped((prod(shape),)), [0]
+    for shift, dim in zip(shifts, dims, strict=True):
+        size = seen.shape[dim]
+        seen = seen.rearranged(dim % len(seen.shape), (np.arange(size) - shift) % size, -shift)
+    return seen.reshaped(shape)
+
+
+@rule("repeat", "tile")
+def _repeated(operation: Operation) -> Reach:
+    seen, outputs = operation.reach("self"), operation.shape
+    seen = seen.reshaped((1,) * (len(outputs) - len(seen.shape)) + seen.shape)
+    for dim, size in enumerate(outputs):
+        if size != seen.shape[dim]:
+            seen = seen.taken(dim, np.arange(size) % seen.shape[dim])
+    return seen
+
+
+@rule("diagonal", "diagonal_copy")
+def _diagonal(operation: Operation) -> Reach:
+    seen = operation.reach("self")
+    if seen.is_constant:
+        return Reach(operation.shape, mask=seen.mask)
+    ahead = (
+        [operation["dim1"] + 2, operation["dim2"] + 2]
+        if operation["dim1"] >= 0
+        else [operation["dim1"], operation["dim2"]]
+    )
+    return seen.from_dense(np.diagonal(seen.dense(), operation["offset"], *ahead))
+
+
+@rule("constant_pad_nd", "pad")
+def _padded(operation: Operation) -> Reach:
+    """With constants, which see nothing."""
+    seen, outputs = operation.reach("self"), operation.shape
+    for number, before in enumerate(operation["pad"][::2]):
+        dim = len(outputs) - 1 - number
+        if outputs[dim] != seen.shape[dim] or before:
+            seen = seen.padded(dim, before, outputs[dim])
+    return seen
+
+
+@rule("reflection_pad1d", "reflection_pad2d", "reflection_pad3d")
+@rule("replication_pad1d", "replication_pad2d", "replication_pad3d")
+def _mirrored(operation: Operation) -> Reach:
+    """With the border's own values; without borders there would be nothing to pad."""
+    seen, outputs, padding = operation.reach("self"), operation.shape, operation["padding"]
+    for number, before in enumerate(padding[::2]):
+        dim = len(outputs) - 1 - number
+        size = seen.shape[dim]
+        index = np.arange(outputs[dim]) - before
+        if "replication" in operation.name:
+            index = index.clip(0, size - 1)
+        else:
+            index = np.abs(index)
+            index = np.where(index >= size, 2 * (size - 1) - index, index)
+        seen = seen.rearranged(dim, index, -before)
+    return seen
+
+
+@rule("pixel_shuffle")
+def _pixels_from_channels(operation: Operation) -> Reach:
+    """(*, C r^2, H, W) to (*, C, H r, W r) [Shi et al. 2016]."""
+    seen, factor = operation.reach("self"), operation["upscale_factor"]
+    *before, channels, height, width = seen.shape
+    split = seen.reshaped((*before, channels // factor**2, factor, factor, height, width))
+    first = len(before)
+    order = [*range(first + 1), first + 3, first + 1, first + 4, first + 2]
+    return split.permuted(order).reshaped(operation.shape)
+
+
+@rule("pixel_unshuffle")
+def _channels_from_pixels(operation: Operation) -> Reach:
+    """(*, C, H r, W r) to (*, C r^2, H, W)."""
+    seen, factor = operation.reach("self"), operation["downscale_factor"]
+    *before, channels, height, width = seen.shape
+    split = seen.reshaped((*before, channels, height // factor, factor, width // factor, factor))
+    first = len(before)
+    order = [*range(first + 1), first + 2, first + 4, first + 1, first + 3]
+    return split.permuted(order).reshaped(operation.shape)
+
+
+@rule("channel_shuffle", "native_channel_shuffle")
+def _channels_shuffled(operation: Operation) -> Reach:
+    """(N, g k, ...) read as (N, k, g, ...) [Zhang et al. 2018]."""
+    seen, groups = operation.reach("self"), operation["groups"]
+    batch, channels, *space = seen.shape
+    split = seen.reshaped((batch, groups, channels // groups, *space))
+    return split.permuted([0, 2, 1, *range(3, len(space) + 3)]).reshaped(seen.shape)

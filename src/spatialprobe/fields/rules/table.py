@@ -1,0 +1,91 @@
+"""Which rule an operator has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import torch
+from torch import Tag
+from torch._ops import OpOverload, OpOverloadPacket
+
+from spatialprobe.errors import ArgumentError
+from spatialprobe.fields.reach import Reach, union
+from spatialprobe.fields.rules.operation import Operation
+
+Rule: TypeAlias = Callable[[Operation], Reach | Sequence[Reach]]
+
+_RULES: dict[str, Rule] = {}
+
+
+def register(operator: OpOverload | OpOverloadPacket | str, rule: Rule) -> None:
+    """Give an operator its rule: from what its arguments see to what its results see.
+
+    A rule is a function of an `Operation`; it returns the reach of the first result, or one for each. The in-place form
+    of an operator (`relu_` of `relu`) has the same rule.
+
+    Args:
+        operator: `torch.ops.library.name`, one of its overloads, or "library::name".
+        rule: the function; `spatialprobe.testing.check_rule` holds it against gradients.
+
+    Raises:
+        ArgumentError: the operator has a rule already, or is none.
+
+    >>> import torch
+    >>> from spatialprobe.fields import rules
+    >>> rules.register("mine::blur3", lambda operation: operation.reach("image").tapped(
+    ...     2, rules.window(kernel=3, padding=1), outputs=operation.shape[2]))
+    >>> rules.register("mine::blur3", lambda operation: operation.reach("image"))
+    Traceback (most recent call last):
+    spatialprobe.errors.ArgumentError: Operator 'mine::blur3' has a rule already: a second one would hide it.
+    """
+    name = _name(operator)
+    if name in _RULES:
+        raise ArgumentError(f"Operator {name!r} has a rule already: a second one would hide it.")
+    if not callable(rule):
+        raise ArgumentError(f"The rule of {name!r} must be a function of an Operation, not a {type(rule).__name__}.")
+    _RULES[name] = rule
+
+
+def rule(*names: str) -> Callable[[Rule], Rule]:
+    """Register the function below for these operators of aten."""
+
+    def registered(function: Rule) -> Rule:
+        for name in names:
+            register(f"aten::{name}", function)
+        return function
+
+    return registered
+
+
+def rule_for(operator: OpOverload) -> Rule | None:
+    """The rule of an operator; None if nobody has written one.
+
+    What torch itself tags as pointwise, in place or not, needs no entry.
+    """
+    name = _name(operator)
+    found = _RULES.get(name) or _RULES.get(name.removesuffix("_"))
+    return found or (elementwise if _is_pointwise(operator) else None)
+
+
+def elementwise(operation: Operation) -> Reach:
+    """Each element sees what the same elements of all tensor arguments see."""
+    return union(operation.reaches(), operation.shape)
+
+
+def _is_pointwise(operator: OpOverload) -> bool:
+    """As torch tags it; some in-place forms lack the tag that the form returning a new tensor has."""
+    library, _, name = operator._schema.name.partition("::")
+    other = getattr(getattr(torch.ops, library), name.removesuffix("_"), None)
+    forms = [operator, *(getattr(other, overload) for overload in (other.overloads() if other else ()))]
+    return any(Tag.pointwise in form.tags for form in forms)
+
+
+def _name(operator: OpOverload | OpOverloadPacket | str) -> str:
+    if isinstance(operator, str) and operator.count("::") == 1:
+        return operator
+    if isinstance(operator, OpOverload):
+        return operator._schema.name
+    if isinstance(operator, OpOverloadPacket):
+        return operator._qualified_op_name
+    raise ArgumentError(f"{operator!r} is no operator: give torch.ops.library.name or 'library::name'.")

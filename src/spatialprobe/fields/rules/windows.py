@@ -1,0 +1,150 @@
+"""Rules of operators that slide a window: convolutions, poolings, unfold and fold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil, floor
+
+import numpy as np
+
+from spatialprobe.fields.reach import Reach, joined, union
+from spatialprobe.fields.rules.operation import Operation, per_axis
+from spatialprobe.fields.rules.table import rule
+from spatialprobe.fields.taps import NONE, Ints, adaptive, transposed_window, window
+
+
+@rule("convolution", "_convolution", "convolution_overrideable")
+def _convolved(operation: Operation) -> Reach:
+    """[Dumoulin and Visin 2016]; every output channel sees all input channels of its group."""
+    weight, outputs = operation["weight"], operation.shape
+    axes = len(outputs) - 2
+    slide = transposed_window if operation["transposed"] else window
+    geometry = [per_axis(operation[name], axes) for name in ("stride", "padding", "dilation")]
+    seen = operation.reach("input").regrouped(1, operation["groups"], outputs[1])
+    for axis, (stride, padding, dilation) in enumerate(zip(*geometry, strict=True)):
+        kernel = weight.shape[2 + axis]
+        if kernel > 1 or stride > 1 or padding:
+            seen = seen.tapped(2 + axis, slide(kernel, stride, padding, dilation), outputs[2 + axis])
+    return operation.with_all_of(seen, "weight", "bias")
+
+
+@rule("max_pool1d", "max_pool2d", "max_pool3d", "max_pool2d_with_indices", "max_pool3d_with_indices")
+@rule("avg_pool1d", "avg_pool2d", "avg_pool3d", "max_pool1d_with_indices", "mkldnn_max_pool2d", "quantized_max_pool2d")
+def _pooled(operation: Operation) -> Reach:
+    """A window over each channel; what lies beyond the border counts for nothing."""
+    kernel_size, outputs = operation["kernel_size"], operation.shape
+    axes = int(operation.name[operation.name.index("pool") + 4])
+    kernels = per_axis(kernel_size, axes)
+    strides = per_axis(operation["stride"], axes, kernels)
+    paddings = per_axis(operation["padding"], axes)
+    dilations = per_axis(operation.arguments.get("dilation"), axes)
+    seen = operation.reach(next(iter(operation.arguments)))
+    first = len(outputs) - axes
+    for axis, geometry in enumerate(zip(kernels, strides, paddings, dilations, strict=True)):
+        seen = seen.tapped(first + axis, window(*geometry), outputs[first + axis])
+    return seen
+
+
+@rule(
+    "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d"
+)
+@rule("adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d")
+def _adaptively_pooled(operation: Operation) -> Reach:
+    seen, outputs = operation.reach("self"), operation.shape
+    axes = len(operation["output_size"])
+    for dim in range(len(outputs) - axes, len(outputs)):
+        seen = seen.tapped(dim, adaptive(seen.shape[dim], outputs[dim]), outputs[dim])
+    return seen
+
+
+@rule("fractional_max_pool2d", "fractional_max_pool3d")
+def _fractionally_pooled(operation: Operation) -> Reach:
+    """Windows at random places: every place that any draw can give [Graham 2014], so an upper bound."""
+    seen, outputs = operation.reach("self"), operation.shape
+    axes = len(operation["output_size"])
+    for dim, kernel in zip(
+        range(len(outputs) - axes, len(outputs)), per_axis(operation["kernel_size"], axes), strict=True
+    ):
+        seen = seen.gathered(dim, _fractional(seen.shape[dim], outputs[dim], kernel))
+    return seen.inexact()
+
+
+@rule("max_unpool2d", "max_unpool3d")
+def _unpooled(operation: Operation) -> Reach:
+    """A value goes where its maximum was: anywhere within the channel, for all that shapes tell."""
+    seen, outputs = union(operation.reaches(), operation["self"].shape), operation.shape
+    axes = len(operation["output_size"])
+    return seen.reduced(range(len(outputs) - axes, len(outputs)), keepdim=True).expanded(outputs).inexact()
+
+
+@rule("unfold")
+def _unfolded(operation: Operation) -> Reach:
+    """Windows of a dimension as a new last dimension."""
+    seen = operation.reach("self")
+    dim = operation["dimension"] % max(1, len(seen.shape))
+    count = operation.shape[dim]
+    return _stacked([seen.sliced(dim, tap, operation["step"], count) for tap in range(operation["size"])])
+
+
+@rule("im2col")
+def _windows_as_columns(operation: Operation) -> Reach:
+    """`F.unfold`: (N, C, H, W) to (N, C * kernel, windows)."""
+    seen = _batched(operation.reach("self"), 4)
+    kernels, dilations, paddings, strides = _column_geometry(operation)
+    counts = [
+        (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+        for size, kernel, dilation, padding, stride in zip(
+            seen.shape[2:], kernels, dilations, paddings, strides, strict=True
+        )
+    ]
+    for axis in range(2):
+        shifts = [
+            seen.tapped(2 + axis, window(1, strides[axis], paddings[axis] - tap * dilations[axis]), counts[axis])
+            for tap in range(kernels[axis])
+        ]
+        seen = _stacked(shifts)
+    return seen.permuted([0, 1, 4, 5, 2, 3]).reshaped(operation.shape)
+
+
+@rule("col2im")
+def _columns_as_windows(operation: Operation) -> Reach:
+    """`F.fold`: (N, C * kernel, windows) to (N, C, H, W), overlaps added up."""
+    kernels, dilations, paddings, strides = _column_geometry(operation)
+    sizes = operation["output_size"]
+    counts = [
+        (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+        for size, kernel, dilation, padding, stride in zip(sizes, kernels, dilations, paddings, strides, strict=True)
+    ]
+    columns = _batched(operation.reach("self"), 3)
+    channels = columns.shape[1] // (kernels[0] * kernels[1])
+    seen = columns.reshaped((columns.shape[0], channels, *kernels, *counts))
+    for axis in (1, 0):  # (N, C, k0, k1, w0, w1) to (N, C, k0, w0, W) to (N, C, H, W)
+        parts = []
+        for tap in range(kernels[axis]):
+            taps = transposed_window(1, strides[axis], paddings[axis] - tap * dilations[axis], 1)
+            parts.append(seen.selected(2 + axis, tap).tapped(2 + 2 * axis, taps, sizes[axis]))
+        seen = union(parts, parts[0].shape)
+    return seen.reshaped(operation.shape)
+
+
+def _column_geometry(operation: Operation) -> list[list[int]]:
+    return [per_axis(operation[name], 2) for name in ("kernel_size", "dilation", "padding", "stride")]
+
+
+def _batched(seen: Reach, dimensions: int) -> Reach:
+    return seen if len(seen.shape) == dimensions else seen.reshaped((1, *seen.shape))
+
+
+def _stacked(parts: Sequence[Reach]) -> Reach:
+    """Along a new last dimension."""
+    return joined([part.reshaped((*part.shape, 1)) for part in parts], len(parts[0].shape))
+
+
+def _fractional(inputs: int, outputs: int, kernel: int) -> Ints:
+    """All positions that a fractional pooling may read for each output, (outputs, k)."""
+    step = (inputs - kernel) / max(1, outputs - 1)
+    ranges = [range(max(0, floor(i * step) - 1), min(inputs, ceil(i * step) + 1 + kernel)) for i in range(outputs)]
+    table = np.full((outputs, max(map(len, ranges))), NONE)
+    for row, positions in zip(table, ranges, strict=True):
+        row[: len(positions)] = positions
+    return table

@@ -1,0 +1,144 @@
+"""Which positions along one dimension each output position reads, for every operator that slides or resamples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from functools import lru_cache
+from math import gcd
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+NONE = -(2**60)  # in a table of taps: this output has fewer taps than others
+
+
+class Taps:
+    """The taps of an operator along one dimension, for output positions without end in both directions.
+
+    `positions` maps output positions (n,) to input positions (n, k), which may lie outside the input, or are NONE;
+    `every` outputs further on, the taps lie `advance` positions further on.
+    """
+
+    __slots__ = ("_tables", "advance", "clamped", "every", "positions")
+
+    def __init__(
+        self, positions: Callable[[Ints], Ints], every: int = 1, advance: int = 1, *, clamped: bool = False
+    ) -> None:
+        self.positions = positions
+        self.every = every
+        self.advance = advance
+        self.clamped = clamped  # a tap outside reads the border instead of nothing
+        self._tables: dict[tuple[int, int], tuple[Ints, Bools | None]] = {}
+
+    def table(self, inputs: int, outputs: int) -> tuple[Ints, Bools | None]:
+        """The taps inside an input of that length, (outputs, k), and which outputs have none, if there are such.
+
+        A tap outside is replaced by another of the same output: a union does not mind.
+        """
+        key = inputs, outputs
+        if key not in self._tables:
+            self._tables[key] = self._table(inputs, outputs)
+        return self._tables[key]
+
+    def _table(self, inputs: int, outputs: int) -> tuple[Ints, Bools | None]:
+        found = self.positions(np.arange(outputs))
+        if self.clamped:
+            found = np.where(found == NONE, NONE, found.clip(0, inputs - 1))
+        inside = (found >= 0) & (found < inputs)
+        stand_in = np.take_along_axis(found, inside.argmax(axis=1)[:, None], axis=1)
+        empty: Bools = np.logical_not(inside.any(axis=1))
+        index = np.where(inside, found, np.where(empty[:, None], 0, stand_in))
+        return index, empty if empty.any() else None
+
+
+@lru_cache(maxsize=1024)
+def window(kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> Taps:
+    """A convolution or a pooling."""
+    reach = np.arange(kernel) * dilation - padding
+    return Taps(lambda out: out[:, None] * stride + reach, 1, stride)
+
+
+@lru_cache(maxsize=1024)
+def transposed_window(kernel: int, stride: int, padding: int, dilation: int) -> Taps:
+    """A transposed convolution: input i with tap k writes to stride * i - padding + dilation * k."""
+    reach = padding - np.arange(kernel) * dilation
+
+    def positions(out: Ints) -> Ints:
+        whole, rest = np.divmod(out[:, None] + reach, stride)
+        return np.where(rest == 0, whole, NONE)
+
+    return Taps(positions, stride, 1)
+
+
+@lru_cache(maxsize=1024)
+def adaptive(inputs: int, outputs: int) -> Taps:
+    """Adaptive pooling: output i reads from floor(i * inputs / outputs) to ceil((i + 1) * inputs / outputs)."""
+    common = gcd(inputs, outputs)
+
+    def positions(out: Ints) -> Ints:
+        start = out * inputs // outputs
+        stop = -(-(out + 1) * inputs // outputs)
+        return _ranges(start, stop)
+
+    return Taps(positions, outputs // common, inputs // common)
+
+
+@lru_cache(maxsize=1024)
+def affine(start: int, step: int) -> Taps:
+    """Slices, flips and shifts: output i reads start + step * i."""
+    return Taps(lambda out: start + step * out[:, None], 1, step)
+
+
+@lru_cache(maxsize=1024)
+def nearest(scale: Fraction, *, centred: bool) -> Taps:
+    """Nearest-neighbour resampling by a scale of input positions per output position."""
+    up, down = scale.numerator, scale.denominator
+
+    def positions(out: Ints) -> Ints:
+        doubled = (2 * out + 1) * up if centred else 2 * out * up
+        return (doubled // (2 * down))[:, None]
+
+    return Taps(positions, down, up, clamped=True)
+
+
+@lru_cache(maxsize=1024)
+def interpolated(scale: Fraction, *, cubic: bool, align_corners: bool) -> Taps:
+    """Linear or cubic resampling; where an output falls on an input, it reads that alone."""
+    up, down = scale.numerator, scale.denominator
+    reach = np.arange(-1, 3) if cubic else np.arange(2)
+
+    def positions(out: Ints) -> Ints:
+        doubled = 2 * out * up if align_corners else (2 * out + 1) * up - down
+        whole, rest = np.divmod(doubled, 2 * down)
+        return whole[:, None] + np.where(rest[:, None] == 0, 0, reach)
+
+    return Taps(positions, down, up, clamped=True)
+
+
+@lru_cache(maxsize=1024)
+def antialiased(scale: Fraction, *, cubic: bool) -> Taps:
+    """Resampling with a kernel that widens with the scale: what lies less than its radius from the output's centre."""
+    wide = max(scale, Fraction(1))
+    radius = (2 if cubic else 1) * wide
+
+    def positions(out: Ints) -> Ints:
+        # tap x has its centre at x + 1/2; all is multiplied by a common denominator, so that integers suffice
+        unit = 2 * scale.denominator * wide.denominator
+        centre = (2 * out + 1) * int(scale * unit / 2)
+        start = (centre - int(radius * unit) - unit // 2) // unit + 1
+        stop = -((-centre - int(radius * unit) + unit // 2) // unit)
+        taps = _ranges(start, stop)
+        apart = abs(taps * unit + unit // 2 - centre[:, None])
+        return np.where(cubic & (apart == int(wide * unit)), NONE, taps)  # where the cubic kernel passes through zero
+
+    return Taps(positions, scale.denominator, scale.numerator)
+
+
+def _ranges(start: Ints, stop: Ints) -> Ints:
+    """From start up to stop (n,), as (n, k), NONE beyond the end of the shorter ones."""
+    table = start[:, None] + np.arange(int((stop - start).max(initial=1)))
+    return np.where(table < stop[:, None], table, NONE)

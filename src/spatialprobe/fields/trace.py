@@ -1,0 +1,313 @@
+"""Follow one forward pass, and say which input pixels each layer's units see."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from spatialprobe.activations.hooks import Attached, ProbeHook
+from spatialprobe.activations.restore import attributes_restored
+from spatialprobe.activations.select import Layer, Selector, all_layers, model_name, select
+from spatialprobe.errors import (
+    AmbiguousCallError,
+    ArgumentError,
+    ForwardError,
+    LayerNotRunError,
+    UnsupportedOutputError,
+)
+from spatialprobe.fields.follow import Follower
+from spatialprobe.fields.intervals import Span
+from spatialprobe.fields.question import Ignored, Question, arguments_of, checked_axes, types_and_names
+from spatialprobe.fields.reach import Reach, constant
+from spatialprobe.fields.result import Geometry, ReceptiveField, ReceptiveFields
+
+
+def receptive_fields(
+    model: nn.Module,
+    inputs: Sequence[int] | torch.Tensor | Sequence[Any],
+    *,
+    layers: Selector | None = None,
+    source: str | nn.Module | None = None,
+    ignore: Ignored = (),
+    input: int = 0,
+    axes: Sequence[int] | None = None,
+    unit_axes: Sequence[int] | None = None,
+) -> ReceptiveFields:
+    """Which input pixels each unit of each layer can see: boxes that are exact, or say that they are upper bounds.
+
+    One forward pass is followed operator by operator, on tensors that have shapes but no values, so that it takes
+    little time and memory; a model that reads values runs on its real device instead, and `fallback` says why. The
+    model is neither copied nor changed, nor is any random state. Batch norm counts as in evaluation.
+
+    Args:
+        model: any module.
+        inputs: the shape that the model takes, batch included, (1, 3, 224, 224); or an example, a tensor; or for a
+            model of several inputs a tuple with a shape or an example for each.
+        layers: as for `Probe`; if left out, every module that returns one tensor.
+        source: a layer, by name or itself: fields are boxes in that layer's grid instead of the input's.
+        ignore: module types, or their class names, whose output counts as a constant gate (squeeze-and-excite). Of a
+            module that returns its input's shape, the input times a gate, the input is still seen.
+        input: of which of several inputs the fields speak.
+        axes: the spatial axes of that input; all after batch and channel if left out.
+        unit_axes: the axes of layers' outputs that count units; all after batch and channel if left out. (1, 2) for
+            channels last, (1,) for tokens.
+
+    Raises:
+        ArgumentError: the inputs, or the axes, are not of a form that can be used.
+        ForwardError: the model raises an error on inputs of this shape.
+        LayerNotFoundError, LayerNotRunError, UnsupportedOutputError: of a chosen layer there is no field.
+
+    Sources: intervals carried along the graph as in [Araujo et al. 2019]; per element, so that branches, groups and
+    decoders keep their own.
+
+    >>> import spatialprobe as sp
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 12, 3))
+    >>> sp.receptive_fields(model, (1, 3, 32, 32), layers=nn.Conv2d)
+    Receptive fields of Sequential, in pixels of an input of 32 x 32
+      layer  units    size   stride  start  of the image
+      0      30 x 30  3 x 3  1 x 1   0, 0   0.9%
+      3      13 x 13  8 x 8  2 x 2   0, 0   6.2%
+    """
+    if not isinstance(model, nn.Module):
+        raise ArgumentError(f"model must be an nn.Module, not a {type(model).__name__}.")
+    asked = Question(arguments_of(inputs, model), input, axes, unit_axes, types_and_names(ignore))
+    known = all_layers(model)
+    chosen = None if layers is None else select(model, layers)
+    origin = None if source is None else select(model, source)[0]
+    trace = _traced(model, known, asked, origin)
+    return _result(model, trace, chosen or known, asked, origin, chosen is not None)
+
+
+@dataclass
+class _Trace:
+    """What one forward pass showed."""
+
+    reaches: dict[str, list[Reach | str]] = field(default_factory=dict)  # of each run; or why there is none
+    before_source: set[str] = field(default_factory=set)
+    input_size: tuple[int, ...] = ()
+    ignored: dict[str, None] = field(default_factory=dict)
+    fallback: str | None = None
+
+
+def _traced(model: nn.Module, layers: list[Layer], asked: Question, origin: Layer | None) -> _Trace:
+    """Followed on meta tensors, or, where the model does not run on them, on its device."""
+    try:
+        return _Tracer(model, layers, asked, origin, meta=True).run()
+    except (ArgumentError, AmbiguousCallError):
+        raise
+    except Exception as error:  # whatever a model does that meta tensors do not allow
+        fallback = f"{type(error).__name__}: {error}"
+        if any(value.is_meta for value in (*model.parameters(), *model.buffers())):
+            raise ForwardError(asked.failed(model_name(model), error)) from error
+    try:
+        trace = _Tracer(model, layers, asked, origin, meta=False).run()
+    except (ArgumentError, AmbiguousCallError):
+        raise
+    except Exception as error:
+        raise ForwardError(asked.failed(model_name(model), error)) from error
+    trace.fallback = fallback
+    return trace
+
+
+class _Tracer:
+    """One forward pass with a hook on every module."""
+
+    def __init__(
+        self, model: nn.Module, layers: list[Layer], asked: Question, origin: Layer | None, *, meta: bool
+    ) -> None:
+        self._model = model
+        self._layers = layers
+        self._asked = asked
+        self._origin = origin
+        self._meta = meta
+        self._follower = Follower(meta=meta)
+        self._trace = _Trace()
+        self._origin_ran = False
+
+    def run(self) -> _Trace:
+        """Follow the pass."""
+        state, arguments = self._prepared()
+        self._seed(arguments)
+        devices = {value.device for value in state.values() if value.device.type == "cuda"}
+        rng = torch.random.fork_rng(devices=list(devices))
+        with attributes_restored(self._model), rng, torch.no_grad(), Attached() as attached:
+            for layer in self._layers:
+                attached.add(layer.module.register_forward_hook(ProbeHook(partial(_Tracer._layer_ran, self), layer)))
+                if isinstance(layer.module, nn.modules.batchnorm._BatchNorm):
+                    attached.add(layer.module.register_forward_pre_hook(ProbeHook(self._batch_norm, 1)))
+                    attached.add(layer.module.register_forward_hook(ProbeHook(self._batch_norm, -1), always_call=True))
+            with self._follower:
+                torch.func.functional_call(self._model, state, arguments)
+        return self._trace
+
+    def _prepared(self) -> tuple[dict[str, torch.Tensor], tuple[Any, ...]]:
+        """Parameters, buffers and inputs for the pass: meta tensors, or the real ones with buffers of their own."""
+        buffers = dict(self._model.named_buffers())
+        if not self._meta:
+            parameters = {name: value.detach() for name, value in self._model.named_parameters()}
+            cloned = {name: value.detach().clone() for name, value in buffers.items()}
+            self._mark_masks(cloned, buffers)
+            return parameters | cloned, tree_map_only(torch.Tensor, self._real, self._asked.arguments)
+        to_meta = self._follower.to_meta
+        state = {name: torch.empty_like(value, device="meta") for name, value in self._model.named_parameters()}
+        moved = {name: to_meta(value) for name, value in buffers.items()}
+        self._mark_masks(moved, buffers)
+        return state | moved, tree_map_only(torch.Tensor, to_meta, self._asked.arguments)
+
+    def _real(self, example: torch.Tensor) -> torch.Tensor:
+        """An input with values, on the model's device: the example's own, or drawn where only a shape was given."""
+        device = next((value.device for value in self._model.parameters()), torch.device("cpu"))
+        if not example.is_meta:
+            return example.detach().clone()
+        drawn = torch.rand(example.shape, generator=torch.Generator().manual_seed(0))
+        return drawn.to(device, example.dtype)
+
+    def _mark_masks(self, state: Mapping[str, torch.Tensor], buffers: Mapping[str, torch.Tensor]) -> None:
+        """Buffers that hide what they meet: truth values, zeros and ones, or infinities."""
+        for name, value in buffers.items():
+            if _is_mask(value):
+                self._follower.memory.bind(state[name], constant(value.shape).as_mask())
+
+    def _seed(self, arguments: tuple[Any, ...]) -> None:
+        """Each position of the chosen input sees itself; with a source, nothing is seen until it has run."""
+        tensors = [leaf for leaf in tree_leaves(arguments[self._asked.input]) if isinstance(leaf, torch.Tensor)]
+        if len(tensors) != 1:
+            raise ArgumentError(f"Input {self._asked.input} must hold one tensor, and holds {len(tensors)}.")
+        if self._origin is None:
+            self._see_itself(tensors[0], self._asked.axes, "axes")
+
+    def _see_itself(self, tensor: torch.Tensor, axes: Sequence[int] | None, called: str) -> None:
+        dims = checked_axes(tensor.ndim, axes, called)
+        self._trace.input_size = tuple(tensor.shape[dim] for dim in dims)
+        spans = tuple(Span.identity(tensor.shape[dim], dim, tensor.ndim) for dim in dims)
+        seen = Reach(tuple(tensor.shape), spans)
+        self._follower.everything = seen.reduced(range(tensor.ndim)).inexact("a value read outside torch")
+        self._follower.memory.write(tensor, seen)
+
+    def _batch_norm(self, step: int, *_: Any) -> None:
+        self._follower.batch_norms += step
+
+    def _layer_ran(self, layer: Layer, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        """Forward hook: note what the output sees."""
+        if module is not layer.module:
+            return
+        if self._asked.ignores(module):
+            self._ignore(module, args, output)
+        if self._origin is not None and not self._origin_ran:
+            self._trace.before_source.add(layer.name)
+        if self._origin is not None and module is self._origin.module:
+            self._start_at(layer, output)
+        runs = self._trace.reaches.setdefault(layer.name, [])
+        if isinstance(output, torch.Tensor):
+            runs.append(self._follower.memory.read(output))
+        else:
+            runs.append(f"it returns a {type(output).__name__}, not one tensor.")
+
+    def _start_at(self, layer: Layer, output: Any) -> None:
+        if self._origin_ran:
+            raise AmbiguousCallError(f"source={layer.name!r} runs more than once: fields can begin at one grid only.")
+        if not isinstance(output, torch.Tensor):
+            raise UnsupportedOutputError(f"source={layer.name!r} returns a {type(output).__name__}, not one tensor.")
+        self._origin_ran = True
+        self._see_itself(output, self._asked.unit_axes, "unit_axes")
+
+    def _ignore(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        """What a gate returns is a constant; what a gated module returns is its input, times a constant."""
+        self._trace.ignored[type(module).__name__] = None
+        memory = self._follower.memory
+        for leaf in tree_leaves(output):
+            if isinstance(leaf, torch.Tensor):
+                alike = [one for one in args if isinstance(one, torch.Tensor) and one.shape == leaf.shape]
+                memory.write(leaf, memory.read(alike[0]) if alike else constant(leaf.shape))
+
+
+def _result(
+    model: nn.Module, trace: _Trace, layers: list[Layer], asked: Question, origin: Layer | None, chosen: bool
+) -> ReceptiveFields:
+    """The fields of the layers, and why others have none."""
+    found: dict[str, list[ReceptiveField]] = {}
+    missing: dict[str, str] = {}
+    for layer in sorted(
+        layers, key=lambda layer: list(trace.reaches).index(layer.name) if layer.name in trace.reaches else -1
+    ):
+        why = _why_none(layer, trace, asked, origin)
+        if why is None:
+            runs = [reach for reach in trace.reaches[layer.name] if isinstance(reach, Reach)]
+            found[layer.name] = [_field(layer.name, call, reach, trace, asked) for call, reach in enumerate(runs)]
+        elif not chosen:
+            missing[layer.name] = why
+        elif layer.name not in trace.reaches:
+            raise LayerNotRunError(f"No receptive field of layer {layer.name!r}: {why}")
+        else:
+            raise UnsupportedOutputError(f"No receptive field of layer {layer.name!r}: {why}")
+    where = f"units of {origin.name!r}, a grid" if origin else "pixels of an input"
+    size = " x ".join(map(str, trace.input_size))
+    return ReceptiveFields(
+        found,
+        aliases={name: layer.name for layer in layers for name in layer.names},
+        missing=missing,
+        title=f"Receptive fields of {model_name(model)}, in {where} of {size}",
+    )
+
+
+def _why_none(layer: Layer, trace: _Trace, asked: Question, origin: Layer | None) -> str | None:
+    """Why a layer has no field; None if it has."""
+    if layer.name not in trace.reaches:
+        return "it did not run in the forward pass."
+    for reach in trace.reaches[layer.name]:
+        if isinstance(reach, str):
+            return reach
+        if asked.unit_axes is not None and any(
+            not -len(reach.shape) <= axis < len(reach.shape) for axis in asked.unit_axes
+        ):
+            return f"its output {reach.shape} does not have the unit axes {tuple(asked.unit_axes)}."
+    if origin is not None and layer.name in trace.before_source and layer is not origin and layer.name != origin.name:
+        return f"it ran before {origin.name!r}, the source."
+    return None
+
+
+def _field(layer: str, call: int, reach: Reach, trace: _Trace, asked: Question) -> ReceptiveField:
+    """The field of one run, from what its output (N, C, *units) sees."""
+    ndim = len(reach.shape)
+    units = checked_axes(ndim, asked.unit_axes, "unit_axes", fewest=0)
+    others = [dim for dim in range(ndim) if dim not in units]
+    channel = others[-1:] if len(others) > 1 else []
+    kept = reach.reduced([dim for dim in others if dim not in channel], keepdim=True)
+    ordered = kept.permuted([*[dim for dim in others if dim not in channel], *channel, *units])
+    sizes = tuple(reach.shape[dim] for dim in units)
+    whole = ordered.reshaped((ordered.shape[len(others) - 1] if channel else 1, *sizes))
+    lattices = [span.lattice.coarse(0, whole.shape[0]) for span in whole.spans]
+    same = len(sizes) == len(trace.input_size)
+    geometry = [Geometry.of(lattice, axis, same) for axis, lattice in enumerate(lattices)]
+    geometry = geometry or [Geometry(0, 0, 0, 1)] * len(trace.input_size)
+    return ReceptiveField(
+        layer=layer,
+        call=call,
+        size=tuple(one.size for one in geometry),
+        stride=tuple(one.stride for one in geometry),
+        start=tuple(one.start for one in geometry),
+        period=tuple(one.period for one in geometry),
+        output_size=sizes,
+        input_size=trace.input_size,
+        exact=reach.exact,
+        unknown=tuple(sorted(reach.unknown)),
+        ignored=tuple(trace.ignored),
+        fallback=trace.fallback,
+        _reach=whole,
+    )
+
+
+def _is_mask(buffer: torch.Tensor) -> bool:
+    if buffer.is_meta or buffer.numel() < 2 or buffer.numel() > 2**22:
+        return False
+    if not buffer.is_floating_point():
+        return buffer.dtype is torch.bool
+    whole = (buffer == 0) | (buffer == 1)
+    return bool(buffer.isinf().any() or (whole.all() and (buffer == 0).any() and (buffer == 1).any()))

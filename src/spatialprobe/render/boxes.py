@@ -1,0 +1,86 @@
+"""What pictures ask of a receptive field, and what they say about its boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from spatialprobe.errors import ArgumentError
+
+_AXIS_WORDS = (("rows", "above", "below"), ("columns", "left of", "right of"))
+
+
+class Box(Protocol):
+    """Half-open ranges of input pixels, `start[axis]` to `stop[axis]`."""
+
+    @property
+    def start(self) -> tuple[int, ...]: ...  # noqa: D102
+
+    @property
+    def stop(self) -> tuple[int, ...]: ...  # noqa: D102
+
+
+class Field(Protocol):
+    """The part of a `ReceptiveField` that is drawn."""
+
+    @property
+    def layer(self) -> str: ...  # noqa: D102
+
+    @property
+    def input_size(self) -> tuple[int, ...]: ...  # noqa: D102
+
+    @property
+    def output_size(self) -> tuple[int, ...]: ...  # noqa: D102
+
+    @property
+    def exact(self) -> bool: ...  # noqa: D102
+
+    @property
+    def unknown(self) -> Sequence[str]: ...  # noqa: D102
+
+    def box(self, *unit: int, channel: int | None = None, clip: bool = True) -> Box | None: ...  # noqa: D102
+
+
+def check_planar(field: Field) -> None:
+    """Refuse a field of other than two axes.
+
+    Raises:
+        ArgumentError: it has one axis, or three.
+    """
+    if len(field.input_size) != 2 or len(field.output_size) != 2:
+        raise ArgumentError(
+            f"The field of {field.layer!r} lies on inputs of {by(field.input_size)} and outputs of "
+            f"{by(field.output_size)}: only fields of two axes can be drawn."
+        )
+
+
+def by(size: Sequence[int]) -> str:
+    """A size in words: 32 x 32."""
+    return " x ".join(map(str, size))
+
+
+def box_words(box: Box, size: Sequence[int]) -> str:
+    """Which rows and columns, both ends included, and how many pixels of how many."""
+    ranges = [
+        f"{name} {start} to {stop - 1}"
+        for (name, _, _), start, stop in zip(_AXIS_WORDS, box.start, box.stop, strict=True)
+    ]
+    sides = [stop - start for start, stop in zip(box.start, box.stop, strict=True)]
+    return f"{' and '.join(ranges)}, {by(sides)} of {by(size)} pixels"
+
+
+def cut_words(whole: Box, size: Sequence[int]) -> str | None:
+    """How much of an unclipped box lies outside the image, None if nothing does."""
+    parts = []
+    for (name, before, after), start, stop, length in zip(_AXIS_WORDS, whole.start, whole.stop, size, strict=True):
+        parts += [f"{-start} {name} {before} the image"] if start < 0 else []
+        parts += [f"{stop - length} {name} {after} the image"] if stop > length else []
+    return f"The border cuts the field: {', '.join(parts)} are padding." if parts else None
+
+
+def inexact_words(field: Field) -> list[str]:
+    """A warning in a list where a field may be too large; an empty list for an exact one."""
+    if field.exact:
+        return []
+    reason = f", for there is no rule for {', '.join(field.unknown)}" if field.unknown else ""
+    return [f"The field may be smaller than shown{reason}."]

@@ -1,0 +1,104 @@
+"""How often values fall where: counted from the values, or taken from a sweep's histogram."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from spatialprobe.errors import ArgumentError
+from spatialprobe.render.scale import Extremes, Values
+
+Integers = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+_NARROW = 1e-9  # of a range, beside the values: bins and axis numbers could not be told apart
+_MOST_BINS = 2**14  # more than a picture can show
+
+
+class SweptHistogram(Protocol):
+    """The counts of a whole data set, as one layer's `Histogram` reducer gives them."""
+
+    @property
+    def counts(self) -> torch.Tensor: ...  # (C, bins) int64  # noqa: D102
+
+    @property
+    def edges(self) -> torch.Tensor: ...  # (C, bins + 1), or (bins + 1,) for all channels  # noqa: D102
+
+    @property
+    def below(self) -> torch.Tensor: ...  # (C,) int64  # noqa: D102
+
+    @property
+    def above(self) -> torch.Tensor: ...  # (C,) int64  # noqa: D102
+
+
+@dataclass(frozen=True, eq=False)
+class Counts:
+    """Counts in bins that all channels share."""
+
+    inside: Integers  # (channels, bins) bin b holds edges[b] <= value < edges[b + 1], the last one its upper edge too
+    edges: Floats  # (bins + 1,)
+    outside: Integers  # (channels,) finite values beyond the edges
+    zeros: Integers | None  # (channels,) values of exactly zero, which are in a bin too; None where not known
+    nonfinite: Integers | None  # (channels,) NaN and infinities, which are in no bin; None where not known
+
+    @staticmethod
+    def of_values(values: Values, bins: int, span: tuple[float, float] | None) -> Counts:
+        """Those of values (C, M)."""
+        edges = _edges(Extremes.of(values), bins, span)
+        finite = np.isfinite(values)
+        inside = np.stack([np.histogram(row[known], edges)[0] for row, known in zip(values, finite, strict=True)])
+        outside = finite.sum(axis=1) - inside.sum(axis=1)
+        return Counts(inside.astype(np.int64), edges, outside, (values == 0).sum(axis=1), (~finite).sum(axis=1))
+
+    @staticmethod
+    def of_histogram(histogram: SweptHistogram, channels: Integers) -> Counts:
+        """Those of some channels of a histogram; where their bins differ, in the bins of the coarsest.
+
+        Raises:
+            ArgumentError: the channels' bins do not lie within each other.
+        """
+        counts = histogram.counts.cpu().numpy()[channels]
+        edges = histogram.edges.cpu().numpy().astype(np.float64)
+        outside = (histogram.below + histogram.above).cpu().numpy()[channels]
+        if edges.ndim == 1 or (edges[channels] == edges[channels[0]]).all():
+            return Counts(counts, edges if edges.ndim == 1 else edges[channels[0]], outside, None, None)
+        return Counts(*_nested(counts, edges[channels]), outside, None, None)
+
+
+def _edges(extremes: Extremes, bins: int, span: tuple[float, float] | None) -> Floats:
+    """The borders of the bins; around what is all but a single value, one unit wide or a millionth of it."""
+    if bins < 1:
+        raise ArgumentError(f"bins must be at least 1, not {bins}.")
+    low, high = span or (float(np.fmin.reduce(extremes.low)), float(np.fmax.reduce(extremes.high)))
+    if span and not (np.isfinite(low) and np.isfinite(high) and low < high):
+        raise ArgumentError(f"span=(low, high) needs two finite numbers, the lower first, not {span!r}.")
+    if not np.isfinite(low):
+        low, high = 0.0, 1.0
+    size = max(abs(low), abs(high))
+    if not span and high - low <= size * _NARROW:
+        low, high = low - max(0.5, size * 1e-6), high + max(0.5, size * 1e-6)
+    return np.linspace(low, high, bins + 1)
+
+
+def _nested(counts: Integers, edges: Floats) -> tuple[Integers, Floats]:
+    """Counts (C, bins) with a row of edges each, in bins that hold those of every channel whole."""
+    used = counts > 0
+    if not used.any():
+        return counts, edges[0]
+    width = np.diff(edges, axis=1)[used].max()
+    first = np.floor(edges[:, :-1] / width).astype(np.int64)  # the number of the wide bin that each begins in
+    low, high = int(first[used].min()), int(first[used].max())
+    ends = (first + 1) * width
+    if high - low >= _MOST_BINS or (edges[:, 1:] > ends)[used].any():
+        raise ArgumentError(
+            "The bins of these channels do not lie within each other: give the Histogram reducer bounds, "
+            "Histogram(low=..., high=...), or draw channels=[...] that are alike."
+        )
+    inside = np.zeros((len(counts), high - low + 1), np.int64)
+    rows, columns = np.nonzero(counts)
+    np.add.at(inside, (rows, first[rows, columns] - low), counts[rows, columns])
+    return inside, np.arange(low, high + 2) * width

@@ -1,0 +1,244 @@
+"""One image through layers, depths or checkpoints: side by side, and as an animation."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from spatialprobe.activations.collection import Activations
+from spatialprobe.activations.records import Activation
+from spatialprobe.errors import ArgumentError
+from spatialprobe.files import replacing
+from spatialprobe.render.gif import gif
+from spatialprobe.render.maps import Order, chosen_channels, count_words, maps_of, order_words, slice_words
+from spatialprobe.render.marks import Marks
+from spatialprobe.render.mosaic import ColourBar, Mosaic, picture_path
+from spatialprobe.render.palette import palette
+from spatialprobe.render.scale import Extremes, Scale, ScaleChoice, Values, choose_scale
+from spatialprobe.render.steps import Step, in_columns, in_frames, in_panels
+
+EvolutionScale: TypeAlias = Literal["auto", "all"] | ScaleChoice
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Evolution(Mosaic):
+    """The maps of one image in several steps; a `Mosaic` of them side by side that can also be an animation."""
+
+    frames: tuple[Mosaic, ...] = ()  # one a step, all of one size
+
+    def with_source(self, source: str) -> Evolution:
+        """The same pictures, whose title and text chunks also name where the data come from."""
+        named = super().with_source(source)
+        return replace(self, title=named.title, metadata=named.metadata)
+
+    def to_gif(self, seconds: float = 0.8) -> bytes:
+        """An animated GIF that shows each step for so long, the last twice, and begins again.
+
+        Raises:
+            ArgumentError: `seconds` is not between 0.02 and 600.
+        """
+        if not 0.02 <= seconds <= 600:
+            raise ArgumentError(f"seconds must be between 0.02 and 600, not {seconds}.")
+        return gif([(frame.pixels, frame.colours) for frame in self.frames], seconds, f"{self.title}. {self.caption}")
+
+    def save(self, path: str | os.PathLike[str], *, seconds: float = 0.8) -> Path:
+        """Write a PNG of all steps, or, where the name ends in .gif, the animation; whole or not at all.
+
+        Raises:
+            ArgumentError: the name ends otherwise, or its folder does not exist.
+        """
+        target = picture_path(path, ".png", ".gif")
+        data = self.to_gif(seconds) if target.suffix.lower() == ".gif" else self.to_png()
+        with replacing(target) as scratch:
+            scratch.write_bytes(data)
+        return target
+
+
+def evolution(
+    records: Sequence[Activation] | Mapping[str, Activation],
+    *,
+    names: Sequence[str] | None = None,
+    sample: int = 0,
+    channels: Sequence[int] | None = None,
+    order: Order = "index",
+    limit: int | None = None,
+    scale: EvolutionScale = "auto",
+) -> Evolution:
+    """The maps of one image in several steps: layers, depths or training checkpoints.
+
+    Where all steps have the same maps, as checkpoints of one layer have, each channel is a row and each step a column;
+    otherwise each step is a panel. `.save("steps.png")` writes the sheet, `.save("steps.gif")` an animation.
+
+    Args:
+        records: of the steps, in their order: a sequence, or a mapping from the steps' names, or a probe.
+        names: what the steps are called; the mapping's keys, or the layers' names, if left out.
+        sample: which image of the batch.
+        channels: which channels, and in which order; all if left out.
+        order: "index"; "max" or "mean": the strongest first, over all steps where these are columns.
+        limit: how many to show at most in each step.
+        scale: "all", one range for all steps; "layer", one for each step; "auto", "all" where the steps are of one
+            layer and "layer" elsewhere; "map", one for each map; "robust", as "all" but up to the 99th percentile; or
+            (low, high). Colours diverge around zero in all steps if values are signed in one.
+
+    Raises:
+        ArgumentError: no records, one without maps, or an argument that does not fit them.
+
+    >>> import torch, spatialprobe as sp
+    >>> steps = {}
+    >>> for epoch in range(3):  # stands for training
+    ...     conv = torch.nn.Conv2d(1, 4, 3)
+    ...     steps[f"epoch {epoch}"] = sp.capture(conv, torch.ones(1, 1, 16, 16))[""]
+    >>> pictures = sp.evolution(steps)
+    >>> len(pictures.frames), pictures.caption.split(". ")[0]
+    (3, 'Steps: epoch 0, epoch 1, epoch 2')
+    """
+    runs, names = _named(records, names)
+    maps = [maps_of(run, sample) for run in runs]
+    extremes = [Extremes.of(item) for item in maps]
+    scales, scale_words = _scales(maps, extremes, names, _resolved(scale, runs))
+    alike = len({item.shape for item in maps}) == 1
+    known = [_over_all(extremes)] * len(maps) if alike else extremes
+    picked = [
+        chosen_channels(one, maps if alike else [item], run.layer, channels, order, limit)
+        for one, item, run in zip(known, maps, runs, strict=True)
+    ]
+    steps = [Step.of(*parts) for parts in zip(names, maps, scales, extremes, picked, strict=True)]
+    colours, one_bar = palette(scales[0].signed), _colour_bar(scales)
+    return Evolution(
+        pixels=in_columns(steps) if alike else in_panels(steps, legends=one_bar is None),
+        title=f"{_common_layer(runs)}sample {sample} in {len(runs)} step{'s' * (len(runs) > 1)}",
+        caption=" ".join(
+            [
+                f"Steps: {', '.join(names)}.",
+                _counts(steps, order, channels),
+                scale_words if alike or one_bar else "Below each step stands its own scale.",
+                *_remarks(maps, steps),
+            ]
+        ),
+        colour_bar=one_bar,
+        metadata=_metadata(runs, sample, steps, scale_words, extremes),
+        colours=colours,
+        frames=tuple(
+            Mosaic(frame, name, scale_words, colours=colours)
+            for frame, name in zip(in_frames(steps), names, strict=True)
+        ),
+    )
+
+
+def _named(
+    records: Sequence[Activation] | Mapping[str, Activation], names: Sequence[str] | None
+) -> tuple[list[Activation], list[str]]:
+    """The records in their order, and what each step is called."""
+    if isinstance(records, Activations):
+        runs, called = list(records.records), [run.layer for run in records.records]
+    elif isinstance(records, Mapping):
+        runs, called = list(records.values()), list(records)
+    else:
+        runs, called = list(records), [run.layer for run in records]
+    if not runs:
+        raise ArgumentError("There are no records to draw: give evolution() those of the steps.")
+    if names is not None and len(names) != len(runs):
+        raise ArgumentError(f"There are {len(runs)} steps, but {len(names)} names.")
+    called = list(map(str, called if names is None else names))
+    if len(set(called)) < len(called):
+        called = [f"{number} {name}".strip() for number, name in enumerate(called, start=1)]
+    return runs, [name or run.module_type for name, run in zip(called, runs, strict=True)]
+
+
+def _resolved(scale: EvolutionScale, runs: Sequence[Activation]) -> Literal["all"] | ScaleChoice:
+    """What "auto" means for these runs."""
+    if scale != "auto":
+        return scale
+    return "all" if len({run.layer for run in runs}) == 1 else "layer"
+
+
+def _over_all(extremes: Sequence[Extremes]) -> Extremes:
+    """Those of each channel over all steps."""
+    low, high, bad = ([getattr(item, name) for item in extremes] for name in ("low", "high", "nonfinite"))
+    return Extremes(np.fmin.reduce(low), np.fmax.reduce(high), np.any(bad, axis=0), extremes[0].units)
+
+
+def _as_one(extremes: Sequence[Extremes]) -> Extremes:
+    """Those of all maps of all steps, as if they were one map."""
+    low, high, bad = (
+        np.concatenate([getattr(item, name) for item in extremes]) for name in ("low", "high", "nonfinite")
+    )
+    units = sum(item.units * len(item.low) for item in extremes)
+    return Extremes(
+        np.fmin.reduce(low, keepdims=True), np.fmax.reduce(high, keepdims=True), np.array([bad.any()]), units
+    )
+
+
+def _scales(
+    maps: Sequence[Values], extremes: Sequence[Extremes], names: Sequence[str], choice: Literal["all"] | ScaleChoice
+) -> tuple[list[Scale], str]:
+    """A scale for each step, all signed or none, and the words that say how to read them."""
+    if choice in ("layer", "map"):
+        scales = [choose_scale(item, choice, known) for item, known in zip(maps, extremes, strict=True)]
+        if any(one.signed for one in scales):
+            scales = [replace(one, signed=True, low=-one.high) for one in scales]
+        if choice == "map":
+            return scales, scales[0].words()
+        ranges = ", ".join(
+            f"{name} {one.low[0]:.4g} to {one.high[0]:.4g}" for name, one in zip(names, scales, strict=True)
+        )
+        return scales, f"One scale for each step: {ranges}."
+    whole = np.concatenate([item.ravel() for item in maps])[None]
+    one = choose_scale(whole, "layer" if choice == "all" else choice, _as_one(extremes))
+    return [one.of(np.zeros(len(item), np.int64)) for item in maps], one.words("all steps")
+
+
+def _colour_bar(scales: Sequence[Scale]) -> ColourBar | None:
+    """That of the one scale of all steps, None where there are several."""
+    bars = {ColourBar.of(scale) for scale in scales}
+    return bars.pop() if len(bars) == 1 else None
+
+
+def _common_layer(runs: Sequence[Activation]) -> str:
+    """The layer that all steps are of, with a comma; nothing where they differ."""
+    layers = {(run.layer or run.module_type, run.at.replace("_", " ")) for run in runs}
+    return "{}, {}, ".format(*layers.pop()) if len(layers) == 1 else ""
+
+
+def _counts(steps: Sequence[Step], order: Order, channels: Sequence[int] | None) -> str:
+    """How many channels are shown; where steps differ in that, each says it above its maps."""
+    counts = {(len(step.channels), step.total) for step in steps}
+    if len(counts) == 1:
+        return count_words(*counts.pop(), order, channels)
+    return f"How many of its channels are shown stands above each step{order_words(order, channels)}."
+
+
+def _once(names: Sequence[str], counts: Sequence[str]) -> list[str]:
+    """What holds for each step; once, where it is the same for all."""
+    if len(set(counts)) == 1:
+        return [counts[0]]
+    return [f"{name}: {count}" for name, count in zip(names, counts, strict=True)]
+
+
+def _remarks(maps: Sequence[Values], steps: Sequence[Step]) -> list[str]:
+    """What the tiles hold, and how many of all steps are marked."""
+    kinds = ("dead", "constant", "nonfinite")
+    marks = Marks(*(np.concatenate([getattr(step.marks, kind) for step in steps]) for kind in kinds))
+    slices = _once([step.name for step in steps], [" ".join(slice_words(item)) for item in maps])
+    return [*filter(None, slices), *marks.words()]
+
+
+def _metadata(
+    runs: Sequence[Activation], sample: int, steps: Sequence[Step], scale: str, extremes: Sequence[Extremes]
+) -> dict[str, str]:
+    """What a lone file needs to explain itself."""
+    names = [step.name for step in steps]
+    return {
+        "Software": "spatialprobe",
+        "Layer": ", ".join(dict.fromkeys(f"{run.layer} ({run.module_type}), {run.at}" for run in runs)),
+        "Sample": str(sample),
+        "Steps": ", ".join(names),
+        "Channels": "; ".join(_once(names, [" ".join(map(str, step.channels.tolist())) for step in steps])),
+        "Scale": scale,
+        "Value range": _as_one(extremes).words(),
+    }

@@ -1,0 +1,98 @@
+"""The pictures of several layers together."""
+
+from __future__ import annotations
+
+import base64
+import html
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from spatialprobe.errors import ArgumentError
+from spatialprobe.render.mosaic import Mosaic
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Key: TypeAlias = str | tuple[str, int]  # a layer, or (layer, i) for the i-th run of one that ran several times
+
+
+class Gallery(Mapping[Key, Mosaic]):
+    """A mosaic for each layer, found by the layer's name, in the order in which the layers ran.
+
+    >>> import torch, spatialprobe as sp
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 8 * 8, 2))
+    >>> with sp.Probe(model, (nn.Conv2d, nn.Linear)) as probe:
+    ...     output = model(torch.rand(1, 3, 10, 10))
+    >>> sp.feature_maps(probe)
+    Gallery of 1 mosaic
+      0  Mosaic('0, output, sample 0', 400 x 296 pixels)
+    left out
+      3  Layer '3' handed on (1, 2), which is not maps of (N, C, H, W), (N, C, L) or (N, C, D, H, W): draw another
+         layer, or bring it into that shape.
+    """
+
+    def __init__(self, mosaics: Mapping[Key, Mosaic], left_out: Mapping[Key, str]) -> None:
+        self._mosaics = dict(mosaics)
+        self.left_out = dict(left_out)  # the layers that hold no maps, and why
+
+    def __getitem__(self, key: Key) -> Mosaic:
+        return self._mosaics[key]
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._mosaics)
+
+    def __len__(self) -> int:
+        return len(self._mosaics)
+
+    def save(self, folder: str | os.PathLike[str]) -> list[Path]:
+        """Write a PNG for each layer, numbered in their order (`01_conv1.png`), and return the paths.
+
+        Raises:
+            ArgumentError: the folder does not exist.
+        """
+        target = Path(folder)
+        if not target.is_dir():
+            raise ArgumentError(f"Cannot save {len(self)} pictures: the folder {str(target)!r} does not exist.")
+        digits = len(str(len(self)))
+        return [
+            mosaic.save(target / f"{number:0{digits}}_{_file_name(key)}.png")
+            for number, (key, mosaic) in enumerate(self.items(), start=1)
+        ]
+
+    def figure(self, title: str | None = None) -> Figure:
+        """All mosaics below each other, each with its own title, caption and colour bar."""
+        from spatialprobe.render.figures import page
+
+        return page([(mosaic, mosaic.title) for mosaic in self.values()], title)
+
+    def _repr_html_(self) -> str:
+        """All mosaics for a notebook."""
+        blocks = []
+        for mosaic in self.values():
+            title, caption = html.escape(mosaic.title), html.escape(mosaic.caption)
+            encoded = base64.b64encode(mosaic.to_png()).decode()
+            blocks.append(
+                f'<p><b>{title}</b><br><img alt="{caption}" src="data:image/png;base64,{encoded}"><br>{caption}</p>'
+            )
+        blocks += [f"<p>Left out: {html.escape(reason)}</p>" for reason in self.left_out.values()]
+        return "".join(blocks)
+
+    def __repr__(self) -> str:
+        lines = [f"Gallery of {len(self)} mosaic{'s' * (len(self) != 1)}"]
+        lines += [f"  {_words(key)}  {mosaic!r}" for key, mosaic in self.items()]
+        if self.left_out:
+            lines += ["left out", *(f"  {_words(key)}  {reason}" for key, reason in self.left_out.items())]
+        return "\n".join(lines)
+
+
+def _words(key: Key) -> str:
+    return key if isinstance(key, str) else f"{key[0]}, {key[1]}"
+
+
+def _file_name(key: Key) -> str:
+    """A layer's name as part of a file's, whatever it holds."""
+    return re.sub(r"[^\w.-]+", "_", _words(key), flags=re.ASCII) or "model"

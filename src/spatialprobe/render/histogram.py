@@ -1,0 +1,184 @@
+"""How the values of a layer are distributed, channel by channel, as a picture."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from spatialprobe.activations.records import Activation
+from spatialprobe.errors import ArgumentError
+from spatialprobe.files import replacing
+from spatialprobe.render.counts import Counts, Floats, Integers, SweptHistogram
+from spatialprobe.render.mosaic import picture_path
+from spatialprobe.render.png import png
+from spatialprobe.render.scale import Extremes, Values
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, eq=False)
+class ActivationHistogram:
+    """Counts and their picture: `array`, `save()`, `to_png()` and `figure()`, as a `Mosaic` has them."""
+
+    counts: Integers  # (channels, bins) values in each bin
+    edges: Floats  # (bins + 1,) shared by all channels
+    outside: Integers  # (channels,) finite values beyond the edges
+    zeros: Integers | None  # (channels,) values of exactly zero, which are in a bin too; None where not known
+    nonfinite: Integers | None  # (channels,) NaN and infinities, which are in no bin; None where not known
+    channels: Integers  # (channels,) their numbers
+    title: str
+    caption: str
+    metadata: Mapping[str, str]  # the text chunks of the PNG
+
+    @property
+    def shares(self) -> Floats:
+        """(channels, bins) the share of each channel's finite values that lies in the bin."""
+        finite = self.counts.sum(axis=1) + self.outside
+        return np.asarray(self.counts / np.maximum(finite, 1)[:, None])
+
+    @cached_property
+    def array(self) -> npt.NDArray[np.uint8]:
+        """The figure as an image, (H, W, 3) uint8, as `SummaryWriter.add_image(..., dataformats="HWC")` takes it."""
+        from spatialprobe.render.figures import rasterised
+
+        return rasterised(self.figure())
+
+    def with_source(self, source: str) -> ActivationHistogram:
+        """The same picture, whose title and text chunks also name where the data come from."""
+        return replace(self, title=f"{self.title}: {source}", metadata={**self.metadata, "Source": source})
+
+    def to_png(self) -> bytes:
+        """The figure as a PNG whose text chunks carry layer, channels, bins and value range."""
+        return png(self.array, None, {"Title": self.title, "Description": self.caption, **self.metadata})
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the PNG whole or not at all, and return its path.
+
+        Raises:
+            ArgumentError: the name does not end in .png, or its folder does not exist.
+        """
+        target = picture_path(path, ".png")
+        with replacing(target) as scratch:
+            scratch.write_bytes(self.to_png())
+        return target
+
+    def figure(self, title: str | None = None) -> Figure:
+        """All values as a curve, below it each channel as a row of colours, as a `matplotlib.figure.Figure`."""
+        from spatialprobe.render.figures import histogram_figure
+
+        return histogram_figure(self, self.title if title is None else title)
+
+    def _repr_png_(self) -> bytes:
+        return self.to_png()
+
+    def __repr__(self) -> str:
+        return f"ActivationHistogram({self.title!r}, {len(self.counts)} channels, {self.counts.shape[1]} bins)"
+
+
+def activation_histogram(
+    record: Activation | SweptHistogram,
+    *,
+    channels: Sequence[int] | None = None,
+    bins: int = 80,
+    span: tuple[float, float] | None = None,
+) -> ActivationHistogram:
+    """How a layer's values are distributed: for each channel, and for all together.
+
+    Args:
+        record: of any layer with outputs (N, C, ...), or a convolution's without the batch: all its samples and units
+            are counted. Or one layer's result of the `Histogram` reducer, for a whole data set; it has bins of its
+            own, and channels whose bins differ are drawn in those of the coarsest.
+        channels: which channels, and in which order; all if left out.
+        bins: the number of bins that a record's values are counted into, all of one width.
+        span: the values (low, high) that these bins divide; from the least to the greatest value if left out.
+
+    Raises:
+        ArgumentError: the record has no channels or no values, or an argument does not fit it.
+
+    >>> import torch, spatialprobe as sp
+    >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 6, 3), torch.nn.ReLU())
+    >>> histogram = sp.activation_histogram(sp.capture(model, torch.rand(4, 3, 16, 16), layers="1")["1"])
+    >>> histogram.counts.shape, int(histogram.counts.sum())
+    ((6, 80), 4704)
+    """
+    if isinstance(record, Activation):
+        values = _by_channel(record)
+        count, shown = len(values), _shown(len(values), f"Layer {record.layer!r}", channels)
+        found = Counts.of_values(values[shown], bins, span)
+        named = f"{record.layer or record.module_type}, {record.at.replace('_', ' ')}: how its values are distributed"
+        layer = f"{record.layer} ({record.module_type}), {record.at}"
+        about = {"Layer": layer, "Value range": Extremes.of(values[shown]).words()}
+    else:
+        count, shown = len(record.counts), _shown(len(record.counts), "The histogram", channels)
+        found = Counts.of_histogram(record, shown)
+        named, about = "How the values of a layer are distributed", {}
+    return ActivationHistogram(
+        counts=found.inside,
+        edges=found.edges,
+        outside=found.outside,
+        zeros=found.zeros,
+        nonfinite=found.nonfinite,
+        channels=shown,
+        title=named,
+        caption=" ".join(_words(found, count)),
+        metadata={"Software": "spatialprobe", **_metadata(found, shown), **about},
+    )
+
+
+def _by_channel(record: Activation) -> Values:
+    """The values (C, everything else)."""
+    tensor = record.tensor.detach().cpu()
+    if record.conv and tensor.ndim == len(record.conv.kernel_size) + 1:  # a single image without a batch
+        tensor = tensor[None]
+    if tensor.ndim < 2 or not tensor.numel() or tensor.dtype.is_complex:
+        raise ArgumentError(
+            f"Layer {record.layer!r} handed on {record.shape} of {record.dtype}: a histogram needs real values "
+            "(N, C, ...), at least one."
+        )
+    return np.asarray(tensor.transpose(0, 1).flatten(1).double())
+
+
+def _shown(count: int, whose: str, channels: Sequence[int] | None) -> Integers:
+    shown = np.arange(count) if channels is None else np.asarray(channels)
+    if shown.ndim != 1 or not len(shown) or shown.dtype.kind not in "iu" or shown.min() < 0 or shown.max() >= count:
+        raise ArgumentError(f"{whose} has channels 0 to {count - 1}: channels cannot be {channels!r}.")
+    return shown.astype(np.int64)
+
+
+def _words(found: Counts, count: int) -> list[str]:
+    """How to read the picture, and what it cannot show."""
+    each = found.inside.sum(axis=1) + found.outside + (0 if found.nonfinite is None else found.nonfinite)
+    total = max(1, int(each.sum()))
+    numbers = f"{each.min()} values each" if each.min() == each.max() else f"{each.min()} to {each.max()} values each"
+    words = [
+        f"{len(each)} of {count} channels, {numbers}.",
+        "Above all together, below a row for each; shares on a logarithmic scale, white where there is none.",
+    ]
+    if found.zeros is not None:
+        silent = int((found.zeros == each).sum())
+        words += [f"{found.zeros.sum() / total:.1%} of the values are exactly zero."]
+        words += [f"{silent} dead channel{'s' * (silent > 1)} (zero everywhere)."] if silent else []
+    if found.nonfinite is not None and found.nonfinite.any():
+        words += [f"{int(found.nonfinite.sum())} values are not finite, and in no bin."]
+    if found.outside.any():
+        words += [f"{found.outside.sum() / total:.2%} of the values lie beyond the bins."]
+    return words
+
+
+def _metadata(found: Counts, shown: Integers) -> dict[str, str]:
+    """What a lone file needs to explain itself, as far as counts tell it."""
+    used = np.flatnonzero(found.inside.any(axis=0))
+    low, high = (found.edges[used[0]], found.edges[used[-1] + 1]) if len(used) else (found.edges[0], found.edges[-1])
+    return {
+        "Channels": " ".join(map(str, shown.tolist())),
+        "Scale": f"{len(found.edges) - 1} bins from {found.edges[0]:.6g} to {found.edges[-1]:.6g}",
+        "Value range": f"within {low:.6g} to {high:.6g}",
+    }

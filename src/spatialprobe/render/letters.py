@@ -1,0 +1,63 @@
+"""Small letters as arrays of ink, put together from glyphs that are drawn once."""
+
+from __future__ import annotations
+
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from spatialprobe.render.palette import INK, PAPER, Codes, palette
+
+if TYPE_CHECKING:
+    from PIL.ImageFont import FreeTypeFont, ImageFont
+
+LINE_HEIGHT = 14  # pixels: a line of letters
+_SIZE = 11  # pixels
+_SPACE = 4  # pixels: the font's own space is lost between digits
+_BASELINE = 12  # pixels from the top of the line
+
+
+@lru_cache(maxsize=8192)
+def lettering(text: str) -> Codes:
+    """A line of text, (LINE_HEIGHT, width) codes from paper to full ink."""
+    return np.hstack([_glyph(letter) for letter in text] or [np.full((LINE_HEIGHT, 0), PAPER, np.uint8)])
+
+
+def width_of(text: str) -> int:
+    """The width of a line of text in pixels."""
+    return sum(_glyph(letter).shape[1] for letter in text)
+
+
+def shortened(text: str, width: int) -> str:
+    """The text, or as much of its beginning as fits a width in pixels, with two dots after it."""
+    if width_of(text) <= width:
+        return text
+    while text and width_of(f"{text}..") > width:
+        text = text[:-1]
+    return f"{text}.."
+
+
+def write(sheet: Codes, text: str, top: int, left: int) -> None:
+    """Write a line on a sheet of codes (H, W) or colours (H, W, 3); what would leave the sheet is cut."""
+    line = lettering(text)[: len(sheet) - top, : sheet.shape[1] - left]
+    sheet[top : top + line.shape[0], left : left + line.shape[1]] = line if sheet.ndim == 2 else palette(False)[line]
+
+
+@cache
+def _glyph(letter: str) -> Codes:
+    """One letter with the space after it."""
+    from PIL import Image, ImageDraw
+
+    width = _SPACE if letter == " " else max(1, round(_font().getlength(letter)))
+    strip = Image.new("L", (width, LINE_HEIGHT))
+    ImageDraw.Draw(strip).text((0, _BASELINE), letter, 255, _font(), anchor="ls")
+    codes: Codes = INK.start + np.asarray(strip) // (256 // (INK.stop - INK.start))
+    return codes
+
+
+@cache
+def _font() -> FreeTypeFont | ImageFont:
+    from PIL import ImageFont
+
+    return ImageFont.load_default(_SIZE)

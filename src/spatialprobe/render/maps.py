@@ -1,0 +1,141 @@
+"""The maps of a record as numbers, which of them to draw, and how each becomes a flat tile."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from spatialprobe.activations.records import Activation
+from spatialprobe.errors import ArgumentError
+from spatialprobe.render.palette import PAPER, Codes
+from spatialprobe.render.scale import Extremes, Values
+from spatialprobe.render.sheet import best_columns
+
+Order = Literal["index", "max", "mean"]
+
+_STRIP_HEIGHT = 8  # units: how high a one-dimensional map is drawn
+_SLICE = 64  # pixels: slices of maps of three axes are enlarged up to here
+_SLICES = 2**21  # pixels: or until all of them have so many
+_BETWEEN = 2  # pixels between slices
+_ORDER_WORDS = {"index": "", "max": ", largest maximum first", "mean": ", largest mean first"}
+
+
+def no_maps(record: Activation) -> str | None:
+    """Why a record holds nothing to draw, None if it does."""
+    shape, spatial = record.shape, _spatial_axes(record)
+    if spatial not in (1, 2, 3) or len(shape) not in (spatial + 1, spatial + 2):
+        return (
+            f"Layer {record.layer!r} handed on {shape}, which is not maps of (N, C, H, W), (N, C, L) or "
+            "(N, C, D, H, W): draw another layer, or bring it into that shape."
+        )
+    if record.dtype.is_complex:
+        return f"Layer {record.layer!r} handed on complex values: draw .abs() or .angle() of them."
+    if 0 in shape[-spatial - 1 :]:
+        return f"Layer {record.layer!r} handed on {shape}, which has nothing to draw."
+    return None
+
+
+def maps_of(record: Activation, sample: int) -> Values:
+    """The maps (C, *spatial) of one sample, as floating point numbers.
+
+    Raises:
+        ArgumentError: the record holds no maps, or not that sample.
+    """
+    reason = no_maps(record)
+    if reason:
+        raise ArgumentError(reason)
+    tensor = record.tensor
+    if tensor.ndim == _spatial_axes(record) + 1:  # a layer that was given one image without a batch
+        tensor = tensor[None]
+    if not -len(tensor) <= sample < len(tensor):
+        raise ArgumentError(f"There is no sample {sample}: layer {record.layer!r} holds {len(tensor)} samples.")
+    values = tensor[sample].detach().cpu()
+    values = values if values.dtype is torch.float64 else values.float()
+    flat = values.flatten(1).contiguous()  # over two axes torch turns channels-last memory round much faster
+    return flat.reshape(values.shape).numpy()
+
+
+def _spatial_axes(record: Activation) -> int:
+    return len(record.conv.kernel_size) if record.conv else max(len(record.shape) - 2, 0)
+
+
+def chosen_channels(
+    extremes: Extremes,
+    maps: Sequence[Values],
+    layer: str,
+    channels: Sequence[int] | None,
+    order: Order,
+    limit: int | None,
+) -> npt.NDArray[np.int64]:
+    """The channels to draw, in their order; of several items' maps by their strength over all of them.
+
+    Raises:
+        ArgumentError: a channel that is not there, an unknown order, a limit below one.
+    """
+    count = len(maps[0])
+    if order not in get_args(Order):
+        raise ArgumentError(f"order must be 'index', 'max' or 'mean', not {order!r}.")
+    if limit is not None and limit < 1:
+        raise ArgumentError(f"limit must be at least 1, not {limit}.")
+    chosen = np.arange(count) if channels is None else np.asarray(channels)
+    if chosen.ndim != 1 or not len(chosen) or chosen.dtype.kind not in "iu":
+        raise ArgumentError(f"channels must be a non-empty sequence of channel numbers, not {channels!r}.")
+    wrong = chosen[(chosen < 0) | (chosen >= count)]
+    if len(wrong):
+        raise ArgumentError(f"Layer {layer!r} has channels 0 to {count - 1}: there is no {', '.join(map(str, wrong))}.")
+    if order != "index":
+        strength = np.fmax(extremes.high, -np.inf) if order == "max" else _means(maps)
+        chosen = chosen[np.argsort(-strength[chosen], kind="stable")]
+    return chosen[:limit].astype(np.int64)
+
+
+def _means(maps: Sequence[Values]) -> npt.NDArray[np.float64]:
+    """(C,) the mean of each channel, over all items; what is not finite counts as zero."""
+    flat = [item.reshape(len(item), -1) for item in maps]
+    return np.asarray(
+        np.mean([np.where(np.isfinite(item), item, 0).mean(axis=1, dtype=np.float64) for item in flat], axis=0)
+    )
+
+
+def count_words(shown: int, count: int, order: Order, channels: Sequence[int] | None) -> str:
+    """How many channels of how many are shown, and by what they were chosen."""
+    return f"{shown} of {count} channels shown{order_words(order, channels)}."
+
+
+def order_words(order: Order, channels: Sequence[int] | None) -> str:
+    """How the channels shown were chosen, after a comma; nothing for the plain order."""
+    return (", as chosen" if channels is not None and order == "index" else "") + _ORDER_WORDS[order]
+
+
+def flat_tiles(codes: Codes) -> Codes:
+    """Codes (M, *spatial) as tiles (M, h, w): a strip for one axis, slices beside each other for three."""
+    if codes.ndim == 2:
+        return codes[:, None].repeat(_STRIP_HEIGHT, axis=1)
+    return codes if codes.ndim == 3 else _slices(codes)
+
+
+def _slices(codes: Codes) -> Codes:
+    """Codes (M, D, H, W) as tiles of D slices each; enlarged, so that the lines between these need not be."""
+    room = min(_SLICE / max(codes.shape[2:]), (_SLICES / codes.size) ** 0.5)
+    large = codes.repeat(max(1, int(room)), axis=2).repeat(max(1, int(room)), axis=3)
+    count, depth, height, width = large.shape
+    columns = best_columns(depth, height, width)
+    cell = height + _BETWEEN, width + _BETWEEN
+    beside = 4 * _BETWEEN  # paper after the last slice: channels lie further apart than slices
+    tiles = np.full((count, -(-depth // columns) * cell[0] + beside, columns * cell[1] + beside), PAPER, np.uint8)
+    for index in range(depth):
+        row, column = divmod(index, columns)
+        top, left = row * cell[0], column * cell[1]
+        tiles[:, top : top + height, left : left + width] = large[:, index]
+    return tiles
+
+
+def slice_words(maps: Values) -> list[str]:
+    """What the tiles of maps with three axes hold, in a list; an empty list for others."""
+    if maps.ndim != 4:
+        return []
+    return [f"Each tile holds the {maps.shape[1]} slices along the first axis, row by row."]

@@ -1,0 +1,104 @@
+"""The receptive field of a unit over the image that the model saw."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from spatialprobe.errors import ArgumentError
+from spatialprobe.render.boxes import Box, Field, box_words, by, check_planar, cut_words, inexact_words
+from spatialprobe.render.images import Stretch, extremes_of, image_values
+from spatialprobe.render.mosaic import Mosaic
+from spatialprobe.render.palette import PAPER, palette
+
+_SIDE = 512  # pixels: small images are enlarged up to here
+_MARGIN = 8  # pixels of paper around the image, where the outline finds room at the border
+_LINE = 2  # pixels: each of the outline's two lines
+_SHADE = 0.6  # how much of what lies outside gives way to a shade
+_LIGHT, _DARK = 216.0, 40.0  # the shades around a dark box, and around a bright one
+
+
+def receptive_field_overlay(
+    image: object, field: Field, unit: tuple[int, int], *, channel: int | None = None
+) -> Mosaic:
+    """The box of one unit over its input image, what lies outside shaded.
+
+    The outline, white and around it black, lies outside the box, so that it hides none of its pixels and stands out
+    from any image. A box that the border cuts is said to be so.
+
+    Args:
+        image: (3, H, W) or (1, H, W) as the model saw it, in [0, 1] or uint8; values of another range are stretched,
+            and the caption says so.
+        field: the `ReceptiveField` of a layer, over two axes.
+        unit: its position (y, x) in the layer's maps.
+        channel: the unit's channel, where the channels of a layer see different pixels.
+
+    Raises:
+        ArgumentError: the image is of another size than the field's inputs, or there is no such unit.
+    """
+    check_planar(field)
+    values = image_values(image, field.input_size, "The image")
+    place = _checked(unit, field)
+    box = field.box(*place, channel=channel)
+    whole = field.box(*place, channel=channel, clip=False)
+    stretch = Stretch.of(*extremes_of(values))
+    factor = max(1, _SIDE // max(field.input_size))
+    large = stretch.pixels(values).repeat(factor, axis=0).repeat(factor, axis=1)
+    of_channel = "" if channel is None else f" of channel {channel}"
+    name = f"unit ({place[0]}, {place[1]}){of_channel}"
+    cut = cut_words(whole, field.input_size) if box and whole else None
+    words = [_seen(name, box, field), *([cut] if cut else []), *inexact_words(field), *stretch.words()]
+    return Mosaic(
+        pixels=_outlined(large, box, factor),
+        title=f"{field.layer}, what {name} sees",
+        caption=" ".join(words),
+        metadata={
+            "Software": "spatialprobe",
+            "Layer": field.layer,
+            "Unit": name,
+            "Box": box_words(box, field.input_size) if box else "empty",
+            "Value range": "{:.6g} to {:.6g}".format(*extremes_of(values)),
+        },
+    )
+
+
+def _checked(unit: tuple[int, int], field: Field) -> tuple[int, int]:
+    """The unit as two integers, if the layer has it."""
+    y, x = unit if len(unit) == 2 else (-1, -1)
+    if not (0 <= y < field.output_size[0] and 0 <= x < field.output_size[1]):
+        raise ArgumentError(
+            f"Layer {field.layer!r} has maps of {by(field.output_size)} units, (0, 0) to "
+            f"({field.output_size[0] - 1}, {field.output_size[1] - 1}): there is no unit {unit!r}."
+        )
+    return int(y), int(x)
+
+
+def _seen(name: str, box: Box | None, field: Field) -> str:
+    if box is None:
+        return f"The {name} sees nothing of the image, only padding."
+    everything = tuple(box.start) == (0, 0) and tuple(box.stop) == tuple(field.input_size)
+    return f"The {name} sees {'the whole image: ' if everything else ''}{box_words(box, field.input_size)}."
+
+
+def _outlined(image: npt.NDArray[np.uint8], box: Box | None, factor: int) -> npt.NDArray[np.uint8]:
+    """The image on paper, everything outside the box shaded, the box outlined; a box of None is nowhere."""
+    grey = image @ np.array([0.299, 0.587, 0.114])
+    shade = _DARK if grey[_pixels(box, factor)].mean() > 127 else _LIGHT
+    shaded = np.round((1 - _SHADE) * grey + _SHADE * shade).astype(np.uint8)
+    sheet = np.full((image.shape[0] + 2 * _MARGIN, image.shape[1] + 2 * _MARGIN, 3), palette(False)[PAPER], np.uint8)
+    sheet[_MARGIN:-_MARGIN, _MARGIN:-_MARGIN] = shaded[..., None]
+    if box is None:
+        return sheet
+    ys, xs = _pixels(box, factor)
+    for width, colour in ((2 * _LINE, 0), (_LINE, 255), (0, image[ys, xs])):
+        outer = [slice(_MARGIN + side.start - width, _MARGIN + side.stop + width) for side in (ys, xs)]
+        sheet[tuple(outer)] = colour
+    return sheet
+
+
+def _pixels(box: Box | None, factor: int) -> tuple[slice, slice]:
+    """Where a box lies on the enlarged image; a box of None has all of it."""
+    if box is None:
+        return slice(None), slice(None)
+    ys, xs = (slice(start * factor, stop * factor) for start, stop in zip(box.start, box.stop, strict=True))
+    return ys, xs

@@ -1,0 +1,223 @@
+"""The patches of a data set that excite each channel most."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from spatialprobe.errors import ArgumentError
+from spatialprobe.render.boxes import Box, Field, by, check_planar, inexact_words
+from spatialprobe.render.images import Image, Stretch, extremes_of, image_values
+from spatialprobe.render.letters import width_of
+from spatialprobe.render.mosaic import Mosaic
+from spatialprobe.render.palette import HATCH, PAPER, palette
+from spatialprobe.render.rows import Rows, lay_out_rows
+from spatialprobe.render.scale import Extremes
+
+_PIXEL, _PADDING, _EMPTY = range(3)  # what a place of a patch is; empty where its box is smaller than others
+_PERIOD = 5  # pixels between the lines over padding
+_MOST_PIXELS = 2**25  # of all patches together: what has more is thinned out
+
+
+class Exemplars(Protocol):
+    """The strongest units of each channel over a data set, as one layer's `Exemplars` reducer gives them."""
+
+    @property
+    def values(self) -> torch.Tensor: ...  # (C, k)  # noqa: D102
+
+    @property
+    def samples(self) -> torch.Tensor: ...  # (C, k) int64, positions in the data set, -1 where a channel has fewer  # noqa: D102
+
+    @property
+    def positions(self) -> torch.Tensor: ...  # (C, k, 2) int64, y and x of the unit  # noqa: D102
+
+
+class Dataset(Protocol):
+    """Images by number: each a tensor, or a tuple whose first entry is one."""
+
+    def __getitem__(self, index: int, /) -> object: ...
+
+
+def exemplar_patches(
+    exemplars: Exemplars, dataset: Dataset, field: Field, channels: Sequence[int] | None = None
+) -> Mosaic:
+    """For each channel a row of the input patches that its strongest units saw, the strongest first.
+
+    A patch is exactly the pixels of the unit's box; where the box leaves the image it is hatched. Above it stands the
+    unit's value and, after the #, the image's position in the data set.
+
+    Args:
+        exemplars: one layer's result of the `Exemplars` reducer: `values`, `samples` (C, k), `positions` (C, k, 2).
+        dataset: what the reducer saw; `dataset[i]` is an image (3, H, W) or (1, H, W), in [0, 1] or uint8, or a tuple
+            that begins with one. Images of another range are stretched, all alike, and the caption says so.
+        field: the layer's `ReceptiveField`, over two axes.
+        channels: which channels, and in which order; all if left out.
+
+    Raises:
+        ArgumentError: the exemplars are of another layer than the field, a channel is not there, or the data set holds
+            something else than images of the field's size.
+    """
+    check_planar(field)
+    shown = _shown(exemplars, field, channels)
+    units = [
+        _Unit(sample, y, x, channel)
+        for channel in shown
+        for sample, (y, x) in zip(
+            exemplars.samples[channel].tolist(), exemplars.positions[channel].tolist(), strict=True
+        )
+    ]
+    values = exemplars.values[shown].tolist()
+    boxes = [_box(field, unit) for unit in units]
+    cut = _Cut.of(boxes)
+    pixels, ground, stretch = _patches(units, boxes, cut, dataset, field)
+    labels, rows = _labelled(units, values, cut)
+    names = [_name(channel, row) for channel, row in zip(shown, values, strict=True)]
+    return Mosaic(
+        pixels=lay_out_rows(_enlarged(pixels, ground, rows.factor), labels, names, rows.enlarged()),
+        title=f"{field.layer}, the {len(values[0])} patches that excite each channel most",
+        caption=" ".join(_words(exemplars, field, shown, cut, stretch)),
+        metadata={
+            "Software": "spatialprobe",
+            "Layer": field.layer,
+            "Channels": " ".join(map(str, shown)),
+            "Samples": " ".join(str(unit.sample) for unit in units),
+            "Value range": Extremes.of(np.array(values)).words(),
+        },
+    )
+
+
+@dataclass(frozen=True)
+class _Unit:
+    """Which unit of which sample; sample -1 is an empty place, where a channel has fewer than others."""
+
+    sample: int
+    y: int
+    x: int
+    channel: int
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """The size of a patch on the sheet: that of the largest box, with only every n-th pixel where that is too many."""
+
+    height: int  # pixels of the sheet's patch, before any magnification
+    width: int
+    every: int
+
+    @staticmethod
+    def of(boxes: Sequence[Box | None]) -> _Cut:
+        sides = [[stop - start for start, stop in zip(box.start, box.stop, strict=True)] for box in boxes if box]
+        height, width = np.max(sides, axis=0).tolist() if sides else (1, 1)
+        every = int(np.ceil((len(boxes) * height * width / _MOST_PIXELS) ** 0.5))
+        return _Cut(-(-height // every), -(-width // every), every)
+
+
+def _shown(exemplars: Exemplars, field: Field, channels: Sequence[int] | None) -> list[int]:
+    """The channels to draw, after a look at whether exemplars and field can belong together."""
+    count, columns = exemplars.values.shape
+    if not count or not columns:
+        raise ArgumentError("These exemplars are empty: there is nothing to draw.")
+    furthest = tuple(exemplars.positions.amax(dim=(0, 1)).tolist())
+    if len(furthest) != 2 or any(most >= size for most, size in zip(furthest, field.output_size, strict=True)):
+        raise ArgumentError(
+            f"The exemplars have units up to {furthest}, but the maps of {field.layer!r} are of "
+            f"{by(field.output_size)}: take the field of the layer, and of the input size, that the exemplars are of."
+        )
+    shown = list(range(count)) if channels is None else [int(channel) for channel in channels]
+    wrong = [channel for channel in shown if not 0 <= channel < count]
+    if wrong or not shown:
+        missing = f"there is no {', '.join(map(str, wrong))}" if wrong else "channels is empty"
+        raise ArgumentError(f"Layer {field.layer!r} has channels 0 to {count - 1}: {missing}.")
+    return shown
+
+
+def _box(field: Field, unit: _Unit) -> Box | None:
+    """The unclipped box of a unit, None if it sees only padding, or for an empty place."""
+    return None if unit.sample < 0 else field.box(unit.y, unit.x, channel=unit.channel, clip=False)
+
+
+def _patches(
+    units: Sequence[_Unit], boxes: Sequence[Box | None], cut: _Cut, dataset: Dataset, field: Field
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], Stretch]:
+    """The patches (M, h, w, 3), what each of their places is (M, h, w), and how values were stretched.
+
+    Each image is read once.
+    """
+    values = np.zeros((len(units), cut.height, cut.width, 3), np.float32)
+    ground = np.full(values.shape[:3], _EMPTY, np.uint8)
+    low, high = (np.inf, -np.inf) if any(unit.sample >= 0 for unit in units) else (0.0, 1.0)
+    wanted: dict[int, list[int]] = {}
+    for index, unit in enumerate(units):
+        if unit.sample >= 0:
+            wanted.setdefault(unit.sample, []).append(index)
+    for sample in sorted(wanted):
+        image = _image(dataset, sample, field)
+        least, most = extremes_of(image)
+        low, high = min(low, least), max(high, most)
+        for index in wanted[sample]:
+            _cut_out(image, boxes[index], cut.every, values[index], ground[index])
+    stretch = Stretch.of(low, high)
+    return stretch.pixels(values), ground, stretch
+
+
+def _image(dataset: Dataset, sample: int, field: Field) -> Image:
+    entry = dataset[sample]
+    image = entry[0] if isinstance(entry, (tuple, list)) and entry else entry
+    return image_values(image, field.input_size, f"Sample {sample} of the data set")
+
+
+def _cut_out(
+    image: Image, box: Box | None, every: int, values: npt.NDArray[np.float32], ground: npt.NDArray[np.uint8]
+) -> None:
+    """Write the box's pixels, and on the ground where they are and where padding is."""
+    if box is None:
+        return
+    height, width = (-(-(stop - start) // every) for start, stop in zip(box.start, box.stop, strict=True))
+    ys, xs = box.start[0] + every * np.arange(height), box.start[1] + every * np.arange(width)
+    ground[:height, :width] = _PADDING
+    rows, columns = np.flatnonzero((ys >= 0) & (ys < len(image))), np.flatnonzero((xs >= 0) & (xs < image.shape[1]))
+    if len(rows) and len(columns):
+        inside = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+        ground[inside] = _PIXEL
+        values[inside] = image[np.ix_(ys[rows], xs[columns])]
+
+
+def _enlarged(pixels: npt.NDArray[np.uint8], ground: npt.NDArray[np.uint8], factor: int) -> npt.NDArray[np.uint8]:
+    """The patches with each pixel as a square of pixels, and fine lines over the padding."""
+    large, places = (part.repeat(factor, axis=1).repeat(factor, axis=2) for part in (pixels, ground))
+    lines = np.add.outer(np.arange(large.shape[1]), np.arange(large.shape[2])) % _PERIOD == 0
+    large[places != _PIXEL] = palette(False)[PAPER]
+    large[(places == _PADDING) & lines] = palette(False)[HATCH]
+    return large
+
+
+def _labelled(units: Sequence[_Unit], values: list[list[float]], cut: _Cut) -> tuple[list[str], Rows]:
+    """What stands above each patch, and where the patches go: wide enough for it."""
+    columns = len(values[0])
+    flat = [value for row in values for value in row]
+    labels = [
+        f"{value:.3g} #{unit.sample}" if unit.sample >= 0 else "" for value, unit in zip(flat, units, strict=True)
+    ]
+    rows = Rows.of(len(values), columns, cut.height, cut.width, max(map(width_of, labels)))
+    return labels, rows
+
+
+def _name(channel: int, values: list[float]) -> str:
+    return f"{channel}" if np.nan_to_num(values).any() else f"{channel} dead"
+
+
+def _words(exemplars: Exemplars, field: Field, shown: list[int], cut: _Cut, stretch: Stretch) -> list[str]:
+    """How to read the sheet."""
+    words = [
+        f"{len(shown)} of {len(exemplars.values)} channels shown, a row each: the largest value of a unit, "
+        "# the image's position in the data set, and the pixels that the unit sees, padding hatched."
+    ]
+    if cut.every > 1:
+        ordinal = {2: "2nd", 3: "3rd"}.get(cut.every, f"{cut.every}th")
+        words.append(f"To fit, only every {ordinal} pixel of each row and column is shown.")
+    return [*words, *inexact_words(field), *stretch.words()]

@@ -1,0 +1,95 @@
+"""Several layers in one call."""
+
+from __future__ import annotations
+
+import pytest
+from PIL import Image
+from torch import nn
+from zoo import ZOO
+
+import spatialprobe as sp
+
+
+def gallery_of(name, layers=nn.Conv2d, **options):
+    model = ZOO[name].model()
+    with sp.Probe(model, layers) as probe:
+        model(ZOO[name].images())
+    return sp.feature_maps(probe, **options), probe
+
+
+def test_a_mosaic_for_each_layer():
+    """A probe gives a mapping from its layers, in order, to the mosaics that they have alone."""
+    gallery, probe = gallery_of("chain", limit=3, order="max")
+    assert list(gallery) == ["conv1", "conv2"]
+    for layer, mosaic in gallery.items():
+        alone = sp.feature_maps(probe[layer], limit=3, order="max")
+        assert (mosaic.to_png(), mosaic.caption) == (alone.to_png(), alone.caption)
+
+
+def test_runs_of_one_layer():
+    """A layer that ran twice has two mosaics, found as a probe finds its records."""
+    gallery, probe = gallery_of("shared")
+    assert list(gallery) == [("conv", 0), ("conv", 1)]
+    assert gallery["conv", 1].to_png() == sp.feature_maps(probe["conv", 1]).to_png()
+    assert "  conv, 1  Mosaic(" in repr(gallery)
+
+
+def test_any_mapping():
+    """A mapping that the user made gives its own names."""
+    _, probe = gallery_of("chain")
+    assert list(sp.feature_maps({"first": probe["conv1"], "again": probe["conv1"]})) == ["first", "again"]
+
+
+def test_layers_without_maps_are_listed():
+    """A layer that holds no maps is left out with its reason, not in silence; where none does, it is an error."""
+    gallery, probe = gallery_of("tuple", (nn.Conv2d, nn.Linear))
+    assert list(gallery) == ["block.conv"]
+    assert "which is not maps" in gallery.left_out["head"]
+    assert "left out\n  head  Layer 'head'" in repr(gallery)
+    assert "Left out: Layer &#x27;head&#x27;" in gallery._repr_html_()
+    with pytest.raises(sp.ArgumentError, match="'head'.* which is not maps"):
+        sp.feature_maps({"head": probe["head"]})
+    with pytest.raises(sp.ArgumentError, match="no records"):
+        sp.feature_maps({})
+
+
+def test_an_argument_that_fits_one_layer_only():
+    """A channel that not every layer has is an error."""
+    with pytest.raises(sp.ArgumentError, match="'conv1' has channels 0 to 3: there is no 4"):
+        gallery_of("chain", channels=[4])
+
+
+def test_save(tmp_path):
+    """Each layer becomes a file, numbered in the order of the layers, with nothing odd in its name."""
+    record = gallery_of("chain")[1]["conv1"]
+    names = ["conv1", "a/../b", "<script>", ""]
+    paths = sp.feature_maps(dict.fromkeys(names, record)).save(tmp_path)
+    assert [path.name for path in paths] == ["1_conv1.png", "2_a_.._b.png", "3__script_.png", "4_model.png"]
+    assert sorted(tmp_path.iterdir()) == paths
+    assert "conv1" in Image.open(paths[0]).text["Layer"]
+    with pytest.raises(sp.ArgumentError, match="Cannot save 1 pictures: the folder .* does not exist"):
+        sp.feature_maps({"x": record}).save(tmp_path / "none")
+
+
+def test_figure():
+    """All layers on one page, each with title, caption and colour bar."""
+    gallery, _ = gallery_of("chain")
+    figure = gallery.figure("A chain")
+    words = [text.get_text() for text in figure.texts]
+    assert words[0] == "A chain"
+    assert [title for title in words if "sample 0" in title] == [mosaic.title for mosaic in gallery.values()]
+    assert len(figure.axes) == 4
+
+
+def test_notebook_repr():
+    """A notebook shows every layer."""
+    gallery, _ = gallery_of("chain")
+    assert gallery._repr_html_().count("data:image/png;base64,") == 2
+
+
+@pytest.mark.parametrize("dimensions", [1, 3])
+def test_other_dimensions(dimensions):
+    """Layers of one and of three axes are drawn as well."""
+    gallery, _ = gallery_of(f"{dimensions}-d", (nn.Conv1d, nn.Conv3d))
+    assert list(gallery) == ["0", "2"]
+    assert all(mosaic.array.shape[2] == 3 for mosaic in gallery.values())

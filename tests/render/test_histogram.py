@@ -1,0 +1,171 @@
+"""How values are distributed: the counts against numpy's on the plain values, and what the picture says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from PIL import Image
+from stand_ins import Histogram
+from torch import nn
+
+import spatialprobe as sp
+
+
+def record_of(tensor):
+    return sp.capture(nn.Identity(), tensor, layers="")[""]
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    arrays(
+        np.float32,
+        array_shapes(min_dims=2, max_dims=4, max_side=6),
+        elements=st.floats(-1e6, 1e6, width=32) | st.sampled_from([0.0, np.nan, np.inf]),
+    ),
+    st.integers(1, 20),
+)
+def test_every_value_is_counted_once(values, bins):
+    """Each value is in one bin of its channel, or among those that are not finite; and in the right bin."""
+    found = sp.activation_histogram(record_of(torch.tensor(values)), bins=bins)
+    for channel in range(values.shape[1]):
+        own = values[:, channel].ravel().astype(np.float64)
+        finite = own[np.isfinite(own)]
+        assert found.counts[channel].sum() == len(finite)
+        assert found.nonfinite[channel] == len(own) - len(finite)
+        assert found.zeros[channel] == (own == 0).sum()
+        inner = np.searchsorted(found.edges[1:-1], finite, side="right")
+        assert np.array_equal(np.bincount(inner, minlength=bins), found.counts[channel])
+    assert (found.shares.sum(axis=1) <= 1 + 1e-12).all()
+
+
+def test_span_and_channels():
+    """What lies beyond a given span is counted apart; channels come in the order asked for."""
+    values = torch.tensor([[0.0, 1, 2, 9], [5, 5, 5, 5]])[None]
+    found = sp.activation_histogram(record_of(values), channels=[1, 0], bins=2, span=(0, 4))
+    assert found.counts.tolist() == [[0, 0], [2, 1]]
+    assert found.outside.tolist() == [4, 1]
+    assert "62.50% of the values lie beyond the bins." in found.caption
+    assert found.metadata["Channels"] == "1 0"
+
+
+def test_words():
+    """Zeros, dead channels and values that are not finite are told."""
+    values = torch.ones(2, 4, 3, 3)
+    values[:, 0] = 0
+    values[0, 1, 0, 0] = float("nan")
+    words = sp.activation_histogram(record_of(values)).caption
+    assert words.startswith("4 of 4 channels, 18 values each.")
+    assert "25.0% of the values are exactly zero. 1 dead channel (zero everywhere)." in words
+    assert "1 values are not finite, and in no bin." in words
+    assert sp.activation_histogram(record_of(values), channels=[2]).caption.startswith("1 of 4 channels")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        torch.zeros(1, 3, 2, 2),
+        torch.full((1, 2, 2, 2), float("nan")),
+        torch.rand(2, 5),
+        torch.randint(0, 255, (1, 3, 4, 4), dtype=torch.uint8),
+        torch.rand(1, 700, 2, 2).bfloat16(),
+        torch.tensor([[1e30, -1e30]]),
+        torch.full((1, 2, 3), 3e38),
+        torch.tensor([[1.0, 1.0 + 2e-16]], dtype=torch.float64),
+    ],
+)
+def test_pictures(values, tmp_path):
+    """Whatever the values, there is a picture, and its file explains itself."""
+    found = sp.activation_histogram(record_of(values))
+    assert found.array.dtype == np.uint8
+    assert found.array.flags.c_contiguous
+    path = found.with_source("drawn values").save(tmp_path / "histogram.png")
+    image = Image.open(path)
+    assert image.size == found.array.shape[1::-1]
+    assert {"Title", "Description", "Layer", "Channels", "Scale", "Value range", "Source"} <= set(image.text)
+    assert Image.open(path).text["Title"].endswith(": drawn values")
+    assert found._repr_png_()[:4] == b"\x89PNG"
+
+
+def swept(values, exponents, bins=8):
+    """The histogram of values (C, M) in bins of width 2**exponent for each channel, as a sweep makes it."""
+    starts = [np.floor(row.min() / 2.0**e) for row, e in zip(values, exponents, strict=True)]
+    edges = [(s + np.arange(bins + 1)) * 2.0**e for s, e in zip(starts, exponents, strict=True)]
+    counts = [np.histogram(row, edge)[0] for row, edge in zip(values, edges, strict=True)]
+    assert np.sum(counts) == values.size
+    none = torch.zeros(len(values), dtype=torch.int64)
+    return Histogram(torch.tensor(np.array(counts)), torch.tensor(np.array(edges)), none, none)
+
+
+@given(st.integers(0, 1000))
+def test_histograms_of_a_sweep(seed):
+    """Channels whose bins differ are counted into those of the coarsest, exactly as if counted from the values."""
+    exponents = [-3, 0, 1]
+    generator = np.random.default_rng(seed)
+    values = np.stack([generator.uniform(-3, 3, 50) * 2.0**e for e in exponents])
+    found = sp.activation_histogram(swept(values, exponents))
+    assert found.edges[1] - found.edges[0] == 2
+    for row, counts in zip(values, found.counts, strict=True):
+        assert np.array_equal(np.histogram(row, found.edges)[0], counts)
+    assert found.counts.sum() == values.size
+
+
+def test_bounded_histograms_of_a_sweep():
+    """Bins that all channels share are drawn as they are; what lies outside them is told."""
+    edges = torch.linspace(0, 1, 5).repeat(3, 1)
+    counts = torch.arange(12).reshape(3, 4)
+    histogram = Histogram(counts, edges, torch.tensor([1, 0, 0]), torch.tensor([0, 0, 2]))
+    found = sp.activation_histogram(histogram, channels=[2, 0])
+    assert found.counts.tolist() == counts[[2, 0]].tolist()
+    assert found.outside.tolist() == [2, 1]
+    assert found.zeros is None
+    assert found.caption.startswith("2 of 3 channels, 7 to 40 values each.")
+    assert "exactly zero" not in found.caption
+    assert found.with_source("conv1").title.endswith(": conv1")
+    assert len(found.figure().axes) == 3
+
+
+def test_bins_that_do_not_nest():
+    """Channels whose bins overlap cannot be drawn together, and the message says what to do."""
+    edges = torch.tensor([[0.0, 2, 4], [0.0, 3, 6]])
+    none = torch.zeros(2, dtype=torch.int64)
+    with pytest.raises(sp.ArgumentError, match="do not lie within each other"):
+        sp.activation_histogram(Histogram(torch.ones(2, 2, dtype=torch.int64), edges, none, none))
+
+
+def test_figure():
+    """One curve and one row a channel, whatever their number: two axes and a colour bar."""
+    found = sp.activation_histogram(record_of(torch.randn(2, 6, 5, 5)))
+    figure = found.figure("mine")
+    assert len(figure.axes) == 3
+    assert figure.texts[0].get_text() == "mine"
+    assert [label.get_text() for label in figure.axes[1].get_yticklabels()] == list("012345")
+    many = sp.activation_histogram(record_of(torch.randn(1, 512, 2, 2))).figure()
+    assert [label.get_text() for label in many.axes[1].get_yticklabels()][:3] == ["0", "20", "40"]
+
+
+def test_single_image_without_a_batch():
+    """A conv that was given (C, H, W) has its channels first."""
+    found = sp.activation_histogram(sp.capture(nn.Conv2d(3, 5, 3), torch.rand(3, 8, 8))[""])
+    assert found.counts.shape[0] == 5
+    assert found.caption.startswith("5 of 5 channels, 36 values each")
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "message"),
+    [
+        (torch.rand(3), {}, "a histogram needs real values"),
+        (torch.rand(0, 3), {}, "a histogram needs real values"),
+        (torch.rand(1, 3).to(torch.complex64), {}, "a histogram needs real values"),
+        (torch.rand(1, 3), {"channels": [3]}, "channels 0 to 2: channels cannot be"),
+        (torch.rand(1, 3), {"bins": 0}, "bins must be at least 1"),
+        (torch.rand(1, 3), {"span": (1, 1)}, "span=.* needs two finite numbers"),
+    ],
+)
+def test_bad_arguments(values, options, message):
+    """What has no distribution is refused."""
+    with pytest.raises(sp.ArgumentError, match=message):
+        sp.activation_histogram(record_of(values), **options)

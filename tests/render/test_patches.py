@@ -1,0 +1,212 @@
+"""The patches that excite a channel most, against crops that are made here."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from stand_ins import Box, Exemplars, Field, exemplars_of
+
+import spatialprobe as sp
+from spatialprobe.render import patches as module
+from spatialprobe.render.letters import LINE_HEIGHT, lettering
+from spatialprobe.render.palette import HATCH, PAPER, palette
+
+FIELD = Field("conv", (12, 12), (6, 6), (5, 5), (2, 2), (-2, -2))
+
+
+def images(count=7, seed=0):
+    return torch.randint(0, 256, (count, 3, 12, 12), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+
+
+def exemplars(channels=3, k=4, count=7):
+    return exemplars_of(torch.randn(count, channels, 6, 6, generator=torch.Generator().manual_seed(1)), k)
+
+
+@pytest.fixture
+def laid_out(monkeypatch):
+    """What was laid out on the sheet: tiles, labels, names and places."""
+    calls = []
+    original = module.lay_out_rows
+
+    def spy(tiles, labels, names, rows, heads=()):
+        calls.append((tiles, labels, names, rows))
+        return original(tiles, labels, names, rows, heads)
+
+    monkeypatch.setattr(module, "lay_out_rows", spy)
+    return calls
+
+
+def padded_crop(image, box, size):
+    """The pixels of a box that may leave the image, -1 where it does, by padding the whole image first."""
+    wide = F.pad(image.int(), (20, 20, 20, 20), value=-1)
+    crop = wide[:, box.y0 + 20 : box.y1 + 20, box.x0 + 20 : box.x1 + 20]
+    return crop.permute(1, 2, 0).numpy().reshape(*size, 3)
+
+
+def test_patches_are_the_pixels_of_the_boxes(laid_out):
+    """Every pixel of every patch is that of the data set, and only what lies outside the image is hatched."""
+    data, chosen = images(), exemplars()
+    sp.exemplar_patches(chosen, data, FIELD)
+    tiles, labels, names, rows = laid_out[0]
+    factor = tiles.shape[1] // 5
+    ground = palette(False)[[PAPER, HATCH]].tolist()
+    for index, tile in enumerate(tiles):
+        channel, rank = divmod(index, 4)
+        y, x = chosen.positions[channel, rank].tolist()
+        crop = padded_crop(data[chosen.samples[channel, rank]], FIELD.box(y, x, clip=False), (5, 5))
+        outside = (crop < 0).any(axis=2).repeat(factor, 0).repeat(factor, 1)
+        assert np.array_equal(tile[~outside], crop.repeat(factor, 0).repeat(factor, 1)[~outside])
+        assert all(colour in ground for colour in tile[outside].tolist())
+        assert labels[index] == f"{chosen.values[channel, rank].item():.3g} #{chosen.samples[channel, rank].item()}"
+    assert names == ["0", "1", "2"]
+    assert (rows.columns, rows.count) == (4, 3)
+
+
+def test_what_was_laid_out_is_in_the_picture(laid_out):
+    """Tiles, values and channel numbers are on the sheet."""
+    picture = sp.exemplar_patches(exemplars(), images(), FIELD, channels=[2]).array
+    tiles, labels, names, _ = laid_out[0]
+    for piece in (tiles[0], tiles[-1], palette(False)[lettering(labels[0])], palette(False)[lettering(names[0])]):
+        height, width = piece.shape[:2]
+        windows = np.lib.stride_tricks.sliding_window_view(picture, (height, width, 3))[:, :, 0]
+        corners = np.argwhere((windows[:, :, 0, 0] == piece[0, 0]).all(axis=-1))
+        assert any(np.array_equal(windows[y, x], piece) for y, x in corners)
+    assert palette(False)[lettering(labels[0])].shape[0] == LINE_HEIGHT
+
+
+def test_channels():
+    """Channels are shown in the order asked for, and counted."""
+    picture = sp.exemplar_patches(exemplars(), images(), FIELD, [2, 0])
+    assert picture.metadata["Channels"] == "2 0"
+    assert picture.caption.startswith("2 of 3 channels shown")
+
+
+def test_each_image_is_read_once():
+    """However many channels an image excites, it is read once; those that excite none are not read."""
+    data, read = images(), []
+
+    class Counting:
+        def __getitem__(self, index):
+            read.append(index)
+            return data[index], "label"
+
+    chosen = exemplars()
+    sp.exemplar_patches(chosen, Counting(), FIELD)
+    assert read == sorted(set(chosen.samples.flatten().tolist()))
+
+
+def test_bytes_and_fractions_are_the_same_picture():
+    """Fractions of 255 are shown as the bytes they are."""
+    chosen, data = exemplars(), images()
+    assert np.array_equal(
+        sp.exemplar_patches(chosen, data, FIELD).array, sp.exemplar_patches(chosen, data.float() / 255, FIELD).array
+    )
+
+
+def test_one_stretch_for_all(laid_out):
+    """Images of another range are stretched all alike: by the extremes of all that were read."""
+    chosen, data = exemplars(), images().float() / 255 * 4 - 1
+    picture = sp.exemplar_patches(chosen, data, FIELD)
+    used = data[chosen.samples.unique()]
+    low, high = used.min().item(), used.max().item()
+    assert picture.caption.endswith(f"from {low:.4g} to {high:.4g} are stretched from black to white.")
+    y, x = chosen.positions[0, 0].tolist()
+    crop = padded_crop(torch.arange(144).reshape(1, 12, 12).repeat(3, 1, 1), FIELD.box(y, x, clip=False), (5, 5))
+    row, column = np.argwhere(crop[..., 0] >= 0)[0]
+    value = data[chosen.samples[0, 0]].flatten(1)[:, crop[row, column, 0]]
+    factor = laid_out[0][0].shape[1] // 5
+    shown = laid_out[0][0][0][row * factor, column * factor]
+    assert np.abs(shown - ((value - low) / (high - low) * 255).numpy()).max() <= 0.51
+
+
+def test_grey_images_and_single_patches():
+    """Images of one channel are grey; one patch of one channel is a picture too."""
+    picture = sp.exemplar_patches(exemplars(1, 1, 1), torch.rand(1, 1, 12, 12), FIELD)
+    assert picture.array.shape[2] == 3
+
+
+def test_dead_channels_are_marked(laid_out):
+    """A channel that nothing excites is said to be dead: its patches mean nothing."""
+    maps = torch.rand(3, 2, 6, 6)
+    maps[:, 1] = 0
+    sp.exemplar_patches(exemplars_of(maps, 2), images(3), FIELD)
+    assert laid_out[0][2] == ["0", "1 dead"]
+
+
+def test_boxes_of_different_sizes(laid_out):
+    """Where boxes differ, smaller ones leave paper; a unit that sees only padding leaves nothing but paper."""
+
+    class Uneven(Field):
+        def box(self, y, x, channel=None, clip=True):
+            return {0: Box(2, 2, 5, 4), 1: Box(0, 0, 6, 6), 2: None}[y]
+
+    some = Exemplars(torch.ones(1, 3), torch.zeros(1, 3, dtype=torch.int64), torch.tensor([[[0, 0], [1, 0], [2, 0]]]))
+    sp.exemplar_patches(some, images(1), Uneven("c", (12, 12), (6, 6)))
+    small, _, empty = laid_out[0][0]
+    factor = small.shape[0] // 6
+    expected = images(1)[0, :, 2:5, 2:4].permute(1, 2, 0).numpy().repeat(factor, 0).repeat(factor, 1)
+    assert np.array_equal(small[: 3 * factor, : 2 * factor], expected)
+    paper = palette(False)[PAPER]
+    assert (small[3 * factor :] == paper).all()
+    assert (empty == paper).all()
+
+
+def test_empty_places(laid_out):
+    """A channel with fewer samples than others leaves its last places empty."""
+    values = torch.tensor([[3.0, 2.0], [1.0, float("nan")]])
+    positions = torch.tensor([[[1, 1], [2, 2]], [[3, 3], [-1, -1]]])
+    picture = sp.exemplar_patches(Exemplars(values, torch.tensor([[0, 1], [1, -1]]), positions), images(2), FIELD)
+    tiles, labels, names, _ = laid_out[0]
+    assert labels == ["3 #0", "2 #1", "1 #1", ""]
+    assert (tiles[3] == palette(False)[PAPER]).all()
+    assert names == ["0", "1"]
+    assert picture.metadata["Value range"] == "1 to 3"
+
+
+def test_too_many_pixels_are_thinned_out(monkeypatch, laid_out):
+    """Where the patches would be too many pixels, every n-th is shown, and the caption says so."""
+    monkeypatch.setattr(module, "_MOST_PIXELS", 100)
+    whole = Field("deep", (12, 12), (6, 6), (12, 12), (0, 0), (0, 0))
+    picture = sp.exemplar_patches(exemplars(1, 4), images(), whole)
+    assert "only every 3rd pixel of each row and column is shown" in picture.caption
+    chosen, tiles = exemplars(1, 4), laid_out[0][0]
+    factor = tiles.shape[1] // 4
+    expected = images()[chosen.samples[0, 0], :, ::3, ::3].permute(1, 2, 0).numpy()
+    assert np.array_equal(tiles[0][::factor, ::factor], expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"field": Field("conv", (12, 12), (2, 2))},
+            r"have units up to \(\d, \d\), but the maps of 'conv' are of 2 x 2",
+        ),
+        ({"field": Field("conv", (9, 9), (6, 6))}, "Sample 0 of the data set is of 12 x 12 pixels"),
+        ({"dataset": [3] * 7}, "Sample 0 of the data set is of type int"),
+        ({"channels": [3]}, "has channels 0 to 2: there is no 3"),
+        (
+            {"exemplars": Exemplars(torch.ones(1, 1), torch.zeros(1, 1), torch.zeros(1, 1, 1))},
+            r"have units up to \(0.0,\)",
+        ),
+        ({"exemplars": Exemplars(torch.ones(0, 1), torch.zeros(0, 1), torch.zeros(0, 1, 2))}, "are empty"),
+        ({"channels": []}, "channels is empty"),
+    ],
+)
+def test_what_does_not_belong_together(options, message):
+    """Exemplars, data set and field of different things are refused, with what differs."""
+    arguments = {"exemplars": exemplars(k=7), "dataset": images(), "field": FIELD} | options
+    with pytest.raises(sp.ArgumentError, match=message):
+        sp.exemplar_patches(**arguments)
+
+
+def test_file(tmp_path):
+    """A lone file names layer, channels, samples and range."""
+    chosen = exemplars()
+    text = Image.open(sp.exemplar_patches(chosen, images(), FIELD).save(tmp_path / "patches.png")).text
+    assert text["Layer"] == "conv"
+    assert text["Samples"] == " ".join(map(str, chosen.samples.flatten().tolist()))
+    assert "Value range" in text
