@@ -111,7 +111,8 @@ class Histogram:
             exponents = _exponents(self._low, self._high, self._bins)
             start = _bin_of(self._low, exponents)
             exponents[(self._low == 0) & (self._high == 0) | (self._low > self._high)] = 0  # zeros fit in any width
-            edges = np.ldexp(start[:, None] + np.arange(self._bins + 1.0), exponents[:, None])
+            with np.errstate(over="ignore"):  # an edge beyond the largest float64 is infinite
+                edges = np.ldexp(start[:, None] + np.arange(self._bins + 1.0), exponents[:, None])
             below = above = np.zeros(channels, np.int64)
             counts = self._counts
         return HistogramResult(*(torch.from_numpy(array.copy()) for array in (counts, edges, below, above)))
