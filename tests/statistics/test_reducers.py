@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import partial
 
 import numpy as np
@@ -99,7 +100,7 @@ def test_histogram_without_bounds(bins, make):
         assert np.frexp(width)[0] == 0.5
         assert np.array_equal(edges, edges[0] + width * np.arange(bins + 1))
         assert np.array_equal(edges / width, np.floor(edges / width))
-        expected = [((numbers >= lo) & (numbers < hi)).sum() for lo, hi in zip(edges[:-1], edges[1:], strict=True)]
+        expected = [((numbers >= lo) & (numbers < hi)).sum() for lo, hi in itertools.pairwise(edges)]
         assert result.counts[channel].tolist() == expected
         assert sum(expected) == len(numbers)
 
@@ -116,7 +117,7 @@ def test_histogram_of_any_numbers(numbers, bins, size, random):
     values = torch.tensor(numbers, dtype=torch.float64)[:, None]
     result = reduced(sp.Histogram(bins), values, size)
     edges, known = result.edges[0].numpy(), values[:, 0].numpy()[np.isfinite(numbers)]
-    expected = [((known >= lo) & (known < hi)).sum() for lo, hi in zip(edges[:-1], edges[1:], strict=True)]
+    expected = [((known >= lo) & (known < hi)).sum() for lo, hi in itertools.pairwise(edges)]
     assert result.counts[0].tolist() == expected
     assert result.counts.sum() == len(known)
     random.shuffle(numbers)
