@@ -2,8 +2,8 @@
 
     python tests/sweeps.py file function folder processes
 
-calls `function(folder)` of the file in so many processes at once, with the environment that torchrun gives, and puts what
-each returns or raises into `folder/rank.pickle`. They are forked after torch is imported, which is the slow part.
+calls `function(folder)` of the file in so many processes at once, with the environment that torchrun gives, and puts
+what each returns or raises into `folder/rank.pickle`. They are forked after torch is imported, which is the slow part.
 """
 
 from __future__ import annotations

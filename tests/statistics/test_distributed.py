@@ -109,7 +109,7 @@ def in_all_ways(folder):
         "distributed sampler": loader,
         "model raises on one": lambda: raising(Seen, images(COUNT) if rank else images(COUNT)[:, :2]),
         "reducer raises": lambda: raising(partial(Raises, COUNT - 1), data),
-        "data raises": lambda: raising(Seen, Numbered(COUNT, broken=(0,)), checkpoint=folder / "torn"),
+        "data raises": lambda: raising(Seen, Numbered(COUNT, broken=(0,))),
         "slow rank raises": lambda: raising(Seen, Numbered(COUNT, broken=(COUNT - 1,), seconds=0.02 * rank)),
         "merge raises": lambda: raising(Raises, data),
         "nothing at all": lambda: seen([]),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, NoReturn, TypeVar, cast
 
 import torch
@@ -14,6 +16,7 @@ import torch.distributed as dist
 from spatialprobe.errors import SweepError, told
 
 _Merged = TypeVar("_Merged")
+_sweeps = itertools.count()  # for which a group was made here; every process counts alike
 
 
 class Peers:
@@ -42,6 +45,19 @@ class Peers:
         if failed:
             raise _PeerFailedError
         self._say(failed=0, done=0)
+
+    def meet(self) -> None:
+        """Wait until all are here.
+
+        Raises:
+            SweepError: another rank has failed, or is gone.
+        """
+        if self._group is None:
+            return
+        self._say(failed=0, done=0)
+        failed, _ = self._hear()
+        if failed:
+            raise _PeerFailedError
 
     @contextmanager
     def one_fate(self) -> Iterator[None]:
@@ -131,7 +147,10 @@ def peers(device: torch.device) -> Iterator[Peers]:
     """The processes that sweep together: those of the default group, or of one made here under `torchrun`."""
     made = not _has_group() and int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
     if made:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+        store, rank, size = _meeting_point()
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", store=store, rank=rank, world_size=size
+        )
     try:
         if not _has_group() or dist.get_world_size() == 1:
             yield Peers()
@@ -160,6 +179,19 @@ class _Failure:
 
     def __init__(self, text: str) -> None:
         self.text = text
+
+
+@cache
+def _rendezvous() -> tuple[Any, int, int]:
+    """The store by which `torchrun` lets processes meet, this one's rank, how many there are; kept for good."""
+    store, rank, size = next(dist.rendezvous("env://"))  # type: ignore[attr-defined]
+    return store, rank, size
+
+
+def _meeting_point() -> tuple[Any, int, int]:
+    """The same, with room of its own for each sweep: the last one's group has left its addresses behind."""
+    store, rank, size = _rendezvous()
+    return dist.PrefixStore(f"spatialprobe/{next(_sweeps)}", store), rank, size  # type: ignore[attr-defined]
 
 
 def _has_group() -> bool:

@@ -112,7 +112,9 @@ def sweep(
                 checked=checkpoint is not None or store is not None,
             )
             part = _Part(inner, source_of(data, load), load, select(inner, layers), reducers, at, nonfinite)
-            part.prepare(checkpoint, checkpoint_seconds, store)
+            part.prepare(checkpoint, checkpoint_seconds, stores=store is not None)
+            if store is not None:
+                part.open_store(store, others)
             part.run(others, where, stop_early=stop_early, progress=progress)
         whole = others.merged(part.state, _State.merge)
     if not whole.samples:
@@ -178,31 +180,48 @@ class _Part:
         self._finished = False
         self._checkpoint: Checkpoint | None = None
         self._store: Store | None = None
+        self._about: dict[str, object] = {}  # what a checkpoint or store is known by
 
-    def prepare(
-        self,
-        checkpoint: str | os.PathLike[str] | None,
-        seconds: float,
-        store: str | os.PathLike[str] | None,
-    ) -> None:
+    def prepare(self, checkpoint: str | os.PathLike[str] | None, seconds: float, *, stores: bool) -> None:
         """Find out where to begin: at the start, or where a checkpoint ends."""
-        if not self._kinds and store is None:
+        if not self._kinds and not stores:
             raise ArgumentError("reducers is empty, and there is no store=: nothing would come of this sweep.")
         if checkpoint is not None or self._load.ranks > 1:
             for name, reducer in self._kinds.items():
                 check_picklable(name, reducer)
         if not self._load.checked:
             return
-        about = self._identity()
-        if checkpoint is not None:
-            path = checkpoint_path(checkpoint, self._load.rank)
-            self._checkpoint = Checkpoint(path, seconds, {**about, **self._own_identity(store is not None)})
-            found = self._checkpoint.load()
-            if found is not None:
-                reducers, self._progress, self._finished = found
-                self.state = _State({layer: dict(mine) for layer, mine in reducers.items()}, self._progress.samples)
-        if store is not None:
-            self._open_store(store, about)
+        self._about = self._identity()
+        if checkpoint is None:
+            return
+        path = checkpoint_path(checkpoint, self._load.rank)
+        self._checkpoint = Checkpoint(path, seconds, {**self._about, **self._own_identity(stores)})
+        found = self._checkpoint.load()
+        if found is not None:
+            reducers, self._progress, self._finished = found
+            self.state = _State({layer: dict(mine) for layer, mine in reducers.items()}, self._progress.samples)
+
+    def open_store(self, path: str | os.PathLike[str], others: Peers) -> None:
+        """Make the store, or find it: the first process does, then the others find what it made."""
+        if self._source.rows is None and self._load.ranks > 1:
+            raise ArgumentError(
+                "store= with an iterable works in one process: nobody knows how many samples the others bring. "
+                "Give the data set itself."
+            )
+        store = Store(
+            path,
+            model=model_name(self._model),
+            at=self._at,
+            identity=digest(repr((sorted(self._about.items()), self._load.batch_size)).encode()),
+            batch_size=self._load.batch_size,
+            rows=self._source.rows,
+        )
+        if others.rank > 0:
+            others.meet()
+        store.open(continues=self._progress.batches > 0)
+        if others.rank == 0:
+            others.meet()
+        self._store = store
 
     def run(self, others: Peers, device: torch.device, *, stop_early: bool, progress: Shown) -> None:
         """Reduce this process's share of the data."""
@@ -276,19 +295,3 @@ class _Part:
             "processes": [self._load.rank, self._load.ranks],
             "store": stores,
         }
-
-    def _open_store(self, path: str | os.PathLike[str], about: Mapping[str, object]) -> None:
-        self._store = Store(
-            path,
-            model=model_name(self._model),
-            at=self._at,
-            identity=digest(repr((sorted(about.items()), self._load.batch_size)).encode()),
-            batch_size=self._load.batch_size,
-            rows=self._source.rows,
-        )
-        if self._source.rows is None and self._load.ranks > 1:
-            raise ArgumentError(
-                "store= with an iterable works in one process: nobody knows how many samples the others bring. "
-                "Give the data set itself."
-            )
-        self._store.open(continues=self._progress.batches > 0)
