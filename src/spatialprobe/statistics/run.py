@@ -175,7 +175,7 @@ class _Part:
         self._nonfinite = nonfinite
         self._kinds = fresh(reducers)  # one of each, to be described
         self.state = _State({layer.name: fresh(reducers) for layer in layers})
-        self._progress = Progress()
+        self._begun = self._progress = Progress()  # how far an earlier run had come, and this one has
         self._whole = True  # whether the state is that after whole batches
         self._finished = False
         self._checkpoint: Checkpoint | None = None
@@ -198,7 +198,8 @@ class _Part:
         self._checkpoint = Checkpoint(path, seconds, {**self._about, **self._own_identity(stores)})
         found = self._checkpoint.load()
         if found is not None:
-            reducers, self._progress, self._finished = found
+            reducers, self._begun, self._finished = found
+            self._progress = self._begun
             self.state = _State({layer: dict(mine) for layer, mine in reducers.items()}, self._progress.samples)
 
     def open_store(self, path: str | os.PathLike[str], others: Peers) -> None:
@@ -253,8 +254,9 @@ class _Part:
         self._save(finished=True)
 
     def _save(self, *, finished: bool) -> None:
-        """Write the checkpoint, unless a batch is only half reduced: then the file keeps what it has."""
-        if self._checkpoint is not None and self._whole and not self._finished:
+        """Write the checkpoint, unless it says so already, or a batch is only half reduced: then it stays as it is."""
+        news = self._progress != self._begun or finished
+        if self._checkpoint is not None and self._whole and news and not self._finished:
             self._checkpoint.save(self.state.reducers, self._progress, finished=finished)
 
     def _batches(self) -> Iterator[tuple[Batch, Progress]]:

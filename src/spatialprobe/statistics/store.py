@@ -67,7 +67,7 @@ class Store:
             raise ArgumentError("store= needs zarr 3: pip install 'spatialprobe[store]'.") from error
         if not self._path.parent.is_dir():
             raise ArgumentError(f"store={str(self._path)!r}: the folder {str(self._path.parent)!r} does not exist.")
-        if self._path.exists():
+        if self._path.exists() and not _unborn(self._path):
             self._root = self._existing(continues)
         elif continues:
             raise StorageError(
@@ -132,6 +132,11 @@ class Store:
         _require(group, "activation", (rows, *values.shape[1:]), (chunk, *values.shape[1:]), values.dtype, labels)
         _require(group, "sample", (rows,), (self._batch_size,), "int64", ("sample",))
         return group
+
+
+def _unborn(path: Path) -> bool:
+    """Whether a folder holds nothing but scraps: of a process that was killed before it had written the root."""
+    return path.is_dir() and all(entry.name.endswith(".partial") for entry in path.iterdir())
 
 
 def _require(
