@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from functools import reduce
 from pathlib import Path
@@ -52,6 +52,10 @@ class SweepResult(Mapping[str, Mapping[str, Any]]):
         heading = f"Sweep of {self.model}: {counted(self.samples, 'sample')}, {counted(len(self), 'layer')}: {names}"
         return "\n".join([heading, *(f"  {layer or '(model)'}" for layer in self)])
 
+    def __reduce__(self) -> tuple[Callable[..., SweepResult], tuple[Any, ...]]:
+        layers = {layer: dict(results) for layer, results in self.layers.items()}  # frozen mappings do not pickle
+        return _frozen, (layers, self.samples, self.model, self.at)
+
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write everything to one safetensors file, and return the path.
 
@@ -97,7 +101,7 @@ class SweepResult(Mapping[str, Mapping[str, Any]]):
             raise StorageError(f"{str(source)!r} is damaged, or no result of a sweep: {error}.") from error
         if described["tensors"] != {key: fingerprint(tensor) for key, tensor in tensors.items()}:
             raise StorageError(f"{str(source)!r} is damaged: its tensors do not match their checksums. Save it again.")
-        return SweepResult(**{name: _put_together(described["result"][name], tensors) for name in _FIELDS})
+        return _frozen(**{name: _put_together(described["result"][name], tensors) for name in _FIELDS})
 
 
 _FIELDS = tuple(field.name for field in fields(SweepResult))
@@ -106,6 +110,10 @@ _FIELDS = tuple(field.name for field in fields(SweepResult))
 def frozen_results(layers: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Mapping[str, Any]]:
     """The same mappings, which nobody can write to."""
     return MappingProxyType({layer: MappingProxyType(dict(results)) for layer, results in layers.items()})
+
+
+def _frozen(layers: Mapping[str, Mapping[str, Any]], samples: int, model: str, at: str) -> SweepResult:
+    return SweepResult(frozen_results(layers), samples, model, at)
 
 
 def _taken_apart(value: Any, tensors: dict[str, torch.Tensor], where: str) -> Any:
@@ -146,8 +154,7 @@ def _put_together(described: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
     if kind == "array":
         return _put_together(held, tensors).numpy()
     if kind == "mapping":
-        made = {_put_together(key, tensors): _put_together(item, tensors) for key, item in held}
-        return MappingProxyType(made)
+        return {_put_together(key, tensors): _put_together(item, tensors) for key, item in held}
     if kind in ("tuple", "list"):
         items = [_put_together(item, tensors) for item in held]
         return tuple(items) if kind == "tuple" else items
