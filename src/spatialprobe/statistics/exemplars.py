@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -83,6 +84,12 @@ class Exemplars:
 
     def _start(self, channels: int, axes: int) -> None:
         self._places = _Places.empty(channels, 0, axes)  # in order; columns grow with what comes, up to k
+        # What may belong there, to be sorted in when it has become much: channels (E,) and entries (E, 1).
+        self._waiting: list[tuple[_Ints, _Places]] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        self._sort_in()
+        return self.__dict__
 
     def update(self, activation: torch.Tensor, samples: torch.Tensor) -> None:
         """Take the values of one batch, (N, C, *spatial)."""
@@ -96,19 +103,25 @@ class Exemplars:
         if not units.numel():
             return
         strongest = units.amax(dim=2).double().cpu().numpy()
-        if not np.isfinite(strongest).all():
+        if not np.isfinite(strongest.max()):  # the maximum of NaN and others is NaN
             units = torch.where(torch.isfinite(units), units, -torch.inf)
             strongest = units.amax(dim=2).double().cpu().numpy()
         numbers = samples.cpu().numpy()
-        channels, rows = np.nonzero(self._may_enter(strongest, numbers).T)
+        rows, channels = self._candidates(strongest, numbers)
         if len(rows):
             positions = np.zeros((len(rows), len(shape)), np.int64)
-            for axis, at in enumerate(np.unravel_index(_first_of_strongest(units, rows, channels), shape or (1,))):
-                positions[:, axis : axis + 1] = at[:, None]  # a layer without axes has one unit, and no position
-            self._take(*_row_by_row(channels, strongest[rows, channels] + 0.0, numbers[rows], positions))
+            if units.shape[2] > 1:
+                for axis, at in enumerate(np.unravel_index(_first_of_strongest(units, rows, channels), shape)):
+                    positions[:, axis] = at
+            found = strongest[rows, channels] + 0.0  # no -0
+            self._waiting.append((channels, _Places(found[:, None], numbers[rows, None], positions[:, None])))
+            if sum(len(waiting) for waiting, _ in self._waiting) > self._k * units.shape[1] // 2:
+                self._sort_in()
 
     def merge(self, other: Exemplars) -> None:
         """Take in what another with the same k has seen."""
+        self._sort_in()
+        other._sort_in()
         if not len(other._places.values):
             return
         channels, _, axes = other._places.positions.shape
@@ -119,6 +132,7 @@ class Exemplars:
 
     def result(self) -> ExemplarsResult:
         """The exemplars so far."""
+        self._sort_in()
         places, empty = self._places, self._places.samples == _NOBODY
         return ExemplarsResult(
             values=torch.from_numpy(np.where(empty, np.nan, places.values)),
@@ -126,18 +140,32 @@ class Exemplars:
             positions=torch.from_numpy(np.where(empty[..., None], -1, places.positions)),
         )
 
-    def _may_enter(self, strongest: _Floats, samples: _Ints) -> npt.NDArray[np.bool_]:
-        """Which samples (N, C) come before the last one that has a place, as far as value and sample tell."""
-        if self._places.values.shape[1] < self._k:
-            entering = strongest > -np.inf
-        else:
-            last, owner = self._places.values[:, -1], self._places.samples[:, -1]
-            # the owner itself may be seen again, with the same value at an earlier position
-            entering = (strongest > last) | ((strongest == last) & (samples[:, None] <= owner))
-            entering &= strongest > -np.inf
+    def _candidates(self, strongest: _Floats, samples: _Ints) -> tuple[_Ints, _Ints]:
+        """Row and channel of the samples (N, C) that may come before the last one that has a place.
+
+        Only value and sample are compared, so its owner, seen again, may enter with an earlier position.
+        """
+        full = self._places.values.shape[1] == self._k
+        last = self._places.values[:, -1] if full else np.full(strongest.shape[1], -np.inf)
+        entering = strongest >= last
         if len(samples) > self._k and np.count_nonzero(entering) > self._k * strongest.shape[1]:
             entering &= strongest >= np.partition(strongest, -self._k, axis=0)[-self._k]
-        return entering
+        rows, channels = np.divmod(np.flatnonzero(entering), strongest.shape[1])
+        found = strongest[rows, channels]
+        better = found > last[channels]
+        if full:
+            better |= (samples[rows] <= self._places.samples[channels, -1]) & (found > -np.inf)
+        return rows[better], channels[better]
+
+    def _sort_in(self) -> None:
+        """Give the entries that wait their places."""
+        if not self._waiting:
+            return
+        channels = np.concatenate([channels for channels, _ in self._waiting])
+        parts = zip(*(vars(entries).values() for _, entries in self._waiting), strict=True)
+        order = np.argsort(channels, kind="stable")
+        self._waiting = []
+        self._take(*_row_by_row(channels[order], *(np.concatenate(part)[order, 0] for part in parts)))
 
     def _take(self, channels: _Ints, new: _Places) -> None:
         """Sort new entries of these channels in among those that have a place."""

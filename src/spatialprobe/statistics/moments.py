@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from spatialprobe.statistics.units import as_units, inner_first, pieces, same_channels
+
+_Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,12 +35,12 @@ class MomentsResult:
 class _Sums:
     """What one batch adds; float64 (C,), around a shift near the mean, so that nothing cancels."""
 
-    count: torch.Tensor
-    first: torch.Tensor  # sum of (x - shift)
-    second: torch.Tensor  # sum of (x - shift)^2
-    zeros: torch.Tensor
-    minimum: torch.Tensor
-    maximum: torch.Tensor
+    count: _Floats
+    first: _Floats  # sum of (x - shift)
+    second: _Floats  # sum of (x - shift)^2
+    zeros: _Floats
+    minimum: _Floats
+    maximum: _Floats
 
 
 class Moments:
@@ -58,12 +62,12 @@ class Moments:
         self._start(0)
 
     def _start(self, channels: int) -> None:
-        def filled(value: float) -> torch.Tensor:
-            return torch.full((channels,), value, dtype=torch.float64)
+        def filled(value: float) -> _Floats:
+            return np.full(channels, value)
 
         self._count, self._mean, self._squares = filled(0), filled(0), filled(0)  # squares: sum of (x - mean)^2
         self._zeros, self._nonfinite = filled(0), filled(0)
-        self._minimum, self._maximum = filled(torch.inf), filled(-torch.inf)
+        self._minimum, self._maximum = filled(np.inf), filled(-np.inf)
 
     def update(self, activation: torch.Tensor, samples: torch.Tensor) -> None:
         """Take the values of one batch, (N, C, *spatial)."""
@@ -74,18 +78,18 @@ class Moments:
         if not units.numel():
             return
         shift = self._mean
-        if not bool((self._count > 0).all()):
-            shift = torch.where(self._count > 0, self._mean, _mean_of_first(units))
+        if not self._count.all():
+            shift = np.where(self._count > 0, self._mean, _mean_of_first(units))
         sums = _summed(units, shift)
-        if not bool(torch.isfinite(sums.second).all()):
+        if not np.isfinite(sums.second).all():
             sums = _summed_where_finite(units, shift)
-            shift = (shift + sums.first / sums.count.clamp(min=1)).nan_to_num()  # the first guess may have been none
+            shift = np.nan_to_num(shift + sums.first / np.maximum(sums.count, 1))  # the first guess may have been none
             sums = _summed_where_finite(units, shift)
-        count = sums.count.clamp(min=1)
+        count = np.maximum(sums.count, 1)
         mean = shift + sums.first / count
-        squares = (sums.second - sums.first**2 / count).clamp(min=0)
-        self._nonfinite += units.shape[0] * units.shape[2] - sums.count
-        self._zeros += sums.zeros
+        squares = np.maximum(sums.second - sums.first**2 / count, 0)
+        self._nonfinite = self._nonfinite + (units.shape[0] * units.shape[2] - sums.count)
+        self._zeros = self._zeros + sums.zeros
         self._widen(sums.minimum, sums.maximum)
         self._join(sums.count, mean, squares)
 
@@ -96,8 +100,8 @@ class Moments:
         if not len(self._count):
             self._start(len(other._count))
         same_channels(len(self._count), len(other._count))
-        self._zeros += other._zeros
-        self._nonfinite += other._nonfinite
+        self._zeros = self._zeros + other._zeros
+        self._nonfinite = self._nonfinite + other._nonfinite
         self._widen(other._minimum, other._maximum)
         self._join(other._count, other._mean, other._squares)
 
@@ -105,62 +109,80 @@ class Moments:
         """The statistics so far."""
         none = self._count == 0
         constant = self._minimum == self._maximum  # here rounding would show
+        count = np.maximum(self._count, 1)
 
-        def known(values: torch.Tensor) -> torch.Tensor:
-            return values.masked_fill(none, torch.nan)
+        def known(values: _Floats) -> torch.Tensor:
+            return torch.from_numpy(np.where(none, np.nan, values))
 
         return MomentsResult(
-            count=self._count.clone(),
-            mean=known(torch.where(constant, self._minimum, self._mean)),
-            variance=known((self._squares / self._count.clamp(min=1)).masked_fill(constant, 0)),
+            count=torch.from_numpy(self._count.copy()),
+            mean=known(np.where(constant, self._minimum, self._mean)),
+            variance=known(np.where(constant, 0, self._squares / count)),
             minimum=known(self._minimum),
             maximum=known(self._maximum),
-            zero_fraction=known(self._zeros / self._count.clamp(min=1)),
-            nonfinite=self._nonfinite.clone(),
+            zero_fraction=known(self._zeros / count),
+            nonfinite=torch.from_numpy(self._nonfinite.copy()),
         )
 
-    def _widen(self, minimum: torch.Tensor, maximum: torch.Tensor) -> None:
-        self._minimum = torch.minimum(self._minimum, minimum)
-        self._maximum = torch.maximum(self._maximum, maximum)
+    def _widen(self, minimum: _Floats, maximum: _Floats) -> None:
+        self._minimum = np.minimum(self._minimum, minimum)
+        self._maximum = np.maximum(self._maximum, maximum)
 
-    def _join(self, count: torch.Tensor, mean: torch.Tensor, squares: torch.Tensor) -> None:
+    def _join(self, count: _Floats, mean: _Floats, squares: _Floats) -> None:
         """Chan's update by a part with this count, mean and sum of squared deviations."""
         total = self._count + count
-        share = count / total.clamp(min=1)
+        share = count / np.maximum(total, 1)
         apart = mean - self._mean
-        self._mean = torch.where(self._count > 0, self._mean + apart * share, torch.where(count > 0, mean, self._mean))
+        self._mean = np.where(self._count > 0, self._mean + apart * share, np.where(count > 0, mean, self._mean))
         self._squares = self._squares + squares + apart**2 * self._count * share
         self._count = total
 
 
-def _mean_of_first(units: torch.Tensor) -> torch.Tensor:
+def _mean_of_first(units: torch.Tensor) -> _Floats:
     """The mean of each channel in the first sample, as a first guess; 0 where it has none."""
-    return units[0].double().mean(dim=1).cpu().nan_to_num(0.0, 0.0, 0.0)
+    mean: _Floats = units[0].double().mean(dim=1).cpu().nan_to_num(0.0, 0.0, 0.0).numpy()
+    return mean
 
 
-def _summed(units: torch.Tensor, shift: torch.Tensor) -> _Sums:
+def _summed(units: torch.Tensor, shift: _Floats) -> _Sums:
     """The sums of a batch, right if all its values are finite; else `second` is not finite."""
     n, c, length = units.shape
-    here = shift.to(units.device).unsqueeze(1)
-    first, second, nonzeros = (torch.zeros(c, dtype=torch.float64, device=units.device) for _ in range(3))
+    here = torch.from_numpy(shift).to(units.device).unsqueeze(1)
+    first, second, zeros = (torch.zeros(c, dtype=torch.float64, device=units.device) for _ in range(3))
     values = other = torch.empty(0, dtype=torch.float64, device=units.device)
+    counted = _may_have_zeros(units)
     for channels, piece in pieces(units):
         if values.shape != piece.shape:
             values, other = (torch.empty(piece.shape, dtype=torch.float64, device=units.device) for _ in range(2))
         values.copy_(piece)
-        nonzeros[channels] += _per_channel_sum(torch.ne(values, 0, out=other))
+        if counted:
+            zeros[channels] += _per_channel_sum(torch.eq(values, 0, out=other))
         values.sub_(here[channels])
         first[channels] += _per_channel_sum(values)
-        second[channels] += _per_channel_sum(torch.mul(values, values, out=other))
-    count = torch.full_like(first, n * length)
+        second[channels] += _squares(values, other)
     minimum, maximum = _extremes(units)
-    return _on_cpu(_Sums(count, first, second, count - nonzeros, minimum, maximum))
+    return _on_cpu(torch.full_like(first, n * length), first, second, zeros, minimum, maximum)
 
 
-def _summed_where_finite(units: torch.Tensor, shift: torch.Tensor) -> _Sums:
+def _may_have_zeros(units: torch.Tensor) -> bool:
+    """Whether counting zeros is worth the time; outputs of convolutions have none, which numpy is quick to see."""
+    if units.device.type != "cpu" or units.dtype not in (torch.float32, torch.float64):
+        return True
+    return bool((units.numpy() == 0).any())
+
+
+def _squares(values: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """The sums of the squares of (n, c, L) over samples and units, (c,); the other tensor is written over."""
+    if inner_first(values.shape[2]):
+        norms: torch.Tensor = torch.linalg.vector_norm(values, dim=2)
+        return norms.square_().sum(dim=0)
+    return _per_channel_sum(torch.mul(values, values, out=other))
+
+
+def _summed_where_finite(units: torch.Tensor, shift: _Floats) -> _Sums:
     """The same, of the finite values alone; slower."""
     c = units.shape[1]
-    here = shift.to(units.device).unsqueeze(1)
+    here = torch.from_numpy(shift).to(units.device).unsqueeze(1)
     count, first, second, zeros = (torch.zeros(c, dtype=torch.float64, device=units.device) for _ in range(4))
     minimum, maximum = torch.full_like(first, torch.inf), torch.full_like(first, -torch.inf)
     for channels, piece in pieces(units):
@@ -175,7 +197,7 @@ def _summed_where_finite(units: torch.Tensor, shift: torch.Tensor) -> _Sums:
         highest = torch.where(finite, values, -torch.inf).amax(dim=(0, 2))
         minimum[channels] = torch.minimum(minimum[channels], lowest)
         maximum[channels] = torch.maximum(maximum[channels], highest)
-    return _on_cpu(_Sums(count, first, second, zeros, minimum, maximum))
+    return _on_cpu(count, first, second, zeros, minimum, maximum)
 
 
 def _per_channel_sum(values: torch.Tensor) -> torch.Tensor:
@@ -189,7 +211,6 @@ def _extremes(units: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return units.amin(dim=inner).amin(dim=outer), units.amax(dim=inner).amax(dim=outer)
 
 
-def _on_cpu(sums: _Sums) -> _Sums:
-    """All sums in one transfer."""
-    stacked = torch.stack([value.double() for value in vars(sums).values()])
-    return _Sums(*stacked.cpu())
+def _on_cpu(*sums: torch.Tensor) -> _Sums:
+    """All sums, in the order of the fields, in one transfer."""
+    return _Sums(*torch.stack([value.double() for value in sums]).cpu().numpy())
