@@ -52,7 +52,7 @@ class Store:
             "model": model,
             "at": at,
         }
-        self._groups: dict[tuple[str, int], zarr.Group] = {}
+        self._arrays: dict[tuple[str, int], tuple[Any, Any]] = {}  # of each layer's run: activations, samples
 
     def open(self, *, continues: bool) -> None:
         """Make the root group, or find one that this sweep began.
@@ -97,28 +97,25 @@ class Store:
         """Write what a layer handed on for a batch, in place of what may be there."""
         values = _as_numpy(activation)
         key = layer.name, call
-        if key not in self._groups:
-            self._groups[key] = self._group(layer, call, values, str(activation.dtype))
-        group = self._groups[key]
-        array: Any = group["activation"]
-        if array.shape[1:] != values.shape[1:]:
+        if key not in self._arrays:
+            group = self._group(layer, call, values, str(activation.dtype))
+            self._arrays[key] = group["activation"], group["sample"]
+        if self._arrays[key][0].shape[1:] != values.shape[1:]:
             raise StorageError(
                 f"Layer {layer.name!r} handed on {tuple(activation.shape)} in {batch}, after (N, "
-                f"{', '.join(map(str, array.shape[1:]))}): an array holds samples of one shape. Bring all to one, or "
-                "leave store= out."
+                f"{', '.join(map(str, self._arrays[key][0].shape[1:]))}): an array holds samples of one shape. Bring "
+                "all to one, or leave store= out."
             )
         rows = slice(batch.row, batch.row + len(values))
-        for name, part in (("activation", values), ("sample", batch.samples.numpy())):
-            array = group[name]
+        for array, part in zip(self._arrays[key], (values, batch.samples.numpy()), strict=True):
             if self._rows is None and array.shape[0] < rows.stop:
                 array.resize((rows.stop, *array.shape[1:]))
             array[rows] = part
 
     def close(self, rows: int) -> None:
         """All is written: arrays that grew end after so many rows."""
-        for group in self._groups.values() if self._rows is None else ():
-            for name in ("activation", "sample"):
-                array: Any = group[name]
+        for arrays in self._arrays.values() if self._rows is None else ():
+            for array in arrays:
                 array.resize((rows, *array.shape[1:]))
 
     def _group(self, layer: Layer, call: int, values: Any, dtype: str) -> zarr.Group:
