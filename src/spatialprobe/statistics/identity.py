@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from spatialprobe.activations.checksum import digest, fingerprint, own
+from spatialprobe.activations.checksum import digest, fingerprint
 from spatialprobe.activations.select import all_layers
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
@@ -35,7 +35,7 @@ def describe(value: Any) -> Any:
         TypeError: an object that cannot be pickled, and so cannot be described.
     """
     if isinstance(value, torch.Tensor):
-        return fingerprint(own(value))
+        return fingerprint(value.detach().cpu().contiguous())
     if isinstance(value, (np.ndarray, np.generic)):
         return fingerprint(torch.from_numpy(np.array(value))) if value.dtype.kind in "biuf" else repr(value)
     if isinstance(value, _PLAIN):

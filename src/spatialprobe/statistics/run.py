@@ -66,7 +66,8 @@ def sweep(
         progress: whether a bar is shown; "auto": if somebody looks, and in the first process only.
         checkpoint: a file for the state, written whole about every `checkpoint_seconds`, and when the sweep ends.
             A sweep that finds its own file there continues it. Other processes than the first add `.rank1` and so on.
-            It holds pickled reducers: continue only from a file that you trust.
+            It holds pickled reducers: continue only from a file that you trust. A data set is known by its length and
+            32 of its samples, a tensor by all of it.
         checkpoint_seconds: the time between two writes.
         store: a folder for all activations as Zarr arrays; needs the extra `store`. See `statistics/store.py`.
         nonfinite: "error", or "count" to leave such values out of all statistics; `Moments` counts them.
