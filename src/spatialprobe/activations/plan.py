@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_map_only
 
 from spatialprobe.activations.probe import Probe
 from spatialprobe.activations.restore import attributes_restored
-from spatialprobe.activations.select import Selector, model_name
+from spatialprobe.activations.select import Selector, model_name, unwrapped
 from spatialprobe.activations.table import byte_size, counted, table
 
 
@@ -100,11 +100,12 @@ def plan(model: nn.Module, *inputs: Any, kwargs: Mapping[str, Any] | None = None
 
 def _rehearse(model: nn.Module, inputs: tuple[Any, ...], kwargs: dict[str, Any], probe: Probe, *, meta: bool) -> None:
     """One forward that leaves no trace: on meta tensors, or on the real device with buffers of its own."""
-    state: dict[str, torch.Tensor] = {name: value.detach() for name, value in model.named_parameters()}
-    state |= {name: value.detach().clone() for name, value in model.named_buffers()}
+    bare = unwrapped(model)  # a wrapper may want devices of its own
+    state: dict[str, torch.Tensor] = {name: value.detach() for name, value in bare.named_parameters()}
+    state |= {name: value.detach().clone() for name, value in bare.named_buffers()}
     arguments = (inputs, kwargs)
     if meta:
         state, arguments = tree_map_only(torch.Tensor, lambda tensor: tensor.to("meta"), (state, arguments))
     devices = {value.device for value in state.values() if value.device.type == "cuda"}
     with attributes_restored(model), torch.random.fork_rng(devices=list(devices)), torch.no_grad(), probe:
-        torch.func.functional_call(model, state, *arguments)
+        torch.func.functional_call(bare, state, *arguments)

@@ -74,7 +74,13 @@ def select(model: nn.Module, selector: Selector) -> list[Layer]:
 
 def model_name(model: nn.Module) -> str:
     """The class of a model, looking through wrappers."""
-    return type(_unwrapped(model)).__name__
+    return type(unwrapped(model)).__name__
+
+
+def unwrapped(module: nn.Module) -> nn.Module:
+    """The model inside wrappers that only pass it on."""
+    child = _wrapped_child(module)
+    return module if child is None else unwrapped(module.get_submodule(child))
 
 
 def no_such_name(name: str, layers: list[Layer]) -> str:
@@ -121,7 +127,7 @@ def _matches(model: nn.Module, layers: list[Layer], selector: Selector) -> list[
         found = [layer for layer in layers if isinstance(layer.module, types)]
         problem = f"{model_name(model)} has no module of type {_type_names(selector)}."
     elif isinstance(selector, nn.Module):
-        found = [layer for layer in layers if layer.module is _unwrapped(selector)]
+        found = [layer for layer in layers if layer.module is unwrapped(selector)]
         problem = f"This {type(selector).__name__} is not a part of {model_name(model)}."
     elif isinstance(selector, re.Pattern):
         found = [layer for layer in layers if any(map(selector.fullmatch, layer.names))]
@@ -168,11 +174,6 @@ def _module_types(selector: type | tuple[type, ...]) -> tuple[type, ...]:
 
 def _type_names(selector: type | tuple[type, ...]) -> str:
     return " or ".join(kind.__name__ for kind in _module_types(selector))
-
-
-def _unwrapped(module: nn.Module) -> nn.Module:
-    child = _wrapped_child(module)
-    return module if child is None else _unwrapped(module.get_submodule(child))
 
 
 def _layers_at_hand(layers: list[Layer]) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import torch
 from torch._ops import OpOverload
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
@@ -21,7 +23,7 @@ from spatialprobe.fields.taps import Ints
 
 _COMPARISONS = "eq ne lt le gt ge logical_not logical_and logical_or logical_xor isnan isinf"
 _MAKES_MASKS = frozenset((*_COMPARISONS.split(), "masked_fill", "where", "tril", "triu"))
-_READS_VALUES = frozenset({"aten::_local_scalar_dense", "aten::item", "aten::equal", "aten::is_nonzero"})
+_READS_VALUES = frozenset({torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.item, torch.Tensor.__array__})
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,8 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.batch_norms = 0  # how many batch norm modules are running right now
         self.everything: Reach | None = None  # what something sees that may depend on all of the input
         self._meta = meta
-        self._values_read = False
+        self.values_read = False  # whether something that depends on the input has left torch
+        self._born: dict[int, StorageWeakRef] = {}  # storages whose origin is known, on a real device
 
     def __torch_dispatch__(
         self, func: OpOverload, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -72,6 +75,9 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         tensors = list(_tensors((*args, *kwargs.values())))
         if self._meta and not tensors and kwargs.get("device") is not None:
             kwargs = kwargs | {"device": torch.device("meta")}
+        if not self._meta and traits.name != "aten::lift_fresh":
+            for tensor in tensors:
+                self.reach_of(tensor)
         seen = any(tensor in self.memory for tensor in tensors)
         before = {id(tensor): self.memory.read(tensor) for tensor in tensors} if seen and traits.written else {}
         result = self._run(func, args, kwargs)
@@ -79,7 +85,25 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._follow(traits, args, kwargs, before, result)
         else:
             self._note_constant(func, traits, args, kwargs, result)
+        if not self._meta:
+            self.start_with(_tensors((result,)))
         return result
+
+    def start_with(self, values: Iterable[Any]) -> None:
+        """Tensors whose origin is known: parameters, inputs, and what operators return."""
+        for value in values:
+            if isinstance(value, torch.Tensor):
+                storage = value.untyped_storage()
+                if storage._cdata not in self._born:
+                    self._born[storage._cdata] = StorageWeakRef(storage)  # type: ignore[no-untyped-call]
+
+    def reach_of(self, tensor: torch.Tensor) -> Reach:
+        """What a tensor sees; on a real device everything, if it came from outside torch: out of numpy, say."""
+        strange = not self._meta and tensor.untyped_storage()._cdata not in self._born
+        if strange and self.everything is not None:
+            self.start_with([tensor])
+            self.memory.write(tensor, self.everything.everything(tensor.shape))
+        return self.memory.read(tensor)
 
     def _run(self, func: OpOverload, args: Any, kwargs: dict[str, Any]) -> Any:
         """The operator's result; on the meta device, tensors that the model kept elsewhere come along."""
@@ -106,7 +130,7 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
             made = traits.rule(operation) if traits.rule else constant(result.shape)
             if isinstance(made, Reach) and made.mask:
                 self.memory.bind(result, made)
-        if traits.name == "aten::lift_fresh" and self._values_read and self.everything is not None:
+        if traits.name == "aten::lift_fresh" and self.values_read and self.everything is not None:
             self.memory.bind(result, self.everything.everything(result.shape))
         if not self._meta:
             return
@@ -119,8 +143,6 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _follow(
         self, traits: _Traits, args: Any, kwargs: dict[str, Any], before: dict[int, Reach], result: Any
     ) -> None:
-        if traits.name in _READS_VALUES:
-            self._values_read = True
         results = tuple(_tensors((result,)))
         if traits.reshapes_in_place or not (results or traits.written):
             return
@@ -161,6 +183,22 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return None
         values = self.constants.values(tensor)
         return None if values is None else values.numpy()
+
+
+class ReadingWatch(TorchFunctionMode):
+    """Notes when values that depend on the input leave torch, which no operator shows."""
+
+    def __init__(self, follower: Follower) -> None:
+        super().__init__()
+        self._follower = follower
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run the function as it is."""
+        if func in _READS_VALUES and not self._follower.reach_of(args[0]).is_constant:
+            self._follower.values_read = True
+        return func(*args, **(kwargs or {}))
 
 
 def _reaches(traits: _Traits, operation: Operation, results: tuple[torch.Tensor, ...]) -> list[Reach]:

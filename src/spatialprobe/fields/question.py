@@ -34,6 +34,15 @@ class Question:
             for kind in self.ignore
         )
 
+    def tensor_in(self, arguments: tuple[Any, ...]) -> torch.Tensor:
+        """The one tensor that the chosen input holds, among arguments of this form."""
+        if not 0 <= self.input < len(arguments):
+            raise ArgumentError(f"There is no input {self.input}: inputs holds {len(arguments)}, counted from 0.")
+        found = [leaf for leaf in tree_leaves(arguments[self.input]) if isinstance(leaf, torch.Tensor)]
+        if len(found) != 1:
+            raise ArgumentError(f"Input {self.input} must hold one tensor, and holds {len(found)}.")
+        return found[0]
+
     def failed(self, model: str, error: Exception) -> str:
         """What to say when the model raised an error on these inputs."""
         leaves = tree_leaves(self.arguments)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import cached_property
 from math import prod
 
@@ -180,7 +181,9 @@ class ReceptiveFields(LayerCalls[ReceptiveField]):
         name = self._aliases.get(layer, layer) if isinstance(layer, str) else layer
         if name in self._fields:
             return self._fields[name]
-        why = self._missing.get(name, f"there is none of this name. There are {_some(self._fields)}.")
+        nearest = [repr(near) for near in get_close_matches(str(name), list(self._fields), n=3)]
+        hint = f" Did you mean {' or '.join(nearest)}?" if nearest else ""
+        why = self._missing.get(name, f"there is none of this name.{hint} There are {_some(self._fields)}.")
         raise LayerNotFoundError(f"No receptive field of layer {layer!r}: {why}")
 
     def __iter__(self) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -13,7 +14,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from spatialprobe.activations.hooks import Attached, ProbeHook
 from spatialprobe.activations.restore import attributes_restored
-from spatialprobe.activations.select import Layer, Selector, all_layers, model_name, select
+from spatialprobe.activations.select import Layer, Selector, all_layers, model_name, select, unwrapped
 from spatialprobe.errors import (
     AmbiguousCallError,
     ArgumentError,
@@ -21,7 +22,7 @@ from spatialprobe.errors import (
     LayerNotRunError,
     UnsupportedOutputError,
 )
-from spatialprobe.fields.follow import Follower
+from spatialprobe.fields.follow import Follower, ReadingWatch
 from spatialprobe.fields.intervals import Span
 from spatialprobe.fields.question import Ignored, Question, arguments_of, checked_axes, types_and_names
 from spatialprobe.fields.reach import Reach, constant
@@ -122,7 +123,7 @@ class _Tracer:
     def __init__(
         self, model: nn.Module, layers: list[Layer], asked: Question, origin: Layer | None, *, meta: bool
     ) -> None:
-        self._model = model
+        self._model = unwrapped(model)  # a wrapper may want devices of its own
         self._layers = layers
         self._asked = asked
         self._origin = origin
@@ -143,7 +144,7 @@ class _Tracer:
                 if isinstance(layer.module, nn.modules.batchnorm._BatchNorm):
                     attached.add(layer.module.register_forward_pre_hook(ProbeHook(self._batch_norm, 1)))
                     attached.add(layer.module.register_forward_hook(ProbeHook(self._batch_norm, -1), always_call=True))
-            with self._follower:
+            with nullcontext() if self._meta else ReadingWatch(self._follower), self._follower:
                 torch.func.functional_call(self._model, state, arguments)
         return self._trace
 
@@ -154,7 +155,9 @@ class _Tracer:
             parameters = {name: value.detach() for name, value in self._model.named_parameters()}
             cloned = {name: value.detach().clone() for name, value in buffers.items()}
             self._mark_masks(cloned, buffers)
-            return parameters | cloned, tree_map_only(torch.Tensor, self._real, self._asked.arguments)
+            state, arguments = parameters | cloned, tree_map_only(torch.Tensor, self._real, self._asked.arguments)
+            self._follower.start_with([*state.values(), *_attributes(self._model), *tree_leaves(arguments)])
+            return state, arguments
         to_meta = self._follower.to_meta
         state = {name: torch.empty_like(value, device="meta") for name, value in self._model.named_parameters()}
         moved = {name: to_meta(value) for name, value in buffers.items()}
@@ -177,11 +180,9 @@ class _Tracer:
 
     def _seed(self, arguments: tuple[Any, ...]) -> None:
         """Each position of the chosen input sees itself; with a source, nothing is seen until it has run."""
-        tensors = [leaf for leaf in tree_leaves(arguments[self._asked.input]) if isinstance(leaf, torch.Tensor)]
-        if len(tensors) != 1:
-            raise ArgumentError(f"Input {self._asked.input} must hold one tensor, and holds {len(tensors)}.")
+        tensor = self._asked.tensor_in(arguments)
         if self._origin is None:
-            self._see_itself(tensors[0], self._asked.axes, "axes")
+            self._see_itself(tensor, self._asked.axes, "axes")
 
     def _see_itself(self, tensor: torch.Tensor, axes: Sequence[int] | None, called: str) -> None:
         dims = checked_axes(tensor.ndim, axes, called)
@@ -206,7 +207,7 @@ class _Tracer:
             self._start_at(layer, output)
         runs = self._trace.reaches.setdefault(layer.name, [])
         if isinstance(output, torch.Tensor):
-            runs.append(self._follower.memory.read(output))
+            runs.append(self._follower.reach_of(output))
         else:
             runs.append(f"it returns a {type(output).__name__}, not one tensor.")
 
@@ -226,6 +227,11 @@ class _Tracer:
             if isinstance(leaf, torch.Tensor):
                 alike = [one for one in args if isinstance(one, torch.Tensor) and one.shape == leaf.shape]
                 memory.write(leaf, memory.read(alike[0]) if alike else constant(leaf.shape))
+
+
+def _attributes(model: nn.Module) -> list[Any]:
+    """What modules hold in plain attributes, tensors among it."""
+    return [leaf for module in model.modules() for leaf in tree_leaves(list(vars(module).values()))]
 
 
 def _result(

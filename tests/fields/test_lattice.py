@@ -1,0 +1,132 @@
+"""The closed form of repeating intervals against plain lists, evaluated far beyond both ends."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from spatialprobe.fields import taps
+from spatialprobe.fields.lattice import Lattice, aligned, union
+from spatialprobe.fields.taps import NONE
+
+FAR = np.arange(-40, 60)
+
+
+@st.composite
+def lattices(draw, dims=1):
+    """Small periods, any shift."""
+    extents = [draw(st.integers(1, 4)) for _ in range(dims)]
+    count = int(np.prod(extents))
+    lo = np.array(draw(st.lists(st.integers(-5, 5), min_size=count, max_size=count))).reshape(extents)
+    size = np.array(draw(st.lists(st.integers(1, 6), min_size=count, max_size=count))).reshape(extents)
+    return Lattice(lo, lo + size, tuple(draw(st.integers(-4, 8)) for _ in range(dims)))
+
+
+def at(lattice, index):
+    """Lower and upper bounds of a lattice of one dimension at these indices, by its definition."""
+    period = lattice.lo.shape[0]
+    moved = {i: i // period * lattice.shift[0] for i in index}
+    return [(int(lattice.lo[i % period]) + moved[i], int(lattice.hi[i % period]) + moved[i]) for i in index]
+
+
+def hull(pairs):
+    return min(lo for lo, _ in pairs), max(hi for _, hi in pairs)
+
+
+TAPS = st.one_of(
+    st.builds(taps.window, st.integers(1, 4), st.integers(1, 4), st.integers(0, 3), st.integers(1, 3)),
+    st.builds(taps.transposed_window, st.integers(1, 5), st.integers(1, 4), st.integers(0, 3), st.integers(1, 3)),
+    st.builds(taps.adaptive, st.integers(1, 12), st.integers(1, 12)),
+    st.builds(taps.affine, st.integers(-5, 5), st.sampled_from([-2, -1, 1, 2, 3])),
+    st.builds(
+        lambda scale, centred: taps.nearest(scale, centred=centred),
+        st.fractions(Fraction(1, 5), Fraction(4), max_denominator=7),
+        st.booleans(),
+    ),
+    st.builds(
+        lambda scale, cubic, align: taps.interpolated(scale, cubic=cubic, align_corners=align),
+        st.fractions(Fraction(1, 5), Fraction(4), max_denominator=7),
+        st.booleans(),
+        st.booleans(),
+    ),
+)
+
+
+@given(lattices(), TAPS)
+@settings(max_examples=200, deadline=None)
+def test_taps(lattice, chosen):
+    """What a window, a transposed one or a resampling makes of a lattice is the union over its taps, everywhere."""
+    made = lattice.tapped(0, chosen)
+    expected = [
+        hull(at(lattice, [int(tap) for tap in row if tap != NONE])) if any(row != NONE) else None
+        for row in chosen.positions(FAR)
+    ]
+    for index, truth in zip(FAR, expected, strict=True):
+        lo, hi = made.at(0, np.array([index]))
+        assert (truth is None and lo[0] > hi[0]) or (int(lo[0]), int(hi[0])) == truth
+
+
+@given(lattices(), lattices())
+@settings(max_examples=200, deadline=None)
+def test_union(one, other):
+    """A union is one element by element where spacings agree, and contains both where they do not."""
+    size = 12
+    made = union([one, other], [size])
+    for index, (a, b) in enumerate(zip(at(one, range(size)), at(other, range(size)), strict=True)):
+        lo, hi = made.at(0, np.array([index]))
+        truth = hull([a, b])
+        assert int(lo[0]) <= truth[0]
+        assert truth[1] <= int(hi[0])
+        if one.shift[0] * other.lo.shape[0] == other.shift[0] * one.lo.shape[0]:
+            assert (int(lo[0]), int(hi[0])) == truth
+
+
+@given(lattices(), st.integers(1, 5), st.integers(1, 5))
+@settings(max_examples=200, deadline=None)
+def test_split_and_merge(lattice, outer, inner):
+    """A dimension split in two holds the same intervals in row-major order, and merging gives it back."""
+    split = lattice.split(0, outer, inner)
+    rows, columns = np.arange(outer), np.arange(inner)
+    expected = np.array(at(lattice, range(outer * inner))).reshape(outer, inner, 2)
+    lo, hi = split.at(0, rows)
+    whole = Lattice(lo, hi, (0, split.shift[1]))
+    lo, hi = whole.at(1, columns)
+    assert np.array_equal(np.broadcast_to(lo, (outer, inner)), expected[..., 0])
+    assert np.array_equal(np.broadcast_to(hi, (outer, inner)), expected[..., 1])
+    merged = split.merged(0, outer, inner)
+    assert at(merged, range(outer * inner)) == at(lattice, range(outer * inner))
+
+
+@given(lattices())
+@settings(deadline=None)
+def test_simplified_is_the_same(lattice):
+    """The shortest period stands for the same intervals, and no shorter one does."""
+    simple = lattice.simplified(0)
+    assert at(simple, FAR.tolist()) == at(lattice, FAR.tolist())
+    assert simple.lo.shape[0] <= lattice.lo.shape[0]
+
+
+@given(lattices(), st.integers(0, 3), st.integers(0, 3))
+@settings(deadline=None)
+def test_measured_looks_past_borders(lattice, before, after):
+    """A list with other values near its ends gives the lattice of its middle."""
+    assume(lattice.shift[0] != 0)
+    pairs = at(lattice, range(40))
+    pairs[:before] = [(99, 100)] * before
+    pairs[40 - after :] = [(-99, 100)] * after
+    listed = Lattice(np.array([lo for lo, _ in pairs]), np.array([hi for _, hi in pairs]), (0,))
+    assert at(listed.measured(0), FAR.tolist()) == at(lattice, FAR.tolist())
+
+
+def test_aligned_keeps_what_agrees():
+    """Two and three entries with one spacing become six each."""
+    two = Lattice(np.array([0, 1]), np.array([1, 3]), (4,))
+    three = Lattice(np.array([0, 1, 5]), np.array([2, 3, 6]), (6,))
+    assert [one.lo.shape for one in aligned([two, three], 0, 12)] == [(6,), (6,)]
+    assert [at(one, FAR.tolist()) for one in aligned([two, three], 0, 12)] == [
+        at(two, FAR.tolist()),
+        at(three, FAR.tolist()),
+    ]

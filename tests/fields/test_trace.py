@@ -1,0 +1,314 @@
+"""How a model is followed: left as it was, on meta tensors or not, with several inputs, sources and gates."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from zoo import ZOO
+
+import spatialprobe as sp
+
+
+def state(model):
+    """All that must be as it was: attributes of every module, values, modes, hooks."""
+    return [
+        (
+            {k: (id(v), v._version) if isinstance(v, torch.Tensor) else repr(v) for k, v in vars(m).items()},
+            {name: (id(p), p._version, p.grad) for name, p in m._parameters.items() if p is not None},
+            {name: (id(b), b.clone().tolist()) for name, b in m._buffers.items() if b is not None},
+            m.training,
+        )
+        for m in model.modules()
+    ]
+
+
+class Cached(nn.Module):
+    """Keeps what it computed, in an attribute, a list and a dictionary, as anchor generators do."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 2, 3)
+        self.last = None
+        self.history = []
+        self.by_shape = {}
+        self.calls = 0
+
+    def forward(self, x):
+        self.last = self.conv(x)
+        self.history.append(self.last)
+        self.by_shape[tuple(x.shape)] = self.last
+        self.calls += 1
+        self.made_here = True
+        return self.last
+
+
+class Reads(nn.Module):
+    """Looks at values, which meta tensors do not have."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(1)
+        self.conv = nn.Conv2d(1, 1, 3)
+
+    def forward(self, x):
+        y = self.conv(self.norm(x))
+        return y * 2 if y.sum().item() > 0 else y
+
+
+class Raises(nn.Module):
+    """Runs a layer, and fails."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 1, 3)
+
+    def forward(self, x):
+        self.conv(x)
+        raise KeyError("the model's own trouble")
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [
+        (Cached, (1, 3, 8, 8)),
+        (Reads, (1, 1, 8, 8)),
+        (lambda: nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Dropout(0.5)), (2, 1, 8, 8)),
+        (ZOO["in-place"].make, (1, 3, 8, 8)),
+    ],
+)
+def test_model_is_as_it_was(make, shape, train):
+    """Attributes, caches, statistics, modes, hooks, gradients and random state: all untouched."""
+    model = make().train(train)
+    before, random = state(model), torch.get_rng_state()
+    sp.receptive_fields(model, shape)
+    assert state(model) == before
+    assert torch.equal(torch.get_rng_state(), random)
+    assert not hasattr(model, "made_here")
+
+
+def test_model_that_raises():
+    """The error names the model and its inputs, has the model's own as its cause, and leaves no hooks."""
+    model = Raises()
+    before = state(model)
+    with pytest.raises(sp.ForwardError, match=r"Raises raised KeyError on an input of \(1, 1, 8, 8\)") as caught:
+        sp.receptive_fields(model, (1, 1, 8, 8))
+    assert isinstance(caught.value.__cause__, KeyError)
+    assert state(model) == before
+
+
+def test_plan_leaves_caches_alone():
+    """A plan's pass on meta tensors is undone in the model's attributes too."""
+    model = Cached()
+    before = state(model)
+    sp.plan(model, torch.zeros(1, 3, 8, 8))
+    assert state(model) == before
+
+
+def test_values_are_read_on_the_real_device():
+    """A model that reads values is followed for real, and the result says why; boxes are the same."""
+    fields = sp.receptive_fields(Reads().eval(), (1, 1, 8, 8))
+    assert "item" in fields["conv"].fallback
+    assert fields["conv"].box(0, 0) == (0, 0, 3, 3)
+    assert fields[""].exact
+
+
+def test_values_that_leave_torch():
+    """What comes back from numpy may depend on all of the input, and says so."""
+
+    class Outside(nn.Module):
+        def forward(self, x):
+            return torch.from_numpy(x.numpy() * 2)
+
+    class Listed(nn.Module):
+        def forward(self, x):
+            return x + torch.tensor(x.flatten().tolist()).reshape(x.shape)
+
+    for model in (Outside(), Listed()):
+        field = sp.receptive_fields(model, (1, 1, 4, 4))[""]
+        assert field.box(1, 1) == (0, 0, 4, 4)
+        assert not field.exact
+        assert field.unknown == ("a value read outside torch",)
+
+
+def test_train_and_evaluation_mode_agree():
+    """Batch norm in training counts as in evaluation; an instance norm sees its whole channel in both."""
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Conv2d(2, 2, 3))
+    assert sp.receptive_fields(model.train(), (2, 1, 9, 9))["2"].box(1, 1) == (1, 1, 6, 6)
+    assert sp.receptive_fields(model.eval(), (2, 1, 9, 9))["2"].box(1, 1) == (1, 1, 6, 6)
+    assert sp.receptive_fields(nn.InstanceNorm2d(1), (2, 1, 9, 9))[""].is_global
+
+
+def test_large_models_are_not_copied():
+    """Parameters of a model of a terabyte are never made: it lives on the meta device."""
+    with torch.device("meta"):
+        model = nn.Sequential(nn.Conv2d(3, 2**18, 3), nn.Conv2d(2**18, 2**18, 1))
+    assert sp.receptive_fields(model, (1, 3, 8, 8))["1"].size == (3, 3)
+    with torch.device("meta"):
+        unable = nn.Sequential(nn.Conv2d(1, 1, 3), Reads())
+    with pytest.raises(sp.ForwardError, match="Sequential raised"):
+        sp.receptive_fields(unable, (1, 1, 8, 8))
+
+
+class Two(nn.Module):
+    """Two images, of which one is seen closely and one from afar."""
+
+    def __init__(self):
+        super().__init__()
+        self.near = nn.Conv2d(1, 1, 3, padding=1)
+        self.far = nn.Conv2d(1, 1, 5, padding=2)
+
+    def forward(self, a, b):
+        return self.near(a) + self.far(b)
+
+
+def test_several_inputs():
+    """Fields speak of the input that is asked for; layers that do not see it have empty ones."""
+    shapes = ((1, 1, 8, 8), (1, 1, 8, 8))
+    first = sp.receptive_fields(Two(), shapes)
+    second = sp.receptive_fields(Two(), (torch.zeros(1, 1, 8, 8), (1, 1, 8, 8)), input=1)
+    assert (first[""].size, second[""].size) == ((3, 3), (5, 5))
+    assert first["far"].box(3, 3) is None
+    assert second["far"].box(3, 3) == (1, 1, 6, 6)
+
+
+def test_channels_last_and_tokens():
+    """`axes` names the input's spatial axes, `unit_axes` those of outputs."""
+
+    class Last(nn.Module):
+        def forward(self, x):
+            return F.avg_pool2d(x.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
+
+    field = sp.receptive_fields(Last(), (1, 6, 8, 3), axes=(1, 2), unit_axes=(1, 2))[""]
+    assert (field.output_size, field.size, field.stride) == ((3, 4), (2, 2), (2, 2))
+    assert field.box(1, 2, channel=2) == (2, 4, 4, 6)
+    tokens = nn.Sequential(nn.Conv2d(1, 5, 4, stride=4), nn.Flatten(2))
+    tokens.add_module("turn", _Turned())
+    field = sp.receptive_fields(tokens, (1, 1, 8, 12), unit_axes=(1,), layers="turn")["turn"]
+    assert field.output_size == (6,)
+    assert [field.box(unit) for unit in range(6)] == [
+        (4 * (unit // 3), 4 * (unit % 3), 4 * (unit // 3) + 4, 4 * (unit % 3) + 4) for unit in range(6)
+    ]
+
+
+class _Turned(nn.Module):
+    def forward(self, x):
+        return x.transpose(1, 2)
+
+
+def test_source():
+    """Fields in another layer's grid are those of what comes after it, and a skip around it does not count."""
+    model = ZOO["chain"].model()
+    fields = sp.receptive_fields(model, (1, 3, 12, 12), source="pool")
+    assert list(fields) == ["pool", "conv2", "relu2", ""]
+    assert fields["conv2"].box(1, 2) == (1, 2, 4, 5)
+    assert fields["pool"].size == (1, 1)
+    assert "units of 'pool'" in repr(fields)
+    assert sp.receptive_fields(model, (1, 3, 12, 12), source=model.pool)["conv2"].input_size == (6, 6)
+    with pytest.raises(sp.LayerNotFoundError, match=r"'conv1'.*ran before 'pool'"):
+        fields["conv1"]
+    with pytest.raises(sp.AmbiguousCallError, match="runs more than once"):
+        sp.receptive_fields(ZOO["shared"].model(), (1, 3, 8, 8), source="conv")
+
+
+class Gate(nn.Module):
+    """Squeeze and excite, in both common forms: it returns the gate alone, or the gated input."""
+
+    def __init__(self, *, applied):
+        super().__init__()
+        self.scale = nn.Conv2d(2, 2, 1)
+        self.applied = applied
+
+    def forward(self, x):
+        gate = torch.sigmoid(self.scale(x.mean((2, 3), keepdim=True)))
+        return gate * x if self.applied else gate
+
+
+class Gated(nn.Module):
+    def __init__(self, *, applied):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 3)
+        self.gate = Gate(applied=applied)
+
+    def forward(self, x):
+        y = self.conv(x)
+        return self.gate(y) if self.gate.applied else self.gate(y) * y
+
+
+@pytest.mark.parametrize("applied", [True, False])
+@pytest.mark.parametrize("ignore", [[Gate], ["Gate"], "Gate"])
+def test_ignored_gates(applied, ignore):
+    """A gate makes every unit see everything, unless it is ignored, which the result says."""
+    model = Gated(applied=applied)
+    assert sp.receptive_fields(model, (1, 1, 9, 9))[""].is_global
+    field = sp.receptive_fields(model, (1, 1, 9, 9), ignore=ignore)[""]
+    assert field.box(2, 3) == (2, 3, 5, 6)
+    assert (field.size, field.ignored, field.exact) == ((3, 3), ("Gate",), True)
+
+
+def test_chosen_layers():
+    """`layers` selects as in a probe; what has no field is an error only if it was asked for."""
+    model = ZOO["tuple"].model()
+    assert list(sp.receptive_fields(model, (1, 3, 6, 6))) == ["block.conv", "head", ""]
+    assert list(sp.receptive_fields(model, (1, 3, 6, 6), layers=nn.Conv2d)) == ["block.conv"]
+    with pytest.raises(sp.UnsupportedOutputError, match="'block'.*returns a tuple"):
+        sp.receptive_fields(model, (1, 3, 6, 6), layers="block")
+    with pytest.raises(sp.LayerNotFoundError, match="'block'.*returns a tuple"):
+        sp.receptive_fields(model, (1, 3, 6, 6))["block"]
+    idle = nn.ModuleDict({"used": nn.Conv2d(1, 1, 1), "idle": nn.Conv2d(1, 1, 1)})
+    idle.forward = lambda x: idle["used"](x)
+    with pytest.raises(sp.LayerNotRunError, match="'idle'.*did not run"):
+        sp.receptive_fields(idle, (1, 1, 4, 4), layers=nn.Conv2d)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "options", "message"),
+    [
+        ((1, 3, 2, 2), {}, r"Chain raised RuntimeError on an input of \(1, 3, 2, 2\)"),
+        ((1, 4, 12, 12), {}, "Give the shape that the model takes"),
+        (((1, 3, 12, 12), (1, 3, 12, 12)), {}, "TypeError"),
+        ((1, 3, 0, 12), {}, "holds nothing"),
+        ("224", {}, "must be a shape"),
+        ((), {}, "must be a shape"),
+        ((1, 3, 12, 12), {"axes": (4,)}, r"no axes \(4,\)"),
+        ((3, 12), {}, "no spatial axes"),
+        ((1, 3, 12, 12), {"input": 3}, "There is no input 3"),
+        ((1, 3, 12, 12), {"ignore": [3]}, "ignore takes module types"),
+    ],
+)
+def test_bad_input(inputs, options, message):
+    """Wrong shapes, numbers of inputs and axes are told apart, with the model unchanged."""
+    model = ZOO["chain"].model()
+    before = state(model)
+    with pytest.raises((sp.ArgumentError, sp.ForwardError), match=message):
+        sp.receptive_fields(model, inputs, **options)
+    assert state(model) == before
+
+
+def test_compiled_and_wrapped_models():
+    """A wrapper's prefixes are left out of the names."""
+    model = nn.Sequential(nn.Conv2d(1, 1, 3))
+    for wrapped in (nn.DataParallel(model), torch.compile(model)):
+        assert list(sp.receptive_fields(wrapped, (1, 1, 5, 5))) == ["0", ""]
+        assert list(sp.plan(wrapped, torch.zeros(1, 1, 5, 5))) == ["0"]
+
+
+def test_copied_model_has_no_hooks():
+    """A model copied while it is followed carries nothing of the tracer."""
+    twins = []
+
+    class Copies(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(1, 1, 1)
+
+        def forward(self, x):
+            twins.append(copy.deepcopy(self.conv._forward_hooks))
+            return self.conv(x)
+
+    sp.receptive_fields(Copies(), (1, 1, 3, 3))
+    assert all(hook(None, (), torch.zeros(1)) is None for hooks in twins for hook in hooks.values())
