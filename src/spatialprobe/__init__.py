@@ -29,12 +29,22 @@ from spatialprobe.errors import (
     LayerNotRunError,
     MemoryBudgetError,
     MutatedActivationError,
+    NonFiniteActivationError,
     ProbeStateError,
     SpatialProbeError,
     StorageError,
+    SweepError,
     UnresolvedActivationError,
     UnsupportedOutputError,
 )
+from spatialprobe.statistics.covariance import ChannelCovariance
+from spatialprobe.statistics.dead import Dead
+from spatialprobe.statistics.exemplars import Exemplars
+from spatialprobe.statistics.histogram import Histogram
+from spatialprobe.statistics.moments import Moments
+from spatialprobe.statistics.reducer import Reducer
+from spatialprobe.statistics.result import SweepResult
+from spatialprobe.statistics.run import sweep
 
 if TYPE_CHECKING:
     from spatialprobe.fields.box import Box
@@ -59,24 +69,33 @@ __all__ = [
     "AmbiguousCallError",
     "ArgumentError",
     "Box",
+    "ChannelCovariance",
     "ConvSpec",
+    "Dead",
     "EffectiveReceptiveField",
     "Evolution",
+    "Exemplars",
     "ForwardError",
     "Gallery",
+    "Histogram",
     "LayerNotFoundError",
     "LayerNotRunError",
     "MemoryBudgetError",
+    "Moments",
     "Mosaic",
     "MutatedActivationError",
+    "NonFiniteActivationError",
     "Plan",
     "PlannedLayer",
     "Probe",
     "ProbeStateError",
     "ReceptiveField",
     "ReceptiveFields",
+    "Reducer",
     "SpatialProbeError",
     "StorageError",
+    "SweepError",
+    "SweepResult",
     "UnresolvedActivationError",
     "UnsupportedOutputError",
     "ablate",
@@ -94,6 +113,7 @@ __all__ = [
     "receptive_fields",
     "replace",
     "save_activations",
+    "sweep",
 ]
 
 # Resolved on first use, so that capturing never waits for drawing.

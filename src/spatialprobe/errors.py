@@ -10,7 +10,9 @@
     ├── MutatedActivationError     (RuntimeError)  a shared value was written over: it is gone, not wrong
     ├── MemoryBudgetError          (MemoryError)   what is kept would exceed max_bytes
     ├── ForwardError               (RuntimeError)  the model itself raised an error on the inputs given
-    ├── StorageError               (ValueError)    a file of records is damaged, foreign or of a newer version
+    ├── NonFiniteActivationError   (FloatingPointError)  a layer handed on values that are infinite or no number
+    ├── StorageError               (ValueError)    a file that was written is damaged, foreign or of a newer version
+    ├── SweepError                 (RuntimeError)  a sweep ended early: the data, the model or a reducer raised
     └── ProbeStateError            (RuntimeError)  a probe used in the wrong order, or without gradients
 
 A message says what happened, where, and what to do about it.
@@ -26,9 +28,11 @@ __all__ = [
     "LayerNotRunError",
     "MemoryBudgetError",
     "MutatedActivationError",
+    "NonFiniteActivationError",
     "ProbeStateError",
     "SpatialProbeError",
     "StorageError",
+    "SweepError",
     "UnresolvedActivationError",
     "UnsupportedOutputError",
 ]
@@ -77,13 +81,27 @@ class MemoryBudgetError(SpatialProbeError, MemoryError):
     """Keeping a value would take more memory than `max_bytes` allows."""
 
 
+class NonFiniteActivationError(SpatialProbeError, FloatingPointError):
+    """A layer handed on values that are infinite or no number."""
+
+
 class ForwardError(SpatialProbeError, RuntimeError):
     """A model that this library ran by itself raised an error on the inputs given; that error is the cause."""
 
 
 class StorageError(SpatialProbeError, ValueError):
-    """A file of records cannot be read or written as it is."""
+    """A file of records, statistics or progress cannot be read or written as it is."""
+
+
+class SweepError(SpatialProbeError, RuntimeError):
+    """A sweep ended early, because the data, the model, a reducer or another process failed; says where."""
 
 
 class ProbeStateError(SpatialProbeError, RuntimeError):
     """A probe was used in an order that makes no sense, such as entered twice, or without gradients it needs."""
+
+
+def told(error: BaseException) -> str:
+    """An exception in one line: `ValueError: what it says`."""
+    text = str(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -10,14 +10,16 @@ from pathlib import Path
 
 
 @contextmanager
-def replacing(target: Path) -> Iterator[Path]:
+def replacing(target: Path, *, scratch: Path | None = None) -> Iterator[Path]:
     """A scratch file beside the target, which takes its place at once when the block ends well.
 
-    A crash leaves the old file or the new one, never a part; an exception leaves the old one and no scraps.
+    A crash leaves the old file or the new one, never a part; an exception leaves the old one and no scraps. The name
+    is drawn, unless it is given.
     """
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    os.close(handle)
-    scratch = Path(name)
+    if scratch is None:
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        os.close(handle)
+        scratch = Path(name)
     try:
         yield scratch
         with open(scratch, "rb+") as file:

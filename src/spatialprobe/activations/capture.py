@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import nn
@@ -16,11 +16,8 @@ from spatialprobe.activations.probe import Missing, Probe
 from spatialprobe.activations.recorder import Entry, OutputPicker, Threads
 from spatialprobe.activations.records import At
 from spatialprobe.activations.select import Selector
+from spatialprobe.activations.stop import Stopped, stop_forward
 from spatialprobe.errors import ArgumentError
-
-
-class _Stopped(BaseException):
-    """Ends a forward pass that has given all that was asked; no `except Exception` of a model can swallow it."""
 
 
 class _StopAfter:
@@ -43,14 +40,7 @@ class _StopAfter:
         if self._runs[entry.layer.name] >= self._calls:
             self._wanting.discard(entry.layer.name)
         if self.done:
-            # Should the model swallow the exception all the same, no later module runs.
-            for module in self._model.modules():
-                self._stack.callback(module.register_forward_pre_hook(_stop, prepend=True).remove)
-            raise _Stopped
-
-
-def _stop(module: nn.Module, args: tuple[Any, ...]) -> NoReturn:
-    raise _Stopped
+            stop_forward(self._model, self._stack)
 
 
 def capture(
@@ -120,7 +110,7 @@ def capture(
             probe._tell(stopper)
         try:
             returned = model(*inputs, **(kwargs or {}))
-        except _Stopped:
+        except Stopped:
             return probe
         probe.output = None if stopper is not None and stopper.done else returned
     return probe

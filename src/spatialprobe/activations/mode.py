@@ -10,11 +10,15 @@ from torch import nn
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Every module in evaluation mode until the block ends, then each in the mode it was in."""
-    modes = [(module, module.training) for module in model.modules()]
+    """Every module in evaluation mode until the block ends, then each in the mode it was in.
+
+    Modes are set one by one, since `eval()` may be overridden with something that `train()` does not undo.
+    """
+    training = [module for module in model.modules() if module.training]
     try:
-        model.eval()
+        for module in training:
+            module.training = False
         yield
     finally:
-        for module, training in modes:
-            module.training = training
+        for module in training:
+            module.training = True

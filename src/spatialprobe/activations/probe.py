@@ -105,7 +105,7 @@ class Probe(Activations):
         threads: Threads = "owner",
         output: OutputPicker | None = None,
     ) -> None:
-        _check(model, at=(at, At), copy=(copy, Copy), missing=(missing, Missing), threads=(threads, Threads))
+        check_arguments(model, at=(at, At), copy=(copy, Copy), missing=(missing, Missing), threads=(threads, Threads))
         if max_bytes is not None and max_bytes < 0:
             raise ArgumentError(f"max_bytes must not be negative: {max_bytes}.")
         super().__init__(title=f"Probe of {model_name(model)}")
@@ -219,7 +219,7 @@ class Probe(Activations):
             warnings.warn(str(problem), stacklevel=3)
 
 
-def _check(model: object, **options: tuple[str, Any]) -> None:
+def check_arguments(model: object, **options: tuple[str, Any]) -> None:
     """That the model is one, and that each option has one of the values its type allows."""
     if not isinstance(model, nn.Module):
         raise ArgumentError(f"model must be an nn.Module, not a {type(model).__name__}.")

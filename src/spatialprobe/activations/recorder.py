@@ -23,6 +23,7 @@ from spatialprobe.activations.select import Layer
 from spatialprobe.errors import UnsupportedOutputError
 
 OutputPicker = Callable[[Any], torch.Tensor]
+Take = Callable[[Layer, int, torch.Tensor], None]  # the layer, its run in this forward, and the live value
 Threads = Literal["owner", "all"]
 
 
@@ -35,6 +36,7 @@ class Recording:
     threads: Threads = "owner"
     output: OutputPicker | None = None
     keeping: Keeping = field(default_factory=Keeping)
+    take: Take | None = None  # is given each live value, which is then not kept
 
 
 class Entry(NamedTuple):
@@ -171,6 +173,9 @@ class Recorder:
         return changed
 
     def _keep(self, layer: Layer, call: int, current: Pass, into: list[Entry], value: torch.Tensor) -> None:
+        if self._recording.take is not None:
+            self._recording.take(layer, call, value)
+            return
         gradient = None
         if self._recording.gradients or self._recording.keeping.keep_graph:
             require_gradients(layer.name, value)

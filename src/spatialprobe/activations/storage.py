@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -12,6 +11,7 @@ from typing import Any
 
 import torch
 
+from spatialprobe.activations.checksum import digest, fingerprint, own
 from spatialprobe.activations.collection import Activations
 from spatialprobe.activations.records import Activation, ConvSpec
 from spatialprobe.errors import StorageError
@@ -49,11 +49,11 @@ def save_activations(path: str | os.PathLike[str], records: Activations | Iterab
     described = []
     for index, record in enumerate(records.records if isinstance(records, Activations) else records):
         values = {"tensor": record.tensor, "gradient": record.gradient}
-        own = {f"{index}.{name}": _own(value) for name, value in values.items() if value is not None}
-        tensors.update(own)
-        described.append(_described(record, own))
+        stored = {f"{index}.{name}": own(value) for name, value in values.items() if value is not None}
+        tensors.update(stored)
+        described.append(_described(record, stored))
     text = json.dumps(described)
-    metadata = {"format": _FORMAT, "version": str(_VERSION), "records": text, "digest": _digest(text.encode())}
+    metadata = {"format": _FORMAT, "version": str(_VERSION), "records": text, "digest": digest(text.encode())}
     with replacing(target) as scratch:
         try:
             save_file(tensors, scratch, metadata)
@@ -91,29 +91,14 @@ def load_activations(path: str | os.PathLike[str]) -> Activations:
     )
 
 
-def _own(value: torch.Tensor) -> torch.Tensor:
-    """A tensor on the CPU, contiguous, and with memory of its own, as safetensors wants it."""
-    return value.detach().to("cpu", copy=True).contiguous()
-
-
 def _described(record: Activation, tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     """A record in words: its fields, and for each tensor what it must be when it is read again."""
     fields = {name: getattr(record, name) for name in _PLAIN}
     return {
         **fields,
         "conv": None if record.conv is None else asdict(record.conv),
-        "tensors": {key: _fingerprint(tensor) for key, tensor in tensors.items()},
+        "tensors": {key: fingerprint(tensor) for key, tensor in tensors.items()},
     }
-
-
-def _fingerprint(tensor: torch.Tensor) -> list[Any]:
-    """Shape, dtype, and checksum of the bytes."""
-    data = tensor.reshape(-1).view(torch.uint8).numpy().data if tensor.numel() else b""
-    return [list(tensor.shape), str(tensor.dtype), _digest(data)]
-
-
-def _digest(data: Any) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 def _records_of(metadata: Mapping[str, str], source: Path) -> list[dict[str, Any]]:
@@ -123,7 +108,7 @@ def _records_of(metadata: Mapping[str, str], source: Path) -> list[dict[str, Any
     version, text = metadata.get("version", ""), metadata.get("records", "")
     if version.isdecimal() and int(version) > _VERSION:
         raise StorageError(f"{str(source)!r} has format {version}; this version reads {_VERSION}. Update spatialprobe.")
-    if version != str(_VERSION) or metadata.get("digest") != _digest(text.encode()):
+    if version != str(_VERSION) or metadata.get("digest") != digest(text.encode()):
         raise StorageError(f"{str(source)!r} is damaged: its description does not match its checksum. Save it again.")
     records: list[dict[str, Any]] = json.loads(text)
     return records
@@ -132,8 +117,8 @@ def _records_of(metadata: Mapping[str, str], source: Path) -> list[dict[str, Any
 def _loaded(described: dict[str, Any], tensors: Mapping[str, torch.Tensor], source: Path) -> Activation:
     """One record, after comparing its tensors with their descriptions."""
     values: dict[str, torch.Tensor | None] = {"tensor": None, "gradient": None}
-    for key, fingerprint in described["tensors"].items():
-        if _fingerprint(tensors[key]) != fingerprint:
+    for key, expected in described["tensors"].items():
+        if fingerprint(tensors[key]) != expected:
             raise StorageError(
                 f"{str(source)!r} is damaged: the values of layer {described['layer']!r} do not match their checksum. "
                 "Save it again."

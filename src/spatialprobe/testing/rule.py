@@ -1,4 +1,4 @@
-"""Laws that other people's rules can be checked against."""
+"""A receptive field held against gradients, element by element."""
 
 from __future__ import annotations
 

@@ -1,0 +1,181 @@
+"""What a sweep costs beside the loop that one would write without it: time, two processes, writing, memory.
+
+The loop is `model(batch)` over the same tensor without gradients. Everything is on one thread a process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from benchmarks.method import Figure, Table, paired
+from torch import nn
+
+import spatialprobe as sp
+
+BATCH = 64
+BATCHES = 157  # the 10,000 images of a test set
+ROUNDS = 10
+REDUCERS = {"moments": sp.Moments, "top": sp.Exemplars}
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+
+
+def measure(quick: bool) -> Iterator[Table]:
+    """The pass itself, two processes, the store, and memory at ten times the data."""
+    torch.set_num_threads(1)
+    batches, rounds = (10, 5) if quick else (BATCHES, ROUNDS)
+    yield overhead("of CIFAR's shape (3 x 3 stem, no pooling)", resnet(wide=True), 2 if quick else 10, rounds)
+    yield overhead("as for ImageNet, whose last maps are 1 x 1 here", resnet(), batches, rounds)
+    yield scaling(batches)
+    yield writing(10 if quick else 40)
+    yield memory(10 if quick else 40)
+
+
+def resnet(*, wide: bool = False) -> nn.Module:
+    """ResNet-18 for ten classes, untrained: time does not depend on the weights; wide is the usual one for CIFAR."""
+    from torchvision.models import resnet18
+
+    torch.manual_seed(0)
+    model = resnet18(num_classes=10).eval()
+    if wide:
+        model.conv1, model.maxpool = nn.Conv2d(3, 64, 3, padding=1, bias=False), nn.Identity()
+    return model
+
+
+def images(batches: int) -> torch.Tensor:
+    """Smooth images of CIFAR-10's size."""
+    torch.manual_seed(0)
+    return nn.functional.interpolate(torch.rand(BATCH * batches, 3, 8, 8), (32, 32), mode="bilinear")
+
+
+def loop(model: nn.Module, data: torch.Tensor) -> None:
+    """The same forward passes, and nothing else."""
+    with torch.no_grad():
+        for first in range(0, len(data), BATCH):
+            model(data[first : first + BATCH])
+
+
+def overhead(kind: str, model: nn.Module, batches: int, rounds: int) -> Table:
+    """A sweep over all convolutions, with each reducer and both, over the loop."""
+    data = images(batches)
+    sweeping = partial(sp.sweep, model, data, batch_size=BATCH, progress=False)
+    chosen = {"Moments and Exemplars": REDUCERS} | {one.__name__: {"": one} for one in REDUCERS.values()}
+    contestants: dict[str, Callable[[], object]] = {
+        name: partial(sweeping, reducers) for name, reducers in chosen.items()
+    }
+    figures = paired(lambda: loop(model, data), contestants, rounds)
+    title = f"sweep over the 20 convolutions of ResNet-18 {kind}, {BATCH * batches} images of 32 x 32"
+    return Table(title, "times the same loop without it", tuple(figures))
+
+
+def scaling(batches: int) -> Table:
+    """Samples a second of two processes over those of one, each timed inside its own run."""
+    ratios = []
+    for _ in range(3):
+        one, two = seconds_with(1, batches), seconds_with(2, batches)
+        ratios.append(one / two)
+    cores = len(os.sched_getaffinity(0))
+    return Table(
+        f"sweep under torchrun, {BATCH * batches} images",
+        "times the throughput of one process",
+        (Figure("two processes", *np.percentile(ratios, [25, 50, 75]), f"on {cores} cores"),),
+    )
+
+
+def seconds_with(processes: int, batches: int) -> float:
+    """How long so many processes take for one sweep, without starting up."""
+    child = subprocess.run(
+        [*TORCHRUN, str(processes), __file__, "time", str(batches)],
+        stdout=subprocess.PIPE,
+        env=environment(),
+        check=True,
+    )
+    return float(json.loads(child.stdout.splitlines()[-1]))
+
+
+def writing(batches: int) -> Table:
+    """What `store=` adds to a sweep, over `numpy.save` of the same activations."""
+    model, data = nn.Sequential(nn.Conv2d(3, 32, 3, padding=1), nn.ReLU()).eval(), images(batches)
+    with torch.no_grad():
+        parts = [model(data[first : first + BATCH]).numpy() for first in range(0, len(data), BATCH)]
+    sweeping = partial(sp.sweep, model, data, {"dead": sp.Dead}, layers="1", batch_size=BATCH, progress=False)
+    ratios, stored = [], 0
+    with tempfile.TemporaryDirectory() as folder:
+        for round_ in range(5):
+            start = time.perf_counter()
+            for number, part in enumerate(parts):
+                np.save(Path(folder, f"{number}.npy"), part)
+            saved = time.perf_counter()
+            sweeping()
+            swept = time.perf_counter()
+            sweeping(store=Path(folder, f"{round_}.zarr"))
+            ratios.append(((time.perf_counter() - swept) - (swept - saved)) / (saved - start))
+            stored = sum(file.stat().st_size for file in Path(folder, f"{round_}.zarr").rglob("*") if file.is_file())
+    size = stored / sum(part.nbytes for part in parts)
+    title = f"store= of {sum(part.nbytes for part in parts) >> 20} MiB of activations after a ReLU"
+    figure = Figure("Zarr 3, zstd 1, bit-shuffled", *np.percentile(ratios, [25, 50, 75]), f"{size:.2f} of the bytes")
+    return Table(title, "times numpy.save, what the sweep without it takes left out", (figure,))
+
+
+def memory(batches: int) -> Table:
+    """The most memory that a process ever held, with ten times the data over once."""
+    peaks = []
+    for times in (1, 10):
+        command = [sys.executable, __file__, "memory", str(batches * times)]
+        child = subprocess.run(command, stdout=subprocess.PIPE, env=environment(), check=True)
+        peaks.append(json.loads(child.stdout.splitlines()[-1]))
+    ratio = peaks[1] / peaks[0]
+    return Table(
+        f"peak memory of a sweep over {BATCH * batches} and over ten times as many images",
+        "times the peak with the data once",
+        (Figure("Moments and Exemplars", ratio, ratio, ratio, f"{peaks[0] >> 10} MiB at once"),),
+    )
+
+
+def environment() -> dict[str, str]:
+    """One thread a process, and this folder's modules."""
+    path = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))
+    return os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+
+
+class Drawn(torch.utils.data.Dataset):
+    """Images that are drawn when they are read, so that a data set takes no memory."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(index))
+
+
+def child(task: str, batches: int) -> None:
+    """What a process of its own measures: the seconds of a sweep, or its peak memory in KiB."""
+    torch.set_num_threads(1)
+    model = resnet()
+    if task == "memory":
+        sp.sweep(model, Drawn(BATCH * batches), REDUCERS, batch_size=BATCH, progress=False)
+        print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
+        return
+    data = images(batches)
+    sp.sweep(model, data[: 2 * BATCH], REDUCERS, batch_size=BATCH, progress=False)
+    start = time.perf_counter()
+    sp.sweep(model, data, REDUCERS, batch_size=BATCH, progress=False)
+    if os.environ.get("RANK", "0") == "0":
+        print(json.dumps(time.perf_counter() - start))
+
+
+if __name__ == "__main__":
+    child(sys.argv[1], int(sys.argv[2]))

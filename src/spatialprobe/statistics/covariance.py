@@ -1,0 +1,93 @@
+"""How the channels of a layer vary together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from spatialprobe.statistics.units import as_units, same_channels
+
+_PIECE = 1 << 22  # values in one matrix product
+
+
+@dataclass(frozen=True, eq=False)
+class ChannelCovarianceResult:
+    """The mean of each channel and the covariance of each pair, over samples and positions."""
+
+    count: int  # positions of all samples
+    mean: torch.Tensor  # float64 (C,)
+    covariance: torch.Tensor  # float64 (C, C), of the population: divided by the count
+
+
+class ChannelCovariance:
+    """Reduces to the covariance matrix of the channels.
+
+    The channels' values at one position of one sample are one observation; one that holds any value that is not
+    finite is left out. Sums are taken in float64 around a shift near the mean, and joined as in `Moments`. Without any
+    observation mean and covariance are NaN.
+
+    >>> import torch, spatialprobe as sp
+    >>> covariance = sp.ChannelCovariance()
+    >>> covariance.update(torch.tensor([[0.0, 4.0], [2.0, 0.0]]), torch.tensor([0, 1]))
+    >>> covariance.result().covariance.tolist()
+    [[1.0, -2.0], [-2.0, 4.0]]
+    """
+
+    def __init__(self) -> None:
+        self._start(0)
+
+    def _start(self, channels: int) -> None:
+        self._count = 0
+        self._mean = torch.zeros(channels, dtype=torch.float64)
+        self._products = torch.zeros(channels, channels, dtype=torch.float64)  # sum of the deviations' outer products
+
+    def update(self, activation: torch.Tensor, samples: torch.Tensor) -> None:
+        """Take the values of one batch, (N, C, *spatial)."""
+        units = as_units(activation)
+        if not len(self._mean):
+            self._start(units.shape[1])
+        same_channels(len(self._mean), units.shape[1])
+        if not units.numel():
+            return
+        n, c, length = units.shape
+        step = max(1, _PIECE // (c * length))
+        for start in range(0, n, step):
+            observations = units[start : start + step].transpose(0, 1).double().reshape(c, -1)
+            finite = torch.isfinite(observations).all(dim=0)
+            self._observe(observations if bool(finite.all()) else observations[:, finite])
+
+    def merge(self, other: ChannelCovariance) -> None:
+        """Take in what another has seen."""
+        if not len(other._mean):
+            return
+        if not len(self._mean):
+            self._start(len(other._mean))
+        same_channels(len(self._mean), len(other._mean))
+        self._join(other._count, other._mean, other._products)
+
+    def result(self) -> ChannelCovarianceResult:
+        """The covariance so far."""
+        divisor = self._count or torch.nan
+        products = (self._products + self._products.T) / 2
+        return ChannelCovarianceResult(self._count, self._mean * (divisor / divisor), products / divisor)
+
+    def _observe(self, observations: torch.Tensor) -> None:
+        """Take observations, float64 (C, M), of which there may be none."""
+        count = observations.shape[1]
+        if not count:
+            return
+        centre = observations.mean(dim=1, keepdim=True)
+        deviations = observations - centre
+        rest = deviations.sum(dim=1)  # what rounding left in the mean
+        products = deviations @ deviations.T - torch.outer(rest, rest / count)
+        self._join(count, (centre[:, 0] + rest / count).cpu(), products.cpu())
+
+    def _join(self, count: int, mean: torch.Tensor, products: torch.Tensor) -> None:
+        if not count:
+            return
+        total = self._count + count
+        apart = mean - self._mean
+        self._mean = self._mean + apart * (count / total) if self._count else mean.clone()
+        self._products = self._products + products + torch.outer(apart, apart) * (self._count * (count / total))
+        self._count = total

@@ -1,0 +1,68 @@
+"""Channels that never rise above zero."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from spatialprobe.statistics.units import as_units, same_channels
+
+
+@dataclass(frozen=True, eq=False)
+class DeadResult:
+    """Which channels were above zero, and how often."""
+
+    dead: torch.Tensor  # bool (C,): no sample had a value above zero
+    fired: torch.Tensor  # int64 (C,): samples with a value above zero
+
+
+class Dead:
+    """Reduces to the number of samples in which each channel has a value above zero, and to which have none.
+
+    Most telling with `at="post_activation"`. The runs of a layer in one forward come one after the other, and count
+    each sample once.
+
+    >>> import torch, spatialprobe as sp
+    >>> dead = sp.Dead()
+    >>> dead.update(torch.tensor([[0.0, 1.0], [-1.0, 2.0]]), torch.tensor([0, 1]))
+    >>> dead.result()
+    DeadResult(dead=tensor([ True, False]), fired=tensor([0, 2]))
+    """
+
+    def __init__(self) -> None:
+        self._fired = torch.zeros(0, dtype=torch.int64)
+        self._latest = torch.zeros(0, dtype=torch.int64)  # the samples of the last batch (N,), and
+        self._latest_fired = torch.zeros(0, 0, dtype=torch.bool)  # in which channels they fired (N, C)
+
+    def update(self, activation: torch.Tensor, samples: torch.Tensor) -> None:
+        """Take the values of one batch, (N, C, *spatial)."""
+        units = as_units(activation)
+        if not len(self._fired):
+            self._fired = torch.zeros(units.shape[1], dtype=torch.int64)
+        same_channels(len(self._fired), units.shape[1])
+        if not units.numel():
+            return
+        strongest = units.amax(dim=2)
+        fired = ((units > 0).any(dim=2) if bool(strongest.isnan().any()) else strongest > 0).cpu()
+        samples = samples.cpu()
+        if torch.equal(samples, self._latest):
+            new = fired & ~self._latest_fired
+            self._latest_fired = fired | self._latest_fired
+        else:
+            new = self._latest_fired = fired
+            self._latest = samples.clone()
+        self._fired = self._fired + new.sum(dim=0)
+
+    def merge(self, other: Dead) -> None:
+        """Take in what another has seen."""
+        if not len(other._fired):
+            return
+        if not len(self._fired):
+            self._fired = torch.zeros_like(other._fired)
+        same_channels(len(self._fired), len(other._fired))
+        self._fired = self._fired + other._fired
+
+    def result(self) -> DeadResult:
+        """The counts so far."""
+        return DeadResult(self._fired == 0, self._fired.clone())

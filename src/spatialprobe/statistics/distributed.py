@@ -1,0 +1,228 @@
+"""Several processes with one sweep: each takes its share, all get the merged result, and all fail if one does."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import pickle
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, NoReturn, TypeVar, cast
+
+import torch
+import torch.distributed as dist
+
+from spatialprobe.errors import SweepError, told
+
+_Merged = TypeVar("_Merged")
+_sweeps = itertools.count()  # for which a group was made here; every process counts alike
+
+
+class Peers:
+    """The processes of a sweep, as one of them sees the others.
+
+    They exchange a word after each batch, in rounds that a thread of torch's carries while the model runs: so a
+    failure is known to all within a batch or two, and whoever is done first waits for the others.
+    """
+
+    def __init__(self, group: dist.ProcessGroup | None = None) -> None:
+        self._group = group
+        self.rank = dist.get_rank(group) if group is not None else 0
+        self.size = dist.get_world_size(group) if group is not None else 1
+        self._words = torch.zeros(2, dtype=torch.int64)  # of the present round: ranks that failed, ranks that are done
+        self._round: Any = None  # a `dist.Work`; None between rounds
+
+    def after_batch(self) -> None:
+        """Hear from the others, without waiting for them.
+
+        Raises:
+            SweepError: another rank has failed, or is gone.
+        """
+        if self._group is None or (self._round is not None and not self._round.is_completed()):
+            return
+        failed, _ = self._hear()
+        if failed:
+            raise _PeerFailedError
+        self._say(failed=0, done=0)
+
+    def meet(self) -> None:
+        """Wait until all are here.
+
+        Raises:
+            SweepError: another rank has failed, or is gone.
+        """
+        if self._group is None:
+            return
+        self._say(failed=0, done=0)
+        failed, _ = self._hear()
+        if failed:
+            raise _PeerFailedError
+
+    @contextmanager
+    def one_fate(self) -> Iterator[None]:
+        """A block that ends well on every rank, or on every rank with the first failure."""
+        try:
+            yield
+        except _PeerFailedError:
+            self._fail_together(None)
+        except BaseException as error:
+            if self._group is not None and not isinstance(error, _PeerGoneError):
+                self._settle(error)
+            raise
+        else:
+            if self._group is not None:
+                self._settle(None)
+
+    def merged(self, mine: _Merged, merge: Callable[[_Merged, _Merged], None]) -> _Merged:
+        """What all ranks have, merged in the order of ranks, and the same on every rank.
+
+        Raises:
+            SweepError: some rank could not send or merge.
+        """
+        if self._group is None:
+            return mine
+        held: Any = mine
+        step = 1
+        while step < self.size and self.rank % (2 * step) == 0:
+            if self.rank + step < self.size:
+                held = _joined(held, self._received(self.rank + step), merge)
+            step *= 2
+        if self.rank > 0:
+            dist.send_object_list([_packed(held)], self.rank - step, self._group)
+        box = [_packed(held) if self.rank == 0 else None]
+        dist.broadcast_object_list(box, 0, self._group)
+        whole = _unpacked(box[0])
+        if isinstance(whole, _Failure):
+            raise SweepError(f"The results of the {self.size} processes could not be merged: {whole.text}")
+        return cast(_Merged, whole)
+
+    def _received(self, rank: int) -> Any:
+        box = [None]
+        dist.recv_object_list(box, rank, self._group)
+        return _unpacked(box[0])
+
+    def _say(self, *, failed: int, done: int) -> None:
+        """Begin a round with this word."""
+        self._words = torch.tensor([failed, done])
+        self._round = dist.all_reduce(self._words, group=self._group, async_op=True)
+
+    def _hear(self) -> tuple[int, int]:
+        """Wait for the end of the round, if one is on; how many ranks have failed and how many are done."""
+        if self._round is None:
+            return 0, 0
+        try:
+            self._round.wait()
+        except RuntimeError as error:
+            raise _PeerGoneError(f"A process of the sweep is gone: {error}") from error
+        self._round = None
+        failed, done = self._words.tolist()
+        return failed, done
+
+    def _settle(self, failure: BaseException | None) -> None:
+        """Tell the others how this share ended, and wait for how theirs do."""
+        try:
+            failed, done = self._hear()
+            while not failed and done < self.size:
+                self._say(failed=int(failure is not None), done=int(failure is None))
+                failed, done = self._hear()
+        except _PeerGoneError:
+            if failure is not None:
+                return
+            raise
+        if failed:
+            self._fail_together(failure)
+
+    def _fail_together(self, failure: BaseException | None) -> None:
+        """All ranks come here after the same round; those that did not fail themselves raise what the first one did."""
+        told_by: list[str | None] = [None] * self.size
+        dist.all_gather_object(told_by, None if failure is None else told(failure), self._group)
+        if failure is None:
+            rank, text = next((rank, text) for rank, text in enumerate(told_by) if text is not None)
+            _raise(SweepError(f"Rank {rank} of {self.size} failed, and with it the sweep: {text}"))
+
+
+@contextmanager
+def peers(device: torch.device) -> Iterator[Peers]:
+    """The processes that sweep together: those of the default group, or of one made here under `torchrun`."""
+    made = not _has_group() and int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
+    if made:
+        store, rank, size = _meeting_point()
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", store=store, rank=rank, world_size=size
+        )
+    try:
+        if not _has_group() or dist.get_world_size() == 1:
+            yield Peers()
+            return
+        # What is exchanged here is small and lies in memory, so a group of its own goes by gloo beside any other.
+        group = cast(dist.ProcessGroup, dist.new_group(backend="gloo"))
+        try:
+            yield Peers(group)
+        finally:
+            dist.destroy_process_group(group)
+    finally:
+        if made:
+            dist.destroy_process_group()
+
+
+class _PeerFailedError(SweepError):
+    """Another rank has said that it failed."""
+
+
+class _PeerGoneError(SweepError):
+    """Another rank does not answer any more."""
+
+
+class _Failure:
+    """Goes where a result should have gone."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+@cache
+def _rendezvous() -> tuple[Any, int, int]:
+    """The store by which `torchrun` lets processes meet, this one's rank, how many there are; kept for good."""
+    store, rank, size = next(dist.rendezvous("env://"))  # type: ignore[attr-defined]
+    return store, rank, size
+
+
+def _meeting_point() -> tuple[Any, int, int]:
+    """The same, with room of its own for each sweep: the last one's group has left its addresses behind."""
+    store, rank, size = _rendezvous()
+    return dist.PrefixStore(f"spatialprobe/{next(_sweeps)}", store), rank, size  # type: ignore[attr-defined]
+
+
+def _has_group() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+def _joined(held: Any, other: Any, merge: Callable[[Any, Any], None]) -> Any:
+    """Two results in one, or the failure that one of them is, or that merging them was."""
+    for part in (held, other):
+        if isinstance(part, _Failure):
+            return part
+    try:
+        merge(held, other)
+    except Exception as error:
+        return _Failure(told(error))
+    return held
+
+
+def _packed(held: Any) -> bytes:
+    try:
+        return pickle.dumps(held)
+    except Exception as error:
+        return pickle.dumps(_Failure(f"they cannot be pickled: {told(error)}"))
+
+
+def _unpacked(packed: Any) -> Any:
+    try:
+        return pickle.loads(packed)
+    except Exception as error:
+        return _Failure(f"they cannot be unpickled: {told(error)}")
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise error from None

@@ -1,0 +1,214 @@
+"""The samples that excite every channel most, and where."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from spatialprobe.errors import ArgumentError
+from spatialprobe.statistics.units import as_units, same_channels
+
+_Ints = npt.NDArray[np.int64]
+_Floats = npt.NDArray[np.float64]
+_NOBODY = np.iinfo(np.int64).max  # the sample of an empty place: behind all others
+_GATHERED = 1 << 20  # values copied at once when positions are looked up
+
+
+@dataclass(frozen=True, eq=False)
+class ExemplarsResult:
+    """The strongest samples of each channel, the strongest first, k columns or as many as there were samples.
+
+    Samples whose values of a channel are all not finite do not enter; should a channel have fewer samples than
+    others for that reason, its last places hold the value NaN, and -1 for sample and position.
+    """
+
+    values: torch.Tensor  # float64 (C, k): of the sample's strongest unit
+    samples: torch.Tensor  # int64 (C, k): positions in the data
+    positions: torch.Tensor  # int64 (C, k, axes): of the unit in the map, (y, x) for a convolution in two dimensions
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Samples with their strongest unit, row by row of some channels; an empty place has value -inf and no sample."""
+
+    values: _Floats  # (R, M)
+    samples: _Ints  # (R, M)
+    positions: _Ints  # (R, M, axes)
+
+    @staticmethod
+    def empty(rows: int, columns: int, axes: int) -> _Places:
+        """Places that nobody has."""
+        samples = np.full((rows, columns), _NOBODY)
+        return _Places(np.full((rows, columns), -np.inf), samples, np.zeros((rows, columns, axes), np.int64))
+
+    def __getitem__(self, rows: _Ints) -> _Places:
+        return _Places(self.values[rows], self.samples[rows], self.positions[rows])
+
+    def in_order(self, order: npt.NDArray[np.intp]) -> _Places:
+        """Each row in an order of its own (R, M)."""
+        row = np.arange(len(order))[:, None]
+        return _Places(self.values[row, order], self.samples[row, order], self.positions[row, order])
+
+    def beside(self, other: _Places) -> _Places:
+        """The places of both, row by row."""
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return _Places(*(np.concatenate(pair, axis=1) for pair in pairs))
+
+
+class Exemplars:
+    """Reduces to the k samples that excite each channel most.
+
+    Each sample enters once, with its strongest unit of the channel. The order is by value, then the lower sample,
+    then the first position in row-major order. Values that are not finite are left out.
+
+    Raises:
+        ArgumentError: k is less than 1.
+
+    >>> import torch, spatialprobe as sp
+    >>> exemplars = sp.Exemplars(k=2)
+    >>> exemplars.update(torch.tensor([[[1.0, 5.0]], [[7.0, 0.0]], [[2.0, 5.0]]]), torch.tensor([0, 1, 2]))
+    >>> result = exemplars.result()
+    >>> result.samples.tolist(), result.values.tolist(), result.positions.tolist()
+    ([[1, 0]], [[7.0, 5.0]], [[[0], [1]]])
+    """
+
+    def __init__(self, k: int = 9) -> None:
+        if k < 1:
+            raise ArgumentError(f"Exemplars(k={k}): k must be at least 1.")
+        self._k = k
+        self._start(0, 0)
+
+    def _start(self, channels: int, axes: int) -> None:
+        self._places = _Places.empty(channels, 0, axes)  # in order; columns grow with what comes, up to k
+        # What may belong there, to be sorted in when it has become much: channels (E,) and entries (E, 1).
+        self._waiting: list[tuple[_Ints, _Places]] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        self._sort_in()
+        return self.__dict__
+
+    def update(self, activation: torch.Tensor, samples: torch.Tensor) -> None:
+        """Take the values of one batch, (N, C, *spatial)."""
+        units = as_units(activation)
+        shape = tuple(activation.shape[2:])
+        if not len(self._places.values):
+            self._start(units.shape[1], len(shape))
+        same_channels(len(self._places.values), units.shape[1])
+        if len(shape) != self._places.positions.shape[2]:
+            raise ArgumentError(f"maps of {len(shape)} axes after maps of {self._places.positions.shape[2]}.")
+        if not units.numel():
+            return
+        strongest = units.amax(dim=2).double().cpu().numpy()
+        if not np.isfinite(strongest.max()):  # the maximum of NaN and others is NaN
+            units = torch.where(torch.isfinite(units), units, -torch.inf)
+            strongest = units.amax(dim=2).double().cpu().numpy()
+        numbers = samples.cpu().numpy()
+        rows, channels = self._candidates(strongest, numbers)
+        if len(rows):
+            positions = np.zeros((len(rows), len(shape)), np.int64)
+            if units.shape[2] > 1:
+                for axis, at in enumerate(np.unravel_index(_first_of_strongest(units, rows, channels), shape)):
+                    positions[:, axis] = at
+            found = strongest[rows, channels] + 0.0  # no -0
+            self._waiting.append((channels, _Places(found[:, None], numbers[rows, None], positions[:, None])))
+            if sum(len(waiting) for waiting, _ in self._waiting) > self._k * units.shape[1] // 2:
+                self._sort_in()
+
+    def merge(self, other: Exemplars) -> None:
+        """Take in what another with the same k has seen."""
+        self._sort_in()
+        other._sort_in()
+        if not len(other._places.values):
+            return
+        channels, _, axes = other._places.positions.shape
+        if not len(self._places.values):
+            self._start(channels, axes)
+        same_channels(len(self._places.values), channels)
+        self._take(np.arange(channels), other._places)
+
+    def result(self) -> ExemplarsResult:
+        """The exemplars so far."""
+        self._sort_in()
+        places, empty = self._places, self._places.samples == _NOBODY
+        return ExemplarsResult(
+            values=torch.from_numpy(np.where(empty, np.nan, places.values)),
+            samples=torch.from_numpy(np.where(empty, -1, places.samples)),
+            positions=torch.from_numpy(np.where(empty[..., None], -1, places.positions)),
+        )
+
+    def _candidates(self, strongest: _Floats, samples: _Ints) -> tuple[_Ints, _Ints]:
+        """Row and channel of the samples (N, C) that may come before the last one that has a place.
+
+        Only value and sample are compared, so its owner, seen again, may enter with an earlier position.
+        """
+        full = self._places.values.shape[1] == self._k
+        last = self._places.values[:, -1] if full else np.full(strongest.shape[1], -np.inf)
+        entering = strongest >= last
+        if len(samples) > self._k and np.count_nonzero(entering) > self._k * strongest.shape[1]:
+            entering &= strongest >= np.partition(strongest, -self._k, axis=0)[-self._k]
+        rows, channels = np.divmod(np.flatnonzero(entering), strongest.shape[1])
+        found = strongest[rows, channels]
+        better = found > last[channels]
+        if full:
+            better |= (samples[rows] <= self._places.samples[channels, -1]) & (found > -np.inf)
+        return rows[better], channels[better]
+
+    def _sort_in(self) -> None:
+        """Give the entries that wait their places."""
+        if not self._waiting:
+            return
+        channels = np.concatenate([channels for channels, _ in self._waiting])
+        parts = zip(*(vars(entries).values() for _, entries in self._waiting), strict=True)
+        order = np.argsort(channels, kind="stable")
+        self._waiting = []
+        self._take(*_row_by_row(channels[order], *(np.concatenate(part)[order, 0] for part in parts)))
+
+    def _take(self, channels: _Ints, new: _Places) -> None:
+        """Sort new entries of these channels in among those that have a place."""
+        best = _ranked(self._places[channels].beside(new))
+        columns = min(self._k, int((best.samples != _NOBODY).sum(axis=1).max(initial=0)))
+        held, axes = self._places, new.positions.shape[2]
+        if columns > held.values.shape[1]:
+            held = held.beside(_Places.empty(len(held.values), columns - held.values.shape[1], axes))
+        columns = min(held.values.shape[1], best.values.shape[1])
+        for kept, found in zip(vars(held).values(), vars(best).values(), strict=True):
+            kept[channels, :columns] = found[:, :columns]
+        self._places = held
+
+
+def _row_by_row(channels: _Ints, values: _Floats, samples: _Ints, positions: _Ints) -> tuple[_Ints, _Places]:
+    """Entries of channels in ascending order as a row for each channel that has any."""
+    touched, first, row, count = np.unique(channels, return_index=True, return_inverse=True, return_counts=True)
+    made = _Places.empty(len(touched), int(count.max()), positions.shape[1])
+    column = np.arange(len(channels)) - first[row]
+    for places, entries in zip(vars(made).values(), (values, samples, positions), strict=True):
+        places[row, column] = entries
+    return touched, made
+
+
+def _ranked(places: _Places) -> _Places:
+    """Each row by value, then sample, then position; of each sample only the first, and empty places last."""
+    axes = np.moveaxis(places.positions, 2, 0)[::-1]
+    ordered = places.in_order(np.lexsort((*axes, places.samples, -places.values), axis=-1))
+    by_sample = np.argsort(ordered.samples, axis=1, kind="stable")
+    sorted_samples = np.take_along_axis(ordered.samples, by_sample, axis=1)
+    again = (sorted_samples[:, 1:] == sorted_samples[:, :-1]) & (sorted_samples[:, 1:] != _NOBODY)
+    if not again.any():
+        return ordered
+    row, column = np.nonzero(again)
+    ordered.samples[row, by_sample[row, column + 1]] = _NOBODY
+    ordered.values[row, by_sample[row, column + 1]] = -np.inf
+    return ordered.in_order(np.argsort(ordered.samples == _NOBODY, axis=1, kind="stable"))
+
+
+def _first_of_strongest(units: torch.Tensor, rows: _Ints, channels: _Ints) -> _Ints:
+    """The first unit that has the highest value, in each of these maps of the units (N, C, L)."""
+    step = max(1, _GATHERED // units.shape[2])
+    n, c = (torch.from_numpy(index).to(units.device) for index in (rows, channels))
+    found = [units[n[i : i + step], c[i : i + step]].argmax(dim=1) for i in range(0, len(rows), step)]
+    first: _Ints = torch.cat(found).cpu().numpy()
+    return first

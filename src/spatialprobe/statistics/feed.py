@@ -1,0 +1,187 @@
+"""From the live values of a forward pass to the reducers, and an end to the pass when all are in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from typing import Literal, Protocol
+
+import torch
+from torch import nn
+
+from spatialprobe.activations.guard import version_of
+from spatialprobe.activations.hooks import Attached, ProbeHook, attach
+from spatialprobe.activations.post import unresolved
+from spatialprobe.activations.recorder import Recorder, Recording
+from spatialprobe.activations.records import At
+from spatialprobe.activations.select import Layer
+from spatialprobe.activations.stop import Stopped, stop_forward
+from spatialprobe.errors import (
+    LayerNotRunError,
+    NonFiniteActivationError,
+    SpatialProbeError,
+    SweepError,
+    UnsupportedOutputError,
+    told,
+)
+from spatialprobe.statistics.batches import Batch
+from spatialprobe.statistics.reducer import Reducer
+
+NonFinite = Literal["error", "count"]
+
+
+class Writer(Protocol):
+    """Where activations are written as they come."""
+
+    def write(self, layer: Layer, call: int, activation: torch.Tensor, batch: Batch) -> None:
+        """Write what a layer handed on in one run."""
+
+
+class Feeder:
+    """Runs a model on one batch after another, and gives what its layers hand on to their reducers.
+
+    The first batch runs to the end, and teaches in which order the layers run. With `stop_early` later ones end where
+    that order is complete; one that runs its layers in another order runs to the end.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: Sequence[Layer],
+        reducers: Mapping[str, Mapping[str, Reducer]],
+        *,
+        at: At,
+        nonfinite: NonFinite,
+        stop_early: bool,
+        writer: Writer | None = None,
+    ) -> None:
+        self._model = model
+        self._layers = layers
+        self._reducers = reducers
+        self._nonfinite = nonfinite
+        self._stop_early = stop_early
+        self._writer = writer
+        self._recorder = Recorder(model, list(layers), {}, Recording(at=at, take=self._take))
+        self._order: list[str] | None = None  # in which the layers handed on their values in the first batch
+        self._seen: list[str] = []  # those of the present batch
+        self._usual = True  # whether the present batch keeps to the order so far
+        self._failure: Exception | None = None  # kept, should the model swallow it
+
+    def attached(self) -> Attached:
+        """The hooks, on until the result is closed."""
+        recorder = self._recorder
+        recorder.begin()
+        around = ProbeHook(recorder.forward_begins), ProbeHook(recorder.forward_ends)
+        return attach(recorder.hooks(list(self._layers)), self._model, *around)
+
+    def feed(self, batch: Batch) -> None:
+        """Run the model on a batch, and its layers' reducers with it.
+
+        Raises:
+            SweepError: the model or a reducer raised.
+            NonFiniteActivationError: a layer handed on such values, and they are not to be counted.
+            LayerNotRunError: in the first batch a layer did not run.
+            UnresolvedActivationError: no single nonlinearity followed a layer.
+            UnsupportedOutputError: a layer did not hand on one plain tensor with the samples along its first axis.
+        """
+        self._batch, self._seen, self._usual, self._failure = batch, [], True, None
+        self._recorder.ran.clear()
+        self._recorder.trails.clear()
+        with ExitStack() as self._until:
+            try:
+                self._model(batch.inputs)
+            except Stopped:
+                pass
+            except SpatialProbeError:
+                raise
+            except Exception as error:
+                raise self._failure or SweepError(self._of_model(error)) from error
+        if self._failure is not None:
+            raise self._failure
+        problem = unresolved(self._recorder.trails)
+        if problem is not None:
+            raise problem
+        if self._order is None:
+            self._check_all_ran()
+            self._order = self._seen
+
+    def _take(self, layer: Layer, call: int, value: torch.Tensor) -> None:
+        """Is given the live value of each run of a layer."""
+        try:
+            self._check(layer, value)
+            self._reduce(layer, value)
+            if self._writer is not None:
+                self._writer.write(layer, call, value, self._batch)
+        except Exception as error:
+            self._failure = error
+            raise
+        at = len(self._seen)
+        self._seen.append(layer.name)
+        if self._order is None or not self._stop_early:
+            return
+        self._usual = self._usual and at < len(self._order) and self._order[at] == layer.name
+        if self._usual and at + 1 == len(self._order):
+            stop_forward(self._model, self._until)
+
+    def _reduce(self, layer: Layer, value: torch.Tensor) -> None:
+        version = version_of(value)
+        with _without_autocast(value.device.type):
+            for name, reducer in self._reducers[layer.name].items():
+                try:
+                    reducer.update(value, self._batch.samples)
+                except Exception as error:
+                    raise SweepError(
+                        f"Reducer {name!r} raised {told(error)} at layer {layer.name!r} in {self._batch}, on an "
+                        f"activation {tuple(value.shape)}."
+                    ) from error
+                if version_of(value) != version:
+                    raise SweepError(
+                        f"Reducer {name!r} wrote over the output of layer {layer.name!r} in place, and so changed what "
+                        "the model computes. Let it work on a new tensor, such as activation.relu() for relu_()."
+                    )
+
+    def _check(self, layer: Layer, value: torch.Tensor) -> None:
+        count = len(self._batch.samples)
+        if value.ndim == 0 or len(value) != count:
+            raise UnsupportedOutputError(
+                f"Layer {layer.name!r} handed on {tuple(value.shape)} for the {count} samples of {self._batch}: its "
+                "first axis is not the batch, so nobody knows which values are whose. Leave the layer out of layers=."
+            )
+        if self._nonfinite == "error" and not _all_finite(value):
+            raise NonFiniteActivationError(self._of_nonfinite(layer, value))
+
+    def _check_all_ran(self) -> None:
+        silent = [layer.name for layer in self._layers if layer.name not in self._seen]
+        if silent:
+            raise LayerNotRunError(
+                f"These layers did not run in {self._batch}: {', '.join(map(repr, silent))}. Leave them out of layers=."
+            )
+
+    def _of_model(self, error: Exception) -> str:
+        where = f"after layer {self._seen[-1]!r}" if self._seen else "before any of the layers had run"
+        return f"The model raised {told(error)} in {self._batch}, inputs {tuple(self._batch.inputs.shape)}, {where}."
+
+    def _of_nonfinite(self, layer: Layer, value: torch.Tensor) -> str:
+        wrong = ~torch.isfinite(value)
+        row = int(wrong.flatten(1).any(dim=1).nonzero()[0]) if value.ndim > 1 else int(wrong.nonzero()[0])
+        nans, infinite = int(value[row].isnan().sum()), int(value[row].isinf().sum())
+        return (
+            f"Layer {layer.name!r} handed on {nans} NaN and {infinite} infinite values for sample "
+            f"{int(self._batch.samples[row])}, in {self._batch}. Look at that sample and the layers before; or give "
+            "nonfinite='count' to leave such values out of the statistics, where Moments counts them."
+        )
+
+
+def _all_finite(value: torch.Tensor) -> bool:
+    """Whether no value is infinite or NaN; their sum is finite then, unless it overflows."""
+    if not (value.is_floating_point() or value.is_complex()):
+        return True
+    wide = torch.float32 if value.dtype in (torch.float16, torch.bfloat16) else value.dtype
+    total = value.sum(dtype=wide).abs().item()
+    return math.isfinite(total) or bool(torch.isfinite(value).all())
+
+
+def _without_autocast(device: str) -> AbstractContextManager[object]:
+    """Statistics are computed in the precision that they ask for."""
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()

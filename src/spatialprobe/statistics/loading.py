@@ -1,0 +1,118 @@
+"""Samples of data sets on their way through a loader: what the model takes of them, and their positions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
+
+from spatialprobe.errors import SweepError, told
+
+
+class Inputs(Dataset[Any]):
+    """A data set's samples reduced to what the model takes, each with its position."""
+
+    def __init__(self, dataset: Any) -> None:
+        self._dataset = dataset
+
+    def __getitem__(self, index: int) -> tuple[int, Any]:
+        try:
+            sample = self._dataset[index]
+        except Exception as error:
+            raise SweepError(f"The data set raised {told(error)} at sample {index}.") from error
+        return index, first_entry(sample)
+
+
+class _Located(Dataset[Any]):
+    """A loader's data set, whose samples come with their positions."""
+
+    def __init__(self, dataset: Any) -> None:
+        self._dataset = dataset
+
+    def __getitem__(self, index: Any) -> tuple[Any, Any]:
+        return index, self._dataset[index]
+
+    def __getitems__(self, indices: Sequence[Any]) -> list[tuple[Any, Any]]:
+        if hasattr(self._dataset, "__getitems__"):
+            return list(zip(indices, self._dataset.__getitems__(indices), strict=True))
+        return [self[index] for index in indices]
+
+
+class _LocatedCollate:
+    """A loader's way of making batches, which keeps the positions; a class, since workers must pickle it."""
+
+    def __init__(self, collate: Callable[[list[Any]], Any]) -> None:
+        self._collate = collate
+
+    def __call__(self, pairs: list[tuple[Any, Any]]) -> tuple[torch.Tensor | None, Any]:
+        indices = [index for index, _ in pairs]
+        numbers = torch.tensor(indices) if all(isinstance(index, int) for index in indices) else None
+        return numbers, self._collate([sample for _, sample in pairs])
+
+
+def is_plain_loader(data: object) -> bool:
+    """Whether it is a loader whose sampler tells which samples of its data set come."""
+    return (
+        isinstance(data, DataLoader)
+        and type(data).__iter__ is DataLoader.__iter__
+        and data.batch_sampler is not None
+        and not isinstance(data.dataset, IterableDataset)
+    )
+
+
+def located(loader: DataLoader[Any]) -> DataLoader[Any]:
+    """The same loader, whose batches come as pairs: positions in its data set, and what it gives by itself."""
+    return DataLoader(
+        _Located(loader.dataset),
+        batch_sampler=loader.batch_sampler,
+        num_workers=loader.num_workers,
+        collate_fn=_LocatedCollate(loader.collate_fn),
+        pin_memory=loader.pin_memory,
+        timeout=loader.timeout,
+        worker_init_fn=loader.worker_init_fn,
+        multiprocessing_context=loader.multiprocessing_context,
+        generator=loader.generator,
+        prefetch_factor=loader.prefetch_factor,
+    )
+
+
+def collated(pairs: list[tuple[int, Any]]) -> torch.Tensor:
+    """One tensor of some samples.
+
+    Raises:
+        SweepError: they do not fit together; it names the first that differs.
+    """
+    first, expected = pairs[0][0], _shape(pairs[0][1])
+    for index, value in pairs:
+        if _shape(value) != expected:
+            raise SweepError(
+                f"Sample {index} has shape {_shape(value)}, but sample {first}, in the same batch, {expected}. "
+                "Bring all samples to one shape, or give batch_size=1."
+            )
+    return collated_inputs([value for _, value in pairs])
+
+
+def collated_inputs(samples: list[Any]) -> torch.Tensor:
+    """One tensor of what the model takes of some samples."""
+    values = [first_entry(sample) for sample in samples]
+    try:
+        made = default_collate(values)
+    except (TypeError, RuntimeError) as error:
+        raise SweepError(f"Samples of type {type(values[0]).__name__} make no batch: {error}") from error
+    if not isinstance(made, torch.Tensor):
+        raise SweepError(
+            f"A sample is a {type(values[0]).__name__}: it must be a tensor, or a tuple whose first entry is one. "
+            "For images, give the data set a transform that makes tensors."
+        )
+    return made
+
+
+def first_entry(sample: Any) -> Any:
+    """What the model takes of a sample, or of a batch: of a tuple the first entry."""
+    return sample[0] if isinstance(sample, (tuple, list)) and sample else sample
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    return tuple(getattr(value, "shape", ()))

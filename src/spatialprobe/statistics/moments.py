@@ -1,0 +1,216 @@
+"""Count, mean, variance and range of every channel, exact to float64."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from spatialprobe.statistics.units import as_units, inner_first, pieces, same_channels
+
+_Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class MomentsResult:
+    """Statistics of each channel over all finite values that it handed on; all tensors are float64 (C,)."""
+
+    count: torch.Tensor  # finite values
+    mean: torch.Tensor
+    variance: torch.Tensor  # of the population: divided by the count
+    minimum: torch.Tensor
+    maximum: torch.Tensor
+    zero_fraction: torch.Tensor  # of the finite values, how many are exactly zero, from 0 to 1
+    nonfinite: torch.Tensor  # values that are infinite or no number, and left out of the rest
+
+    @property
+    def std(self) -> torch.Tensor:
+        """The standard deviation, float64 (C,)."""
+        return self.variance.sqrt()
+
+
+@dataclass
+class _Sums:
+    """What one batch adds; float64 (C,), around a shift near the mean, so that nothing cancels."""
+
+    count: _Floats
+    first: _Floats  # sum of (x - shift)
+    second: _Floats  # sum of (x - shift)^2
+    zeros: _Floats
+    minimum: _Floats
+    maximum: _Floats
+
+
+class Moments:
+    """Reduces to the count, mean, variance, extremes and share of zeros of each channel.
+
+    Every value is taken into float64 and summed around a shift close to the mean; batches are joined by the pairwise
+    update of [Chan, Golub and LeVeque 1983], so neither large means nor unequal batches lose digits. A channel
+    without any finite value has NaN for its statistics.
+
+    >>> import torch, spatialprobe as sp
+    >>> moments = sp.Moments()
+    >>> moments.update(torch.tensor([[[1.0, 0.0]], [[3.0, 4.0]]]), torch.tensor([0, 1]))
+    >>> result = moments.result()
+    >>> result.mean, result.variance, result.zero_fraction
+    (tensor([2.], dtype=torch.float64), tensor([2.5000], dtype=torch.float64), tensor([0.2500], dtype=torch.float64))
+    """
+
+    def __init__(self) -> None:
+        self._start(0)
+
+    def _start(self, channels: int) -> None:
+        def filled(value: float) -> _Floats:
+            return np.full(channels, value)
+
+        self._count, self._mean, self._squares = filled(0), filled(0), filled(0)  # squares: sum of (x - mean)^2
+        self._zeros, self._nonfinite = filled(0), filled(0)
+        self._minimum, self._maximum = filled(np.inf), filled(-np.inf)
+
+    def update(self, activation: torch.Tensor, samples: torch.Tensor) -> None:
+        """Take the values of one batch, (N, C, *spatial)."""
+        units = as_units(activation)
+        if not len(self._count):
+            self._start(units.shape[1])
+        same_channels(len(self._count), units.shape[1])
+        if not units.numel():
+            return
+        shift = self._mean
+        if not self._count.all():
+            shift = np.where(self._count > 0, self._mean, _mean_of_first(units))
+        sums = _summed(units, shift)
+        if not np.isfinite(sums.second).all():
+            sums = _summed_where_finite(units, shift)
+            shift = np.nan_to_num(shift + sums.first / np.maximum(sums.count, 1))  # the first guess may have been none
+            sums = _summed_where_finite(units, shift)
+        count = np.maximum(sums.count, 1)
+        mean = shift + sums.first / count
+        squares = np.maximum(sums.second - sums.first**2 / count, 0)
+        self._nonfinite = self._nonfinite + (units.shape[0] * units.shape[2] - sums.count)
+        self._zeros = self._zeros + sums.zeros
+        self._widen(sums.minimum, sums.maximum)
+        self._join(sums.count, mean, squares)
+
+    def merge(self, other: Moments) -> None:
+        """Take in what another has seen."""
+        if not len(other._count):
+            return
+        if not len(self._count):
+            self._start(len(other._count))
+        same_channels(len(self._count), len(other._count))
+        self._zeros = self._zeros + other._zeros
+        self._nonfinite = self._nonfinite + other._nonfinite
+        self._widen(other._minimum, other._maximum)
+        self._join(other._count, other._mean, other._squares)
+
+    def result(self) -> MomentsResult:
+        """The statistics so far."""
+        none = self._count == 0
+        constant = self._minimum == self._maximum  # here rounding would show
+        count = np.maximum(self._count, 1)
+
+        def known(values: _Floats) -> torch.Tensor:
+            return torch.from_numpy(np.where(none, np.nan, values))
+
+        return MomentsResult(
+            count=torch.from_numpy(self._count.copy()),
+            mean=known(np.where(constant, self._minimum, self._mean)),
+            variance=known(np.where(constant, 0, self._squares / count)),
+            minimum=known(self._minimum),
+            maximum=known(self._maximum),
+            zero_fraction=known(self._zeros / count),
+            nonfinite=torch.from_numpy(self._nonfinite.copy()),
+        )
+
+    def _widen(self, minimum: _Floats, maximum: _Floats) -> None:
+        self._minimum = np.minimum(self._minimum, minimum)
+        self._maximum = np.maximum(self._maximum, maximum)
+
+    def _join(self, count: _Floats, mean: _Floats, squares: _Floats) -> None:
+        """Chan's update by a part with this count, mean and sum of squared deviations."""
+        total = self._count + count
+        share = count / np.maximum(total, 1)
+        apart = mean - self._mean
+        self._mean = np.where(self._count > 0, self._mean + apart * share, np.where(count > 0, mean, self._mean))
+        self._squares = self._squares + squares + apart**2 * self._count * share
+        self._count = total
+
+
+def _mean_of_first(units: torch.Tensor) -> _Floats:
+    """The mean of each channel in the first sample, as a first guess; 0 where it has none."""
+    mean: _Floats = units[0].double().mean(dim=1).cpu().nan_to_num(0.0, 0.0, 0.0).numpy()
+    return mean
+
+
+def _summed(units: torch.Tensor, shift: _Floats) -> _Sums:
+    """The sums of a batch, right if all its values are finite; else `second` is not finite."""
+    n, c, length = units.shape
+    here = torch.from_numpy(shift).to(units.device).unsqueeze(1)
+    first, second, zeros = (torch.zeros(c, dtype=torch.float64, device=units.device) for _ in range(3))
+    values = other = torch.empty(0, dtype=torch.float64, device=units.device)
+    counted = _may_have_zeros(units)
+    for channels, piece in pieces(units):
+        if values.shape != piece.shape:
+            values, other = (torch.empty(piece.shape, dtype=torch.float64, device=units.device) for _ in range(2))
+        values.copy_(piece)
+        if counted:
+            zeros[channels] += _per_channel_sum(torch.eq(values, 0, out=other))
+        values.sub_(here[channels])
+        first[channels] += _per_channel_sum(values)
+        second[channels] += _squares(values, other)
+    minimum, maximum = _extremes(units)
+    return _on_cpu(torch.full_like(first, n * length), first, second, zeros, minimum, maximum)
+
+
+def _may_have_zeros(units: torch.Tensor) -> bool:
+    """Whether counting zeros is worth the time; outputs of convolutions have none, which numpy is quick to see."""
+    if units.device.type != "cpu" or units.dtype not in (torch.float32, torch.float64):
+        return True
+    return bool((units.numpy() == 0).any())
+
+
+def _squares(values: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """The sums of the squares of (n, c, L) over samples and units, (c,); the other tensor is written over."""
+    if inner_first(values.shape[2]):
+        norms: torch.Tensor = torch.linalg.vector_norm(values, dim=2)
+        return norms.square_().sum(dim=0)
+    return _per_channel_sum(torch.mul(values, values, out=other))
+
+
+def _summed_where_finite(units: torch.Tensor, shift: _Floats) -> _Sums:
+    """The same, of the finite values alone; slower."""
+    c = units.shape[1]
+    here = torch.from_numpy(shift).to(units.device).unsqueeze(1)
+    count, first, second, zeros = (torch.zeros(c, dtype=torch.float64, device=units.device) for _ in range(4))
+    minimum, maximum = torch.full_like(first, torch.inf), torch.full_like(first, -torch.inf)
+    for channels, piece in pieces(units):
+        values = piece.double()
+        finite = torch.isfinite(values)
+        shifted = torch.where(finite, values - here[channels], 0.0)
+        count[channels] += _per_channel_sum(finite.double())
+        first[channels] += _per_channel_sum(shifted)
+        second[channels] += _per_channel_sum(shifted**2)
+        zeros[channels] += _per_channel_sum((values == 0).double())
+        lowest = torch.where(finite, values, torch.inf).amin(dim=(0, 2))
+        highest = torch.where(finite, values, -torch.inf).amax(dim=(0, 2))
+        minimum[channels] = torch.minimum(minimum[channels], lowest)
+        maximum[channels] = torch.maximum(maximum[channels], highest)
+    return _on_cpu(count, first, second, zeros, minimum, maximum)
+
+
+def _per_channel_sum(values: torch.Tensor) -> torch.Tensor:
+    """The sums over samples and units, (n, C, L) -> (C,)."""
+    return values.sum(dim=2).sum(dim=0) if inner_first(values.shape[2]) else values.sum(dim=0).sum(dim=1)
+
+
+def _extremes(units: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The lowest and the highest value of each channel, (C,)."""
+    inner, outer = (2, 0) if inner_first(units.shape[2]) else (0, 1)
+    return units.amin(dim=inner).amin(dim=outer), units.amax(dim=inner).amax(dim=outer)
+
+
+def _on_cpu(*sums: torch.Tensor) -> _Sums:
+    """All sums, in the order of the fields, in one transfer."""
+    return _Sums(*torch.stack([value.double() for value in sums]).cpu().numpy())

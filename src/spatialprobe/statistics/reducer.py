@@ -1,0 +1,75 @@
+"""What a reducer is, and the one law that it must keep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol, TypeAlias, TypeVar, runtime_checkable
+
+import torch
+
+from spatialprobe.errors import ArgumentError
+
+_Same = TypeVar("_Same", bound="Reducer")
+
+
+@runtime_checkable
+class Reducer(Protocol):
+    """Takes activations a batch at a time, and keeps only what its result needs.
+
+    The law: the data in any split and any order gives the same result. Whether it comes in one batch or in many, and
+    whether one reducer sees all of it or several see parts and are merged, in whatever order, makes no difference
+    (in floating point: no difference beyond rounding). A reducer that was given nothing merges as nothing.
+    `testing.check_reducer` holds a reducer against this.
+
+    Any class with these three methods is one; it need not inherit from anything. To be kept in a checkpoint or
+    merged across processes it must be possible to pickle it.
+    """
+
+    def update(self, activation: torch.Tensor, samples: torch.Tensor) -> None:
+        """Take one batch.
+
+        The activation is the live tensor of the model: read it, do not write to it or keep it. Its first axis is the
+        batch, for a convolution it is (N, C, *spatial). `samples`, int64 (N,) on the CPU, are the positions of the
+        batch's samples in the data. No gradients are recorded, and autocasting is off.
+        """
+
+    def merge(self: _Same, other: _Same) -> None:
+        """Take in, in place, all that another reducer of the same kind has seen; the other is left as it is."""
+
+    def result(self) -> object:
+        """What came of all that was seen; asking for it changes nothing."""
+
+
+Factory: TypeAlias = Callable[[], Reducer]
+
+
+def fresh(reducers: Mapping[str, Factory]) -> dict[str, Reducer]:
+    """One new reducer of each kind.
+
+    Raises:
+        ArgumentError: a factory cannot be called without arguments, or does not make reducers.
+    """
+    if not isinstance(reducers, Mapping):
+        raise ArgumentError(
+            f"reducers is a {type(reducers).__name__}: give a mapping from names to factories, such as "
+            "{'moments': sp.Moments}."
+        )
+    return {name: _made(name, factory) for name, factory in reducers.items()}
+
+
+def _made(name: str, factory: Factory) -> Reducer:
+    if not callable(factory):
+        raise ArgumentError(
+            f"reducers[{name!r}] is {factory!r}, which cannot be called. Give the class itself, such as sp.Moments, or "
+            "partial(sp.Exemplars, k=9): every layer gets a reducer of its own."
+        )
+    try:
+        reducer = factory()
+    except TypeError as error:
+        raise ArgumentError(f"reducers[{name!r}] cannot be called without arguments: {error}.") from error
+    if not isinstance(reducer, Reducer) or isinstance(reducer, type):
+        raise ArgumentError(
+            f"reducers[{name!r}] made a {type(reducer).__name__}, which is no reducer: it needs the methods "
+            "update(activation, samples), merge(other) and result()."
+        )
+    return reducer

@@ -1,0 +1,187 @@
+"""What a sweep found: for each layer the results of its reducers, and a file to keep them in."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from functools import reduce
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+
+from spatialprobe.activations.checksum import digest, fingerprint, own
+from spatialprobe.activations.table import counted
+from spatialprobe.errors import LayerNotFoundError, StorageError
+from spatialprobe.files import replacing
+
+_FORMAT = "spatialprobe sweep result"
+_VERSION = 1
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SweepResult(Mapping[str, Mapping[str, Any]]):
+    """For each layer, in the model's order, what each reducer came to: `result["conv2"]["top"]`.
+
+    The values are what the reducers' `result()` returned.
+    """
+
+    layers: Mapping[str, Mapping[str, Any]]  # layer -> reducer's name -> its result
+    samples: int  # how many were swept, by all processes together
+    model: str  # the class of the model
+    at: str  # "output" or "post_activation"
+
+    def __getitem__(self, layer: str) -> Mapping[str, Any]:
+        if layer not in self.layers:
+            raise LayerNotFoundError(f"No layer {layer!r} was swept. There are {', '.join(self.layers)}.")
+        return self.layers[layer]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.layers)
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __repr__(self) -> str:
+        names = ", ".join(next(iter(self.layers.values()), {}))
+        heading = f"Sweep of {self.model}: {counted(self.samples, 'sample')}, {counted(len(self), 'layer')}: {names}"
+        return "\n".join([heading, *(f"  {layer or '(model)'}" for layer in self)])
+
+    def __reduce__(self) -> tuple[Callable[..., SweepResult], tuple[Any, ...]]:
+        layers = {layer: dict(results) for layer, results in self.layers.items()}  # frozen mappings do not pickle
+        return _frozen, (layers, self.samples, self.model, self.at)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write everything to one safetensors file, and return the path.
+
+        Results may be tensors, numpy arrays, numbers, text, None, and tuples, lists, dicts and dataclasses of these.
+
+        Raises:
+            StorageError: the folder does not exist, or a result holds something else.
+        """
+        from safetensors.torch import save_file
+
+        target = Path(path)
+        if not target.parent.is_dir():
+            raise StorageError(f"Cannot save {target.name!r}: the folder {str(target.parent)!r} does not exist.")
+        tensors: dict[str, torch.Tensor] = {}
+        described = {name: _taken_apart(getattr(self, name), tensors, name) for name in _FIELDS}
+        checks = {key: fingerprint(tensor) for key, tensor in tensors.items()}
+        text = json.dumps({"result": described, "tensors": checks})
+        metadata = {"format": _FORMAT, "version": str(_VERSION), "result": text, "digest": digest(text.encode())}
+        with replacing(target) as scratch:
+            save_file(tensors, scratch, metadata)
+        return target
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> SweepResult:
+        """The result that a file holds; every tensor's checksum is compared.
+
+        Dataclasses of reducers of your own must be imported before.
+
+        Raises:
+            StorageError: the file is damaged, of another kind or version, or holds a class that is not imported.
+            FileNotFoundError: there is no such file.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        source = Path(path)
+        if not source.exists():
+            raise FileNotFoundError(f"No file {str(source)!r}.")
+        try:
+            with safe_open(source, framework="pt") as file:
+                described = _description(file.metadata() or {}, source)
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError, UnicodeDecodeError) as error:
+            raise StorageError(f"{str(source)!r} is damaged, or no result of a sweep: {error}.") from error
+        if described["tensors"] != {key: fingerprint(tensor) for key, tensor in tensors.items()}:
+            raise StorageError(f"{str(source)!r} is damaged: its tensors do not match their checksums. Save it again.")
+        return _frozen(**{name: _put_together(described["result"][name], tensors) for name in _FIELDS})
+
+
+_FIELDS = tuple(field.name for field in fields(SweepResult))
+
+
+def frozen_results(layers: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Mapping[str, Any]]:
+    """The same mappings, which nobody can write to."""
+    return MappingProxyType({layer: MappingProxyType(dict(results)) for layer, results in layers.items()})
+
+
+def _frozen(layers: Mapping[str, Mapping[str, Any]], samples: int, model: str, at: str) -> SweepResult:
+    return SweepResult(frozen_results(layers), samples, model, at)
+
+
+def _taken_apart(value: Any, tensors: dict[str, torch.Tensor], where: str) -> Any:
+    """A value as JSON holds it; its tensors go to `tensors`, under names of their own."""
+    if value is None or isinstance(value, (bool, str)) or type(value) in (int, float):
+        return {"value": value} if value is None or isinstance(value, (bool, str, int)) else {"float": value.hex()}
+    if isinstance(value, torch.Tensor):
+        tensors[str(len(tensors))] = own(value)
+        return {"tensor": str(len(tensors) - 1)}
+    if isinstance(value, (np.ndarray, np.generic)):
+        return {"array": _taken_apart(torch.from_numpy(np.array(value)), tensors, where)}
+    if isinstance(value, Mapping):
+        items = [
+            [_taken_apart(key, tensors, where), _taken_apart(value[key], tensors, f"{where}[{key!r}]")] for key in value
+        ]
+        return {"mapping": items}
+    if type(value) in (tuple, list):
+        items = [_taken_apart(item, tensors, where) for item in value]
+        return {type(value).__name__: items}
+    if is_dataclass(value) and not isinstance(value, type):
+        parts = {field.name: _taken_apart(getattr(value, field.name), tensors, where) for field in fields(value)}
+        return {"dataclass": [type(value).__module__, type(value).__qualname__, parts]}
+    raise StorageError(
+        f"Cannot save {where}, a {type(value).__name__}: a reducer's result can be written if it is made of tensors, "
+        "arrays, numbers, text, None, tuples, lists, dicts and dataclasses."
+    )
+
+
+def _put_together(described: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
+    """The value that `_taken_apart` took apart."""
+    ((kind, held),) = described.items()
+    if kind == "value":
+        return held
+    if kind == "float":
+        return float.fromhex(held)
+    if kind == "tensor":
+        return tensors[held]
+    if kind == "array":
+        return _put_together(held, tensors).numpy()
+    if kind == "mapping":
+        return {_put_together(key, tensors): _put_together(item, tensors) for key, item in held}
+    if kind in ("tuple", "list"):
+        items = [_put_together(item, tensors) for item in held]
+        return tuple(items) if kind == "tuple" else items
+    module, name, parts = held
+    return _class(module, name)(**{field: _put_together(part, tensors) for field, part in parts.items()})
+
+
+def _class(module: str, name: str) -> Any:
+    """A dataclass that is in memory already: a file names classes, but brings no code to run."""
+    found = sys.modules.get(module)
+    if found is None and module.startswith("spatialprobe.statistics."):
+        import importlib
+
+        found = importlib.import_module(module)
+    kind = reduce(lambda held, part: getattr(held, part, None), name.split("."), found)
+    if not (isinstance(kind, type) and is_dataclass(kind)):
+        raise StorageError(f"The file holds a {name} of {module}, which is not imported: import {module} first.")
+    return kind
+
+
+def _description(metadata: Mapping[str, str], source: Path) -> dict[str, Any]:
+    if metadata.get("format") != _FORMAT:
+        raise StorageError(f"{str(source)!r} was not written by SweepResult.save, or its header is damaged.")
+    version, text = metadata.get("version", ""), metadata.get("result", "")
+    if version.isdecimal() and int(version) > _VERSION:
+        raise StorageError(f"{str(source)!r} has format {version}; this version reads {_VERSION}. Update spatialprobe.")
+    if version != str(_VERSION) or metadata.get("digest") != digest(text.encode()):
+        raise StorageError(f"{str(source)!r} is damaged: its description does not match its checksum. Save it again.")
+    described: dict[str, Any] = json.loads(text)
+    return described

@@ -1,0 +1,300 @@
+"""One pass over a data set, in which every layer's activations are reduced as they come."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from spatialprobe.activations.checksum import digest
+from spatialprobe.activations.probe import check_arguments
+from spatialprobe.activations.records import At
+from spatialprobe.activations.select import Layer, Selector, model_name, select
+from spatialprobe.errors import ArgumentError, SpatialProbeError, StorageError, SweepError, told
+from spatialprobe.statistics.batches import Batch, Data, Progress, Source, Workload, source_of
+from spatialprobe.statistics.checkpoint import Checkpoint, check_picklable, checkpoint_path
+from spatialprobe.statistics.distributed import Peers, peers
+from spatialprobe.statistics.feed import Feeder, NonFinite
+from spatialprobe.statistics.identity import describe, model_identity
+from spatialprobe.statistics.loan import borrowed, device_of
+from spatialprobe.statistics.progress import Shown, bar
+from spatialprobe.statistics.reducer import Factory, Reducer, fresh
+from spatialprobe.statistics.result import SweepResult, frozen_results
+from spatialprobe.statistics.store import Store
+
+
+def sweep(
+    model: nn.Module,
+    data: Data,
+    reducers: Mapping[str, Factory],
+    *,
+    layers: Selector = nn.Conv2d,
+    at: At = "output",
+    batch_size: int = 64,
+    device: torch.device | str | None = None,
+    num_workers: int = 0,
+    progress: Shown = "auto",
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_seconds: float = 10.0,
+    store: str | os.PathLike[str] | None = None,
+    nonfinite: NonFinite = "error",
+    stop_early: bool = True,
+) -> SweepResult:
+    """Run the model over all the data once, and reduce what its layers hand on, as they hand it on.
+
+    Nothing is copied or kept but what the reducers keep, so memory does not grow with the data. The model runs in
+    evaluation mode, without gradients, and is given back as it was: modes, buffers, hooks, device, random state. A
+    layer that runs several times in a forward feeds one reducer.
+
+    Under `torchrun`, where every process must call this, each takes its own share of a data set, and all return
+    the same merged result; an iterable must bring each process its own. The default process group is used, or made
+    and ended where there is none. If one process fails, all do, and say which.
+
+    Args:
+        model: any module that takes one tensor of samples along its first axis.
+        data: a data set or a tensor of samples; or an iterable of batches, each a tensor or a tuple whose first entry
+            is one, such as a `DataLoader`.
+        reducers: for each name of your choice a factory: `{"moments": sp.Moments, "top": partial(sp.Exemplars, k=4)}`.
+        layers: as for `Probe`; each must run for every batch.
+        at: "output" or "post_activation", as for `Probe`.
+        batch_size: samples of a data set or tensor that run at once; iterables make their own batches.
+        device: where the model runs; by default where it is.
+        num_workers: processes that load a data set's samples; as in a `DataLoader`.
+        progress: whether a bar is shown; "auto": if somebody looks, and in the first process only.
+        checkpoint: a file for the state, written whole about every `checkpoint_seconds`, and when the sweep ends.
+            A sweep that finds its own file there continues it. Other processes than the first add `.rank1` and so on.
+            It holds pickled reducers: continue only from a file that you trust. A data set is known by its length and
+            32 of its samples, a tensor by all of it.
+        checkpoint_seconds: the time between two writes.
+        store: a folder for all activations as Zarr arrays; needs the extra `store`. See `statistics/store.py`.
+        nonfinite: "error", or "count" to leave such values out of all statistics; `Moments` counts them.
+        stop_early: end each forward but the first where all layers have run. Leave it off for a model whose layers
+            run more often for some inputs than for the first batch.
+
+    Positions (of `Exemplars`, say) are those in the data set, also for a `DataLoader` that shuffles one; for other
+    iterables the i-th sample has position i, and with several processes i * processes + rank (so too for a loader
+    there, unless it has a `DistributedSampler`).
+
+    Raises:
+        ArgumentError: an argument cannot be used, or the data is empty.
+        LayerNotFoundError: a selector of layers matches nothing.
+        LayerNotRunError: a layer does not run in the first batch.
+        UnresolvedActivationError: no single nonlinearity follows a layer.
+        UnsupportedOutputError: a layer's output is not one tensor with the samples along its first axis.
+        NonFiniteActivationError: a layer handed on infinite values or NaN.
+        SweepError: the data, the model or a reducer raised, or another process failed.
+        StorageError: checkpoint or store are damaged, or of another sweep.
+
+    >>> import torch, spatialprobe as sp
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 12, 3))
+    >>> found = sp.sweep(model, torch.rand(100, 3, 16, 16), {"moments": sp.Moments, "top": sp.Exemplars})
+    >>> found["2"]["moments"].mean.shape, found["2"]["top"].samples.shape
+    (torch.Size([12]), torch.Size([12, 9]))
+    """
+    check_arguments(model, at=(at, At), nonfinite=(nonfinite, NonFinite))
+    if batch_size < 1 or num_workers < 0:
+        raise ArgumentError(f"batch_size={batch_size} must be at least 1, num_workers={num_workers} not negative.")
+    where = device_of(model) if device is None else torch.device(device)
+    # The forward of a DistributedDataParallel waits for all ranks, and these may have different numbers of batches.
+    inner = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
+    with peers(where) as others, borrowed(inner, where):
+        with others.one_fate():
+            load = Workload(
+                batch_size=batch_size,
+                workers=num_workers,
+                pinned=where.type == "cuda",
+                rank=others.rank,
+                ranks=others.size,
+                aligned=store is not None,
+                checked=checkpoint is not None or store is not None,
+            )
+            part = _Part(inner, source_of(data, load), load, select(inner, layers), reducers, at, nonfinite)
+            part.prepare(checkpoint, checkpoint_seconds, stores=store is not None)
+            if store is not None:
+                part.open_store(store, others)
+            part.run(others, where, stop_early=stop_early, progress=progress)
+        whole = others.merged(part.state, _State.merge)
+    if not whole.samples:
+        raise ArgumentError("the data is empty: there was nothing to sweep.")
+    return SweepResult(frozen_results(whole.results()), whole.samples, model_name(model), at)
+
+
+@dataclass
+class _State:
+    """What has been reduced so far."""
+
+    reducers: dict[str, dict[str, Reducer]]  # layer -> name -> reducer
+    samples: int = 0
+
+    def merge(self, other: _State) -> None:
+        """Take in what another process has reduced."""
+        self.samples += other.samples
+        for layer, mine in self.reducers.items():
+            for name, reducer in mine.items():
+                try:
+                    reducer.merge(other.reducers[layer][name])
+                except Exception as error:
+                    raise SweepError(f"reducer {name!r} of layer {layer!r} raised {told(error)}") from error
+
+    def results(self) -> dict[str, dict[str, object]]:
+        """What each reducer came to."""
+        return {
+            layer: {name: _result(layer, name, reducer) for name, reducer in mine.items()}
+            for layer, mine in self.reducers.items()
+        }
+
+
+def _result(layer: str, name: str, reducer: Reducer) -> object:
+    try:
+        return reducer.result()
+    except Exception as error:
+        raise SweepError(f"The result of reducer {name!r} of layer {layer!r} raised {told(error)}.") from error
+
+
+class _Part:
+    """One process's part of a sweep."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        source: Source,
+        load: Workload,
+        layers: Sequence[Layer],
+        reducers: Mapping[str, Factory],
+        at: At,
+        nonfinite: NonFinite,
+    ) -> None:
+        self._model = model
+        self._source = source
+        self._load = load
+        self._layers = layers
+        self._at = at
+        self._nonfinite = nonfinite
+        self._kinds = fresh(reducers)  # one of each, to be described
+        self.state = _State({layer.name: fresh(reducers) for layer in layers})
+        self._begun = self._progress = Progress()  # how far an earlier run had come, and this one has
+        self._whole = True  # whether the state is that after whole batches
+        self._finished = False
+        self._checkpoint: Checkpoint | None = None
+        self._store: Store | None = None
+        self._about: dict[str, object] = {}  # what a checkpoint or store is known by
+
+    def prepare(self, checkpoint: str | os.PathLike[str] | None, seconds: float, *, stores: bool) -> None:
+        """Find out where to begin: at the start, or where a checkpoint ends."""
+        if not self._kinds and not stores:
+            raise ArgumentError("reducers is empty, and there is no store=: nothing would come of this sweep.")
+        if checkpoint is not None or self._load.ranks > 1:
+            for name, reducer in self._kinds.items():
+                check_picklable(name, reducer)
+        if not self._load.checked:
+            return
+        self._about = self._identity()
+        if checkpoint is None:
+            return
+        path = checkpoint_path(checkpoint, self._load.rank)
+        self._checkpoint = Checkpoint(path, seconds, {**self._about, **self._own_identity(stores)})
+        found = self._checkpoint.load()
+        if found is not None:
+            reducers, self._begun, self._finished = found
+            self._progress = self._begun
+            self.state = _State({layer: dict(mine) for layer, mine in reducers.items()}, self._progress.samples)
+
+    def open_store(self, path: str | os.PathLike[str], others: Peers) -> None:
+        """Make the store, or find it: the first process does, then the others find what it made."""
+        if self._source.rows is None and self._load.ranks > 1:
+            raise ArgumentError(
+                "store= with an iterable works in one process: nobody knows how many samples the others bring. "
+                "Give the data set itself."
+            )
+        store = Store(
+            path,
+            model=model_name(self._model),
+            at=self._at,
+            identity=digest(repr((sorted(self._about.items()), self._load.batch_size)).encode()),
+            batch_size=self._load.batch_size,
+            rows=self._source.rows,
+        )
+        if others.rank > 0:
+            others.meet()
+        store.open(continues=self._progress.batches > 0)
+        if others.rank == 0:
+            others.meet()
+        self._store = store
+
+    def run(self, others: Peers, device: torch.device, *, stop_early: bool, progress: Shown) -> None:
+        """Reduce this process's share of the data."""
+        feeder = Feeder(
+            self._model,
+            self._layers,
+            self.state.reducers,
+            at=self._at,
+            nonfinite=self._nonfinite,
+            stop_early=stop_early,
+            writer=self._store,
+        )
+        shown = progress if others.rank == 0 else False
+        try:
+            with feeder.attached(), bar(shown, done=self._progress.samples, total=self._source.count) as told_of:
+                for batch, reached in self._batches():
+                    self._whole = False
+                    feeder.feed(replace(batch, inputs=batch.inputs.to(device, non_blocking=True)))
+                    self._progress, self.state.samples, self._whole = reached, reached.samples, True
+                    told_of.update(len(batch.samples))
+                    if self._checkpoint is not None:
+                        self._checkpoint.save_when_due(self.state.reducers, self._progress)
+                    others.after_batch()
+            if self._store is not None:
+                self._store.close(self._progress.samples)
+        except BaseException:
+            self._save(finished=False)
+            raise
+        self._save(finished=True)
+
+    def _save(self, *, finished: bool) -> None:
+        """Write the checkpoint, unless it says so already, or a batch is only half reduced: then it stays as it is."""
+        news = self._progress != self._begun or finished
+        if self._checkpoint is not None and self._whole and news and not self._finished:
+            self._checkpoint.save(self.state.reducers, self._progress, finished=finished)
+
+    def _batches(self) -> Iterator[tuple[Batch, Progress]]:
+        """The batches still to do; whatever the data raises says after which batch."""
+        batches = self._source.batches(self._progress)
+        while True:
+            try:
+                item = next(batches, None)
+            except SweepError as error:
+                raise SweepError(f"{error} This was for batch {self._progress.batches}.") from error
+            except SpatialProbeError:
+                raise
+            except Exception as error:
+                raise SweepError(f"The data raised {told(error)} at batch {self._progress.batches}.") from error
+            if item is None:
+                return
+            if self._finished:
+                raise StorageError(
+                    f"The checkpoint is of a whole sweep of {self._progress.batches} batches, the data has more: it "
+                    "is other data. Delete the checkpoint to start afresh."
+                )
+            yield item
+
+    def _identity(self) -> dict[str, object]:
+        """What a store must be known by."""
+        return {
+            "model": model_identity(self._model),
+            "data": self._source.identity(),
+            "layers": [layer.name for layer in self._layers],
+            "at": self._at,
+        }
+
+    def _own_identity(self, stores: bool) -> dict[str, object]:
+        """What a checkpoint must be known by beside that."""
+        return {
+            "nonfinite": self._nonfinite,
+            "reducers": {name: describe(reducer) for name, reducer in self._kinds.items()},
+            "processes": [self._load.rank, self._load.ranks],
+            "store": stores,
+        }

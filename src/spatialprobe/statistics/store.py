@@ -1,0 +1,190 @@
+"""Activations on disk as Zarr 3 arrays: chunked by sample, compressed, and labelled.
+
+acts.zarr/                       attributes: format, version, identity, model, at
+  conv1/                         a group for each layer; attributes: the layer's metadata
+    activation                   (sample, channel, y, x)
+    sample                       int64 (sample): positions in the data
+    call_1/                      the same of a layer's second run in one forward, if it has one
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import torch
+
+from spatialprobe.activations.records import At, ConvSpec
+from spatialprobe.activations.select import Layer
+from spatialprobe.errors import ArgumentError, StorageError
+from spatialprobe.statistics.batches import Batch
+
+if TYPE_CHECKING:
+    import zarr
+
+_FORMAT = "spatialprobe store"
+_VERSION = 1
+_CHUNK_BYTES = 32 << 20  # at most, unless a single sample is larger
+_NAMES = {0: (), 1: ("x",), 2: ("y", "x"), 3: ("z", "y", "x")}
+
+
+class Store:
+    """Writes what layers hand on, each process to chunks of its own.
+
+    Without a length the arrays grow as batches come, which only one process can do.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, model: str, at: At, identity: str, batch_size: int, rows: int | None
+    ) -> None:
+        self._path = Path(path)
+        self._at = at
+        self._batch_size = batch_size
+        self._rows = rows
+        self._root_attributes: dict[str, Any] = {
+            "format": _FORMAT,
+            "version": _VERSION,
+            "identity": identity,
+            "model": model,
+            "at": at,
+        }
+        self._arrays: dict[tuple[str, int], tuple[Any, Any]] = {}  # of each layer's run: activations, samples
+
+    def open(self, *, continues: bool) -> None:
+        """Make the root group, or find one that this sweep began.
+
+        Raises:
+            ArgumentError: zarr is not installed, or the folder does not exist.
+            StorageError: there is something else, or what should be continued is not there.
+        """
+        try:
+            import zarr
+        except ImportError as error:
+            raise ArgumentError("store= needs zarr 3: pip install 'spatialprobe[store]'.") from error
+        if not self._path.parent.is_dir():
+            raise ArgumentError(f"store={str(self._path)!r}: the folder {str(self._path.parent)!r} does not exist.")
+        if self._path.exists() and not _unborn(self._path):
+            self._root = self._existing(continues)
+        elif continues:
+            raise StorageError(
+                f"The checkpoint continues a sweep whose store {str(self._path)!r} is gone. Delete it too."
+            )
+        else:
+            self._root = zarr.open_group(self._path, mode="a", zarr_format=3, attributes=self._root_attributes)
+
+    def _existing(self, continues: bool) -> zarr.Group:
+        import zarr
+
+        try:
+            root = zarr.open_group(self._path, mode="r+", zarr_format=3)
+            found = root.attrs.asdict()
+        except (OSError, ValueError, KeyError) as error:
+            raise StorageError(
+                f"{str(self._path)!r} exists, and is no Zarr group: {error}. Give another path."
+            ) from error
+        if found != self._root_attributes or (self._rows is None and not continues):
+            raise StorageError(
+                f"The store {str(self._path)!r} exists, and is not known to be of this model, data, layers and batch "
+                "size. Delete it, or give another store= path."
+            )
+        return root
+
+    def write(self, layer: Layer, call: int, activation: torch.Tensor, batch: Batch) -> None:
+        """Write what a layer handed on for a batch, in place of what may be there."""
+        values = _as_numpy(activation)
+        key = layer.name, call
+        if key not in self._arrays:
+            group = self._group(layer, call, values, str(activation.dtype))
+            self._arrays[key] = group["activation"], group["sample"]
+        if self._arrays[key][0].shape[1:] != values.shape[1:]:
+            raise StorageError(
+                f"Layer {layer.name!r} handed on {tuple(activation.shape)} in {batch}, after (N, "
+                f"{', '.join(map(str, self._arrays[key][0].shape[1:]))}): an array holds samples of one shape. Bring "
+                "all to one, or leave store= out."
+            )
+        rows = slice(batch.row, batch.row + len(values))
+        for array, part in zip(self._arrays[key], (values, batch.samples.numpy()), strict=True):
+            if self._rows is None and array.shape[0] < rows.stop:
+                array.resize((rows.stop, *array.shape[1:]))
+            array[rows] = part
+
+    def close(self, rows: int) -> None:
+        """All is written: arrays that grew end after so many rows."""
+        for arrays in self._arrays.values() if self._rows is None else ():
+            for array in arrays:
+                array.resize((rows, *array.shape[1:]))
+
+    def _group(self, layer: Layer, call: int, values: Any, dtype: str) -> zarr.Group:
+        """The group of one run of a layer, with its arrays; another process may have made it."""
+        name = quote(layer.name or "(model)", safe=" ()[]") + (f"/call_{call}" if call else "")
+        group = self._root.require_group(name)
+        group.attrs.put(_metadata(layer, call, self._at, dtype))
+        rows = self._rows or 0
+        chunk = _chunk(self._batch_size, values[0].nbytes if len(values) else 1)
+        labels = ("sample", "channel", *_axes(values.ndim - 2))[: values.ndim]
+        _require(group, "activation", (rows, *values.shape[1:]), (chunk, *values.shape[1:]), values.dtype, labels)
+        _require(group, "sample", (rows,), (self._batch_size,), "int64", ("sample",))
+        return group
+
+
+def _unborn(path: Path) -> bool:
+    """Whether a folder holds nothing but scraps: of a process that was killed before it had written the root."""
+    return path.is_dir() and all(entry.name.endswith(".partial") for entry in path.iterdir())
+
+
+def _require(
+    group: zarr.Group, name: str, shape: Sequence[int], chunks: Sequence[int], dtype: Any, labels: Sequence[str]
+) -> None:
+    """Make an array, unless it is there."""
+    import zarr
+    from zarr.codecs import BloscCodec
+
+    try:
+        group.create_array(
+            name,
+            shape=tuple(shape),
+            chunks=tuple(max(1, size) for size in chunks),
+            dtype=dtype,
+            compressors=[BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle")],
+            fill_value=float("nan") if getattr(dtype, "kind", "i") == "f" else 0,  # unwritten values are no numbers
+            dimension_names=tuple(labels),
+        )
+    except zarr.errors.ContainsArrayError:
+        return
+
+
+def _chunk(batch_size: int, sample_bytes: int) -> int:
+    """The samples in one chunk: whole chunks fill a batch, so that no two processes write to one."""
+    divisors = (size for size in range(batch_size, 0, -1) if batch_size % size == 0)
+    return next((size for size in divisors if size * sample_bytes <= _CHUNK_BYTES), 1)
+
+
+def _axes(count: int) -> tuple[str, ...]:
+    return _NAMES[count] if count in _NAMES else tuple(f"axis_{axis}" for axis in range(count))
+
+
+def _metadata(layer: Layer, call: int, at: At, dtype: str) -> dict[str, Any]:
+    conv = ConvSpec.of(layer.module)
+    return {
+        "layer": layer.name,
+        "aliases": list(layer.aliases),
+        "call": call,
+        "at": at,
+        "module_type": type(layer.module).__name__,
+        "dtype": dtype.removeprefix("torch."),
+        "conv": None if conv is None else {key: _plain(value) for key, value in asdict(conv).items()},
+    }
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _as_numpy(activation: torch.Tensor) -> Any:
+    """The values as numpy has them; bfloat16, which it lacks, as float32 without loss."""
+    values = activation.detach().cpu()
+    return (values.float() if values.dtype is torch.bfloat16 else values).numpy()

@@ -1,0 +1,55 @@
+"""An activation as channels of units, and walks through it in pieces that fit a processor's cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from spatialprobe.errors import ArgumentError
+
+_PIECE = {"cpu": 1 << 16}  # values; in float64 this is half of a usual second-level cache
+_LARGE_PIECE = 1 << 24  # for accelerators, where starting a kernel costs more than reading memory
+
+
+def as_units(activation: torch.Tensor) -> torch.Tensor:
+    """An activation (N, C, *spatial) as (N, C, L), with the units of each map in row-major order.
+
+    Raises:
+        ArgumentError: it has no channel axis, or holds complex numbers.
+    """
+    if activation.ndim < 2 or activation.is_complex():
+        raise ArgumentError(
+            f"statistics of channels need real values (N, C, *spatial), not {activation.dtype} "
+            f"{tuple(activation.shape)}."
+        )
+    if activation.device.type == "mps":  # has no float64
+        activation = activation.cpu()
+    return activation.flatten(2) if activation.ndim > 2 else activation.unsqueeze(2)
+
+
+def pieces(units: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
+    """The units (N, C, L) in pieces (n, c, L) of some samples and channels, each with its channels."""
+    n, c, length = units.shape
+    size = _PIECE.get(units.device.type, _LARGE_PIECE)
+    channels = min(c, max(1, size // max(1, length)))
+    samples = max(1, size // max(1, length * channels))
+    for first in range(0, c, channels):
+        chosen = slice(first, first + channels)
+        for start in range(0, n, samples):
+            yield chosen, units[start : start + samples, chosen]
+
+
+def same_channels(seen: int, now: int) -> None:
+    """That a reducer is given as many channels as before.
+
+    Raises:
+        ArgumentError: it is not.
+    """
+    if seen != now:
+        raise ArgumentError(f"{now} channels after {seen}: a reducer takes the activations of one layer.")
+
+
+def inner_first(length: int) -> bool:
+    """Whether maps of this many units are reduced faster along each map than across samples (measured)."""
+    return length >= 64

@@ -1,0 +1,285 @@
+"""Several processes: no sample twice and none lost, one result for all, and one fate."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sweeps import Numbered, flat, images, outcome, small_model, swept, together
+from torch import nn
+from torch.utils.data import DataLoader, DistributedSampler
+
+import spatialprobe as sp
+from spatialprobe.statistics.batches import share
+
+COUNT = 23  # divides by nothing
+ROOT = Path(__file__).parents[2]
+
+
+class Seen:
+    """Which samples came, in order."""
+
+    def __init__(self):
+        self.samples = []
+
+    def update(self, activation, samples):
+        self.samples += samples.tolist()
+
+    def merge(self, other):
+        self.samples += other.samples
+
+    def result(self):
+        return {"samples": sorted(self.samples)}
+
+
+class Raises(Seen):
+    """Fails at a sample, or when merged."""
+
+    def __init__(self, sample=None):
+        super().__init__()
+        self.sample = sample
+
+    def update(self, activation, samples):
+        if self.sample in samples.tolist():
+            raise ZeroDivisionError(f"sample {self.sample} is bad")
+        super().update(activation, samples)
+
+    def merge(self, other):
+        if self.sample is None:
+            raise KeyError("does not merge")
+        super().merge(other)
+
+
+class Exits(nn.Module):
+    """A model whose process is gone at the second batch, if it is of rank 1."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.batches = nn.Conv2d(3, 2, 3), 0
+
+    def forward(self, x):
+        self.batches += 1
+        if self.batches == 3 and os.environ["RANK"] == "1":
+            os._exit(7)
+        return self.conv(x)
+
+
+def seen(data, **arguments):
+    result = sp.sweep(small_model(), data, {"seen": Seen}, layers="0", progress=False, **arguments)
+    return result["0"]["seen"]["samples"]
+
+
+def raising(reducer, data, **arguments):
+    return sp.sweep(small_model(), data, {"mine": reducer}, layers="0", batch_size=2, progress=False, **arguments)
+
+
+def in_all_ways(folder):
+    """One process's outcomes of many sweeps, one after the other."""
+    rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    data = Numbered(COUNT)
+
+    def loader():
+        sampler = DistributedSampler(data, ranks, rank, shuffle=True)  # pads to equal shares
+        return seen(DataLoader(data, 3, sampler=sampler))
+
+    def group_of_the_users():
+        torch.distributed.init_process_group("gloo")
+        try:
+            return flat(swept(data)), torch.distributed.is_initialized()
+        finally:
+            torch.distributed.destroy_process_group()
+
+    ways = {
+        "data set": lambda: flat(swept(data)),
+        "tensor": lambda: flat(swept(images(COUNT))),
+        "seen": lambda: seen(data, batch_size=4),
+        "workers": lambda: seen(data, batch_size=4, num_workers=1),
+        "one sample": lambda: flat(swept(Numbered(1))),
+        "own iterable": lambda: seen([images(COUNT)[i : i + 1] for i in range(rank, COUNT, ranks)]),
+        "distributed sampler": loader,
+        "model raises on one": lambda: raising(Seen, images(COUNT) if rank else images(COUNT)[:, :2]),
+        "reducer raises": lambda: raising(partial(Raises, COUNT - 1), data),
+        "data raises": lambda: raising(Seen, Numbered(COUNT, broken=(0,))),
+        "slow rank raises": lambda: raising(Seen, Numbered(COUNT, broken=(COUNT - 1,), seconds=0.02 * rank)),
+        "merge raises": lambda: raising(Raises, data),
+        "nothing at all": lambda: seen([]),
+        "no pickle": lambda: raising(lambda: type("Local", (Seen,), {})(), data),
+        "checkpoint": lambda: flat(swept(data, checkpoint=folder / "checkpoint")),
+        "checkpoint again": lambda: flat(swept(data, checkpoint=folder / "checkpoint")),
+        "store": lambda: flat(swept(data, store=folder / "acts.zarr")),
+        "their group": group_of_the_users,
+    }
+    return {name: outcome(way) for name, way in ways.items()}
+
+
+@pytest.fixture(scope="module", params=[2, 3])
+def outcomes(request, tmp_path_factory):
+    """All outcomes of two, and of three processes, and their folder."""
+    folder = tmp_path_factory.mktemp("ranks")
+    return together(in_all_ways, folder, request.param), folder
+
+
+@pytest.fixture(scope="module")
+def alone():
+    """The same sweep in this process."""
+    return flat(swept(Numbered(COUNT)))
+
+
+def assert_alike(found, expected):
+    """The same up to rounding in floating point, and exactly in all else."""
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        if getattr(value, "dtype", None) == np.float64:
+            assert np.allclose(found[key], value, rtol=1e-9, atol=1e-12, equal_nan=True), key
+        else:
+            assert np.array_equal(found[key], value), key
+
+
+def assert_identical(found, expected):
+    assert found.keys() == expected.keys()
+    assert all(np.array_equal(found[key], value, equal_nan=True) for key, value in expected.items())
+
+
+@pytest.mark.parametrize("way", ["data set", "tensor", "checkpoint", "checkpoint again", "store"])
+def test_every_rank_has_the_whole_result(outcomes, alone, way):
+    """What one process would have found, and to the last bit the same on every rank."""
+    if way == "store":
+        pytest.importorskip("zarr")
+    ranks, _ = outcomes
+    for rank in ranks:
+        assert_alike(rank[way], alone)
+        assert_identical(rank[way], ranks[0][way])
+
+
+@pytest.mark.parametrize("way", ["seen", "workers", "own iterable"])
+def test_no_sample_twice_and_none_lost(outcomes, way):
+    """23 samples on two or three ranks, with or without workers, or as the user shares them out."""
+    for rank in outcomes[0]:
+        assert rank[way] == list(range(COUNT))
+
+
+def test_positions_with_a_distributed_sampler(outcomes):
+    """Positions are those in the data set; what the sampler repeats to make shares equal comes twice."""
+    for rank in outcomes[0]:
+        assert set(rank["distributed sampler"]) == set(range(COUNT))
+        assert len(rank["distributed sampler"]) == -(-COUNT // len(outcomes[0])) * len(outcomes[0])
+
+
+def test_fewer_samples_than_ranks(outcomes):
+    """A rank without samples brings nothing, and gets the result."""
+    for rank in outcomes[0]:
+        assert_alike(rank["one sample"], flat(swept(Numbered(1))))
+
+
+@pytest.mark.parametrize(
+    ("way", "guilty", "message"),
+    [
+        ("model raises on one", 0, "SweepError: The model raised RuntimeError"),
+        ("reducer raises", -1, "ZeroDivisionError: sample 22 is bad at layer '0'"),
+        ("data raises", 0, "OSError: image 0 is torn"),
+        ("slow rank raises", -1, "OSError: image 22 is torn"),
+    ],
+)
+def test_one_fate(outcomes, way, guilty, message):
+    """One rank's failure is every rank's, with its text; the rank that failed raises its own error."""
+    ranks, _ = outcomes
+    guilty %= len(ranks)
+    for number, rank in enumerate(ranks):
+        kind, text = rank[way]
+        assert kind == "SweepError"
+        assert message.removeprefix("SweepError: ") in text
+        assert text.startswith(f"Rank {guilty} of {len(ranks)} failed, and with it the sweep: ") == (number != guilty)
+
+
+@pytest.mark.parametrize(
+    ("way", "kind", "message"),
+    [
+        ("merge raises", "SweepError", "could not be merged: SweepError: reducer 'mine' of layer '0' raised KeyError"),
+        ("nothing at all", "ArgumentError", "the data is empty"),
+        ("no pickle", "ArgumentError", "Reducer 'mine' cannot be pickled"),
+    ],
+)
+def test_failures_that_all_share(outcomes, way, kind, message):
+    """What no rank can do is the same error on every rank."""
+    for rank in outcomes[0]:
+        assert rank[way][0] == kind
+        assert message in rank[way][1]
+
+
+def test_a_group_that_was_there_stays(outcomes, alone):
+    """The default process group is used, and is still there afterwards."""
+    for rank in outcomes[0]:
+        found, still_there = rank["their group"]
+        assert_alike(found, alone)
+        assert still_there
+
+
+def test_the_store_is_whole(outcomes):
+    """Every rank wrote its own chunks: all activations are there, in order."""
+    zarr = pytest.importorskip("zarr")
+    group, model = zarr.open_group(outcomes[1] / "acts.zarr", mode="r"), small_model().eval()
+    with torch.no_grad():
+        expected = model[:1](images(COUNT)), model[:4](images(COUNT))
+    for name, value in zip("03", expected, strict=True):
+        assert group[name]["sample"][:].tolist() == list(range(COUNT))
+        assert np.allclose(group[name]["activation"][:], value.numpy(), atol=1e-6)
+
+
+def test_checkpoints_of_all_ranks(outcomes):
+    """Each rank has its own file beside the first one's."""
+    files = sorted(path.name for path in outcomes[1].glob("checkpoint*"))
+    assert files == ["checkpoint", *(f"checkpoint.rank{rank}" for rank in range(1, len(outcomes[0])))]
+
+
+def loses_one(folder):
+    """A sweep in which a process vanishes."""
+    start = time.monotonic()
+    found = outcome(lambda: sp.sweep(Exits(), Numbered(60), {"seen": Seen}, batch_size=2, progress=False))
+    return found, time.monotonic() - start
+
+
+def test_a_process_that_vanishes(tmp_path):
+    """The others do not wait for it for ever: they say that it is gone."""
+    with pytest.raises(FileNotFoundError, match=r"1\.pickle"):
+        together(loses_one, tmp_path, 2, seconds=45)
+    import pickle
+
+    (kind, text), _ = pickle.loads((tmp_path / "0.pickle").read_bytes())
+    assert kind.endswith("Error")
+    assert "A process of the sweep is gone" in text
+
+
+@given(st.integers(0, 200), st.integers(1, 9), st.integers(1, 16))
+def test_shares(count, ranks, unit):
+    """Shares are whole units, follow each other, cover all, and differ by a unit at most."""
+    shares = [share(count, rank, ranks, unit) for rank in range(ranks)]
+    assert [sample for first, last in shares for sample in range(first, last)] == list(range(count))
+    sizes = [-(-(last - first) // unit) for first, last in shares]
+    assert max(sizes) - min(sizes) <= 1
+    assert all(first % unit == 0 for first, last in shares if last > first)
+
+
+def test_under_torchrun(tmp_path):
+    """The example, started as its docstring says."""
+    script = ROOT / "examples" / "distributed_sweep.py"
+    (line,) = re.findall(r"^ +torchrun (.*)$", script.read_text(), re.MULTILINE)
+    options = line.replace("examples/distributed_sweep.py", str(script)).split()
+    command = [sys.executable, "-m", "torch.distributed.run", *options, "--limit", "30", "--out", str(tmp_path / "r")]
+    ran = subprocess.run(
+        command, capture_output=True, text=True, timeout=100, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    assert ran.returncode == 0, ran.stderr
+    result = sp.SweepResult.load(tmp_path / "r")
+    assert result.samples == 30
+    assert set(result) == {"conv1", "conv2"}
+    assert ran.stdout.count("30 samples") == 1  # one process speaks

@@ -1,0 +1,201 @@
+"""Stores: all activations on disk, labelled, compressed, equal to what the layers handed on."""
+
+from __future__ import annotations
+
+import warnings
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from sweeps import Numbered, images, small_model
+from torch import nn
+from torch.utils.data import DataLoader
+from zoo import CONVOLUTIONS, ZOO
+
+import spatialprobe as sp
+
+zarr = pytest.importorskip("zarr")
+quiet = partial(sp.sweep, progress=False)
+
+
+def expected(model, inputs, layer):
+    """What a layer hands on, cloned."""
+    found = []
+    handle = model.get_submodule(layer).register_forward_hook(lambda _, __, y: found.append(y.detach().clone()))
+    with torch.no_grad():
+        model.eval()(inputs)
+    handle.remove()
+    return found
+
+
+@pytest.mark.parametrize("name", ["chain", "shared", "1-d", "3-d", "in-place"])
+@pytest.mark.parametrize("size", [2, 9, 100])
+def test_read_back_equal(tmp_path, name, size):
+    """Every value of every layer and run, with the positions of the samples, whatever the batch size."""
+    model = ZOO[name].model()
+    inputs = torch.randn(9, *ZOO[name].shape[1:], generator=torch.Generator().manual_seed(0))
+    layers = list(dict.fromkeys(n for n, m in model.named_modules() if isinstance(m, CONVOLUTIONS)))
+    result = quiet(model, inputs, {}, layers=layers, batch_size=size, store=tmp_path / "a.zarr")
+    assert result.samples == 9
+    root = zarr.open_group(tmp_path / "a.zarr", mode="r")
+    assert set(root) == set(layers)
+    for layer in layers:
+        for call, value in enumerate(expected(model, inputs, layer)):
+            group = root[layer if not call else f"{layer}/call_{call}"]
+            assert np.allclose(group["activation"][:], value.numpy(), atol=1e-6)
+            assert group["sample"][:].tolist() == list(range(9))
+
+
+def test_bit_by_bit(tmp_path):
+    """What is written is what a reducer sees, to the last bit."""
+
+    class Keeps(sp.Dead):
+        def update(self, activation, samples):
+            kept.append(activation.clone())
+
+    kept = []
+    quiet(nn.Conv2d(3, 2, 3), images(9), {"keeps": Keeps}, layers="", batch_size=4, store=tmp_path / "a.zarr")
+    stored = zarr.open_group(tmp_path / "a.zarr", mode="r")["(model)"]["activation"][:]
+    assert np.array_equal(stored, torch.cat(kept).numpy())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_types(tmp_path, dtype):
+    """Types are kept; bfloat16, which numpy lacks, becomes float32 without loss, and the attributes say so."""
+    model = nn.Conv2d(3, 2, 3).to(dtype)
+    quiet(model, images(5).to(dtype), {}, layers="", store=tmp_path / "a.zarr")
+    group = zarr.open_group(tmp_path / "a.zarr", mode="r")["(model)"]
+    assert group.attrs["dtype"] == str(dtype).removeprefix("torch.")
+    stored = torch.from_numpy(group["activation"][:])
+    assert stored.dtype == (torch.float32 if dtype is torch.bfloat16 else dtype)
+    with torch.no_grad():
+        assert torch.equal(stored.to(dtype), model(images(5).to(dtype)))
+
+
+def test_labels_and_attributes(tmp_path):
+    """Dimensions have names, chunks hold whole samples, values are compressed, layers describe themselves."""
+    quiet(small_model(), images(10), {}, batch_size=4, at="output", store=tmp_path / "a.zarr")
+    root = zarr.open_group(tmp_path / "a.zarr", mode="r")
+    array = root["0"]["activation"]
+    assert array.metadata.zarr_format == 3
+    assert array.metadata.dimension_names == ("sample", "channel", "y", "x")
+    assert root["0"]["sample"].metadata.dimension_names == ("sample",)
+    assert array.chunks == (4, 4, 6, 6)
+    assert array.compressors
+    assert root.attrs["format"] == "spatialprobe store"
+    assert root.attrs["model"] == "Sequential"
+    attributes = dict(root["0"].attrs)
+    assert attributes["layer"] == "0"
+    assert attributes["at"] == "output"
+    assert attributes["module_type"] == "Conv2d"
+    assert attributes["conv"]["kernel_size"] == [3, 3]
+    assert attributes["conv"]["stride"] == [1, 1]
+
+
+def test_opens_in_xarray(tmp_path):
+    """With names of its dimensions, positions of its samples, and the layer's attributes."""
+    xarray = pytest.importorskip("xarray")
+    model = small_model()
+    quiet(model, images(10), {}, batch_size=4, store=tmp_path / "a.zarr")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a library that is not under test
+        opened = xarray.open_zarr(tmp_path / "a.zarr", group="3", consolidated=False)
+        assert opened.activation.dims == ("sample", "channel", "y", "x")
+        assert opened.sample.values.tolist() == list(range(10))
+        assert opened.attrs["layer"] == "3"
+        (value,) = expected(model, images(10), "3")
+        means = opened.activation.mean(["y", "x"]).sel(sample=7).values
+    assert np.allclose(means, value[7].mean((1, 2)).numpy(), atol=1e-6)
+
+
+def test_streams_grow(tmp_path):
+    """Iterables do not say how many samples they have: the arrays end where the data ended."""
+    batches = [images(11)[:4], images(11)[4:5], images(11)[5:]]
+    quiet(small_model(), batches, {}, batch_size=4, store=tmp_path / "a.zarr")
+    group = zarr.open_group(tmp_path / "a.zarr", mode="r")["0"]
+    assert group["activation"].shape[0] == 11
+    assert np.allclose(group["activation"][:], expected(small_model(), images(11), "0")[0].numpy(), atol=1e-6)
+    quiet(small_model(), DataLoader(Numbered(11), 3, shuffle=True), {}, store=tmp_path / "b.zarr")
+    group = zarr.open_group(tmp_path / "b.zarr", mode="r")["0"]
+    order = group["sample"][:].tolist()
+    assert sorted(order) == list(range(11))
+    assert np.allclose(group["activation"][:], expected(small_model(), images(11)[order], "0")[0].numpy(), atol=1e-6)
+
+
+def test_written_again(tmp_path):
+    """The same sweep may write to its own store again; another may not."""
+    path = tmp_path / "a.zarr"
+    for _ in range(2):
+        quiet(small_model(), images(10), {}, batch_size=4, store=path)
+    for arguments in (
+        {"model": small_model(1)},
+        {"data": images(11)},
+        {"layers": "0"},
+        {"batch_size": 5},
+        {"data": [images(10)]},
+        {"at": "post_activation", "layers": "0"},
+    ):
+        usual = {"model": small_model(), "data": images(10), "reducers": {}, "batch_size": 4}
+        with pytest.raises(sp.StorageError, match=r"exists, and is not known to be of this model"):
+            quiet(**(usual | arguments), store=path)
+
+
+def test_a_stream_is_continued_only_with_its_checkpoint(tmp_path):
+    """A second run over an iterable without a checkpoint has no way to know that it is the same."""
+    options = {"store": tmp_path / "a.zarr", "checkpoint": tmp_path / "state", "batch_size": 4}
+    quiet(small_model(), [images(4)], {}, **options)
+    quiet(small_model(), [images(4)], {}, **options)
+    (tmp_path / "state").unlink()
+    with pytest.raises(sp.StorageError, match="Delete it"):
+        quiet(small_model(), [images(4)], {}, **options)
+
+
+def test_a_store_that_is_gone(tmp_path):
+    """A checkpoint that continues into nothing is refused."""
+    import shutil
+
+    options = {"store": tmp_path / "a.zarr", "checkpoint": tmp_path / "state"}
+    quiet(small_model(), images(9), {}, **options)
+    shutil.rmtree(tmp_path / "a.zarr")
+    with pytest.raises(sp.StorageError, match="whose store .* is gone"):
+        quiet(small_model(), images(9), {}, **options)
+
+
+def test_something_else_is_there(tmp_path):
+    """A folder or file of somebody else's is left alone."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "mine.txt").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    for name in ("folder", "file"):
+        with pytest.raises(sp.StorageError, match="exists, and is no Zarr group"):
+            quiet(small_model(), images(9), {}, store=tmp_path / name)
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["mine.txt"]
+    with pytest.raises(sp.ArgumentError, match="the folder .* does not exist"):
+        quiet(small_model(), images(9), {}, store=tmp_path / "no" / "a.zarr")
+
+
+def test_maps_of_another_shape(tmp_path):
+    """An array holds one shape: another is refused with layer and batch."""
+    batches = [torch.randn(2, 3, 8, 8), torch.randn(2, 3, 9, 8)]
+    with pytest.raises(sp.StorageError, match=r"Layer '' handed on \(2, 2, 9, 8\) in batch 1 .* after \(N, 2, 8, 8\)"):
+        quiet(nn.Conv2d(3, 2, 1), batches, {}, layers="", store=tmp_path / "a.zarr")
+
+
+def test_layer_names_that_are_no_file_names(tmp_path):
+    """A slash or a dot in a name stays inside the store."""
+    model = nn.Sequential()
+    model._modules["../up/a b"] = nn.Conv2d(3, 2, 1)
+    quiet(model, images(4), {}, store=tmp_path / "a.zarr")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.zarr"]
+    (group,) = zarr.open_group(tmp_path / "a.zarr", mode="r").group_values()
+    assert group.attrs["layer"] == "../up/a b"
+
+
+def test_without_zarr(tmp_path, monkeypatch):
+    """The error names the extra."""
+    import sys
+
+    monkeypatch.setitem(sys.modules, "zarr", None)
+    with pytest.raises(sp.ArgumentError, match=r"pip install 'spatialprobe\[store\]'"):
+        quiet(small_model(), images(4), {}, store=tmp_path / "a.zarr")
