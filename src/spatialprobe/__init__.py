@@ -47,6 +47,7 @@ from spatialprobe.statistics.result import SweepResult
 from spatialprobe.statistics.run import sweep
 
 if TYPE_CHECKING:
+    from spatialprobe import evidence
     from spatialprobe.fields.box import Box
     from spatialprobe.fields.effective import EffectiveReceptiveField, effective_receptive_field
     from spatialprobe.fields.result import ReceptiveField, ReceptiveFields
@@ -103,6 +104,7 @@ __all__ = [
     "capture",
     "edited",
     "effective_receptive_field",
+    "evidence",
     "evolution",
     "exemplar_patches",
     "feature_maps",
@@ -135,9 +137,12 @@ _ON_FIRST_USE = {
     "receptive_fields": "spatialprobe.fields.trace",
     "receptive_field_overlay": "spatialprobe.render.overlay",
 }
+_PACKAGES_ON_FIRST_USE = ("evidence",)
 
 
 def __getattr__(name: str) -> object:
+    if name in _PACKAGES_ON_FIRST_USE:
+        return import_module(f"spatialprobe.{name}")
     if name not in _ON_FIRST_USE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(_ON_FIRST_USE[name]), name)
