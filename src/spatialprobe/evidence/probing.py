@@ -45,7 +45,7 @@ def linear_probe(
     test_labels: torch.Tensor,
     at: At = "output",
     grid: int = 1,
-    penalty: float = 1e-4,
+    penalty: float = 1e-3,
     batch_size: int = 256,
 ) -> LinearProbe:
     """The accuracy, on test images, of a linear classifier on a layer's pooled activations [Alain and Bengio 2016].
@@ -132,7 +132,9 @@ def _fitted(
     """Weights (features, classes) and bias (classes,) of least penalised cross-entropy, a convex problem."""
     weights = torch.zeros(features.shape[1], classes, dtype=torch.float64, requires_grad=True)
     bias = torch.zeros(classes, dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS([weights, bias], max_iter=500, tolerance_grad=1e-7, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS(
+        [weights, bias], max_iter=2000, tolerance_grad=1e-5, history_size=20, line_search_fn="strong_wolfe"
+    )
 
     def loss() -> torch.Tensor:
         optimizer.zero_grad()

@@ -1,0 +1,14 @@
+"""The study's rooms.
+
+options       what was asked for, checked before anything is loaded
+trials        the networks that are trained, and on what
+cache         results on disk, each known by its whole configuration
+workers       trials side by side, as soon as what they need is there
+progress      how far, and how long still
+measures      what is measured on the networks of one seed
+claims        how numbers decide a claim
+rules         the seven claims, and what must hold for each
+depths        the same measures along networks of more convolutions
+pictures      the figures
+report        metrics.json and report.md
+"""
