@@ -26,13 +26,14 @@ def kernel_surgery(model: nn.Module, layer: Selector, how: How = "mean", *, seed
 
     Args:
         model: any module.
-        layer: the layer, by name or itself; or any selector that means several. Each must have kernels of two or more
-            axes of weights beyond taps, as `nn.Conv1d`, `nn.Conv2d`, `nn.Conv3d` and their transposes have.
+        layer: the layer, by name or itself; or any selector that means several. Each must have kernels
+            (out, in, *taps), as `nn.Conv1d`, `nn.Conv2d`, `nn.Conv3d` and their transposes have.
         how: "mean" or "shuffle".
         seed: of the order, which is never the one they have.
 
     Raises:
-        ArgumentError: a layer without kernels, or whose kernels have only one tap; or `how` is neither.
+        ArgumentError: a layer without kernels, or whose kernels are parametrized or have only one tap; or `how` is
+            neither.
         LayerNotFoundError: no such layer; the message names the nearest.
 
     >>> import torch, spatialprobe as sp
@@ -118,7 +119,11 @@ def _kernels(chosen: Layer) -> torch.Tensor:
     """A layer's kernels (out, in, *taps), or what is wrong with them."""
     module = chosen.module
     if parametrize.is_parametrized(module, "weight"):
-        parametrize.remove_parametrizations(module, "weight")
+        # Removing them from a copy would remove them from the model's class as well.
+        raise ArgumentError(
+            f"Layer {chosen.name!r} has parametrized kernels: make them plain first, with "
+            "torch.nn.utils.parametrize.remove_parametrizations(layer, 'weight')."
+        )
     weight = module._parameters.get("weight")
     if weight is None or weight.ndim < 3:
         raise ArgumentError(
