@@ -16,21 +16,20 @@ layers hand on is taken from outside. The parts of the study stand in experiment
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from data import DataError, ImageData, load
-from experiments import depths, measures, pictures, report, rules, trials
+from experiments import depths, pictures, report, rules, trials
 from experiments.cache import Cache
 from experiments.claims import Findings
+from experiments.jobs import OfDepth, OfSeed
 from experiments.options import Options, parse
 from experiments.progress import Progress
 from experiments.trials import CNN, Trained, Trial
-from experiments.workers import Procedure, trained
-
-MEASURING = 2500.0  # milliseconds for one network, roughly: to foretell the remaining time
+from experiments.workers import Job, Procedure, results
+from simple_cnn import SimpleCNN
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -45,95 +44,81 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"Data: {data.name}, {len(data.train_images)} training and {len(data.test_images)} test images", flush=True)
     study = Study(options, data)
     with study.progress:
-        have = study.train()
-        paths = study.conclude(have)
-    print("Written:", *study.written, *paths, sep="\n  ")
+        study.run()
+        study.conclude()
+    print("Written:", *study.written, sep="\n  ")
     return 0
 
 
 class Study:
-    """One run of the study: trains what is missing, measures, and writes."""
+    """One run of the study: trains and measures what is missing, decides, and writes."""
 
     def __init__(self, options: Options, data: ImageData) -> None:
         self.options, self.data = options, data
         self.procedure = Procedure(options.epochs, options.batches, options.device)
-        self.cache = Cache(
-            options.out / "cache", data, epochs=options.epochs, batches=options.batches, device=options.device
-        )
-        self.trials = trials.plan(options.seeds, options.depths)
-        self.measured = [*options.seeds, *((depth, seed) for depth in options.depths for seed in options.seeds)]
-        self.steps = self.procedure.steps(data)
-        self.progress = Progress(sum(trial.cost for trial in self.trials) * self.steps + MEASURING * len(self.measured))
-        self.written: list[Path] = []
-
-    def train(self) -> dict[Trial, Trained]:
-        """Every trial's network: those of an earlier run, if they are wanted, and the rest trained now."""
-        have: dict[Trial, Trained] = {}
-        for trial in self.trials if self.options.resume else []:
-            found = self.cache.trained(trial)
-            if found is not None:
-                self._have(have, trial, found)
-                self.progress.skip(trial.cost * self.steps)
-        missing = [trial for trial in self.trials if trial not in have]
-        for trial, result in trained(missing, self.data, self.procedure, have, self.options.jobs, self.progress):
-            self.cache.keep_trained(trial, result)
-            self._have(have, trial, result)
-            self.progress.say(f"{trial}: test accuracy {result.test.accuracy:.1%}")
-        return have
-
-    def _have(self, have: dict[Trial, Trained], trial: Trial, result: Trained) -> None:
-        """Take a result; the first pictures are drawn as soon as there is a network to show."""
-        have[trial] = result
-        if trial == Trial(CNN, self.options.seeds[0]):
-            self.written += pictures.first_light(self._network(have), self.data, self.options.image, self.options.out)
-            self.progress.say(f"The first pictures are in {self.options.out}")
-
-    def conclude(self, have: Mapping[Trial, Trained]) -> list[Path]:
-        """Measure, decide, draw and write."""
-        options, data = self.options, self.data
-        of_seed = [
-            self._measured(f"seed {seed}", lambda seed=seed: measures.of_seed(seed, have, data))
-            for seed in options.seeds
+        self.cache = Cache(options.out / "cache", data, self.procedure)
+        self.depths = tuple(dict.fromkeys((2, *options.depths)))  # the claims are about depth 2
+        self.jobs: list[Job] = [
+            *trials.plan(options.seeds, options.depths),
+            *(OfDepth(depth, seed) for depth in self.depths for seed in options.seeds),
+            *(OfSeed(seed) for seed in options.seeds),
         ]
-        along = {
-            depth: [
-                self._measured(
-                    f"depth {depth}, seed {seed}",
-                    lambda depth=depth, seed=seed: depths.of_depth(depth, seed, have, data),
-                )
-                for seed in options.seeds
-            ]
-            for depth in dict.fromkeys((2, *options.depths))
-        }
+        self.have: dict[Any, Any] = {}
+        self.written: list[Path] = []
+        steps = self.procedure.steps(data)
+        self.work = {job: job.work(steps) for job in self.jobs}
+        self.progress = Progress(sum(self.work.values()))
+
+    def run(self) -> None:
+        """Every job: what an earlier run left, if that is wanted, and the rest now."""
+        for job in self.jobs if self.options.resume else []:
+            found = self.cache.get(job)
+            if found is not None:
+                self.progress.skip(self.work[job])
+                self._take(job, found)
+        missing = [job for job in self.jobs if job not in self.have]
+        for job, result in results(
+            missing, self.data, self.procedure, self.have, self.options.processes, self.progress
+        ):
+            self.cache.keep(job, result)
+            words = f": test accuracy {result.test.accuracy:.1%}" if isinstance(result, Trained) else ""
+            self.progress.say(f"{job}{words}")
+            self._take(job, result)
+
+    def conclude(self) -> None:
+        """Decide, draw and write."""
+        options, data = self.options, self.data
+        along = {depth: [self.have[OfDepth(depth, seed)] for seed in options.seeds] for depth in self.depths}
         findings = Findings(
             seeds=options.seeds,
-            of_seed=of_seed,
+            of_seed=[self.have[OfSeed(seed)] for seed in options.seeds],
             layers=[found["layers"] for found in along[2]],
             test_images=len(data.test_images),
             classes=len(data.classes),
         )
         verdicts = rules.decide(findings)
-        along = {depth: along[depth] for depth in options.depths}
-        paths = pictures.evidence(self._network(have), data, options.layer, findings, options.out)
+        shown = {depth: along[depth] for depth in options.depths}
+        self.written += pictures.evidence(self._network(), data, options.layer, findings, options.out)
         image = data.test_images[options.image % len(data.test_images)]
-        paths += pictures.depth_figure(
-            depths.figure(options.depths, options.seeds[0], have, data, image), data, options.out
-        )
-        return [*paths, *report.write(options.out, options, data, have, findings, verdicts, along)]
+        evolution = depths.figure(options.depths, options.seeds[0], self.have, data, image)
+        self.written += pictures.depth_figure(evolution, data, options.out)
+        trained = {job: result for job, result in self.have.items() if isinstance(job, Trial)}
+        self.written += report.write(options.out, options, data, trained, findings, verdicts, shown)
 
-    def _measured(self, what: str, measure: Callable[[], dict[str, Any]]) -> Mapping[str, Any]:
-        """The measurement of this name, from an earlier run if that is wanted and there is one."""
-        kept = self.cache.numbers(what) if self.options.resume else None
-        if kept is None:
-            kept = measure()
-            self.cache.keep_numbers(what, kept)
-            self.progress.say(f"{what}: measured")
-        self.progress.advance(MEASURING)
-        return kept
+    def _take(self, job: Job, result: Any) -> None:
+        """Keep a result; the first pictures are drawn as soon as there is a network to show."""
+        self.have[job] = result
+        if job == Trial(CNN, self.options.seeds[0]):
+            out = self.options.out
+            self.written += pictures.first_light(self._network(), self.data, self.options.image, out)
+            self.progress.say(f"the first pictures are in {out}")
 
-    def _network(self, have: Mapping[Trial, Trained]) -> torch.nn.Module:
+    def _network(self) -> SimpleCNN:
+        """The SimpleCNN of the first seed, trained."""
         trial = Trial(CNN, self.options.seeds[0])
-        return trials.restored(trial, have[trial], len(self.data.classes))
+        model = trials.restored(trial, self.have[trial], len(self.data.classes))
+        assert isinstance(model, SimpleCNN)
+        return model
 
 
 if __name__ == "__main__":

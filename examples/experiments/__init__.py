@@ -3,7 +3,8 @@
 options       what was asked for, checked before anything is loaded
 trials        the networks that are trained, and on what
 cache         results on disk, each known by its whole configuration
-workers       trials side by side, as soon as what they need is there
+jobs          the measurements as jobs, as trials are
+workers       jobs side by side, as soon as what they need is there
 progress      how far, and how long still
 measures      what is measured on the networks of one seed
 claims        how numbers decide a claim

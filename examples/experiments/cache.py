@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import pickle
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 from data import ImageData
 from experiments.trials import Trained, Trial
+from experiments.workers import Job, Procedure
 from training import Score
 
 import spatialprobe as sp
@@ -24,63 +24,43 @@ FORMAT = 1  # one more whenever the same configuration would lead to other resul
 class Cache:
     """The results of one configuration of data and training, in a folder that may hold those of others too."""
 
-    def __init__(self, folder: Path, data: ImageData, *, epochs: int, batches: int | None, device: str) -> None:
+    def __init__(self, folder: Path, data: ImageData, procedure: Procedure) -> None:
         self._folder = folder
         self._about = {
             "format": FORMAT,
             "data": data.name,
             "images": _digest(data),
-            "epochs": epochs,
-            "batches": batches,
-            "device": device,
+            **asdict(procedure),
             "torch": torch.__version__,
             "spatialprobe": sp.__version__,
         }
 
-    def path(self, what: str, **more: Any) -> Path:
-        """Where a result lies: its name says what it is, and its end which configuration led to it."""
-        about = json.dumps({**self._about, "what": what, **more}, sort_keys=True)
-        name = "".join(letter if letter.isalnum() else "-" for letter in what)
-        return self._folder / f"{name}-{hashlib.sha256(about.encode()).hexdigest()[:16]}"
+    def path(self, job: Job) -> Path:
+        """Where a job's result lies: the name says which job, and its end which configuration."""
+        about = json.dumps({**self._about, "job": repr(job)}, sort_keys=True)
+        name = "".join(letter if letter.isalnum() else "-" for letter in str(job))
+        return self._folder / f"{name}-{hashlib.sha256(about.encode()).hexdigest()[:16]}.pt"
 
-    def trained(self, trial: Trial) -> Trained | None:
-        """What a trial came to, if it has been run; a damaged file counts as none."""
+    def get(self, job: Job) -> Any:
+        """A job's result, if there is one; a damaged file counts as none."""
         try:
-            found = torch.load(self.path(str(trial)).with_suffix(".pt"), weights_only=True)
+            found = torch.load(self.path(job), weights_only=True)
         except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
             return None
+        if not isinstance(job, Trial):
+            return found
         return Trained(found["state"], tuple(Score(**one) for one in found["train"]), Score(**found["test"]))
 
-    def keep_trained(self, trial: Trial, trained: Trained) -> None:
-        """Write what a trial came to."""
-        target = self.path(str(trial)).with_suffix(".pt")
-        content = {
-            "state": dict(trained.state),
-            "train": [asdict(score) for score in trained.train],
-            "test": asdict(trained.test),
-        }
-        scratch = self._scratch(target)
-        torch.save(content, scratch)
-        os.replace(scratch, target)
-
-    def numbers(self, what: str, **more: Any) -> Mapping[str, Any] | None:
-        """Measurements that were kept."""
-        try:
-            found: Mapping[str, Any] = json.loads(self.path(what, **more).with_suffix(".json").read_text("utf-8"))
-        except (OSError, ValueError):
-            return None
-        return found
-
-    def keep_numbers(self, what: str, numbers: Mapping[str, Any], **more: Any) -> None:
-        """Write measurements."""
-        target = self.path(what, **more).with_suffix(".json")
-        scratch = self._scratch(target)
-        scratch.write_text(json.dumps(numbers), encoding="utf-8")
-        os.replace(scratch, target)
-
-    def _scratch(self, target: Path) -> Path:
+    def keep(self, job: Job, result: Any) -> None:
+        """Write a job's result, whole or not at all."""
+        if isinstance(result, Trained):
+            train = [asdict(score) for score in result.train]
+            result = {"state": dict(result.state), "train": train, "test": asdict(result.test)}
         self._folder.mkdir(parents=True, exist_ok=True)
-        return target.with_suffix(f".{os.getpid()}")
+        target = self.path(job)
+        scratch = target.with_suffix(f".{os.getpid()}")
+        torch.save(result, scratch)
+        os.replace(scratch, target)
 
 
 def _digest(data: ImageData) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -110,12 +110,21 @@ def exemplars(cnn: nn.Module, images: torch.Tensor) -> sp.SweepResult:
     return sp.sweep(cnn, images, {"top": top}, at="post_activation", batch_size=500, progress=False)
 
 
-def along_layers(model: nn.Module, blank: nn.Module, data: ImageData) -> dict[str, dict[str, Any]]:
-    """For each convolution field, effective field, sparsity, and what a linear probe reads, also untrained."""
-    layers = [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)]
+def along_layers(
+    model: nn.Module, blank: nn.Module, layers: Sequence[str], data: ImageData
+) -> dict[str, dict[str, Any]]:
+    """For each of the layers field, effective field, sparsity, and what a linear probe reads, also untrained."""
     images = as_input(data.test_images[:MOST], CPU)
-    fields = sp.receptive_fields(model, images[:1], layers=layers)
-    swept = sp.sweep(model, images, {"moments": sp.Moments}, at="post_activation", batch_size=500, progress=False)
+    fields = sp.receptive_fields(model, images[:1], layers=list(layers))
+    swept = sp.sweep(
+        model,
+        images,
+        {"moments": sp.Moments},
+        layers=list(layers),
+        at="post_activation",
+        batch_size=500,
+        progress=False,
+    )
     found = {}
     for layer in layers:
         effective = sp.effective_receptive_field(model, images[:FEW], layer)

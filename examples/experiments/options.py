@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from simple_cnn import DeepCNN
 
-PRESETS = {  # data, epochs
-    "quick": ("patterns", 2),
-    "full": ("cifar10", 10),
+PRESETS: dict[str, tuple[str, int, int | None]] = {  # data, epochs, most images of each split
+    "quick": ("patterns", 2, 5000),
+    "full": ("cifar10", 10, None),
 }
 
 
@@ -32,7 +32,7 @@ class Options:
     seeds: tuple[int, ...]
     depths: tuple[int, ...]
     resume: bool
-    jobs: int  # processes
+    processes: int
     device: str
 
 
@@ -47,7 +47,9 @@ def parse(arguments: list[str] | None, about: str) -> Options:
         "--epochs", type=_positive, help="passes over the data (default: the preset's; 1 with --batches)"
     )
     parser.add_argument("--batches", type=_positive, help="end each epoch after so many; 1 is one batch of four")
-    parser.add_argument("--limit", type=_positive, help="use at most so many training and so many test images")
+    parser.add_argument(
+        "--limit", type=_positive, help="use at most so many training and so many test images (default: the preset's)"
+    )
     parser.add_argument("--image", type=int, default=0, help="which test image is shown (default: 0)")
     parser.add_argument("--layer", help="whose exemplars are drawn (default: conv2)", default="conv2")
     parser.add_argument("--seed", type=int, default=0, help="the first seed, and that of the pictures (default: 0)")
@@ -61,7 +63,7 @@ def parse(arguments: list[str] | None, about: str) -> Options:
     return _checked(parser, parser.parse_args(arguments))
 
 
-_PRESET_HELP = "quick: drawn patterns, minutes (default); full: CIFAR-10, hours"
+_PRESET_HELP = "quick: 5,000 drawn patterns, 2 epochs, minutes (default); full: CIFAR-10, 10 epochs, hours"
 
 
 def _checked(parser: argparse.ArgumentParser, given: argparse.Namespace) -> Options:
@@ -76,7 +78,7 @@ def _checked(parser: argparse.ArgumentParser, given: argparse.Namespace) -> Opti
     known = [name for name, _ in DeepCNN(2).named_children() if name.startswith("conv")]
     if given.layer not in known:
         parser.error(f"--layer {given.layer}: the SimpleCNN has no such convolution. It has {', '.join(known)}.")
-    data, epochs = PRESETS[given.preset]
+    data, epochs, limit = PRESETS[given.preset]
     one = len(given.seeds) == 1
     return Options(
         preset=given.preset,
@@ -85,13 +87,13 @@ def _checked(parser: argparse.ArgumentParser, given: argparse.Namespace) -> Opti
         out=given.out,
         epochs=given.epochs or (1 if given.batches else epochs),
         batches=given.batches,
-        limit=given.limit,
+        limit=given.limit or limit,
         image=given.image,
         layer=given.layer,
         seeds=tuple(range(given.seed, given.seed + given.seeds[0])) if one else tuple(dict.fromkeys(given.seeds)),
         depths=tuple(sorted(set(given.depths))),
         resume=given.resume,
-        jobs=1 if given.device == "cuda" else given.jobs or min(4, _cores()),
+        processes=1 if given.device == "cuda" else given.jobs or min(4, _cores()),
         device=given.device,
     )
 

@@ -105,7 +105,7 @@ def accuracies(findings: Findings, source: str) -> Figure:
         HEADS[1]: ("new head on averaged kernels", CONTROL),
         RANDOM: ("new head on random kernels", CONTROL),
     }
-    figure = Figure(figsize=(7.6, 3.9), layout="constrained", facecolor="white")
+    figure = Figure(figsize=(8.2, 3.9), layout="constrained", facecolor="white")
     axes = figure.add_subplot()
     for height, (kind, (_, colour)) in enumerate(rows.items()):
         values = [100 * value for value in findings.accuracy(kind)]
@@ -132,7 +132,7 @@ def accuracies(findings: Findings, source: str) -> Figure:
 
 def footprints(cnn: nn.Module, images: torch.Tensor, source: str) -> Figure:
     """The units of both convolutions that one pixel moves, and the edge of what its field predicts."""
-    figure = Figure(figsize=(7.6, 4.2), layout="constrained", facecolor="white")
+    figure = Figure(figsize=(8.2, 4.9), layout="constrained", facecolor="white")
     for axes, layer in zip(figure.subplots(1, 2), ("conv1", "conv2"), strict=True):
         found = sp.evidence.footprint(cnn, images, layer, measures.PIXEL)
         axes.imshow(found.changed, cmap="Blues", vmin=0, vmax=1.3, interpolation="nearest")
@@ -145,7 +145,7 @@ def footprints(cnn: nn.Module, images: torch.Tensor, source: str) -> Figure:
         axes.set_ylabel("unit, y", fontsize=8)
         axes.tick_params(labelsize=8)
     figure.suptitle(
-        f"Units that change (blue) when pixel {measures.PIXEL} does, and those whose field holds it (orange)\n"
+        f"Units that change (blue) with pixel {measures.PIXEL}, and those whose field holds it (orange)\n"
         f"in {len(images)} test images of {source}",
         fontsize=10.5,
         weight="bold",
@@ -170,10 +170,8 @@ def orientation(cnn: SimpleCNN, source: str) -> Figure:
         axes.set_ylim(0, 1.05)
         axes.set_yticks([])
         axes.set_xticks([0, torch.pi / 2], ["0°", "90°"], fontsize=7)
-        axes.set_title(
-            f"channel {channel}\n{tuning.angle[channel]:.0f}°, selectivity {tuning.selectivity[channel]:.2f}",
-            fontsize=8,
-        )
+        preferred = f"{tuning.angle[channel]:.0f}°" if tuning.selectivity[channel] > 0.05 else "no direction"
+        axes.set_title(f"channel {channel}: {preferred}\nselectivity {tuning.selectivity[channel]:.2f}", fontsize=8)
     figure.suptitle(
         f"conv1's answers to gratings, trained on {source}; each channel's largest is 1", fontsize=10.5, weight="bold"
     )

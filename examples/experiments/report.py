@@ -144,7 +144,8 @@ def _lines(
             "",
             "## More convolutions",
             "",
-            "Numbers of the last convolution of each network, trained under the same procedure.",
+            "Numbers of the last convolution of each network, trained under the same procedure. Beyond depth 2 kernels "
+            "begin as in He et al. 2015: from torch's own beginning the deepest may not start to learn at all.",
             "",
             *table(depths.table(along)),
             "",
@@ -161,9 +162,8 @@ def _premise(options: Options, have: Mapping[Trial, Trained]) -> str:
     train, test = [run.train[-1].accuracy for run in runs], [run.test.accuracy for run in runs]
     return (
         f"The SimpleCNN reaches {percent(train)} on the training images in its last epoch and {percent(test)} on the "
-        "test images, "
-        f"at a training loss of {fmean(run.train[-1].loss for run in runs):.3f}; that it reaches {PREMISE[0]:.0%} and "
-        f"{PREMISE[1]:.0%} at {PREMISE[2]} on CIFAR-10 is a premise, not a result."
+        f"test images, at a training loss of {fmean(run.train[-1].loss for run in runs):.3f}; that it reaches "
+        f"{PREMISE[0]:.0%} and {PREMISE[1]:.0%} at {PREMISE[2]} on CIFAR-10 is a premise, not a result."
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from data import SIZE, ImageData
+from experiments.workers import Procedure
 from simple_cnn import MLP, DeepCNN, SimpleCNN
 from torch import nn
 from training import Score, evaluate, train
@@ -29,23 +30,49 @@ class Trial:
     depth: int = 2
 
     @property
-    def needs(self) -> Trial | None:
+    def needs(self) -> tuple[Trial, ...]:
         """The trial whose trained network this one begins with."""
-        return Trial(CNN, self.seed) if self.kind in HEADS else None
+        return (Trial(CNN, self.seed),) if self.kind in HEADS else ()
 
     @property
     def permuted(self) -> bool:
         """Whether it sees its images with their pixels in another order."""
         return self.kind in (PERMUTED, MLP_PERMUTED)
 
+    def work(self, steps: int) -> float:
+        """Milliseconds that so many batches take on one core, roughly: to foretell the remaining time."""
+        return steps * self._cost
+
     @property
-    def cost(self) -> float:
-        """Milliseconds that a batch takes on one core, roughly: to foretell the remaining time."""
+    def _cost(self) -> float:
         if self.kind in (MLP_PLAIN, MLP_PERMUTED):
             return 0.8
         if self.kind in (RANDOM, *HEADS):
             return 1.5
         return {1: 3.0, 2: 2.2, 3: 2.8, 4: 4.5}.get(self.depth, 6.3 + 1.0 * (self.depth - 6))
+
+    def run(
+        self, data: ImageData, procedure: Procedure, have: Mapping[Trial, Trained], tick: Callable[[float], object]
+    ) -> Trained:
+        """Train and test the network."""
+        source = restored(self.needs[0], have[self.needs[0]], len(data.classes)) if self.needs else None
+        model = beginning(self, len(data.classes), source).to(procedure.device)
+        train_images, test_images = data.train_images, data.test_images
+        if self.permuted:
+            rearranged = permutation(self.seed)
+            train_images, test_images = rearranged(train_images), rearranged(test_images)
+        scores = train(
+            model,
+            train_images,
+            data.train_labels,
+            epochs=procedure.epochs,
+            seed=self.seed,
+            batches=procedure.batches,
+            tick=lambda: tick(self._cost),
+        )
+        test = evaluate(model, test_images, data.test_labels)
+        state = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+        return Trained(state, tuple(scores), test)
 
     def __str__(self) -> str:
         name = self.kind if self.depth == 2 else f"{self.kind} of depth {self.depth}"
@@ -62,9 +89,9 @@ class Trained:
 
 
 def plan(seeds: tuple[int, ...], depths: tuple[int, ...]) -> list[Trial]:
-    """All trials, those that others need and that pictures need first."""
-    shallow = [Trial(kind, seed) for kind in KINDS for seed in seeds]
-    return [*shallow, *(Trial(CNN, seed, depth) for depth in depths if depth != 2 for seed in seeds)]
+    """All trials: those that pictures and other trials need first, then the longest."""
+    deep = [Trial(CNN, seed, depth) for depth in sorted(depths, reverse=True) if depth != 2 for seed in seeds]
+    return [*(Trial(CNN, seed) for seed in seeds), *deep, *(Trial(kind, seed) for kind in KINDS[1:] for seed in seeds)]
 
 
 def permutation(seed: int) -> sp.evidence.PixelPermutation:
@@ -100,32 +127,6 @@ def with_kernels_of(source: nn.Module, model: nn.Module) -> nn.Module:
         if name.startswith("conv"):
             parameter.requires_grad_(False).copy_(kernels[name].detach())
     return model
-
-
-def run(
-    trial: Trial,
-    data: ImageData,
-    *,
-    epochs: int,
-    batches: int | None,
-    device: str,
-    needed: Mapping[str, torch.Tensor] | None = None,
-    tick: Callable[[], object] | None = None,
-) -> Trained:
-    """Train and test one network. `needed` is the state of the trained network that it begins with."""
-    source = None
-    if needed is not None:
-        source = SimpleCNN(len(data.classes))
-        source.load_state_dict(needed)
-    model = beginning(trial, len(data.classes), source).to(device)
-    train_images, test_images = data.train_images, data.test_images
-    if trial.permuted:
-        rearranged = permutation(trial.seed)
-        train_images, test_images = rearranged(train_images), rearranged(test_images)
-    scores = train(model, train_images, data.train_labels, epochs=epochs, seed=trial.seed, batches=batches, tick=tick)
-    test = evaluate(model, test_images, data.test_labels)
-    state = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
-    return Trained(state, tuple(scores), test)
 
 
 def restored(trial: Trial, trained: Trained, classes: int) -> nn.Module:

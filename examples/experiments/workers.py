@@ -1,4 +1,4 @@
-"""Trials side by side in processes of their own, each as soon as what it needs is there."""
+"""Jobs side by side in processes of their own, each as soon as what it needs is there."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from data import ImageData
 from experiments.progress import Progress
-from experiments.trials import Trained, Trial, run
 
 WORTH_A_PROCESS = 20_000  # milliseconds of work, below which starting processes costs more than it brings
 _POLL = 0.5  # seconds between two looks at how far the processes are
@@ -22,10 +21,10 @@ _POLL = 0.5  # seconds between two looks at how far the processes are
 
 @dataclass(frozen=True)
 class Procedure:
-    """How every trial is trained."""
+    """How every network is trained."""
 
     epochs: int
-    batches: int | None
+    batches: int | None  # of each epoch; None for all
     device: str
 
     def steps(self, data: ImageData) -> int:
@@ -34,64 +33,69 @@ class Procedure:
         return self.epochs * (whole if self.batches is None else min(self.batches, whole))
 
 
-def trained(
-    trials: Sequence[Trial],
-    data: ImageData,
-    procedure: Procedure,
-    have: Mapping[Trial, Trained],
-    jobs: int,
-    progress: Progress,
-) -> Iterator[tuple[Trial, Trained]]:
-    """Each trial with what came of it, as they end; `have` holds those that others may need."""
-    work = sum(trial.cost for trial in trials) * procedure.steps(data)
-    if jobs == 1 or work < WORTH_A_PROCESS or len(trials) < 2:
-        yield from _one_by_one(trials, data, procedure, dict(have), progress)
+class Job(Hashable, Protocol):
+    """A part of the study that runs by itself: a network to train, or networks to measure."""
+
+    @property
+    def needs(self) -> tuple[Job, ...]:
+        """The jobs whose results it takes."""
+
+    def work(self, steps: int) -> float:
+        """Milliseconds that it takes on one core, roughly; `steps` is how many batches a training takes."""
+
+    def run(
+        self, data: ImageData, procedure: Procedure, have: Mapping[Any, Any], tick: Callable[[float], object]
+    ) -> Any:
+        """Its result; `tick` is told of work that is done."""
+
+
+def results(
+    jobs: Sequence[Job], data: ImageData, procedure: Procedure, have: Mapping[Job, Any], processes: int, told: Progress
+) -> Iterator[tuple[Job, Any]]:
+    """Each job with its result, as they end; the first of the list that can begins next. `have`: earlier results."""
+    steps = procedure.steps(data)
+    if processes == 1 or sum(job.work(steps) for job in jobs) < WORTH_A_PROCESS:
+        yield from _one_by_one(list(jobs), data, procedure, dict(have), told)
     else:
-        yield from _side_by_side(trials, data, procedure, dict(have), min(jobs, len(trials)), progress)
+        yield from _side_by_side(list(jobs), data, procedure, dict(have), processes, told)
+
+
+def _next(waiting: list[Job], have: Mapping[Job, Any]) -> Job | None:
+    """Takes the first job out of the list whose needs are met."""
+    for job in waiting:
+        if all(needed in have for needed in job.needs):
+            waiting.remove(job)
+            return job
+    return None
 
 
 def _one_by_one(
-    trials: Sequence[Trial], data: ImageData, procedure: Procedure, have: dict[Trial, Trained], progress: Progress
-) -> Iterator[tuple[Trial, Trained]]:
-    for trial in trials:
-        needed = have[trial.needs].state if trial.needs else None
-        have[trial] = run(
-            trial, data, **vars(procedure), needed=needed, tick=lambda cost=trial.cost: progress.advance(cost)
-        )
-        yield trial, have[trial]
+    waiting: list[Job], data: ImageData, procedure: Procedure, have: dict[Job, Any], told: Progress
+) -> Iterator[tuple[Job, Any]]:
+    while (job := _next(waiting, have)) is not None:
+        have[job] = job.run(data, procedure, have, told.advance)
+        yield job, have[job]
 
 
 def _side_by_side(
-    trials: Sequence[Trial],
-    data: ImageData,
-    procedure: Procedure,
-    have: dict[Trial, Trained],
-    jobs: int,
-    progress: Progress,
-) -> Iterator[tuple[Trial, Trained]]:
+    waiting: list[Job], data: ImageData, procedure: Procedure, have: dict[Job, Any], processes: int, told: Progress
+) -> Iterator[tuple[Job, Any]]:
     context = multiprocessing.get_context("spawn")
     done = context.Value("d", 0.0)
-    waiting, running = list(trials), {}
-    with ProcessPoolExecutor(jobs, context, initializer=_set_up, initargs=(data, procedure, done)) as pool:
+    running: dict[Future[Any], Job] = {}
+    with ProcessPoolExecutor(processes, context, initializer=_set_up, initargs=(data, procedure, done)) as pool:
         try:
             while waiting or running:
-                for trial in [one for one in waiting if one.needs is None or one.needs in have]:
-                    waiting.remove(trial)
-                    needed = have[trial.needs].state if trial.needs else None
-                    running[pool.submit(_work, trial, needed)] = trial
-                yield from _ended(running, have)
-                progress.advance(_taken(done))
+                while len(running) < processes and (job := _next(waiting, have)) is not None:
+                    running[pool.submit(_run, job, {needed: have[needed] for needed in job.needs})] = job
+                for future in wait(running, timeout=_POLL, return_when=FIRST_COMPLETED).done:
+                    job = running.pop(future)
+                    have[job] = future.result()
+                    yield job, have[job]
+                told.advance(_taken(done))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-
-
-def _ended(running: dict[Future[Trained], Trial], have: dict[Trial, Trained]) -> Iterator[tuple[Trial, Trained]]:
-    ended, _ = wait(running, timeout=_POLL, return_when=FIRST_COMPLETED)
-    for future in ended:
-        trial = running.pop(future)
-        have[trial] = future.result()
-        yield trial, have[trial]
 
 
 def _taken(done: Any) -> float:
@@ -118,20 +122,27 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _work(trial: Trial, needed: Mapping[str, torch.Tensor] | None) -> Trained:
-    return run(trial, _here["data"], **vars(_here["procedure"]), needed=needed, tick=_reporter(trial, _here["done"]))
+def _run(job: Job, have: Mapping[Job, Any]) -> Any:
+    reporter = _Reporter(_here["done"])
+    try:
+        return job.run(_here["data"], _here["procedure"], have, reporter.tick)
+    finally:
+        reporter.report()
 
 
-def _reporter(trial: Trial, done: Any) -> Callable[[], None]:
-    """Adds up what each batch costs, a few times a second."""
-    pending, reported = 0.0, time.monotonic()
+class _Reporter:
+    """Adds up what is done, and hands it on a few times a second."""
 
-    def tick() -> None:
-        nonlocal pending, reported
-        pending += trial.cost
-        if time.monotonic() - reported > _POLL / 2:
-            with done.get_lock():
-                done.value += pending
-            pending, reported = 0.0, time.monotonic()
+    def __init__(self, done: Any) -> None:
+        self._done = done
+        self._pending, self._reported = 0.0, time.monotonic()
 
-    return tick
+    def tick(self, work: float) -> None:
+        self._pending += work
+        if time.monotonic() - self._reported > _POLL / 2:
+            self.report()
+
+    def report(self) -> None:
+        with self._done.get_lock():
+            self._done.value += self._pending
+        self._pending, self._reported = 0.0, time.monotonic()

@@ -129,22 +129,29 @@ def _pooled(activation: torch.Tensor, layer: str, grid: int) -> torch.Tensor:
 def _fitted(
     features: torch.Tensor, labels: torch.Tensor, classes: int, penalty: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weights (features, classes) and bias (classes,) of least penalised cross-entropy, a convex problem."""
+    """Weights (features, classes) and bias (classes,) of least penalised cross-entropy, a convex problem.
+
+    Solved along the principal axes of the features, each divided by the root of about how steep the problem is along
+    it: channels are so alike that along their own axes it takes a hundred times as many steps.
+    """
+    variances, axes = torch.linalg.eigh(features.T @ features / len(features))
+    basis = axes / (variances.clamp(min=0) / classes + penalty).sqrt()
+    turned = features @ basis
     weights = torch.zeros(features.shape[1], classes, dtype=torch.float64, requires_grad=True)
     bias = torch.zeros(classes, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS(
-        [weights, bias], max_iter=2000, tolerance_grad=1e-5, history_size=20, line_search_fn="strong_wolfe"
+        [weights, bias], max_iter=2000, tolerance_grad=1e-4, history_size=20, line_search_fn="strong_wolfe"
     )
 
     def loss() -> torch.Tensor:
         optimizer.zero_grad()
-        value = F.cross_entropy(features @ weights + bias, labels) + penalty / 2 * weights.square().sum()
+        value = F.cross_entropy(turned @ weights + bias, labels) + penalty / 2 * (basis @ weights).square().sum()
         value.backward()  # type: ignore[no-untyped-call]
         return value
 
     with torch.enable_grad():
         optimizer.step(loss)  # type: ignore[no-untyped-call]
-    return weights.detach(), bias.detach()
+    return basis @ weights.detach(), bias.detach()
 
 
 def _check_labels(images: torch.Tensor, labels: torch.Tensor) -> None:
