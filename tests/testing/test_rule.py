@@ -96,6 +96,14 @@ def test_a_right_rule_passes_and_makes_the_field_exact(form):
     assert field.size == (3, 1)
 
 
+def test_a_rule_counts_from_when_it_is_registered():
+    """Also for an operator that a model ran before, without one."""
+    model = Calls(operator(blur))
+    assert not sp.receptive_fields(model, (1, 2, 9, 9))[""].exact
+    rules.register(model.made._qualname, window(3, 1))
+    assert sp.receptive_fields(model, (1, 2, 9, 9))[""].exact
+
+
 @pytest.mark.parametrize(
     ("kernel", "padding", "message"),
     [
