@@ -25,19 +25,24 @@ extensions = [
     "sphinx.ext.intersphinx",
     "sphinx.ext.viewcode",
     "sphinx_gallery.gen_gallery",
-    "dataclass_fields",
+    "docstrings",
 ]
 exclude_patterns = ["_build", "_extensions", "gallery/*.ipynb", "gallery/*.md5", "sg_execution_times.rst"]
 root_doc = "index"
+default_role = "py:obj"  # single backticks in docstrings: a link where there is something to link to
 nitpicky = False  # annotations are written for the reader: `Bools`, `Ints` and their kin are no names to look up
 
 html_theme = "furo"
-html_title = f"spatialprobe {version}"
+html_title = "spatialprobe"
 html_static_path = ["_static"]
 html_css_files = ["pictures.css"]
 html_show_sphinx = False
 html_theme_options = {
-    "light_css_variables": {"color-brand-primary": "#2a2a6a", "color-brand-content": "#3d3d8f"},
+    "light_css_variables": {
+        "color-brand-primary": "#2a2a6a",
+        "color-brand-content": "#3d3d8f",
+        "code-font-size": "0.78rem",
+    },
     "dark_css_variables": {"color-brand-primary": "#b6b8e6", "color-brand-content": "#b6b8e6"},
 }
 
@@ -47,6 +52,8 @@ myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
+autodoc_type_aliases = {name: name for name in ("Selector", "Transform", "OutputPicker", "Rule", "Edit")}
+python_use_unqualified_type_names = True
 autoclass_content = "class"
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
@@ -63,6 +70,7 @@ sphinx_gallery_conf = {
     "reset_modules": (),
     "download_all_examples": False,
     "show_signature": False,
+    "capture_repr": (),
     "remove_config_comments": True,
     "within_subsection_order": "FileNameSortKey",
     "write_computation_times": False,
