@@ -2,9 +2,9 @@
 Does a layer shift along?
 =========================
 
-Shift the image, and a convolution shifts its output along, exactly, as long as the shift is a whole number of its units.
-conv2 counts in steps of two pixels, as it comes after a pooling: at odd shifts it is off [Zhang 2019]. Fully connected
-units do not follow at all, even if each is compared with whichever unit comes nearest.
+Shift the image, and a convolution shifts its output along, exactly, as long as the shift is a whole number of its
+units. conv2 counts in steps of two pixels, as it comes after a pooling: at odd shifts it is off [Zhang 2019]. Fully
+connected units do not follow at all, even if each is compared with whichever unit comes nearest.
 """
 
 from __future__ import annotations

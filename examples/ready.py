@@ -19,7 +19,7 @@ def patterns() -> ImageData:
 
 
 def trained(make: Callable[[], nn.Module] = SimpleCNN) -> nn.Module:
-    """A network of this kind after one pass over the patterns, in evaluation mode; each call gives a copy of its own."""
+    """A network of this kind after one pass over the patterns, in evaluation mode; a copy for each call."""
     return deepcopy(_trained(make))
 
 

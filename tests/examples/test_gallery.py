@@ -1,4 +1,4 @@
-"""The gallery's examples of evidence: each runs as it stands, draws its picture, and its picture is of the right thing."""
+"""The gallery's examples of evidence: each runs as it stands, and draws its picture."""
 
 from __future__ import annotations
 

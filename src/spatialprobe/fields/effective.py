@@ -97,7 +97,7 @@ def effective_receptive_field(
     box = field.box(*position)
     if box is None:
         raise ArgumentError(f"Unit {position} of layer {field.layer!r} sees only padding: no pixel can move it.")
-    with evaluating(model):
+    with evaluating(model), torch.enable_grad():
         sums = _gradients(model, images, field, position, channels, statistic, probes)  # (N, *spatial)
     _check_inside(sums, box, field)
     total = float(sums.sum())

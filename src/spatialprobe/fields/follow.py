@@ -30,12 +30,17 @@ _READS_VALUES = frozenset({torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor
 class _Traits:
     """What an operator's schema says, read once."""
 
+    operator: OpOverload
     name: str
     arguments: tuple[tuple[str, Any], ...]  # name and default
     written: tuple[str, ...]  # arguments that it writes into
-    rule: Rule | None
     reshapes_in_place: bool
     makes_masks: bool
+
+    @property
+    def rule(self) -> Rule | None:
+        """Asked for anew each time: somebody may have registered one."""
+        return rule_for(self.operator)
 
 
 @lru_cache(maxsize=4096)
@@ -45,7 +50,7 @@ def _traits(operator: OpOverload) -> _Traits:
     looks_again = torch.Tag.inplace_view in operator.tags or schema.name == "aten::as_strided"
     base = schema.name.removeprefix("aten::").removesuffix("_")
     arguments = tuple((argument.name, argument.default_value) for argument in schema.arguments)
-    return _Traits(schema.name, arguments, written, rule_for(operator), looks_again, base in _MAKES_MASKS)
+    return _Traits(operator, schema.name, arguments, written, looks_again, base in _MAKES_MASKS)
 
 
 class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
-from itertools import product
+from dataclasses import dataclass
+from itertools import chain, product
 from math import prod
 
 import numpy as np
 import torch
 from torch import nn
+from torch.func import functional_call
 
+from spatialprobe.activations.mode import evaluating
 from spatialprobe.errors import ArgumentError
 from spatialprobe.fields.result import ReceptiveField
 from spatialprobe.fields.taps import Bools
 from spatialprobe.fields.trace import receptive_fields
 
 _MOST_UNITS = 4096
-_DRAWS = 4  # random inputs: what one hides (a ReLU that is off), another shows
+_DRAWS = 64  # random images at most: what one hides (behind a ReLU, or in a window of a max-pool), another shows
 
 
 def check_rule(module: nn.Module, input_shape: Sequence[int]) -> None:
     """Hold the receptive field of a module's output against gradients, element by element.
 
     Every input pixel whose gradient is not zero, for any of some random inputs, must lie in the element's box; and
-    where the field says that it is exact, the box must not be larger. The module is copied, and runs in float64.
+    where the field says that it is exact, the box must not be larger. The module runs in float64 and evaluation mode,
+    and is as it was afterwards.
 
     Args:
         module: small, differentiable; it takes one tensor and returns one. For an operator of your own, a module whose
@@ -42,16 +45,16 @@ def check_rule(module: nn.Module, input_shape: Sequence[int]) -> None:
     >>> check_rule(nn.Conv2d(2, 2, 3, stride=2, padding=1), (1, 2, 7, 8))
     """
     shape = tuple(input_shape)
-    twin = copy.deepcopy(module).double().eval()
-    if _problem(twin, shape) is None:
-        return
-    for smaller in _smaller(shape):
-        try:
-            found = _problem(twin, smaller)
-        except Exception:  # too small for the module
-            continue
-        if found is not None:
-            raise AssertionError(found)
+    with evaluating(module):
+        if _problem(module, shape) is None:
+            return
+        for smaller in _smaller(shape):
+            try:
+                found = _problem(module, smaller)
+            except Exception:  # too small for the module
+                continue
+            if found is not None:
+                raise AssertionError(found)
 
 
 def _smaller(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
@@ -62,38 +65,60 @@ def _smaller(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
 
 def _problem(module: nn.Module, shape: tuple[int, ...]) -> str | None:
     """What is wrong with the boxes of the first element for which something is; None if all are right."""
-    example = torch.zeros(shape, dtype=torch.float64)
-    field = receptive_fields(module, example, layers=module)[""]
-    units = field.output_size
-    seen = _seen(module, shape, units)
+    field = receptive_fields(module, shape, layers=module)[""]
+    seen, wrong = np.zeros(1, bool), None
+    for draw in range(_DRAWS):
+        seen = seen | _moving(module, shape, field.output_size, draw)
+        wrong = _first_wrong(field, seen)
+        if wrong is None or wrong.how == "too small":
+            break
+    return None if wrong is None else _message(field, shape, wrong)
+
+
+def _moving(module: nn.Module, shape: tuple[int, ...], units: tuple[int, ...], draw: int) -> Bools:
+    """Which pixels have a gradient, (channels, *units, *pixels) bool, for one random image."""
+    inputs = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(draw)).requires_grad_()
+    output = functional_call(module, _in_float64(module), (inputs,))
+    flat = output[0].reshape(-1)
+    if len(flat) > _MOST_UNITS:
+        raise ArgumentError(
+            f"The output {tuple(output.shape)} has {len(flat)} elements to check, more than {_MOST_UNITS}: give a "
+            "smaller input_shape or fewer channels."
+        )
+    rows = [
+        torch.autograd.grad(one, inputs, retain_graph=True, materialize_grads=True)[0][0].any(dim=0).numpy()
+        for one in flat
+    ]
+    return np.stack(rows).reshape(-1, *units, *shape[2:])
+
+
+def _in_float64(module: nn.Module) -> dict[str, torch.Tensor]:
+    tensors = chain(module.named_parameters(), module.named_buffers())
+    return {name: value.detach().double() if value.is_floating_point() else value for name, value in tensors}
+
+
+@dataclass(frozen=True)
+class _Wrong:
+    """An element whose box is not what the gradients show."""
+
+    how: str  # "too small" or "too large"
+    channel: int
+    unit: tuple[int, ...]
+    truth: tuple[int, ...]  # pixels, in the order of a Box
+
+
+def _first_wrong(field: ReceptiveField, seen: Bools) -> _Wrong | None:
+    """The first element whose box is too small; if there is none, the first whose box is too large."""
+    found = None
     for channel in range(len(seen)):
         boxes = field.boxes(channel)
-        for unit in np.ndindex(*units):
+        for unit in np.ndindex(*field.output_size):
             wrong = _compared(seen[(channel, *unit)], tuple(boxes[unit]), exact=field.exact)
-            if wrong is not None:
-                return _message(field, shape, channel, unit, *wrong)
-    return None
-
-
-def _seen(module: nn.Module, shape: tuple[int, ...], units: tuple[int, ...]) -> Bools:
-    """Which pixels have a gradient, (channels, *units, *pixels) bool, of the first image of the batch."""
-    seen = np.zeros(0, bool)
-    for draw in range(_DRAWS):
-        inputs = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(draw)).requires_grad_()
-        output = module(inputs)
-        flat = output[0].reshape(-1)
-        if len(flat) > _MOST_UNITS:
-            raise ArgumentError(
-                f"The output {tuple(output.shape)} has {len(flat)} elements to check, more than {_MOST_UNITS}: give a "
-                "smaller input_shape or fewer channels."
-            )
-        rows = [
-            torch.autograd.grad(one, inputs, retain_graph=True, materialize_grads=True)[0][0].any(dim=0).numpy()
-            for one in flat
-        ]
-        here = np.stack(rows).reshape(-1, *units, *shape[2:])
-        seen = seen | here if draw else here
-    return seen
+            if wrong is not None and (found is None or wrong[0] == "too small"):
+                found = _Wrong(wrong[0], channel, unit, wrong[1])
+                if found.how == "too small":
+                    return found
+    return found
 
 
 def _compared(seen: Bools, box: tuple[int, ...], *, exact: bool) -> tuple[str, tuple[int, ...]] | None:
@@ -109,12 +134,11 @@ def _compared(seen: Bools, box: tuple[int, ...], *, exact: bool) -> tuple[str, t
     return ("too large", truth) if exact and truth != box else None
 
 
-def _message(
-    field: ReceptiveField, shape: tuple[int, ...], channel: int, unit: tuple[int, ...], how: str, truth: tuple[int, ...]
-) -> str:
-    box = tuple(int(bound) for bound in field.boxes(channel)[unit])
+def _message(field: ReceptiveField, shape: tuple[int, ...], wrong: _Wrong) -> str:
+    box = tuple(int(bound) for bound in field.boxes(wrong.channel)[wrong.unit])
     says = "exact" if field.exact else f"an upper bound because of {', '.join(field.unknown) or 'what a mask may hide'}"
     return (
-        f"The receptive field is {how}. On an input of shape {shape}, element (channel {channel}, unit {unit}) of the "
-        f"output depends on the pixels {truth} by its gradient, starts first; the rule says {box}, {says}."
+        f"The receptive field is {wrong.how}. On an input of shape {shape}, element (channel {wrong.channel}, unit "
+        f"{wrong.unit}) of the output depends on the pixels {wrong.truth} by its gradient, starts first; the rule says "
+        f"{box}, {says}."
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import TypeAlias
 
 import torch
@@ -45,6 +46,7 @@ def register(operator: OpOverload | OpOverloadPacket | str, rule: Rule) -> None:
     if not callable(rule):
         raise ArgumentError(f"The rule of {name!r} must be a function of an Operation, not a {type(rule).__name__}.")
     _RULES[name] = rule
+    rule_for.cache_clear()
 
 
 def rule(*names: str) -> Callable[[Rule], Rule]:
@@ -58,6 +60,7 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
     return registered
 
 
+@lru_cache(maxsize=4096)
 def rule_for(operator: OpOverload) -> Rule | None:
     """The rule of an operator; None if nobody has written one.
 

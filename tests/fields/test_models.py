@@ -1,0 +1,112 @@
+"""Whole architectures: against published and independently computed boxes, and traced to the end without a gap."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+import spatialprobe as sp
+
+REFERENCE = Path("~/.cache/spatialprobe-dev/receptive_fields.json").expanduser()
+NEED_REFERENCE = pytest.mark.skipif(
+    not REFERENCE.is_file(),
+    reason="needs reference boxes: cp ../shared/data/receptive_fields.json ~/.cache/spatialprobe-dev",
+)
+PLAIN = {"googlenet": {"aux_logits": False, "init_weights": False, "transform_input": False}}
+PLAIN["inception_v3"] = PLAIN["googlenet"]
+
+
+def built(name):
+    """An architecture with random weights, in evaluation mode."""
+    return torchvision.models.get_model(name, weights=None, **PLAIN.get(name, {})).eval()
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "size", "stride", "padding"),
+    [
+        ("vgg16", "features.30", 212, 32, 90),
+        ("inception_v3", "Mixed_7c", 1311, 32, 618),
+    ],
+)
+def test_published_numbers(name, layer, size, stride, padding):
+    """The last row of the tables of Araujo, Norris and Sim (2019), which were derived on paper."""
+    field = sp.receptive_fields(built(name), (1, 3, 299, 299), layers=layer)[layer]
+    assert (field.size, field.stride, field.padding) == ((size,) * 2, (stride,) * 2, (padding,) * 2)
+    assert field.exact
+
+
+@NEED_REFERENCE
+@pytest.mark.parametrize("name", ["alexnet", "vgg16", "resnet18", "resnet50", "googlenet"])
+def test_reference_boxes(name):
+    """Boxes, sizes, strides and starts that gradients of a linearised copy show, computed elsewhere."""
+    reference = json.loads(REFERENCE.read_text())[name]
+    fields = sp.receptive_fields(built(name), tuple(reference["input"]))
+    assert len(reference["layers"]) >= 6
+    for layer, truth in reference["layers"].items():
+        field = fields[layer]
+        for number in ("size", "stride", "start", "padding", "period", "output_size"):
+            assert list(getattr(field, number)) == truth[number], (layer, number)
+        for box in truth["boxes"]:
+            assert list(field.box(*box["unit"])) == box["box"], (layer, box)
+        assert field.exact
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "convnext_tiny",
+        "densenet121",
+        "efficientnet_b0",
+        "mnasnet0_5",
+        "mobilenet_v3_small",
+        "regnet_y_400mf",
+        "shufflenet_v2_x0_5",
+        "squeezenet1_0",
+        "swin_t",
+        "vit_b_32",
+    ],
+)
+def test_traced_without_a_gap(name):
+    """Every module of every family has a field, on meta tensors, and no operator is without a rule."""
+    fields = sp.receptive_fields(built(name), (1, 3, 224, 224))
+    every = [field for layer in fields for field in fields.calls(layer)]
+    assert len(every) > 50
+    assert not {operator for field in every for operator in field.unknown}
+    assert {field.fallback for field in every} == {None}
+    assert fields[""].box().start == (0, 0)
+    assert fields[""].box().stop >= (223, 223)  # SqueezeNet's first convolution leaves out the last row and column
+
+
+def test_segmentation():
+    """A network with dilated convolutions and a decoder, whose output is a dictionary."""
+    model = torchvision.models.segmentation.lraspp_mobilenet_v3_large(weights=None, weights_backbone=None).eval()
+    field = sp.receptive_fields(model, (1, 3, 64, 64), ignore=["SqueezeExcitation"])["classifier.low_classifier"]
+    assert field.stride == (8, 8)
+    assert field.exact
+    assert field.ignored == ("SqueezeExcitation",)
+
+
+def test_video():
+    """Three axes: time, rows and columns."""
+    field = sp.receptive_fields(torchvision.models.video.r3d_18(weights=None).eval(), (1, 3, 8, 32, 32))["layer1"]
+    assert field.size == (11, 23, 23)  # the stem sees 3 x 7 x 7 at stride 1, 2, 2; four 3 x 3 x 3 convolutions follow
+    assert field.stride == (1, 2, 2)
+
+
+def test_detector_reads_values():
+    """A detector looks at scores: it runs on the real device, says so, and its backbone is exact all the same."""
+    torch.manual_seed(0)
+    model = torchvision.models.detection.ssdlite320_mobilenet_v3_large(
+        weights=None, weights_backbone=None, num_classes=3
+    ).eval()
+    fields = sp.receptive_fields(model, ([torch.rand(3, 320, 320)],), layers=nn.Conv2d, axes=(1, 2))
+    first = next(iter(fields.values()))
+    assert "value" in first.fallback or "real" in first.fallback
+    assert first.size == (3, 3)
+    assert first.stride == (2, 2)
+    assert first.exact
