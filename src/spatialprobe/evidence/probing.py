@@ -144,13 +144,15 @@ def _fitted(
     )
 
     def loss() -> torch.Tensor:
-        value = F.cross_entropy(turned @ weights + bias, labels) + penalty / 2 * (basis @ weights).square().sum()
+        value: torch.Tensor = (
+            F.cross_entropy(turned @ weights + bias, labels) + penalty / 2 * (basis @ weights).square().sum()
+        )
         weights.grad, bias.grad = torch.autograd.grad(value, [weights, bias])
         return value
 
     with torch.enable_grad():
         optimizer.step(loss)  # type: ignore[no-untyped-call]
-    solved: torch.Tensor = basis @ weights.detach()
+    solved = basis @ weights.detach()
     return solved, bias.detach()
 
 
