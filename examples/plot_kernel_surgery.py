@@ -45,7 +45,7 @@ versions = {
 # %%
 # conv1's kernels, and what a new head makes of both convolutions.
 
-figure = Figure(figsize=(11, 3.6), layout="constrained")
+figure = Figure(figsize=(11, 2.8), layout="constrained")
 for axes, (name, changed) in zip(figure.subplots(1, len(versions)), versions.items(), strict=True):
     axes.imshow(sp.kernels(changed.conv1).array)
     axes.set_title(f"{name}: a new head reaches {with_new_head(changed):.0%}", fontsize=9)

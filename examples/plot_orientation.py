@@ -30,7 +30,8 @@ def draw(axes: PolarAxes, tuning: sp.evidence.OrientationTuning, channel: int) -
     axes.set_theta_direction(-1)  # y points down, as in the image
     axes.set_yticks([])
     axes.set_xticks([0, np.pi / 2], ["0°", "90°"], fontsize=7)
-    axes.set_title(f"{tuning.angle[channel]:.0f}°, selectivity {tuning.selectivity[channel]:.2f}", fontsize=8)
+    preferred = f"{tuning.angle[channel]:.0f}°" if tuning.selectivity[channel] > 0.05 else "no direction"
+    axes.set_title(f"{preferred}, selectivity {tuning.selectivity[channel]:.2f}", fontsize=8)
 
 
 # %%

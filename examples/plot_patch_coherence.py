@@ -36,6 +36,6 @@ print(found)
 shown = sorted(found.values.argsort()[::-1][:6].tolist())
 words = ", ".join(f"{channel}: {found.values[channel]:.2f}" for channel in shown)
 figure = sp.exemplar_patches(top, images, field, channels=shown).figure(
-    title=f"conv2's most coherent channels on {data.name} ({words}; random patches {found.random:.2f})"
+    title=f"conv2's most coherent channels, on {data.name}. {words}; random patches: {found.random:.2f}"
 )
 figure.savefig("patch_coherence.png")

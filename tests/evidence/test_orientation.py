@@ -72,6 +72,12 @@ def test_response_is_the_amplitude_of_a_linear_filter():
             assert found.response[0, number, other] == pytest.approx(amplitude / 2**0.5, rel=1e-4)
 
 
+def test_models_of_double_precision():
+    """Gratings come in the model's own dtype."""
+    found = orientation_tuning(with_kernels([gabor(70)]).double(), "")
+    assert found.angle[0] == pytest.approx(70, abs=1)
+
+
 def test_size_and_sign_of_a_kernel_do_not_matter():
     """Ten times the kernel, or its negative, is tuned alike."""
     found = orientation_tuning(with_kernels([gabor(40), 10 * gabor(40), -gabor(40)]), "")

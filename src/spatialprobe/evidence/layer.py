@@ -61,6 +61,12 @@ def outputs(model: nn.Module, images: torch.Tensor, layer: str, *, at: At = "out
     return record.tensor
 
 
+def dtype_of(model: nn.Module) -> torch.dtype:
+    """The dtype of the model's weights, in which images for it are made."""
+    dtypes = (parameter.dtype for parameter in model.parameters() if parameter.is_floating_point())
+    return next(dtypes, torch.get_default_dtype())
+
+
 def check_images(images: torch.Tensor) -> None:
     """That these are images, in numbers that can be changed a little.
 

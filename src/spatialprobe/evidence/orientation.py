@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from spatialprobe.errors import ArgumentError, UnsupportedOutputError
-from spatialprobe.evidence.layer import outputs, single_layer
+from spatialprobe.evidence.layer import dtype_of, outputs, single_layer
 from spatialprobe.evidence.result import Floats
 
 FREQUENCIES = (0.04, 0.08, 0.12, 0.16, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45)  # cycles per pixel
@@ -84,13 +84,14 @@ def orientation_tuning(
     name = single_layer(model, layer).name
     size = _checked(model, shape, angles, phases, frequencies, batch_size)
     _check_field(model, size, name)
-    grey = _middle(outputs(model, torch.full((1, *size), _MEAN), name), name)[0]
+    dtype = dtype_of(model)
+    grey = _middle(outputs(model, torch.full((1, *size), _MEAN, dtype=dtype), name), name)[0]
     directions: Floats = np.arange(angles, dtype=np.float64) * (180 / angles)
     answers = []
     for frequency in frequencies:
         shown = (
             _middle(outputs(model, some, name), name) - grey
-            for some in torch.split(gratings(directions, frequency, phases, size), batch_size)
+            for some in torch.split(gratings(directions, frequency, phases, size).to(dtype), batch_size)
         )
         each = torch.cat(list(shown)).double().reshape(angles, phases, -1)
         answers.append(each.square().mean(dim=1).sqrt().cpu().numpy())
@@ -109,14 +110,14 @@ def orientation_tuning(
 
 
 def gratings(directions: Floats, frequency: float, phases: int, size: tuple[int, int, int]) -> torch.Tensor:
-    """Grey gratings (angles * phases, C, H, W), phase by phase for each direction in degrees."""
+    """Grey gratings, float64 (angles * phases, C, H, W), phase by phase for each direction in degrees."""
     channels, height, width = size
     y, x = np.mgrid[:height, :width] - np.array([height // 2, width // 2])[:, None, None]
     radians = np.radians(directions)[:, None, None, None]
     along = x * np.cos(radians) + y * np.sin(radians)  # (angles, 1, H, W) pixels
     shift = np.arange(phases)[:, None, None] / phases
     waves = _MEAN + _AMPLITUDE * np.cos(2 * np.pi * (frequency * along + shift))
-    made = torch.from_numpy(waves).to(torch.get_default_dtype()).reshape(-1, 1, height, width)
+    made = torch.from_numpy(waves).reshape(-1, 1, height, width)
     return made.expand(-1, channels, -1, -1)
 
 
@@ -150,7 +151,7 @@ def _middle(output: torch.Tensor, layer: str) -> torch.Tensor:
 
 def _check_field(model: nn.Module, size: tuple[int, int, int], layer: str) -> None:
     """That the middle unit's field lies inside the image: beyond, it would see the edge of every grating."""
-    noise = torch.rand(1, *size, generator=torch.Generator().manual_seed(0), dtype=torch.get_default_dtype())
+    noise = torch.rand(1, *size, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(dtype_of(model))
     plain = outputs(model, noise, layer)
     if plain.ndim != 4:
         return
