@@ -124,7 +124,7 @@ def test_head_of_a_fixed_size_does_not_matter():
 )
 def test_errors(options, message):
     """What cannot be measured is said."""
-    model = nn.Sequential(nn.Conv2d(1, 1, 17, padding=8), nn.ReLU(), nn.Conv2d(1, 1, 17, padding=8))
+    model = nn.Sequential(nn.Conv2d(1, 4, 21, padding=10), nn.ReLU(), nn.Conv2d(4, 4, 21, padding=10))
     with pytest.raises(sp.ArgumentError, match=message):
         orientation_tuning(model, **{"layer": "0", **options})
 

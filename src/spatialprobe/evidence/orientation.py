@@ -15,6 +15,7 @@ from spatialprobe.evidence.result import Floats
 
 FREQUENCIES = (0.04, 0.08, 0.12, 0.16, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45)  # cycles per pixel
 _MEAN, _AMPLITUDE = 0.5, 0.5
+_NOISES = 8  # images of noise in which the border is changed, so that dead units do not hide that it is seen
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +152,9 @@ def _middle(output: torch.Tensor, layer: str) -> torch.Tensor:
 
 def _check_field(model: nn.Module, size: tuple[int, int, int], layer: str) -> None:
     """That the middle unit's field lies inside the image: beyond, it would see the edge of every grating."""
-    noise = torch.rand(1, *size, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(dtype_of(model))
+    noise = torch.rand(_NOISES, *size, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(
+        dtype_of(model)
+    )
     plain = outputs(model, noise, layer)
     if plain.ndim != 4:
         return
