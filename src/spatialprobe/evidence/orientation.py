@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from spatialprobe.errors import ArgumentError, UnsupportedOutputError
-from spatialprobe.evidence.layer import dtype_of, outputs, single_layer
+from spatialprobe.evidence.layer import dtype_of, outputs, single_layer, unit_by_unit
 from spatialprobe.evidence.result import Floats
 
 FREQUENCIES = (0.04, 0.08, 0.12, 0.16, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45)  # cycles per pixel
@@ -155,20 +155,28 @@ def _check_field(model: nn.Module, size: tuple[int, int, int], layer: str) -> No
     noise = torch.rand(_NOISES, *size, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(
         dtype_of(model)
     )
-    plain = outputs(model, noise, layer)
-    if plain.ndim != 4:
-        return
-    for side in ("top", "bottom", "left", "right"):
-        changed = noise.clone()
-        edge = {"top": changed[..., 0, :], "bottom": changed[..., -1, :], "left": changed[..., 0]}.get(
-            side, changed[..., -1]
-        )
-        edge.add_(1)
-        if not torch.equal(_middle(outputs(model, changed, layer), layer), _middle(plain, layer)):
+    with unit_by_unit():
+        plain = outputs(model, noise, layer)
+        if plain.ndim != 4:
+            return
+        seen = {
+            side: not torch.equal(_middle(outputs(model, changed, layer), layer), _middle(plain, layer))
+            for side, changed in _with_edges(noise)
+        }
+    for side, reached in seen.items():
+        if reached:
             raise ArgumentError(
                 f"The field of the middle unit of layer {layer!r} reaches the {side} border of images of "
                 f"{size[1]} x {size[2]}, where every grating ends: give larger images with shape=(C, H, W)."
             )
+
+
+def _with_edges(images: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
+    """For each side of the images (N, C, H, W) its name, and images that differ in the pixels along it."""
+    for side, axis, at in (("top", 2, 0), ("bottom", 2, -1), ("left", 3, 0), ("right", 3, -1)):
+        changed = images.clone()
+        changed.select(axis, at).add_(1)
+        yield side, changed
 
 
 def _checked(
