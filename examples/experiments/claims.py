@@ -114,7 +114,7 @@ def number(values: Sequence[float]) -> str:
     '0.30 ± 0.05'
     """
     spread = f" ± {stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{fmean(values):.2f}{spread}"
+    return f"{round(fmean(values), 2) + 0.0:.2f}{spread}"  # no -0.00
 
 
 def decided(
