@@ -11,6 +11,7 @@ from experiments import measures
 from experiments.claims import Findings
 from experiments.trials import CNN, HEADS, MLP_PERMUTED, MLP_PLAIN, PERMUTED, RANDOM
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from simple_cnn import SimpleCNN
 from torch import nn
 from training import as_input
@@ -105,7 +106,7 @@ def accuracies(findings: Findings, source: str) -> Figure:
         HEADS[1]: ("new head on averaged kernels", CONTROL),
         RANDOM: ("new head on random kernels", CONTROL),
     }
-    figure = Figure(figsize=(8.2, 3.9), layout="constrained", facecolor="white")
+    figure = Figure(figsize=(8.2, 3.9), layout=ConstrainedLayoutEngine(w_pad=0.15), facecolor="white")
     axes = figure.add_subplot()
     for height, (kind, (_, colour)) in enumerate(rows.items()):
         values = [100 * value for value in findings.accuracy(kind)]
