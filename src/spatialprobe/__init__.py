@@ -59,6 +59,8 @@ if TYPE_CHECKING:
     from spatialprobe.render.mosaic import Mosaic
     from spatialprobe.render.overlay import receptive_field_overlay
     from spatialprobe.render.patches import exemplar_patches
+    from spatialprobe.report.result import Report
+    from spatialprobe.report.write import write_report
 
 __version__ = "0.1.0"
 
@@ -92,6 +94,7 @@ __all__ = [
     "ReceptiveField",
     "ReceptiveFields",
     "Reducer",
+    "Report",
     "SpatialProbeError",
     "StorageError",
     "SweepError",
@@ -114,6 +117,7 @@ __all__ = [
     "replace",
     "save_activations",
     "sweep",
+    "write_report",
 ]
 
 # Resolved on first use, so that capturing never waits for drawing.
@@ -134,6 +138,8 @@ _ON_FIRST_USE = {
     "ReceptiveFields": "spatialprobe.fields.result",
     "receptive_fields": "spatialprobe.fields.trace",
     "receptive_field_overlay": "spatialprobe.render.overlay",
+    "Report": "spatialprobe.report.result",
+    "write_report": "spatialprobe.report.write",
 }
 
 
