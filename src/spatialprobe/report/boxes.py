@@ -61,9 +61,8 @@ class LayerBoxes:
     def of(field: ReceptiveField, channels: int) -> LayerBoxes:
         """The boxes of a layer's field; one table where all channels see the same."""
         if not field.per_channel:
-            tables, which = (BoxTable.of(field, None),), np.zeros(channels, np.int64)
-        else:
-            tables, which = _distinct([BoxTable.of(field, channel) for channel in range(channels)])
+            return LayerBoxes((BoxTable.of(field, None),), np.zeros(channels, np.int64), field.exact, field.unknown)
+        tables, which = _distinct([BoxTable.of(field, channel) for channel in range(channels)])
         return LayerBoxes(tables, which, field.exact, field.unknown)
 
 

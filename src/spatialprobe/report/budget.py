@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from spatialprobe.activations.table import byte_size
 from spatialprobe.errors import ArgumentError
 from spatialprobe.report.page import Page, stills_of
 from spatialprobe.report.payload import PackedLayer
@@ -35,7 +34,7 @@ def fitted(page: Page, max_bytes: int) -> tuple[Page, bytes]:
 def _ever_smaller(page: Page, max_bytes: int, size: int) -> Iterator[Page]:
     """Pages that hold less and less, each without all that was given up before; the first takes `size` bytes."""
     if any(
-        packed.layer.swept and packed.layer.swept.patches and packed.layer.swept.of > _FEWER_EXEMPLARS
+        packed.layer.swept and packed.layer.swept.patches and packed.layer.swept.swept_for > _FEWER_EXEMPLARS
         for packed in page.layers
     ):
         page = _with_exemplars(page, _FEWER_EXEMPLARS)

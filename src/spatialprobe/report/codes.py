@@ -60,8 +60,8 @@ class CodedMaps:
 
     def of_channels(self, chosen: npt.NDArray[np.int64]) -> CodedMaps:
         """The same for some of the channels."""
-        parts = (self.codes, self.low, self.high, self.mean, self.silent, self.nonfinite)
-        return CodedMaps(*(part[chosen] for part in parts))
+        numbers = self.low[chosen], self.high[chosen], self.mean[chosen], self.silent[chosen]
+        return CodedMaps(self.codes[chosen], *numbers, self.nonfinite[chosen])
 
     def values(self) -> Floats:
         """(C, h, w): what the codes stand for, NaN where a value was not finite."""

@@ -122,7 +122,7 @@ def page_layers(model: nn.Module, images: torch.Tensor, layers: Selector, at: At
     fields = fields_of(model, images[:1], layers, at)
     modules = {layer.name: layer.module for layer in select(model, layers)}
     runs = {layer: sum(other == layer for other, _ in found.maps) for layer, _ in found.maps}
-    made = []
+    made: list[PageLayer] = []
     for run, maps in found.maps.items():
         channels = len(maps[0].codes)
         made.append(

@@ -80,7 +80,7 @@ async function load(index, image) {
 // Numbers and words
 
 const many = (count, noun) => `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
-const short = (value) => (Number.isFinite(value) ? `${Number(value.toPrecision(4))}` : "none");
+const short = (value, digits = 4) => (Number.isFinite(value) ? `${Number(value.toPrecision(digits))}` : "none");
 const percent = (share) => `${Number((100 * share).toPrecision(3))} %`;
 
 function rounded(value, step) {
@@ -232,8 +232,8 @@ function painted(columns, rows, channels) {
 
 function layOut(count, width, room, ratio) {
   let best = null;
-  for (let columns = 1; columns <= count || columns === 1; columns++) {
-    const tile = Math.min(160, (width + GAP) / columns - GAP);
+  for (let columns = Math.min(count, Math.ceil((width + GAP) / (170 + GAP))); columns <= count; columns++) {
+    const tile = Math.min(170, (width + GAP) / columns - GAP);
     const cell = tile * ratio + LABEL + GAP;
     if (best && tile < 38) break;
     best = { columns, tile, cell, rows: Math.ceil(count / columns), ratio };
@@ -244,7 +244,7 @@ function layOut(count, width, room, ratio) {
 
 function drawMosaic() {
   const { layer, marks } = now;
-  const width = id("scroll").clientWidth - 16, room = Math.max(400, window.innerHeight - 250);
+  const width = id("scroll").clientWidth - 16, room = Math.max(400, window.innerHeight - 340);
   grid = layOut(order.length, width, room, layer.height / layer.width);
   const { columns, rows, tile, cell, ratio } = grid;
   const drawing = context(id("mosaic"), Math.min(width, columns * (tile + GAP) - GAP), rows * cell - GAP);
@@ -253,7 +253,7 @@ function drawMosaic() {
   drawing.imageSmoothingEnabled = tile * (window.devicePixelRatio || 1) < layer.width;
   drawing.font = "11px system-ui, sans-serif";
   drawing.textBaseline = "alphabetic";
-  const ink = style("--quiet");
+  const ink = style("--quiet"), line = style("--edge");
   order.forEach((channel, i) => {
     const left = (i % columns) * (tile + GAP), top = Math.floor(i / columns) * cell;
     drawing.drawImage(
@@ -261,6 +261,8 @@ function drawMosaic() {
       left, top + LABEL, tile, tile * ratio,
     );
     if (marks[channel] === "dead") hatch(drawing, left, top + LABEL, tile, tile * ratio);
+    drawing.strokeStyle = line;
+    drawing.strokeRect(left + 0.5, top + LABEL + 0.5, tile - 1, tile * ratio - 1);
     drawing.fillStyle = ink;
     let label = `${now.numberOf(channel)}${marks[channel] ? ` ${marks[channel]}` : ""}`;
     if (marks[channel] && drawing.measureText(label).width > tile) label = `${now.numberOf(channel)} ${marks[channel][0]}`;
@@ -324,12 +326,12 @@ function drawMap(y, x) {
 function drawInput(y, x) {
   const canvas = id("input"), { height, width } = data.input, margin = 5;
   const size = fitted(canvas.parentElement, height, width);
-  const drawing = context(canvas, size.width, size.height);
-  const scale = (size.width - 2 * margin) / width, tall = (size.height - 2 * margin) / height;
+  const drawing = context(canvas, size.width + 2 * margin, size.height + 2 * margin);
+  const scale = size.width / width, tall = size.height / height;
   drawing.imageSmoothingEnabled = scale * (window.devicePixelRatio || 1) < 1;
   drawing.translate(margin, margin);
   drawing.drawImage(pictures[state.image], 0, 0, width * scale, height * tall);
-  drawing.fillStyle = `rgba(${style("--fade")}, .7)`;
+  drawing.fillStyle = `rgba(${style("--fade")}, .58)`;
   const box = boxOf(state.channel, y, x);
   drawing.beginPath();
   drawing.rect(0, 0, width * scale, height * tall);
@@ -353,9 +355,9 @@ function drawBar() {
   }
   id("bar").style.width = id("bar-numbers").style.width = `${width}px`;
   const [low, middle, high] = id("bar-numbers").children;
-  low.textContent = short(scale.low);
-  middle.textContent = short((scale.low + scale.high) / 2);
-  high.textContent = short(scale.high);
+  low.textContent = short(scale.low, 3);
+  middle.textContent = short((scale.low + scale.high) / 2, 3);
+  high.textContent = short(scale.high, 3);
   const images = data.images.length > 1 ? `, ${data.images.length} images` : "";
   id("scale-words").textContent = {
     map: "Colour scale: each map has its own; colours cannot be compared between maps.",
@@ -379,7 +381,8 @@ function drawKernel() {
   const [count, height, width] = kernels.shape, channel = state.channel, units = height * width;
   const room = id("kernel").clientWidth, extra = kernels.inColour ? 1 : 0, total = count + extra;
   let tile = Math.min(76, (room + GAP) / Math.min(total, 4) - GAP);
-  if (total > 8) tile = Math.min(tile, 52);
+  const dense = total > 8;
+  if (dense) tile = (room + GAP) / 8 - GAP;
   const columns = Math.max(1, Math.min(total, Math.floor((room + GAP) / (tile + GAP)))), ratio = height / width;
   const cell = tile * ratio + LABEL + GAP;
   const drawing = context(id("kernel-picture"), columns * (tile + GAP) - GAP, Math.ceil(total / columns) * cell - GAP);
@@ -397,11 +400,12 @@ function drawKernel() {
       drawing.fillRect(x0, y0, x1 - x0, y1 - y0);
     }
     drawing.fillStyle = style("--quiet");
-    drawing.fillText(input < 0 ? "in colour" : `input ${now.kernelInputs[channel * count + input]}`, left, top - 5, tile + GAP);
+    drawing.fillText(input < 0 ? "in colour" : `${dense ? "" : "input "}${now.kernelInputs[channel * count + input]}`, left, top - 5, tile + GAP);
   }
   const reach = short(now.kernelReach[channel]);
   const words = [
     `${height} x ${width} weights for ${count < kernels.of ? `the ${count} strongest of ${kernels.of} input channels` : many(count, "input channel")}, from -${reach} (orange) through 0 (white) to ${reach} (violet).`,
+    ...(dense ? ["The numbers are those of the input channels."] : []),
     ...(kernels.inColour ? ["In colour: the three as red, green and blue, 0 is grey."] : []),
   ];
   id("kernel-words").textContent = words.join(" ");
@@ -531,13 +535,21 @@ function writeChannel() {
   id("answer").textContent = answer ? `The model's answer: ${answer}` : "";
 }
 
+function unbroken(text, i) {
+  if (i % 2 === 0) return text;
+  const made = document.createElement("span");
+  made.className = "unbroken";
+  made.textContent = text;
+  return made;
+}
+
 function showUnit() {
   const { y, x } = preview || state;
   drawMap(y, x);
   drawInput(y, x);
   markBar(y, x);
   const words = sentence(y, x);
-  if (id("status").textContent !== words) id("status").textContent = words;
+  if (id("status").textContent !== words) id("status").replaceChildren(...words.split(/(\d+-\d+)/).map(unbroken));
   writeHash();
 }
 
@@ -571,7 +583,9 @@ async function change(wanted) {
     next.y = Math.floor(((state.y + 0.5) * layer.height) / before.height);
     next.x = Math.floor(((state.x + 0.5) * layer.width) / before.width);
   }
+  if (next.channel === null) next.channel = Math.max(0, found.marks.indexOf(""));
   next.channel = Math.min(next.channel, found.count - 1);
+  if (next.y === null) [next.y, next.x] = strongest(found, next.channel);
   next.y = Math.min(Math.max(next.y, 0), layer.height - 1);
   next.x = Math.min(Math.max(next.x, 0), layer.width - 1);
   const anew = !now || found.layer !== now.layer || found.image !== now.image || next.scale !== state.scale || next.order !== state.order;
@@ -583,6 +597,17 @@ async function change(wanted) {
   else if (other) showChannel();
   else showUnit();
   if (anew) performance.measure("spatialprobe redraw", { start: started });
+}
+
+function strongest({ codes, units, low, high, layer }, channel) {
+  const below = -low[channel] > high[channel];
+  let best = 0, most = -1;
+  for (let at = 0; at < units; at++) {
+    const code = codes[channel * units + at];
+    const strength = code === NONFINITE ? -1 : below ? STEPS - code : code;
+    if (strength > most) [best, most] = [at, strength];
+  }
+  return [Math.floor(best / layer.width), best % layer.width];
 }
 
 function moveTo(y, x) {
@@ -635,8 +660,9 @@ function readHash() {
   const numbers = rest.map((text) => (/^\d{1,9}$/.test(text) ? Number(text) : -1));
   const { channels } = data.layers[layer];
   wanted.layer = layer;
-  wanted.channel = Math.max(0, channels ? channels.indexOf(numbers[0]) : numbers[0] ?? 0);
-  if (numbers[1] >= 0 && numbers[2] >= 0) [wanted.y, wanted.x] = [numbers[1], numbers[2]];
+  const channel = channels ? channels.indexOf(numbers[0]) : numbers[0] ?? -1;
+  wanted.channel = channel < 0 ? null : channel;
+  [wanted.y, wanted.x] = numbers[1] >= 0 && numbers[2] >= 0 ? [numbers[1], numbers[2]] : [null, null];
   const image = Number(more.get("image"));
   wanted.image = Number.isInteger(image) && image >= 0 && image < data.images.length ? image : 0;
   wanted.scale = ["map", "layer", "all"].includes(more.get("scale")) ? more.get("scale") : "layer";
@@ -703,7 +729,7 @@ function listen() {
     if (column < grid.columns && channel !== undefined) change({ channel });
   });
   for (const name of ["layer", "image"]) {
-    id(name).addEventListener("change", (event) => change({ [name]: Number(event.target.value), ...(name === "layer" ? { channel: 0 } : {}) }));
+    id(name).addEventListener("change", (event) => change({ [name]: Number(event.target.value), ...(name === "layer" ? { channel: null } : {}) }));
   }
   for (const name of ["scale", "order"]) id(name).addEventListener("change", (event) => change({ [name]: event.target.value }));
   addEventListener("hashchange", () => change(readHash()));
@@ -728,8 +754,7 @@ async function start() {
   id("image").replaceChildren(...data.images.map((image, i) => option(i, image.name)));
   id("plain").hidden = true;
   id("app").hidden = false;
-  const first = data.layers[0];
-  await change({ y: Math.floor(first.height / 2), x: Math.floor(first.width / 2), ...readHash() });
+  await change({ channel: null, y: null, x: null, ...readHash() });
   listen();
   document.documentElement.dataset.ready = "yes";
 }

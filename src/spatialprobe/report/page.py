@@ -14,8 +14,7 @@ from urllib.parse import quote
 
 import spatialprobe
 from spatialprobe.activations.table import counted
-from spatialprobe.render.palette import colours, palette
-from spatialprobe.render.palette import NONFINITE
+from spatialprobe.render.palette import NONFINITE, colours, palette
 from spatialprobe.report.inputs import Inputs
 from spatialprobe.report.payload import PackedLayer, script_safe
 from spatialprobe.report.stills import Still, still
@@ -32,6 +31,7 @@ class Page:
     layers: tuple[PackedLayer, ...]
     stills: tuple[Still, ...]  # one a layer, of the first image
     left_out: tuple[str, ...] = ()  # layers that have no maps, a sentence each
+    max_bytes: int | None = None  # of the file
 
     def html(self) -> str:
         """The file."""
@@ -47,7 +47,7 @@ class Page:
                 "data": script_safe(self._data()),
                 "stills": "\n".join([self._input_still(), *map(_still, self.layers, self.stills)]),
                 "remarks": "".join(f"<li>{_text(remark)}</li>" for remark in self.remarks()),
-                "reduced": _reduced(self.reduced),
+                "reduced": _reduced(self.reduced, self.max_bytes),
                 "version": _text(spatialprobe.__version__),
             },
         )
@@ -90,28 +90,28 @@ class Page:
     def _input_still(self) -> str:
         """The input images: the page's script draws from these very pictures."""
         return "".join(
-            f'<figure><img class="input" src="{one.picture}" alt="{_text(f"Input image {one.name}")}" '
+            f'<figure class="input"><img class="input" src="{one.picture}" alt="{_text(f"Input image {one.name}")}" '
             f'width="{self.inputs.width}" height="{self.inputs.height}">'
-            f"<figcaption>Input image <bdi>{_text(one.name)}</bdi></figcaption></figure>"
+            f"<figcaption><bdi>{_text(one.name)}</bdi></figcaption></figure>"
             for one in self.inputs.images
         )
 
 
 def _still(packed: PackedLayer, picture: Still) -> str:
-    name = _text(packed.layer.name)
     words = _text(picture.words)
     return (
         f'<figure><a href="#{quote(_whole_characters(packed.layer.name), safe="")}/{packed.layer.channels[0]}">'
         f'<img src="{picture.picture}" alt="{words}" width="{picture.width}" height="{picture.height}"></a>'
-        f"<figcaption><b><bdi>{name}</bdi></b> {words}</figcaption></figure>"
+        f"<figcaption>{words}</figcaption></figure>"
     )
 
 
-def _reduced(sentences: Sequence[str]) -> str:
+def _reduced(sentences: Sequence[str], max_bytes: int | None) -> str:
     if not sentences:
         return ""
     listed = "".join(f"<li>{_text(sentence)}</li>" for sentence in sentences)
-    return f'<section id="reduced"><h2>Not on this page</h2><ul>{listed}</ul></section>'
+    limit = f'<p class="quiet">The file may take {max_bytes:,} bytes.</p>' if max_bytes else ""
+    return f'<section id="reduced"><h2>Not on this page</h2>{limit}<ul>{listed}</ul></section>'
 
 
 def _policy(style: str, script: str) -> str:

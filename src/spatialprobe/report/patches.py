@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import ceil, floor
+from math import ceil, floor, sqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +36,7 @@ class Patches:
     @property
     def columns(self) -> int:
         """How many cells lie beside each other on the sheet."""
-        return ceil((self.cells.shape[0] * self.cells.shape[1]) ** 0.5)
+        return ceil(sqrt(self.cells.shape[0] * self.cells.shape[1]))
 
     def sheet(self) -> str:
         """All cells in reading order, channel by channel, as a data URI."""
@@ -72,8 +72,8 @@ def check_places(result: ExemplarsResult, field: ReceptiveField) -> None:
     furthest = tuple(positions.amax(dim=(0, 1)).tolist()) if positions.numel() else (0,) * axes
     if axes != 2 or any(most >= size for most, size in zip(furthest, field.output_size, strict=True)):
         raise ArgumentError(
-            f"The sweep's exemplars of {field.layer!r} lie at units up to {furthest}, but its maps for these images are "
-            f"of {' x '.join(map(str, field.output_size))}: give images of the size that was swept."
+            f"The sweep's exemplars of {field.layer!r} lie at units up to {furthest}, but its maps for these images "
+            f"are of {' x '.join(map(str, field.output_size))}: give images of the size that was swept."
         )
 
 

@@ -22,7 +22,7 @@ _LEVEL = 6  # of zlib
 
 def packed(array: npt.NDArray[Any], dtype: str) -> str:
     """The bytes of an array in a number format such as "<f8", compressed, in base64."""
-    return base64.b64encode(zlib.compress(np.ascontiguousarray(array, dtype), _LEVEL)).decode()
+    return base64.b64encode(zlib.compress(np.ascontiguousarray(array, dtype).data, _LEVEL)).decode()
 
 
 def script_safe(data: object) -> str:
@@ -129,7 +129,7 @@ def _swept(swept: Swept) -> dict[str, Any]:
     if swept.values is not None and swept.places is not None:
         data["values"] = packed(swept.values, "<f4")
         data["places"] = packed(swept.places, "<i4")
-        data["columns"], data["of"] = swept.values.shape[1], swept.of
+        data["columns"], data["of"] = swept.values.shape[1], swept.swept_for
     if swept.patches is not None:
         patches = swept.patches
         data["patches"] = {

@@ -8,6 +8,8 @@ import io
 import numpy as np
 import numpy.typing as npt
 
+from spatialprobe.render.palette import PAPER
+
 Pixels = npt.NDArray[np.uint8]
 
 _LOSSLESS = 2**16  # pixels: a larger picture in colour becomes a JPEG
@@ -20,7 +22,10 @@ def is_lossless(height: int, width: int) -> bool:
 
 
 def data_uri(pixels: Pixels, colours: Pixels | None = None) -> str:
-    """A picture (H, W, 3), or codes (H, W) and their palette (256, 3), as an address that holds all of it."""
+    """A picture (H, W, 3), or codes (H, W) and their palette (256, 3), as an address that holds all of it.
+
+    The palette's paper is clear.
+    """
     from PIL import Image
 
     if colours is not None:
@@ -30,7 +35,7 @@ def data_uri(pixels: Pixels, colours: Pixels | None = None) -> str:
         image = Image.fromarray(pixels)
     buffer = io.BytesIO()
     if colours is not None or is_lossless(*pixels.shape[:2]):
-        image.save(buffer, "PNG", optimize=True)
+        image.save(buffer, "PNG", optimize=True, **({"transparency": PAPER} if colours is not None else {}))
         return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
     image.save(buffer, "JPEG", quality=_QUALITY, subsampling=0)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -42,7 +42,7 @@ def still(maps: CodedMaps, signed: bool, reach: float, layer: str, image: str) -
     )
     words = [
         f"{layer}, {counted} for image {image}: values {shown.extremes.words()}.",
-        *([f"Only every {step}th row and column of units is drawn."] if step > 1 else []),
+        *([f"One of {step} rows and columns of units is drawn."] if step > 1 else []),
         *marks.words(),
     ]
     return Still(data_uri(sheet, palette(signed)), sheet.shape[1], sheet.shape[0], " ".join(words))

@@ -28,7 +28,7 @@ class Swept:
     values: npt.NDArray[np.float64] | None = None  # (C, k) of the exemplars, NaN for an empty place
     places: npt.NDArray[np.int64] | None = None  # (C, k, 3) sample, y, x; -1 for an empty place
     patches: Patches | None = None  # None where the data set is not known, or to save room
-    of: int = 0  # exemplars that the sweep found for each channel
+    swept_for: int = 0  # exemplars that the sweep found for each channel
     patches_known: bool = False  # whether there are patches, be they kept or not
 
     @staticmethod
@@ -77,8 +77,8 @@ class Swept:
         """What of the exemplars is not kept, None if all is."""
         if self.patches_known and self.patches is None:
             return "no exemplar patches"
-        if self.values is not None and self.values.shape[1] < self.of:
-            return f"{self.values.shape[1]} of {self.of} exemplars of each channel"
+        if self.values is not None and self.values.shape[1] < self.swept_for:
+            return f"{self.values.shape[1]} of {self.swept_for} exemplars of each channel"
         return None
 
     def of_channels(self, chosen: npt.NDArray[np.int64]) -> Swept:

@@ -92,6 +92,7 @@ def write_report(
         layers=packed,
         stills=stills_of(packed, inputs),
         left_out=tuple(found.left_out.values()),
+        max_bytes=max_bytes,
     )
     page, written = fitted(page, max_bytes)
     with replacing(target) as scratch:
