@@ -14,6 +14,7 @@ from spatialprobe.fields.result import ReceptiveField
 from spatialprobe.render.images import Stretch, image_values
 from spatialprobe.render.palette import PAPER, palette
 from spatialprobe.render.patches import Dataset
+from spatialprobe.report.boxes import LayerBoxes
 from spatialprobe.report.pixels import Pixels, data_uri, is_lossless, scaled
 from spatialprobe.statistics.exemplars import ExemplarsResult
 
@@ -77,31 +78,42 @@ def check_places(result: ExemplarsResult, field: ReceptiveField) -> None:
         )
 
 
-def patches_of(result: ExemplarsResult, field: ReceptiveField, dataset: Dataset, stretch: Stretch) -> Patches:
+def patches_of(
+    result: ExemplarsResult, field: ReceptiveField, boxes: LayerBoxes, dataset: Dataset, stretch: Stretch
+) -> Patches:
     """The patches of one layer; each image of the data set is read once.
 
     Raises:
         ArgumentError: the data set holds something else than images of the field's size.
     """
-    samples, positions = result.samples.numpy(), result.positions.numpy()
-    boxes: dict[tuple[int, int], Box] = {}
-    for channel, rank in zip(*np.nonzero(samples >= 0), strict=True):
-        box = field.box(*positions[channel, rank].tolist(), channel=int(channel), clip=False)
-        if box is not None:
-            boxes[int(channel), int(rank)] = box
-    side = max((max(box.shape) for box in boxes.values()), default=1)
+    samples = result.samples.numpy()
+    wholes = _boxes_of(result, boxes, field.output_size[0])
+    side = max((max(box.shape) for box in wholes.values()), default=1)
     share = min(1.0, _LARGEST / side)
     cell = -(-ceil(side * share) // _GRAIN) * _GRAIN
     cells = np.full((*samples.shape, cell, cell, 3), palette(False)[PAPER], np.uint8)
     by_sample: dict[int, list[tuple[int, int]]] = {}
-    for place in boxes:
+    for place in wholes:
         by_sample.setdefault(int(samples[place]), []).append(place)
     for sample, places in sorted(by_sample.items()):
         pixels = stretch.pixels(_image(dataset, sample, field))
         for place in places:
-            patch = _cut_out(pixels, boxes[place], share)
+            patch = _cut_out(pixels, wholes[place], share)
             cells[place][: patch.shape[0], : patch.shape[1]] = patch
     return Patches(cells, share)
+
+
+def _boxes_of(result: ExemplarsResult, boxes: LayerBoxes, height: int) -> dict[tuple[int, int], Box]:
+    """(channel, rank) -> what its unit sees, without borders; no entry for an empty place, or for nothing."""
+    tables = [table.boxes(height) for table in boxes.tables]
+    samples, positions = result.samples.tolist(), result.positions.tolist()
+    found = {}
+    for channel, table in enumerate(boxes.of_channel.tolist()):
+        for rank, (sample, (y, x)) in enumerate(zip(samples[channel], positions[channel], strict=True)):
+            whole = Box(*tables[table][y, x, 4:].tolist())
+            if sample >= 0 and all(whole.shape):
+                found[channel, rank] = whole
+    return found
 
 
 def _image(dataset: Dataset, sample: int, field: ReceptiveField) -> npt.NDArray[np.float32]:

@@ -13,6 +13,7 @@ from spatialprobe.errors import ArgumentError
 from spatialprobe.fields.result import ReceptiveField
 from spatialprobe.render.images import Stretch
 from spatialprobe.render.patches import Dataset
+from spatialprobe.report.boxes import LayerBoxes
 from spatialprobe.report.patches import Patches, check_places, patches_of
 from spatialprobe.statistics.dead import DeadResult
 from spatialprobe.statistics.exemplars import ExemplarsResult
@@ -37,6 +38,7 @@ class Swept:
         samples: int,
         channels: int,
         field: ReceptiveField,
+        boxes: LayerBoxes,
         dataset: Dataset | None,
         stretch: Stretch,
     ) -> Swept:
@@ -68,7 +70,7 @@ class Swept:
             statistics,
             exemplars.values.numpy(),
             np.concatenate([exemplars.samples.numpy()[..., None], exemplars.positions.numpy()], axis=-1),
-            None if dataset is None else patches_of(exemplars, field, dataset, stretch),
+            None if dataset is None else patches_of(exemplars, field, boxes, dataset, stretch),
             exemplars.values.shape[1],
             dataset is not None,
         )

@@ -126,7 +126,9 @@ def _with_sweep(layer: PageLayer, sweep: SweepResult, dataset: Dataset | None, i
     results: Mapping[str, Any] | None = sweep.layers.get(layer.layer)
     if results is None:
         return layer
-    return replace(layer, swept=Swept.of(results, sweep.samples, layer.of, layer.field, dataset, inputs.stretch))
+    return replace(
+        layer, swept=Swept.of(results, sweep.samples, layer.of, layer.field, layer.boxes, dataset, inputs.stretch)
+    )
 
 
 def _answer(output: object, classes: Sequence[str] | None) -> str:
