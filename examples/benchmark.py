@@ -19,7 +19,7 @@ from importlib import import_module
 import torch
 from benchmarks.method import as_markdown, as_text
 
-SECTIONS = ("capture", "fields", "pictures", "sweep")
+SECTIONS = ("capture", "fields", "pictures", "report", "sweep")
 
 
 def main() -> int:

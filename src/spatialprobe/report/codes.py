@@ -74,7 +74,7 @@ def _coded(flat: Values, low: Floats, high: Floats) -> Codes:
     """The codes of maps (M, units)."""
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         first = low[:, None] / 2  # halves, for a whole range may be larger than the largest number
-        share = (flat / 2.0 - first) / (high[:, None] / 2 - first)
+        share = (flat.astype(np.float64) / 2 - first) / (high[:, None] / 2 - first)
         steps = np.rint(np.clip(np.nan_to_num(share), 0, 1) * STEPS).astype(np.uint8)
     steps[~np.isfinite(flat)] = NONFINITE
     return steps
