@@ -16,11 +16,16 @@ let request = 0;
 
 // Data
 
-async function inflate(text) {
+function bytesOf(text) {
+  if (Uint8Array.fromBase64) return Uint8Array.fromBase64(text);
   const raw = atob(text);
   const bytes = new Uint8Array(raw.length);
   for (let i = 0; i < raw.length; i++) bytes[i] = raw.charCodeAt(i);
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+  return bytes;
+}
+
+async function inflate(text) {
+  const stream = new Blob([bytesOf(text)]).stream().pipeThrough(new DecompressionStream("deflate"));
   return new Response(stream).arrayBuffer();
 }
 
@@ -54,10 +59,12 @@ async function constants(index) {
 
 async function maps(layer, image) {
   const packed = data.layers[layer].maps[image];
-  const [codes, numbers] = await Promise.all([inflate(packed.codes), inflate(packed.numbers)]);
+  const [differences, numbers] = await Promise.all([inflate(packed.differences), inflate(packed.numbers)]);
+  const codes = new Uint8Array(differences);
+  for (let i = 1; i < codes.length; i++) codes[i] += codes[i - 1];
   const all = new Float64Array(numbers), count = all.length / 4;
   const [low, high, mean, silent] = [0, 1, 2, 3].map((row) => all.subarray(row * count, (row + 1) * count));
-  return { codes: new Uint8Array(codes), low, high, mean, silent, count };
+  return { codes, low, high, mean, silent, count };
 }
 
 async function load(index, image) {
@@ -148,13 +155,14 @@ function sentence(y, x) {
 
 const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
+const packedColour = ([red, green, blue]) => (0xff000000 | (blue << 16) | (green << 8) | red) >>> 0;
+
 function packedColours(text) {
-  const raw = atob(text);
-  return Uint32Array.from({ length: LEVELS }, (_, i) =>
-    (0xff000000 | (raw.charCodeAt(3 * i + 2) << 16) | (raw.charCodeAt(3 * i + 1) << 8) | raw.charCodeAt(3 * i)) >>> 0);
+  const bytes = bytesOf(text);
+  return Uint32Array.from({ length: LEVELS }, (_, i) => packedColour(bytes.subarray(3 * i)));
 }
 const palettes = { signed: packedColours(data.palettes.signed), plain: packedColours(data.palettes.plain) };
-const crimson = (0xff000000 | (data.crimson[2] << 16) | (data.crimson[1] << 8) | data.crimson[0]) >>> 0;
+const crimson = packedColour(data.crimson);
 const css = (colour) => `rgb(${colour & 255},${(colour >> 8) & 255},${(colour >> 16) & 255})`;
 
 function scaleOf(channel) {
@@ -749,6 +757,14 @@ function option(value, text) {
   return made;
 }
 
+// Unpacks the other layers while nothing else is to be done, so that they are there when they are chosen.
+async function prepare() {
+  for (let layer = 0; layer < data.layers.length; layer++) {
+    await new Promise((done) => (window.requestIdleCallback || setTimeout)(done));
+    await load(layer, state.image);
+  }
+}
+
 async function start() {
   id("layer").replaceChildren(...data.layers.map((layer, i) => option(i, layer.name)));
   id("image").replaceChildren(...data.images.map((image, i) => option(i, image.name)));
@@ -757,6 +773,7 @@ async function start() {
   await change({ channel: null, y: null, x: null, ...readHash() });
   listen();
   document.documentElement.dataset.ready = "yes";
+  prepare();
 }
 
 start().catch((error) => {

@@ -98,7 +98,9 @@ def _parts(layer: PageLayer) -> dict[str, Any]:
 
 
 def _maps(maps: CodedMaps) -> dict[str, str]:
-    return {"codes": packed(maps.codes, "u1"), "numbers": packed(maps.numbers, "<f8")}
+    flat = maps.codes.ravel()
+    differences = np.diff(flat, prepend=flat[:1] * 0)  # modulo 256: neighbours are alike, which compresses better
+    return {"differences": packed(differences, "u1"), "numbers": packed(maps.numbers, "<f8")}
 
 
 def _boxes(boxes: LayerBoxes) -> dict[str, Any]:
