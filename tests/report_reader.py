@@ -63,7 +63,11 @@ class Page(HTMLParser):
         layer = self.layer(name)
         maps = layer["maps"][image]
         low, high, _, _ = unpacked(maps["numbers"], "<f8").reshape(4, -1)[:, :, None, None]
-        codes = np.cumsum(unpacked(maps["differences"], "u1"), dtype=np.uint8).reshape(-1, layer["height"], layer["width"]).astype(float)
+        codes = (
+            np.cumsum(unpacked(maps["differences"], "u1"), dtype=np.uint8)
+            .reshape(-1, layer["height"], layer["width"])
+            .astype(float)
+        )
         return np.where(codes == 255, np.nan, low + (high - low) * codes / 254)
 
     def numbers(self, name, image):

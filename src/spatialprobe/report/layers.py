@@ -119,7 +119,7 @@ def page_layers(model: nn.Module, images: torch.Tensor, layers: Selector, at: At
     """
     if not found.maps:
         raise ArgumentError("None of these layers has maps of two axes to show. " + " ".join(found.left_out.values()))
-    fields = fields_of(model, images[:1], layers, at)
+    fields = fields_of(model, images[:1].to(device_of(model)), layers, at)
     modules = {layer.name: layer.module for layer in select(model, layers)}
     runs = {layer: sum(other == layer for other, _ in found.maps) for layer, _ in found.maps}
     made: list[PageLayer] = []

@@ -153,7 +153,9 @@ function sentence(y, x) {
 
 // Colours
 
-const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+let printing = false;
+const PRINTED = { "--ink": "#1f2025", "--quiet": "#63656e", "--edge": "rgba(0, 0, 0, .12)", "--fade": "255, 255, 255" };
+const style = (name) => (printing ? PRINTED[name] : getComputedStyle(document.documentElement).getPropertyValue(name).trim());
 
 const packedColour = ([red, green, blue]) => (0xff000000 | (blue << 16) | (green << 8) | red) >>> 0;
 
@@ -432,10 +434,10 @@ function writeNumbers() {
     ["mean", short(now.mean[channel]), told("mean", short)],
     ["least", short(now.low[channel]), told("minimum", short)],
     ["standard deviation", "", told("std", short)],
-    ["units at or below 0", percent(now.silent[channel]), ""],
-    ["values of exactly 0", "", told("zeros", percent)],
-    ["samples with a value above 0", "", told("fired", percent)],
-    ["values not finite", "", told("nonfinite", (value) => (value ? short(value) : ""))],
+    ["at or below 0", percent(now.silent[channel]), ""],
+    ["exactly 0", "", told("zeros", percent)],
+    ["samples above 0", "", told("fired", percent)],
+    ["not finite", "", told("nonfinite", (value) => (value ? short(value) : ""))],
   ].filter(([, here, there]) => here || there);
   id("numbers").classList.toggle("swept", Boolean(sweep));
   id("samples").textContent = sweep && sweep.names.length ? many(sweep.samples, "sample") : "";
@@ -742,6 +744,12 @@ function listen() {
   for (const name of ["scale", "order"]) id(name).addEventListener("change", (event) => change({ [name]: event.target.value }));
   addEventListener("hashchange", () => change(readHash()));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => now && showAll());
+  for (const event of ["beforeprint", "afterprint"]) {
+    addEventListener(event, () => {
+      printing = event === "beforeprint";
+      showAll();
+    });
+  }
   let width = 0;
   new ResizeObserver(() => {
     if (!now || width === document.documentElement.clientWidth) return;

@@ -110,7 +110,7 @@ def _reduced(sentences: Sequence[str], max_bytes: int | None) -> str:
     if not sentences:
         return ""
     listed = "".join(f"<li>{_text(sentence)}</li>" for sentence in sentences)
-    limit = f'<p class="quiet">The file may take {max_bytes:,} bytes.</p>' if max_bytes else ""
+    limit = f'<p class="quiet">The file was to take no more than {max_bytes:,} bytes.</p>' if max_bytes else ""
     return f'<section id="reduced"><h2>Not on this page</h2>{limit}<ul>{listed}</ul></section>'
 
 
