@@ -234,6 +234,22 @@ def test_arrow_keys_move_the_unit_and_stop_at_the_border(page):
     page.says("Unit row 0, column 0")
 
 
+def test_keys_in_a_row_are_all_heard(page):
+    """Keys that come faster than pictures are drawn each count, and none undoes the choice of a layer before it."""
+    page.open("#conv1/0/4/4")
+    page.run(
+        "const key = (k) => document.getElementById('map').dispatchEvent(new KeyboardEvent('keydown', {key: k}));"
+        "for (let i = 0; i < 9; i++) key('ArrowRight');"
+    )
+    page.says("Unit row 4, column 13 of conv1")
+    page.run(
+        "const layer = document.getElementById('layer'), map = document.getElementById('map');"
+        "layer.value = '1'; layer.dispatchEvent(new Event('change'));"
+        "map.dispatchEvent(new KeyboardEvent('keydown', {key: 'Home'}));"
+    )
+    page.says("Unit row 0, column 0 of conv2")
+
+
 def test_page_keys_change_the_channel_in_the_order_shown(page):
     """Page Down and Page Up go through the channels, on map and mosaic, and end at the last."""
     page.open("#conv2/3/4/4")

@@ -13,6 +13,7 @@ let order = [];
 let grid = null;
 let mapPicture = null;
 let request = 0;
+let asked = {};
 
 // Data
 
@@ -585,11 +586,13 @@ function showAll() {
 async function change(wanted) {
   const mine = ++request;
   const started = performance.now();
-  const next = { ...state, ...wanted };
-  const found = await load(next.layer, next.image);
+  asked = { ...asked, ...wanted };
+  const next = { ...state, ...asked };
+  const here = now && now.index === next.layer && now.image === next.image;
+  const found = here ? now : await load(next.layer, next.image);
   if (mine !== request) return;
   const before = now && now.layer, { layer } = found;
-  if (before && next.layer !== state.layer && !("y" in wanted)) {
+  if (before && next.layer !== state.layer && !("y" in asked)) {
     next.y = Math.floor(((state.y + 0.5) * layer.height) / before.height);
     next.x = Math.floor(((state.x + 0.5) * layer.width) / before.width);
   }
@@ -601,6 +604,7 @@ async function change(wanted) {
   const anew = !now || found.layer !== now.layer || found.image !== now.image || next.scale !== state.scale || next.order !== state.order;
   const other = next.channel !== state.channel;
   Object.assign(state, next);
+  asked = {};
   now = found;
   preview = null;
   if (anew) showAll();
