@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 import torch
-from benchmarks.method import MEMORY, Table, in_child, paired
+from benchmarks.method import MEMORY, Figure, Table, in_child, paired
 from benchmarks.peers import Run, capture_peers
 from simple_cnn import SimpleCNN
 from torch import nn
@@ -22,6 +22,7 @@ MODELS = {
     "ResNet-50, batch 2": ((2, 3, 224, 224), 10),
 }
 CLONE = "hook: detach().clone()"
+PASSES = 10  # in one block of a probe
 SLOW = {"TorchLens record"}  # takes too long for many rounds
 
 
@@ -48,6 +49,7 @@ def measured(name: str) -> list[Table]:
     slow = {key: installed.pop(key) for key in SLOW & installed.keys()}
     figures = paired(lambda: model(images), installed, rounds, remarks=remarks)
     figures += paired(lambda: model(images), slow, min(rounds, 10), remarks=remarks)
+    figures += held_open(model, images, truth, max(rounds // PASSES, 10))
     missing = tuple(key for key, run in runs.items() if run is None)
     return [Table(name, "times the bare forward", tuple(figures), missing)]
 
@@ -119,6 +121,24 @@ def probes(model: nn.Module, images: torch.Tensor) -> dict[str, Run]:
         "Probe, copy='always'": with_probe(lambda: copying),
         "Probe, made anew for each pass": with_probe(lambda: sp.Probe(model)),
     }
+
+
+def held_open(model: nn.Module, images: torch.Tensor, truth: Mapping[str, torch.Tensor], rounds: int) -> list[Figure]:
+    """A probe that stays on for several passes and keeps the records of all, beside as many bare passes."""
+    probe = sp.Probe(model)
+
+    def passes() -> None:
+        for _ in range(PASSES):
+            model(images)
+
+    def probed() -> None:
+        with probe:
+            passes()
+
+    probed()
+    name = f"Probe, {PASSES} passes in one block"
+    remark = share_right({layer: probe.calls(layer)[-1].tensor for layer in truth}, truth)
+    return paired(passes, {name: probed}, rounds, remarks={name: remark})
 
 
 class Records(Mapping[str, torch.Tensor]):

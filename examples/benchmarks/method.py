@@ -50,6 +50,8 @@ class Table:
     unit: str  # what the figures count: "times the bare forward"
     figures: tuple[Figure, ...]
     missing: tuple[str, ...] = ()  # peers that are not installed
+    axis: str = ""  # what the figures' names count, where the table is a curve
+    bound: str = ""  # what bounds it, in a sentence
 
 
 def paired(
@@ -111,7 +113,7 @@ def in_child(function: str, argument: object, environment: Mapping[str, str]) ->
 def table_from(entry: dict) -> Table:
     """A table from its JSON form."""
     figures = tuple(Figure(**figure) for figure in entry["figures"])
-    return Table(entry["title"], entry["unit"], figures, tuple(entry["missing"]))
+    return Table(**(entry | {"figures": figures, "missing": tuple(entry["missing"])}))
 
 
 def as_text(table: Table) -> str:
@@ -122,7 +124,9 @@ def as_text(table: Table) -> str:
         for figure in table.figures
     ]
     rows += [f"  {peer:{width}}  missing" for peer in table.missing]
-    return "\n".join([f"{table.title} ({table.unit})", *(row.rstrip() for row in rows)])
+    by = f", by {table.axis}" if table.axis else ""
+    said = [f"  {table.bound}"] if table.bound else []
+    return "\n".join([f"{table.title}{by} ({table.unit})", *(row.rstrip() for row in rows), *said])
 
 
 def as_markdown(table: Table) -> str:
@@ -132,5 +136,5 @@ def as_markdown(table: Table) -> str:
         for figure in table.figures
     ]
     rows += [f"| {peer} | missing | | |" for peer in table.missing]
-    head = [f"**{table.title}** ({table.unit})", "", "| | median | quartiles | |", "|---|---|---|---|"]
-    return "\n".join([*head, *rows])
+    head = [f"**{table.title}** ({table.unit})", "", f"| {table.axis} | median | quartiles | |", "|---|---|---|---|"]
+    return "\n".join([*head, *rows, *(["", table.bound] if table.bound else [])])

@@ -37,14 +37,6 @@ from spatialprobe.errors import (
     UnresolvedActivationError,
     UnsupportedOutputError,
 )
-from spatialprobe.statistics.covariance import ChannelCovariance
-from spatialprobe.statistics.dead import Dead
-from spatialprobe.statistics.exemplars import Exemplars
-from spatialprobe.statistics.histogram import Histogram
-from spatialprobe.statistics.moments import Moments
-from spatialprobe.statistics.reducer import Reducer
-from spatialprobe.statistics.result import SweepResult
-from spatialprobe.statistics.run import sweep
 
 if TYPE_CHECKING:
     from spatialprobe.fields.box import Box
@@ -61,6 +53,14 @@ if TYPE_CHECKING:
     from spatialprobe.render.patches import exemplar_patches
     from spatialprobe.report.result import Report
     from spatialprobe.report.write import write_report
+    from spatialprobe.statistics.covariance import ChannelCovariance
+    from spatialprobe.statistics.dead import Dead
+    from spatialprobe.statistics.exemplars import Exemplars
+    from spatialprobe.statistics.histogram import Histogram
+    from spatialprobe.statistics.moments import Moments
+    from spatialprobe.statistics.reducer import Reducer
+    from spatialprobe.statistics.result import SweepResult
+    from spatialprobe.statistics.run import sweep
 
 __version__ = "0.1.0"
 
@@ -120,33 +120,38 @@ __all__ = [
     "write_report",
 ]
 
-# Resolved on first use, so that capturing never waits for drawing.
+# Resolved on first use, so that capturing waits neither for drawing nor for what it does not need.
 _ON_FIRST_USE = {
-    "Box": "spatialprobe.fields.box",
-    "EffectiveReceptiveField": "spatialprobe.fields.effective",
-    "effective_receptive_field": "spatialprobe.fields.effective",
-    "ActivationHistogram": "spatialprobe.render.histogram",
-    "Evolution": "spatialprobe.render.evolution",
-    "Gallery": "spatialprobe.render.gallery",
-    "Mosaic": "spatialprobe.render.mosaic",
-    "activation_histogram": "spatialprobe.render.histogram",
-    "evolution": "spatialprobe.render.evolution",
-    "exemplar_patches": "spatialprobe.render.patches",
-    "feature_maps": "spatialprobe.render.feature_maps",
-    "kernels": "spatialprobe.render.kernels",
-    "ReceptiveField": "spatialprobe.fields.result",
-    "ReceptiveFields": "spatialprobe.fields.result",
-    "receptive_fields": "spatialprobe.fields.trace",
-    "receptive_field_overlay": "spatialprobe.render.overlay",
-    "Report": "spatialprobe.report.result",
-    "write_report": "spatialprobe.report.write",
+    "fields.box": ("Box",),
+    "fields.effective": ("EffectiveReceptiveField", "effective_receptive_field"),
+    "fields.result": ("ReceptiveField", "ReceptiveFields"),
+    "fields.trace": ("receptive_fields",),
+    "render.evolution": ("Evolution", "evolution"),
+    "render.feature_maps": ("feature_maps",),
+    "render.gallery": ("Gallery",),
+    "render.histogram": ("ActivationHistogram", "activation_histogram"),
+    "render.kernels": ("kernels",),
+    "render.mosaic": ("Mosaic",),
+    "render.overlay": ("receptive_field_overlay",),
+    "render.patches": ("exemplar_patches",),
+    "report.result": ("Report",),
+    "report.write": ("write_report",),
+    "statistics.covariance": ("ChannelCovariance",),
+    "statistics.dead": ("Dead",),
+    "statistics.exemplars": ("Exemplars",),
+    "statistics.histogram": ("Histogram",),
+    "statistics.moments": ("Moments",),
+    "statistics.reducer": ("Reducer",),
+    "statistics.result": ("SweepResult",),
+    "statistics.run": ("sweep",),
 }
+_HOME = {name: f"{__name__}.{module}" for module, names in _ON_FIRST_USE.items() for name in names}
 
 
 def __getattr__(name: str) -> object:
-    if name not in _ON_FIRST_USE:
+    if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(_ON_FIRST_USE[name]), name)
+    value = globals()[name] = getattr(import_module(_HOME[name]), name)
     return value
 
 

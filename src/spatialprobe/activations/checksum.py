@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 
-def own(value: torch.Tensor) -> torch.Tensor:
-    """A tensor on the CPU, contiguous, and with memory of its own, as safetensors wants it."""
-    return value.detach().to("cpu", copy=True).contiguous()
+def apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The same tensors on the CPU, contiguous, and no two in the same memory, as safetensors wants them.
+
+    Each is itself where it can be, since a copy of all that is written may not fit.
+    """
+    taken: set[int] = set()
+    found = {}
+    for name, value in tensors.items():
+        plain = value.detach().cpu().contiguous()
+        if plain.untyped_storage().data_ptr() in taken:
+            plain = plain.clone()
+        taken.add(plain.untyped_storage().data_ptr())
+        found[name] = plain
+    return found
 
 
-def fingerprint(tensor: torch.Tensor) -> list[Any]:
-    """Shape, dtype, and checksum of the bytes of a contiguous tensor on the CPU."""
+def fingerprint(value: torch.Tensor) -> list[Any]:
+    """Shape, dtype, and checksum of the bytes of a tensor, in row-major order."""
+    tensor = value.detach().cpu().contiguous()
     data = tensor.reshape(-1).view(torch.uint8).numpy().data if tensor.numel() else b""
     return [list(tensor.shape), str(tensor.dtype), digest(data)]
 

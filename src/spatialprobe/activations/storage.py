@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from spatialprobe.activations.checksum import digest, fingerprint, own
+from spatialprobe.activations.checksum import apart, digest, fingerprint
 from spatialprobe.activations.collection import Activations
 from spatialprobe.activations.records import Activation, ConvSpec
 from spatialprobe.errors import StorageError
@@ -49,14 +49,14 @@ def save_activations(path: str | os.PathLike[str], records: Activations | Iterab
     described = []
     for index, record in enumerate(records.records if isinstance(records, Activations) else records):
         values = {"tensor": record.tensor, "gradient": record.gradient}
-        stored = {f"{index}.{name}": own(value) for name, value in values.items() if value is not None}
+        stored = {f"{index}.{name}": value for name, value in values.items() if value is not None}
         tensors.update(stored)
         described.append(_described(record, stored))
     text = json.dumps(described)
     metadata = {"format": _FORMAT, "version": str(_VERSION), "records": text, "digest": digest(text.encode())}
     with replacing(target) as scratch:
         try:
-            save_file(tensors, scratch, metadata)
+            save_file(apart(tensors), scratch, metadata)
         except (KeyError, ValueError, RuntimeError) as error:
             dtypes = ", ".join(sorted({str(tensor.dtype) for tensor in tensors.values()}))
             raise StorageError(

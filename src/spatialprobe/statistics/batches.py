@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeAlias, cast
 import torch
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset, TensorDataset
 
-from spatialprobe.activations.checksum import fingerprint, own
+from spatialprobe.activations.checksum import fingerprint
 from spatialprobe.errors import ArgumentError, StorageError, SweepError
 from spatialprobe.statistics.identity import describe
 from spatialprobe.statistics.loading import Inputs, collated, collated_inputs, first_entry, is_plain_loader, located
@@ -211,7 +211,7 @@ class _Stream:
     def _after(self, batch: Batch, progress: Progress) -> Progress:
         trail = progress.trail
         if self._load.checked:
-            seen = repr((trail, fingerprint(own(batch.inputs)), batch.samples.tolist()))
+            seen = repr((trail, fingerprint(batch.inputs), batch.samples.tolist()))
             trail = hashlib.sha256(seen.encode()).hexdigest()
         return Progress(progress.samples + len(batch.samples), progress.batches + 1, trail)
 

@@ -35,7 +35,7 @@ def describe(value: Any) -> Any:
         TypeError: an object that cannot be pickled, and so cannot be described.
     """
     if isinstance(value, torch.Tensor):
-        return fingerprint(value.detach().cpu().contiguous())
+        return fingerprint(value)
     if isinstance(value, (np.ndarray, np.generic)):
         return fingerprint(torch.from_numpy(np.array(value))) if value.dtype.kind in "biuf" else repr(value)
     if isinstance(value, _PLAIN):

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from spatialprobe.activations.checksum import digest, fingerprint, own
+from spatialprobe.activations.checksum import apart, digest, fingerprint
 from spatialprobe.activations.table import counted
 from spatialprobe.errors import LayerNotFoundError, StorageError
 from spatialprobe.files import replacing
@@ -75,7 +75,7 @@ class SweepResult(Mapping[str, Mapping[str, Any]]):
         text = json.dumps({"result": described, "tensors": checks})
         metadata = {"format": _FORMAT, "version": str(_VERSION), "result": text, "digest": digest(text.encode())}
         with replacing(target) as scratch:
-            save_file(tensors, scratch, metadata)
+            save_file(apart(tensors), scratch, metadata)
         return target
 
     @staticmethod
@@ -121,7 +121,7 @@ def _taken_apart(value: Any, tensors: dict[str, torch.Tensor], where: str) -> An
     if value is None or isinstance(value, (bool, str)) or type(value) in (int, float):
         return {"value": value} if value is None or isinstance(value, (bool, str, int)) else {"float": value.hex()}
     if isinstance(value, torch.Tensor):
-        tensors[str(len(tensors))] = own(value)
+        tensors[str(len(tensors))] = value
         return {"tensor": str(len(tensors) - 1)}
     if isinstance(value, (np.ndarray, np.generic)):
         return {"array": _taken_apart(torch.from_numpy(np.array(value)), tensors, where)}

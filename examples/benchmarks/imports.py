@@ -1,0 +1,34 @@
+"""What `import spatialprobe` adds to the start of a program that imports torch anyway."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+from benchmarks.method import Figure, Table
+
+CASES = {
+    "import spatialprobe": "import spatialprobe",
+    "and a Probe": "from spatialprobe import Probe",
+    "and everything that it shows": "import spatialprobe; [getattr(spatialprobe, n) for n in spatialprobe.__all__]",
+}
+CODE = "import time, torch; start = time.perf_counter(); {}; print(1000 * (time.perf_counter() - start))"
+
+
+def measure(quick: bool) -> Iterator[Table]:
+    """Fresh interpreters in turn, each after one that is not counted."""
+    rounds = 3 if quick else 11
+    found: dict[str, list[float]] = {name: [] for name in CASES}
+    for _ in range(rounds):
+        for name, code in CASES.items():
+            found[name].append(milliseconds(code))
+    figures = tuple(Figure(name, *np.percentile(times, [25, 50, 75])) for name, times in found.items())
+    yield Table("import time, torch imported before", "milliseconds", figures)
+
+
+def milliseconds(code: str) -> float:
+    """How long some code takes in a new interpreter in which torch is there already."""
+    child = subprocess.run([sys.executable, "-c", CODE.format(code)], stdout=subprocess.PIPE, check=True)
+    return float(child.stdout)

@@ -1,0 +1,50 @@
+"""What records on disk cost beside a plain file of the same tensors.
+
+`save_activations` writes all metadata and a checksum of each tensor, and the file appears whole or not at all;
+`load_activations` checks every byte. The yardsticks do neither.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from benchmarks.method import Table, paired
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+import spatialprobe as sp
+
+
+def measure(quick: bool) -> Iterator[Table]:
+    """Writing, then reading, the outputs of all convolutions of a VGG-like stack for one batch."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    model = nn.Sequential(*[nn.Conv2d(3 if i == 0 else 32, 32, 3, padding=1) for i in range(2 if quick else 8)])
+    with torch.no_grad(), sp.Probe(model, copy="always") as probe:
+        model(torch.rand(4, 3, 112, 112))
+    tensors = {record.layer: record.tensor for record in probe.records}
+    arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+    size = sum(array.nbytes for array in arrays.values()) >> 20
+    rounds = 5 if quick else 15
+    with tempfile.TemporaryDirectory() as folder:
+        path = {name: Path(folder, name) for name in ("ours", "numpy.npz", "torch", "safetensors")}
+        writing = {
+            "save_activations": lambda: sp.save_activations(path["ours"], probe),
+            "torch.save": lambda: torch.save(tensors, path["torch"]),
+            "safetensors": lambda: save_file(tensors, path["safetensors"]),
+        }
+        figures = paired(lambda: np.savez(path["numpy.npz"], **arrays), writing, rounds)
+        yield Table(f"writing {size} MiB of activations", "times numpy.savez", tuple(figures))
+        for write in writing.values():  # whoever wrote last
+            write()
+        reading = {
+            "load_activations": lambda: [record.tensor for record in sp.load_activations(path["ours"]).records],
+            "torch.load": lambda: torch.load(path["torch"]),
+            "safetensors": lambda: load_file(path["safetensors"]),
+        }
+        figures = paired(lambda: dict(np.load(path["numpy.npz"])), reading, rounds)
+        yield Table(f"reading {size} MiB of activations", "times numpy.load", tuple(figures))

@@ -1,0 +1,54 @@
+"""The documentation's pages: every public name is there, every page is reached, and links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import spatialprobe
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted(page for page in (ROOT / "docs").rglob("*.md") if not {"_build", "gallery"} & set(page.parts))
+TARGETS = re.compile(r"\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def anchors_of(page):
+    """The anchors that a page's headings make."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_public_name_is_in_the_reference():
+    """What `__all__` promises is documented, once."""
+    text = "\n".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "api").glob("*.md"))
+    documented = re.findall(r"auto(?:class|function|exception):: (\S+)", text)
+    errors = [name for name in spatialprobe.__all__ if name.endswith("Error")]  # by automodule
+    assert "automodule:: spatialprobe.errors" in text
+    missing = set(spatialprobe.__all__) - {name.rpartition(".")[2] for name in documented} - set(errors)
+    assert not missing
+    assert len(documented) == len(set(documented))
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    """Files are there and headings too; addresses elsewhere are well-formed. Nothing is fetched."""
+    for pair in TARGETS.findall(page.read_text(encoding="utf-8")):
+        target, _, anchor = "".join(pair).partition("#")
+        if re.match(r"[a-z]+:", target):
+            assert re.fullmatch(r"https://[\w.-]+(/\S*)?", target), target
+            continue
+        file = (page.parent / target).resolve() if target else page
+        assert file.exists() or "gallery" in file.parts, f"{page.name}: {target}"
+        assert not anchor or anchor in anchors_of(file), f"{page.name}: #{anchor}"
+
+
+def test_every_page_is_in_a_table_of_contents():
+    """Nothing is written that nobody finds."""
+    listed = set()
+    for page in PAGES:
+        for block in re.findall(r"```\{toctree\}\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
+            lines = [line for line in block.splitlines() if line and not line.startswith(":")]
+            listed |= {(page.parent / f"{line}.md").resolve() for line in lines}
+    assert {page.resolve() for page in PAGES} - listed == {(ROOT / "docs" / "index.md").resolve()}
