@@ -1,4 +1,4 @@
-"""The how-to pages: their code runs as written, from top to bottom."""
+"""The documentation's pages: their code runs as written, from top to bottom."""
 
 from __future__ import annotations
 
@@ -9,10 +9,15 @@ from pathlib import Path
 
 import pytest
 
-PAGES = sorted((Path(__file__).parent.parent / "docs" / "how_to").glob("*.md"))
+DOCS = Path(__file__).parent.parent / "docs"
+PAGES = sorted(
+    page
+    for page in DOCS.rglob("*.md")
+    if not {"_build", "gallery"} & set(page.parts) and "```python\n" in page.read_text(encoding="utf-8")
+)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
 def test_code_runs(page, tmp_path, monkeypatch):
     """Every block of Python, one after the other, as a module of its own."""
     monkeypatch.chdir(tmp_path)
