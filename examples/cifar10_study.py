@@ -28,6 +28,8 @@ from training import Score, as_input, evaluate, train
 
 import spatialprobe as sp
 
+PAGE_IMAGES = 4  # test images on the page
+SWEPT = 1000  # test images, at most, among which the page's exemplars are found
 EPOCHS = {"patterns": 4}  # where --epochs is left out; one for every other source
 
 
@@ -57,6 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"Test:     loss {test.loss:.3f}, accuracy {test.accuracy:.1%}")
     paths = [
         *draw(model, data, options.image, options.out),
+        write_page(model, data, options.image, options.out),
         write_metrics(options, data, training, test),
     ]
     print("Written:", *paths, sep="\n  ")
@@ -104,6 +107,26 @@ def draw(model: SimpleCNN, data: ImageData, index: int, out: Path) -> list[Path]
     for name, figure in figures.items():
         figure.savefig(out / name, metadata={"Source": data.name})
     return [out / name for name in figures]
+
+
+def write_page(model: SimpleCNN, data: ImageData, index: int, out: Path) -> Path:
+    """`report.html`: the same layers to point at, for the chosen test image and some others, with what excites them."""
+    device = next(model.parameters()).device
+    chosen = [number % len(data.test_images) for number in (index, *range(index + 1, index + PAGE_IMAGES))]
+    chosen = list(dict.fromkeys(chosen))
+    swept = as_input(data.test_images[:SWEPT], torch.device("cpu"))
+    reducers = {"moments": sp.Moments, "dead": sp.Dead, "exemplars": sp.Exemplars}
+    report = sp.write_report(
+        out / "report.html",
+        model,
+        as_input(data.test_images[chosen], device),
+        sweep=sp.sweep(model, swept, reducers, at="post_activation", batch_size=100, progress=False),
+        dataset=swept,
+        labels=[data.classes[int(data.test_labels[number])] for number in chosen],
+        classes=data.classes,
+        title=f"SimpleCNN, trained on {data.name}",
+    )
+    return report.path
 
 
 def overview_figure(image: torch.Tensor, probe: sp.Probe, about: str) -> Figure:

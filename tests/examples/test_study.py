@@ -33,8 +33,10 @@ def run(tmp_path, *options):
 def test_study_writes_what_it_promises(tmp_path, capsys):
     """Pictures and metrics are written, their paths printed, and every picture names its data source."""
     metrics = run(tmp_path, "--limit", "40", "--epochs", "2", "--device", "cpu")
-    assert {path.name for path in tmp_path.iterdir()} == PICTURES | {"metrics.json"}
+    assert {path.name for path in tmp_path.iterdir()} == PICTURES | {"metrics.json", "report.html"}
     printed = capsys.readouterr().out
+    assert str(tmp_path / "report.html") in printed
+    assert "SimpleCNN, trained on patterns (drawn, seed 0)" in (tmp_path / "report.html").read_text(encoding="utf-8")
     for name in PICTURES:
         assert str(tmp_path / name) in printed
         assert Image.open(tmp_path / name).text["Source"] == "patterns (drawn, seed 0)"
