@@ -5,9 +5,9 @@
     python examples/cifar10_study.py --data folder:PATH                your own images, PATH/train and PATH/test
 
 Seven claims about the SimpleCNN of two convolutions are each measured against a control, over three seeds; then the
-same along networks of more convolutions. Written are pictures, metrics.json, and report.md, whose sentences come from
-the numbers: a claim that they do not support is reported as not supported. A study that was ended continues with
---resume.
+same along networks of more convolutions. Written are pictures, an interactive page, metrics.json, and report.md, whose
+sentences come from the numbers: a claim that they do not support is reported as not supported. A study that was ended
+continues with --resume.
 
 The training procedure is the reference one: batches of 4, shuffled, Adam 1e-3, cross-entropy, inputs in [0, 1]. What
 layers hand on is taken from outside. The parts of the study stand in experiments/.
@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 from data import DataError, ImageData, load
-from experiments import depths, pictures, report, rules, trials
+from experiments import depths, page, pictures, report, rules, trials
 from experiments.cache import Cache
 from experiments.claims import Findings
 from experiments.jobs import OfDepth, OfSeed
@@ -111,7 +111,8 @@ class Study:
         if job == Trial(CNN, self.options.seeds[0]):
             out = self.options.out
             self.written += pictures.first_light(self._network(), self.data, self.options.image, out)
-            self.progress.say(f"the first pictures are in {out}")
+            self.written += page.write(self._network(), self.data, self.options.image, out)
+            self.progress.say(f"the first pictures, and a page to point at, are in {out}")
 
     def _network(self) -> SimpleCNN:
         """The SimpleCNN of the first seed, trained."""

@@ -23,6 +23,7 @@ def test_code_runs_and_prints_what_is_shown(tmp_path, monkeypatch):
     for code in blocks("python"):
         exec(compile(code, "README.md", "exec"), names)
     assert (tmp_path / "maps.png").stat().st_size > 1000
+    assert (tmp_path / "report.html").stat().st_size > 1000
     assert blocks("text")[0].strip() == repr(names["probe"])
 
 

@@ -11,5 +11,6 @@ claims        how numbers decide a claim
 rules         the seven claims, and what must hold for each
 depths        the same measures along networks of more convolutions
 pictures      the figures
+page          the interactive page
 report        metrics.json and report.md
 """

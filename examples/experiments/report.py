@@ -127,6 +127,8 @@ def _lines(
         "",
         "![What each layer makes of one image](overview.png)",
         "",
+        "[Every unit of four images to point at](report.html)",
+        "",
         *table([("claim", "verdict"), *((verdict.claim, verdict.word) for verdict in verdicts)]),
         "",
         "A difference counts if its mean over seeds exceeds twice its spread over seeds and, for accuracies, twice "

@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     from spatialprobe.render.mosaic import Mosaic
     from spatialprobe.render.overlay import receptive_field_overlay
     from spatialprobe.render.patches import exemplar_patches
+    from spatialprobe.report.result import Report
+    from spatialprobe.report.write import write_report
     from spatialprobe.statistics.covariance import ChannelCovariance
     from spatialprobe.statistics.dead import Dead
     from spatialprobe.statistics.exemplars import Exemplars
@@ -93,6 +95,7 @@ __all__ = [
     "ReceptiveField",
     "ReceptiveFields",
     "Reducer",
+    "Report",
     "SpatialProbeError",
     "StorageError",
     "SweepError",
@@ -115,6 +118,7 @@ __all__ = [
     "replace",
     "save_activations",
     "sweep",
+    "write_report",
 ]
 
 # Resolved on first use, so that capturing waits neither for drawing nor for what it does not need.
@@ -131,6 +135,8 @@ _ON_FIRST_USE = {
     "render.mosaic": ("Mosaic",),
     "render.overlay": ("receptive_field_overlay",),
     "render.patches": ("exemplar_patches",),
+    "report.result": ("Report",),
+    "report.write": ("write_report",),
     "statistics.covariance": ("ChannelCovariance",),
     "statistics.dead": ("Dead",),
     "statistics.exemplars": ("Exemplars",),

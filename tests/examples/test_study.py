@@ -63,7 +63,8 @@ def whole(tmp_path_factory):
 def test_study_writes_what_it_promises(whole):
     """Pictures, metrics and report are written; every picture names its data source, and those of the report exist."""
     out, metrics = whole
-    assert {path.name for path in out.iterdir()} == PICTURES | {"metrics.json", "report.md", "cache"}
+    assert {path.name for path in out.iterdir()} == PICTURES | {"metrics.json", "report.md", "report.html", "cache"}
+    assert "SimpleCNN, trained on patterns (drawn, seed 0)" in (out / "report.html").read_text(encoding="utf-8")
     for name in PICTURES:
         assert Image.open(out / name).text["Source"] == "patterns (drawn, seed 0)"
     assert metrics["data"] == "patterns (drawn, seed 0)"

@@ -46,6 +46,24 @@ def test_boxes_are_every_box(fields, layer):
             assert field.box(*unit, channel=channel) == tuple(boxes[unit])
 
 
+@pytest.mark.parametrize("name", ZOO)
+def test_boxes_without_borders(name):
+    """`boxes(clip=False)` holds what `box(clip=False)` says of each unit, zeros where it says None."""
+    fields = sp.receptive_fields(ZOO[name].model(), ZOO[name].shape)
+    for field in (one for layer in fields for one in fields.calls(layer)):
+        boxes = field.boxes(0, clip=False)
+        for unit in list(np.ndindex(*field.output_size))[::7]:
+            assert tuple(boxes[unit]) == (field.box(*unit, channel=0, clip=False) or (0,) * boxes.shape[-1])
+
+
+def test_channels_that_see_different_pixels():
+    """`per_channel` is true behind a concatenation of branches, and false in a plain chain."""
+    fields = sp.receptive_fields(ZOO["concat"].model(), ZOO["concat"].shape)
+    assert not any(fields[layer].per_channel for layer in ("narrow", "wide", "join"))
+    grouped = nn.Sequential(nn.Conv2d(2, 2, 1), nn.PixelUnshuffle(2))
+    assert sp.receptive_fields(grouped, (1, 2, 8, 8))["1"].per_channel
+
+
 @pytest.mark.parametrize("name", ["chain", "strided", "transposed", "1-d", "3-d", "grouped"])
 def test_reached_by_is_the_inverse_of_box(name):
     """A pixel reaches a box of units that holds exactly those whose box holds the pixel, or gaps between them."""
@@ -74,6 +92,8 @@ def test_padding_only():
     assert field.box(2, 2) == (0, 0, 1, 1)
     assert field.boxes()[0, 3].tolist() == [0, 0, 0, 0]
     assert field.boxes(channel=0)[2, 2].tolist() == [0, 0, 1, 1]
+    assert field.boxes(clip=False)[0, 3].tolist() == [0, 0, 0, 0]
+    assert field.boxes(clip=False)[2, 2].tolist() == [0, 0, 1, 1]
 
 
 def test_constant_output():

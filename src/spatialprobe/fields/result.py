@@ -87,18 +87,29 @@ class ReceptiveField:
             return None
         return Box(*(lo for lo, _ in sides), *(hi for _, hi in sides))
 
-    def boxes(self, channel: int | None = None) -> npt.NDArray[np.int64]:
+    def boxes(self, channel: int | None = None, *, clip: bool = True) -> npt.NDArray[np.int64]:
         """The boxes of all units, (*output_size, 2 * axes) in the order of `Box`; zeros for a unit that sees nothing.
+
+        Args:
+            channel: of this channel alone; of any, if left out.
+            clip: whether boxes end at the input's border, or go on into the padding.
 
         Raises:
             ArgumentError: there is no such channel.
         """
         reach, axes = self._of(channel), len(self.input_size)
-        made = np.zeros((1, *self.output_size, 2 * axes), np.int64)
+        made, empty = np.zeros((1, *self.output_size, 2 * axes), np.int64), np.zeros((), np.bool_)
         for axis, span in enumerate(reach.spans):
-            made[..., axis], made[..., axes + axis] = span.lo, span.hi
-        made[(made[..., :axes] >= made[..., axes:]).any(axis=-1)] = 0
+            lo, hi = (span.lo, span.hi) if clip else _without_borders(span, (1, *self.output_size))
+            made[..., axis], made[..., axes + axis] = lo, hi
+            empty = empty | (span.lo >= span.hi) | (lo >= hi)
+        made[np.broadcast_to(empty, made.shape[:-1])] = 0
         return made.reshape(made.shape[1:])
+
+    @property
+    def per_channel(self) -> bool:
+        """Whether channels see different pixels, as those that come from different branches do."""
+        return any(span.lo.shape[0] > 1 or span.hi.shape[0] > 1 for span in self._reach.spans)
 
     def reached_by(self, *pixel: int, channel: int | None = None) -> Box | None:
         """The units that an input pixel reaches, as a box in the layer's grid; None if it reaches none.
@@ -246,10 +257,21 @@ def _bounds_at(span: Span, index: tuple[int, ...], *, clip: bool) -> tuple[int, 
     if clip:
         place = tuple(min(i, extent - 1) for i, extent in zip(index, span.lo.shape, strict=True))
         return int(span.lo[place]), int(span.hi[place])
+    lo, hi = _along(span, [np.array([i]) for i in index])
+    return int(lo.flat[0]), int(hi.flat[0])
+
+
+def _without_borders(span: Span, shape: Sequence[int]) -> tuple[Ints, Ints]:
+    """The bounds of all elements in an input without borders."""
+    return _along(span, [np.arange(size) for size in shape])
+
+
+def _along(span: Span, indices: Sequence[Ints]) -> tuple[Ints, Ints]:
+    """The bounds without borders at these indices along each dimension."""
     lattice = span.lattice
-    for dim, i in enumerate(index):
-        lattice = Lattice(*lattice.at(dim, np.array([i])), (*lattice.shift[:dim], 0, *lattice.shift[dim + 1 :]))
-    return int(lattice.lo.flat[0]), int(lattice.hi.flat[0])
+    for dim, index in enumerate(indices):
+        lattice = Lattice(*lattice.at(dim, index), (*lattice.shift[:dim], 0, *lattice.shift[dim + 1 :]))
+    return lattice.lo, lattice.hi
 
 
 @dataclass(frozen=True, slots=True)

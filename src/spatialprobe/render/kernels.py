@@ -39,13 +39,13 @@ def kernels(conv: nn.Module, *, columns: int | None = None) -> Mosaic:
     spec = ConvSpec.of(conv)
     if spec is None:
         raise ArgumentError(f"kernels() draws the kernels of convolutions, not of a {type(conv).__name__}.")
-    weights = _weights(conv, spec)
+    weights = weights_of(conv, spec)
     title = f"{len(weights)} kernels of {' x '.join(map(str, spec.kernel_size))}"
     in_colour = conv.in_channels == 3 and spec.groups == 1 and len(spec.kernel_size) == 2
     return (_in_colour if in_colour else _strongest)(weights, spec, title, columns)
 
 
-def _weights(conv: nn.Module, spec: ConvSpec) -> Values:
+def weights_of(conv: nn.Module, spec: ConvSpec) -> Values:
     """The kernels (C_out, C_in / groups, *axes)."""
     weight = conv.weight.detach().cpu().float()  # type: ignore[operator]
     if spec.transposed:  # (C_in, C_out / groups, *axes)

@@ -1,0 +1,37 @@
+"""
+Feature maps of every layer
+===========================
+
+What each convolution makes of one image, after its nonlinearity, on a scale of the layer's own. Dead channels, which
+are zero everywhere, are hatched: black alone could mean anything.
+"""
+
+from __future__ import annotations
+
+import torch
+from ready import patterns, trained
+from training import as_input
+
+import spatialprobe as sp
+
+# %%
+# A SimpleCNN that has learnt ten drawn patterns, and one test image. `at="post_activation"` takes the value after the
+# ReLU, which is a function call inside the model's `forward`.
+
+data, model = patterns(), trained()
+image = as_input(data.test_images[49:50], torch.device("cpu"))
+with torch.no_grad(), sp.Probe(model, at="post_activation") as probe:
+    model(image)
+print(probe)
+
+# %%
+# One picture for both layers. Channel numbers are those of the layer; the colour bar holds for all maps above it.
+
+maps = sp.feature_maps(probe)
+maps.figure(title=f"One image of {data.name}").savefig("feature_maps.png")
+
+# %%
+# Many channels: the strongest ones, and how many are hidden. A robust scale keeps a single bright pixel from
+# dimming all the rest.
+
+strongest = sp.feature_maps(probe["conv2"], order="max", limit=4, scale="robust")

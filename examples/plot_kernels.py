@@ -1,0 +1,25 @@
+"""
+Kernels
+=======
+
+The weights themselves. A first layer of three input channels is shown in colour; of deeper kernels the input channel
+with the largest norm, since twelve kernels of six channels each would be seventy-two pictures.
+"""
+
+from __future__ import annotations
+
+from ready import trained
+
+import spatialprobe as sp
+
+# %%
+# The first layer: grey is zero, and each colour says how much of red, green and blue a tap adds or takes away.
+
+model = trained()
+first = sp.kernels(model.conv1)
+first.figure(title="conv1").savefig("kernels.png")
+
+# %%
+# The second: in brackets the input channel shown. White is zero, violet adds, brown takes away.
+
+second = sp.kernels(model.conv2)

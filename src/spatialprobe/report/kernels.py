@@ -1,0 +1,60 @@
+"""The kernels of a convolution as 8-bit codes: of each output channel those over its strongest inputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from spatialprobe.activations.records import ConvSpec
+from spatialprobe.render.kernels import weights_of
+
+MOST = 16  # kernels of one channel that a reader can take in
+MIDDLE = 127  # the code of zero: code k stands for (k - MIDDLE) / MIDDLE * reach
+NONFINITE = 255
+
+
+@dataclass(frozen=True, eq=False)
+class CodedKernels:
+    """For each output channel the kernels over some input channels, all that there are or the strongest."""
+
+    codes: npt.NDArray[np.uint8]  # (C, k, kh, kw)
+    reach: npt.NDArray[np.float64]  # (C,) the largest finite weight's magnitude
+    inputs: npt.NDArray[np.int64]  # (C, k) the numbers of the input channels
+    of: int  # input channels that each kernel has
+    in_colour: bool  # over three input channels, which are drawn as red, green and blue too
+
+    @staticmethod
+    def of_module(module: nn.Module) -> CodedKernels | None:
+        """Those of a convolution over two axes, None for another module."""
+        spec = ConvSpec.of(module)
+        if spec is None or len(spec.kernel_size) != 2:
+            return None
+        weights = weights_of(module, spec)
+        channels, inputs = weights.shape[:2]
+        finite = np.isfinite(weights)
+        known = np.where(finite, weights, 0)
+        chosen = _strongest(known)
+        picked = np.arange(channels)[:, None], chosen
+        reach = np.abs(known[picked]).reshape(channels, -1).max(axis=1, initial=0).astype(np.float64)
+        scaled = known[picked] / np.where(reach > 0, reach, 1)[:, None, None, None]
+        codes = np.rint(MIDDLE + MIDDLE * scaled).astype(np.uint8)
+        codes[~finite[picked]] = NONFINITE
+        first = np.arange(channels) // (channels // spec.groups) * inputs  # the group's first input channel
+        in_colour = inputs == 3 and spec.groups == 1
+        return CodedKernels(codes, reach, chosen + first[:, None], inputs, in_colour)
+
+    def of_channels(self, chosen: npt.NDArray[np.int64]) -> CodedKernels:
+        """The same for some of the output channels."""
+        return CodedKernels(self.codes[chosen], self.reach[chosen], self.inputs[chosen], self.of, self.in_colour)
+
+
+def _strongest(weights: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+    """(C, k) positions of the kernels with the largest norms, the largest first; all in order where they are few."""
+    channels, inputs = weights.shape[:2]
+    if inputs <= MOST:
+        return np.broadcast_to(np.arange(inputs), (channels, inputs))
+    norms = np.square(weights, dtype=np.float64).reshape(channels, inputs, -1).sum(axis=2)
+    return np.argsort(-norms, axis=1, kind="stable")[:, :MOST]

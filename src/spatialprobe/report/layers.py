@@ -1,0 +1,218 @@
+"""What the page holds of each layer: taken from the model, image by image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from spatialprobe.activations.capture import capture
+from spatialprobe.activations.probe import Probe
+from spatialprobe.activations.records import Activation, At
+from spatialprobe.activations.select import Selector, model_name, select, unwrapped
+from spatialprobe.errors import ArgumentError, ForwardError, SpatialProbeError, told
+from spatialprobe.fields.result import ReceptiveField
+from spatialprobe.fields.trace import receptive_fields
+from spatialprobe.render.maps import maps_of, no_maps
+from spatialprobe.report.boxes import LayerBoxes
+from spatialprobe.report.codes import CodedMaps
+from spatialprobe.report.kernels import CodedKernels
+from spatialprobe.report.swept import Swept
+from spatialprobe.statistics.loan import borrowed, device_of
+
+Run = tuple[str, int]  # a layer's name, and which of its runs
+
+
+@dataclass(frozen=True, eq=False)
+class PageLayer:
+    """One run of one layer for all images of the page."""
+
+    name: str  # as the page shows it, unlike that of any other
+    layer: str
+    kind: str  # the module's class
+    channels: npt.NDArray[np.int64]  # the numbers of the channels that are kept
+    of: int  # channels that the layer has
+    maps: tuple[CodedMaps, ...]  # one an image
+    field: ReceptiveField
+    boxes: LayerBoxes
+    kernels: CodedKernels | None = None
+    swept: Swept | None = None
+    kernels_left_out: bool = False
+
+    @cached_property
+    def signed(self) -> bool:
+        """Whether any finite value of any image is below zero."""
+        return any(maps.extremes.signed for maps in self.maps)
+
+    @cached_property
+    def reach(self) -> float:
+        """The largest finite magnitude over all channels and images, 1 where there is none."""
+        return max(float(maps.reach.max()) for maps in self.maps) or 1.0
+
+    @cached_property
+    def strength(self) -> npt.NDArray[np.float64]:
+        """(C,) the largest magnitude of each channel over all images."""
+        return np.asarray(np.max([maps.reach for maps in self.maps], axis=0))
+
+    def left_out(self) -> list[str]:
+        """What of the layer is not kept."""
+        kept = len(self.channels)
+        return [
+            *([f"{kept} of {self.of} channels, the ones with the largest values"] if kept < self.of else []),
+            *([self.swept.left_out()] if self.swept and self.swept.left_out() else []),  # type: ignore[list-item]
+            *(["no kernels"] if self.kernels_left_out else []),
+        ]
+
+    def of_strongest(self, count: int) -> PageLayer:
+        """The same with the strongest channels only, in their order."""
+        chosen = np.sort(np.argsort(-self.strength, kind="stable")[:count])
+        return replace(
+            self,
+            channels=self.channels[chosen],
+            maps=tuple(maps.of_channels(chosen) for maps in self.maps),
+            boxes=replace(self.boxes, of_channel=self.boxes.of_channel[chosen]),
+            kernels=self.kernels and self.kernels.of_channels(chosen),
+            swept=self.swept and self.swept.of_channels(chosen),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Passes:
+    """What the forward passes of all images gave."""
+
+    maps: dict[Run, list[CodedMaps]]
+    kinds: dict[Run, str]
+    left_out: dict[Run, str]  # layers without maps of two axes, and what they are
+    outputs: list[Any]  # what the model returned for each image
+
+
+def passes(model: nn.Module, images: torch.Tensor, layers: Selector, at: At) -> Passes:
+    """One forward pass for each image (N, C, H, W), in evaluation mode; the model is given back as it was.
+
+    Raises:
+        ForwardError: the model raises an error on an image.
+        LayerNotFoundError, LayerNotRunError, UnresolvedActivationError, UnsupportedOutputError: as of a probe.
+    """
+    found = Passes({}, {}, {}, [])
+    device = device_of(model)
+    with borrowed(model, device):
+        for number, image in enumerate(images):
+            records = _captured(model, image[None].to(device), layers, at, number)
+            for layer in records:
+                for index, record in enumerate(records.calls(layer)):
+                    _note(found, (layer, index), record)
+            found.outputs.append(records.output)
+    return found
+
+
+def page_layers(model: nn.Module, images: torch.Tensor, layers: Selector, at: At, found: Passes) -> list[PageLayer]:
+    """The layers that have maps, in the order of execution.
+
+    Raises:
+        ArgumentError: none has.
+    """
+    if not found.maps:
+        raise ArgumentError("None of these layers has maps of two axes to show. " + " ".join(found.left_out.values()))
+    fields = fields_of(model, images[:1].to(device_of(model)), layers, at)
+    modules = {layer.name: layer.module for layer in select(model, layers)}
+    runs = {layer: sum(other == layer for other, _ in found.maps) for layer, _ in found.maps}
+    made: list[PageLayer] = []
+    for run, maps in found.maps.items():
+        channels = len(maps[0].codes)
+        made.append(
+            PageLayer(
+                name=_name(run, runs[run[0]], [one.name for one in made]),
+                layer=run[0],
+                kind=found.kinds[run],
+                channels=np.arange(channels),
+                of=channels,
+                maps=tuple(maps),
+                field=_fitting(fields[run], maps[0]),
+                boxes=LayerBoxes.of(fields[run], channels),
+                kernels=CodedKernels.of_module(modules[run[0]]),
+            )
+        )
+    return made
+
+
+def fields_of(model: nn.Module, images: torch.Tensor, layers: Selector, at: At) -> dict[Run, ReceptiveField]:
+    """The field of every run of the layers: of their outputs, or of the nonlinearities' that follow."""
+    if at == "output":
+        fields = receptive_fields(model, images, layers=layers)
+        return {(name, i): one for name in fields for i, one in enumerate(fields.calls(name))}
+    chosen = select(model, layers)
+    watched = _Watched(unwrapped(model), [layer.module for layer in chosen])
+    fields = receptive_fields(watched, images, layers=list(watched.after))
+    return {
+        (layer.name, i): replace(one, layer=layer.name)
+        for number, layer in enumerate(chosen)
+        for i, one in enumerate(fields.calls(f"after.{number}"))
+    }
+
+
+class _Watched(nn.Module):
+    """A model that hands the value after each layer's nonlinearity to a module of its own, whose field is asked for."""
+
+    def __init__(self, model: nn.Module, layers: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.model = model
+        self.after = nn.ModuleList(nn.Identity() for _ in layers)
+        self._numbers = {name: number for number, layer in enumerate(layers) for name in _names(model, layer)}
+        self._layers = tuple(layers)
+
+    def forward(self, images: torch.Tensor) -> Any:
+        with Probe(self.model, self._layers, at="post_activation", copy="always") as probe:
+            output = self.model(images)
+        for record in probe.records:
+            self.after[self._numbers[record.layer]](record.tensor)
+        return output
+
+
+def _names(model: nn.Module, layer: nn.Module) -> frozenset[str]:
+    return select(model, layer)[0].names
+
+
+def _captured(model: nn.Module, image: torch.Tensor, layers: Selector, at: At, number: int) -> Probe:
+    try:
+        return capture(model, image, layers=layers, at=at)
+    except SpatialProbeError:
+        raise
+    except Exception as error:
+        raise ForwardError(
+            f"{model_name(model)} failed on image {number}, of {tuple(image.shape)}: {told(error)}. "
+            "Give images as the model takes them: same size, channels, number format, normalisation."
+        ) from error
+
+
+def _note(found: Passes, run: Run, record: Activation) -> None:
+    """Add the maps of a record, or why it has none."""
+    reason = no_maps(record)
+    if reason or len(record.shape) not in (3, 4) or (record.conv and len(record.conv.kernel_size) != 2):
+        found.left_out[run] = f"{record.layer or record.module_type} is left out: it handed on {record.shape}, no maps."
+        return
+    found.kinds[run] = record.module_type
+    found.maps.setdefault(run, []).append(CodedMaps.of(maps_of(record, 0)))
+
+
+def _fitting(field: ReceptiveField, maps: CodedMaps) -> ReceptiveField:
+    """The field, if it is one of these maps."""
+    if tuple(field.output_size) != maps.codes.shape[1:] or len(field.input_size) != 2:
+        raise ArgumentError(
+            f"Layer {field.layer!r} handed on maps of {maps.codes.shape[1:]}, but its field has units "
+            f"{field.output_size}: the page shows maps (N, C, H, W) of images (N, C, H, W)."
+        )
+    return field
+
+
+def _name(run: Run, runs: int, taken: Sequence[str]) -> str:
+    """What the page calls a run: its layer, with a number where it ran several times."""
+    name = (run[0] or "(model)") + (f" run {run[1]}" if runs > 1 else "")
+    while name in taken:
+        name += "'"
+    return name

@@ -1,0 +1,160 @@
+"""The HTML file: template, style, script, data and still pictures put together; every text in it escaped."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from urllib.parse import quote
+
+import spatialprobe
+from spatialprobe.activations.table import counted
+from spatialprobe.render.palette import NONFINITE, colours, palette
+from spatialprobe.report.inputs import Inputs
+from spatialprobe.report.payload import PackedLayer, script_safe
+from spatialprobe.report.stills import Still, still
+
+
+@dataclass(frozen=True, eq=False)
+class Page:
+    """All that goes into the file."""
+
+    title: str
+    model: str  # the model's class
+    at: str  # "output" or "post_activation"
+    inputs: Inputs
+    layers: tuple[PackedLayer, ...]
+    stills: tuple[Still, ...]  # one a layer, of the first image
+    left_out: tuple[str, ...] = ()  # layers that have no maps, a sentence each
+    max_bytes: int | None = None  # of the file
+
+    def html(self) -> str:
+        """The file."""
+        style, script = _file("page.css"), _file("page.js")
+        return _filled(
+            _file("page.html"),
+            {
+                "policy": _policy(style, script),
+                "title": _text(self.title),
+                "about": _text(self._about()),
+                "style": style,
+                "script": script,
+                "data": script_safe(self._data()),
+                "stills": "\n".join([self._input_still(), *map(_still, self.layers, self.stills)]),
+                "remarks": "".join(f"<li>{_text(remark)}</li>" for remark in self.remarks()),
+                "reduced": _reduced(self.reduced, self.max_bytes),
+                "version": _text(spatialprobe.__version__),
+            },
+        )
+
+    @property
+    def reduced(self) -> tuple[str, ...]:
+        """What the page does not hold, a sentence each."""
+        kept, of = len(self.inputs.images), self.inputs.of
+        images = [f"{kept} of {of} images kept, the first."] if kept < of else []
+        layers = [f"{one.layer.name}: {'; '.join(told)}." for one in self.layers if (told := one.layer.left_out())]
+        return (*self.left_out, *images, *layers)
+
+    def remarks(self) -> list[str]:
+        """How the page is to be read."""
+        return [
+            "Each map is stored in 8 bits between its own least and greatest value, so a value read here is at most "
+            "0.2 % of its map's range from the model's. Least, greatest and mean are exact.",
+            *self.inputs.remarks,
+        ]
+
+    def _about(self) -> str:
+        channels = sum(packed.layer.of for packed in self.layers)
+        images = counted(len(self.inputs.images), "image")
+        where = " after their nonlinearity" if self.at == "post_activation" else ""
+        return f"{self.model}: {counted(len(self.layers), 'layer')}{where}, {counted(channels, 'channel')}, {images}"
+
+    def _data(self) -> dict[str, object]:
+        return {
+            "at": self.at,
+            "input": {"height": self.inputs.height, "width": self.inputs.width},
+            "images": [{"name": one.name, "answer": one.answer} for one in self.inputs.images],
+            "palettes": {
+                name: base64.b64encode(colours(signed).tobytes()).decode()
+                for name, signed in (("signed", True), ("plain", False))
+            },
+            "crimson": palette(False)[NONFINITE].tolist(),
+            "layers": [packed.data() for packed in self.layers],
+        }
+
+    def _input_still(self) -> str:
+        """The input images: the page's script draws from these very pictures."""
+        return "".join(
+            f'<figure class="input"><img class="input" src="{one.picture}" alt="{_text(f"Input image {one.name}")}" '
+            f'width="{self.inputs.width}" height="{self.inputs.height}">'
+            f"<figcaption><bdi>{_text(one.name)}</bdi></figcaption></figure>"
+            for one in self.inputs.images
+        )
+
+
+def _still(packed: PackedLayer, picture: Still) -> str:
+    words = _text(picture.words)
+    return (
+        f'<figure><a href="#{quote(_whole_characters(packed.layer.name), safe="")}/{packed.layer.channels[0]}">'
+        f'<img src="{picture.picture}" alt="{words}" width="{picture.width}" height="{picture.height}"></a>'
+        f"<figcaption>{words}</figcaption></figure>"
+    )
+
+
+def _reduced(sentences: Sequence[str], max_bytes: int | None) -> str:
+    if not sentences:
+        return ""
+    listed = "".join(f"<li>{_text(sentence)}</li>" for sentence in sentences)
+    limit = f'<p class="quiet">The file was to take no more than {max_bytes:,} bytes.</p>' if max_bytes else ""
+    return f'<section id="reduced"><h2>Not on this page</h2>{limit}<ul>{listed}</ul></section>'
+
+
+def _policy(style: str, script: str) -> str:
+    """A content security policy: this style, this script, pictures that are part of the page, and nothing else."""
+    return "; ".join(
+        [
+            "default-src 'none'",
+            f"style-src '{_digest(style)}'",
+            f"script-src '{_digest(script)}'",
+            "img-src data:",
+            "base-uri 'none'",
+            "form-action 'none'",
+        ]
+    )
+
+
+def _digest(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+@cache
+def _file(name: str) -> str:
+    """A part of the page that comes with the package, without its comments' lines and indentation."""
+    text = (files(__package__) / name).read_text(encoding="utf-8")
+    lines = (line.strip() for line in text.splitlines())
+    return "\n".join(line for line in lines if line and not line.startswith("//"))
+
+
+def _filled(template: str, texts: Mapping[str, str]) -> str:
+    """The template with each {{name}} replaced once, so that texts may hold braces."""
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: texts[found[1]], template)
+
+
+def _text(text: str) -> str:
+    return html.escape(_whole_characters(text))
+
+
+def _whole_characters(text: str) -> str:
+    """Without halves of characters, which no file can hold."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def stills_of(layers: Sequence[PackedLayer], inputs: Inputs) -> tuple[Still, ...]:
+    """The still picture of each layer for the first image."""
+    image = inputs.images[0].name
+    return tuple(still(one.layer.maps[0], one.layer.signed, one.layer.reach, one.layer.name, image) for one in layers)

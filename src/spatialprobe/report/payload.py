@@ -1,0 +1,144 @@
+"""The page's data as JSON: numbers as they are, arrays compressed [RFC 1950] and in base64."""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from spatialprobe.report.boxes import LayerBoxes
+from spatialprobe.report.codes import CodedMaps
+from spatialprobe.report.kernels import CodedKernels
+from spatialprobe.report.layers import PageLayer
+from spatialprobe.report.swept import Swept
+
+_LEVEL = 6  # of zlib
+
+
+def packed(array: npt.NDArray[Any], dtype: str) -> str:
+    """The bytes of an array in a number format such as "<f8", compressed, in base64."""
+    return base64.b64encode(zlib.compress(np.ascontiguousarray(array, dtype).data, _LEVEL)).decode()
+
+
+def script_safe(data: object) -> str:
+    """JSON that no HTML parser can take for the end of a script, and that holds no half characters."""
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)  # ASCII only: all else is escaped
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+@dataclass(frozen=True, eq=False)
+class PackedLayer:
+    """A layer and its arrays in the form in which the page holds them."""
+
+    layer: PageLayer
+    maps: tuple[dict[str, str], ...]  # one an image
+    parts: dict[str, Any]  # what is the same for all images
+
+    @staticmethod
+    def of(layer: PageLayer) -> PackedLayer:
+        """Everything of a layer, packed."""
+        return PackedLayer(layer, tuple(_maps(maps) for maps in layer.maps), _parts(layer))
+
+    @property
+    def map_bytes(self) -> int:
+        """The length of all maps in the page."""
+        return sum(len(text) for maps in self.maps for text in maps.values())
+
+    def with_images(self, count: int) -> PackedLayer:
+        """The same for the first images only."""
+        return replace(self, layer=replace(self.layer, maps=self.layer.maps[:count]), maps=self.maps[:count])
+
+    def with_exemplars(self, columns: int) -> PackedLayer:
+        """The same with so many exemplars of each channel."""
+        swept = self.layer.swept and self.layer.swept.with_exemplars(columns)
+        return replace(
+            self, layer=replace(self.layer, swept=swept), parts=self.parts | {"sweep": swept and _swept(swept)}
+        )
+
+    def without_kernels(self) -> PackedLayer:
+        """The same without kernels."""
+        return replace(
+            self,
+            layer=replace(self.layer, kernels=None, kernels_left_out=self.layer.kernels is not None),
+            parts=self.parts | {"kernels": None},
+        )
+
+    def data(self) -> dict[str, Any]:
+        """What the page's script reads."""
+        layer = self.layer
+        whole = len(layer.channels) == layer.of
+        return {
+            "name": layer.name,
+            "kind": layer.kind,
+            "of": layer.of,
+            "channels": None if whole else layer.channels.tolist(),
+            "height": layer.maps[0].codes.shape[1],
+            "width": layer.maps[0].codes.shape[2],
+            "signed": layer.signed,
+            "reach": layer.reach,
+            "maps": self.maps,
+            **self.parts,
+        }
+
+
+def _parts(layer: PageLayer) -> dict[str, Any]:
+    return {
+        "boxes": _boxes(layer.boxes),
+        "field": {"size": layer.field.size, "stride": layer.field.stride},
+        "kernels": layer.kernels and _kernels(layer.kernels),
+        "sweep": layer.swept and _swept(layer.swept),
+    }
+
+
+def _maps(maps: CodedMaps) -> dict[str, str]:
+    flat = maps.codes.ravel()
+    differences = np.diff(flat, prepend=flat[:1] * 0)  # modulo 256: neighbours are alike, which compresses better
+    return {"differences": packed(differences, "u1"), "numbers": packed(maps.numbers, "<f8")}
+
+
+def _boxes(boxes: LayerBoxes) -> dict[str, Any]:
+    return {
+        "tables": [packed(table.numbers, "<i4") for table in boxes.tables],
+        "byAxis": [table.by_axis for table in boxes.tables],
+        "of": boxes.of_channel.tolist() if len(boxes.tables) > 1 else None,
+        "exact": boxes.exact,
+        "unknown": boxes.unknown,
+    }
+
+
+def _kernels(kernels: CodedKernels) -> dict[str, Any]:
+    return {
+        "shape": kernels.codes.shape[1:],
+        "codes": packed(kernels.codes, "u1"),
+        "reach": packed(kernels.reach, "<f4"),
+        "inputs": packed(kernels.inputs, "<i4"),
+        "of": kernels.of,
+        "inColour": kernels.in_colour,
+    }
+
+
+def _swept(swept: Swept) -> dict[str, Any]:
+    names = list(swept.statistics)
+    numbers = np.stack([swept.statistics[name] for name in names]) if names else np.zeros((0, 0))
+    data: dict[str, Any] = {"samples": swept.samples, "names": names, "numbers": packed(numbers, "<f4")}
+    if swept.values is not None and swept.places is not None:
+        data["values"] = packed(swept.values, "<f4")
+        data["places"] = packed(swept.places, "<i4")
+        data["columns"], data["of"] = swept.values.shape[1], swept.swept_for
+    if swept.patches is not None:
+        patches = swept.patches
+        data["patches"] = {
+            "sheet": patches.sheet(),
+            "cell": patches.cell,
+            "columns": patches.columns,
+            "share": patches.share,
+            "remarks": patches.remarks(),
+        }
+    return data

@@ -1,0 +1,48 @@
+"""Pixels as pictures that are part of the page: PNG where they are few, JPEG where they are many."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import numpy as np
+import numpy.typing as npt
+
+from spatialprobe.render.palette import PAPER
+
+Pixels = npt.NDArray[np.uint8]
+
+_LOSSLESS = 2**16  # pixels: a larger picture in colour becomes a JPEG
+_QUALITY = 88  # of a JPEG
+
+
+def is_lossless(height: int, width: int) -> bool:
+    """Whether a picture of this size is stored pixel by pixel."""
+    return height * width <= _LOSSLESS
+
+
+def data_uri(pixels: Pixels, colours: Pixels | None = None) -> str:
+    """A picture (H, W, 3), or codes (H, W) and their palette (256, 3), as an address that holds all of it.
+
+    The palette's paper is clear.
+    """
+    from PIL import Image
+
+    if colours is not None:
+        image = Image.frombytes("P", (pixels.shape[1], pixels.shape[0]), pixels.tobytes())
+        image.putpalette(colours.tobytes())
+    else:
+        image = Image.fromarray(pixels)
+    buffer = io.BytesIO()
+    if colours is not None or is_lossless(*pixels.shape[:2]):
+        image.save(buffer, "PNG", optimize=True, **({"transparency": PAPER} if colours is not None else {}))
+        return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    image.save(buffer, "JPEG", quality=_QUALITY, subsampling=0)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def scaled(pixels: Pixels, height: int, width: int) -> Pixels:
+    """A picture (H, W, 3) made smaller, each new pixel from all that it covers."""
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))

@@ -1,0 +1,41 @@
+"""What writing a report gives back."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+from pathlib import Path
+
+from spatialprobe.activations.table import byte_size
+
+_FRAME_HEIGHT = 940  # pixels
+
+
+@dataclass(frozen=True)
+class Report:
+    """One self-contained page on disk; a notebook shows it inline.
+
+    `reduced` says what the page does not hold, sentence by sentence, as the page itself does.
+    """
+
+    path: Path
+    nbytes: int  # of the file
+    layers: tuple[str, ...]  # as the page names them
+    images: int  # input images on the page
+    reduced: tuple[str, ...]  # what was left out, and why; empty if the page holds everything
+
+    def _repr_html_(self) -> str:
+        """The page in a frame that may run its own script and nothing else."""
+        try:
+            page = self.path.read_text(encoding="utf-8")
+        except OSError as error:
+            return f"<p>{html.escape(str(self))}: cannot be read ({html.escape(type(error).__name__)}).</p>"
+        return (
+            f'<iframe title="Report: {html.escape(self.path.name)}" sandbox="allow-scripts" '
+            f'style="width:100%;height:{_FRAME_HEIGHT}px;border:0" srcdoc="{html.escape(page)}"></iframe>'
+        )
+
+    def __str__(self) -> str:
+        layers = f"{len(self.layers)} layer{'s' * (len(self.layers) != 1)}"
+        images = f"{self.images} image{'s' * (self.images != 1)}"
+        return f"Report of {layers} and {images}, {byte_size(self.nbytes)}, in {self.path}"

@@ -1,0 +1,69 @@
+"""Small still pictures of the layers, for readers without the interactive ones, and for print."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from spatialprobe.render.marks import Marks, hatch
+from spatialprobe.render.palette import LEVELS, NONFINITE, PAPER, Codes, palette
+from spatialprobe.render.sheet import best_columns
+from spatialprobe.report import codes as coding
+from spatialprobe.report.codes import CodedMaps
+from spatialprobe.report.pixels import data_uri
+
+MOST = 64  # channels on one picture
+_SIDE = 20  # units: larger maps are thinned out
+_GAP = 1  # pixels
+
+
+@dataclass(frozen=True)
+class Still:
+    """A picture, and what it shows in words."""
+
+    picture: str  # data URI
+    width: int  # pixels
+    height: int
+    words: str
+
+
+def still(maps: CodedMaps, signed: bool, reach: float, layer: str, image: str) -> Still:
+    """The first channels of a layer on one scale, from 0 or -reach to reach; large maps thinned out."""
+    shown = maps.of_channels(np.arange(min(MOST, len(maps.codes))))
+    step = -(-max(maps.codes.shape[1:]) // _SIDE)
+    tiles = _on_scale(shown, -reach if signed else 0.0, reach)[:, ::step, ::step]
+    marks = Marks.of(shown.extremes)
+    hatch(tiles, marks.dead)
+    sheet = _laid_out(tiles)
+    counted = (
+        f"{len(shown.codes)} of {len(maps.codes)} channels" if len(shown.codes) < len(maps.codes) else "all channels"
+    )
+    words = [
+        f"{layer}, {counted} for image {image}: values {shown.extremes.words()}.",
+        *([f"One of {step} rows and columns of units is drawn."] if step > 1 else []),
+        *marks.words(),
+    ]
+    return Still(data_uri(sheet, palette(signed)), sheet.shape[1], sheet.shape[0], " ".join(words))
+
+
+def _on_scale(maps: CodedMaps, low: float, high: float) -> Codes:
+    """Palette codes of maps on one scale."""
+    share = (maps.values() - low) / ((high - low) or 1.0)
+    codes = np.clip(np.nan_to_num(share) * LEVELS, 0, LEVELS - 1).astype(np.uint8)
+    codes[maps.codes == coding.NONFINITE] = NONFINITE
+    return codes
+
+
+def _laid_out(tiles: Codes) -> npt.NDArray[np.uint8]:
+    """Tiles (M, h, w) on one sheet with narrow gaps."""
+    count, height, width = tiles.shape
+    columns = best_columns(count, height, width)
+    rows = -(-count // columns)
+    sheet = np.full((rows * (height + _GAP) - _GAP, columns * (width + _GAP) - _GAP), PAPER, np.uint8)
+    for index, tile in enumerate(tiles):
+        row, column = divmod(index, columns)
+        top, left = row * (height + _GAP), column * (width + _GAP)
+        sheet[top : top + height, left : left + width] = tile
+    return sheet

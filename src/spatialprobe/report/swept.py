@@ -1,0 +1,119 @@
+"""What a sweep says about the channels of one layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from spatialprobe.errors import ArgumentError
+from spatialprobe.fields.result import ReceptiveField
+from spatialprobe.render.images import Stretch
+from spatialprobe.render.patches import Dataset
+from spatialprobe.report.boxes import LayerBoxes
+from spatialprobe.report.patches import Patches, check_places, patches_of
+from spatialprobe.statistics.dead import DeadResult
+from spatialprobe.statistics.exemplars import ExemplarsResult
+from spatialprobe.statistics.moments import MomentsResult
+
+
+@dataclass(frozen=True, eq=False)
+class Swept:
+    """Statistics and exemplars of one layer over a data set; what was not swept for is empty or None."""
+
+    samples: int
+    statistics: Mapping[str, npt.NDArray[np.float64]]  # name -> (C,)
+    values: npt.NDArray[np.float64] | None = None  # (C, k) of the exemplars, NaN for an empty place
+    places: npt.NDArray[np.int64] | None = None  # (C, k, 3) sample, y, x; -1 for an empty place
+    patches: Patches | None = None  # None where the data set is not known, or to save room
+    swept_for: int = 0  # exemplars that the sweep found for each channel
+    patches_known: bool = False  # whether there are patches, be they kept or not
+
+    @staticmethod
+    def of(
+        results: Mapping[str, Any],
+        samples: int,
+        channels: int,
+        field: ReceptiveField,
+        boxes: LayerBoxes,
+        dataset: Dataset | None,
+        stretch: Stretch,
+    ) -> Swept:
+        """What the results of a layer's shipped reducers say; those of others are passed over.
+
+        Raises:
+            ArgumentError: they are of another layer than the maps, or the data set is not the one that was swept.
+        """
+        statistics: dict[str, npt.NDArray[np.float64]] = {}
+        exemplars = None
+        for result in results.values():
+            if isinstance(result, MomentsResult):
+                statistics |= _moments(result)
+            elif isinstance(result, DeadResult):
+                statistics["fired"] = result.fired.numpy() / max(1, samples)
+            elif isinstance(result, ExemplarsResult) and result.values.numel():
+                exemplars = result
+        lengths = {len(values) for values in statistics.values()} | ({len(exemplars.values)} if exemplars else set())
+        if lengths - {channels}:
+            raise ArgumentError(
+                f"The sweep of {field.layer!r} is of {', '.join(map(str, sorted(lengths)))} channels, but the layer "
+                f"handed on {channels}: give the sweep of this model."
+            )
+        if exemplars is None:
+            return Swept(samples, statistics)
+        check_places(exemplars, field)
+        return Swept(
+            samples,
+            statistics,
+            exemplars.values.numpy(),
+            np.concatenate([exemplars.samples.numpy()[..., None], exemplars.positions.numpy()], axis=-1),
+            None if dataset is None else patches_of(exemplars, field, boxes, dataset, stretch),
+            exemplars.values.shape[1],
+            dataset is not None,
+        )
+
+    def left_out(self) -> str | None:
+        """What of the exemplars is not kept, None if all is."""
+        if self.patches_known and self.patches is None:
+            return "no exemplar patches"
+        if self.values is not None and self.values.shape[1] < self.swept_for:
+            return f"{self.values.shape[1]} of {self.swept_for} exemplars of each channel"
+        return None
+
+    def of_channels(self, chosen: npt.NDArray[np.int64]) -> Swept:
+        """The same for some of the channels."""
+        return replace(
+            self,
+            statistics={name: values[chosen] for name, values in self.statistics.items()},
+            values=None if self.values is None else self.values[chosen],
+            places=None if self.places is None else self.places[chosen],
+            patches=None if self.patches is None else self.patches.of(chosen, self.patches.cells.shape[1]),
+        )
+
+    def with_exemplars(self, columns: int) -> Swept:
+        """The same with so many exemplars of each channel at most; without their patches for none."""
+        if self.values is None or self.places is None or self.patches is None:
+            return self
+        if not columns:
+            return replace(self, patches=None)
+        everything = np.arange(len(self.values))
+        return replace(
+            self,
+            values=self.values[:, :columns],
+            places=self.places[:, :columns],
+            patches=self.patches.of(everything, columns),
+        )
+
+
+def _moments(result: MomentsResult) -> dict[str, npt.NDArray[np.float64]]:
+    return {
+        "mean": result.mean.numpy(),
+        "std": result.std.numpy(),
+        "minimum": result.minimum.numpy(),
+        "maximum": result.maximum.numpy(),
+        "zeros": result.zero_fraction.numpy(),
+        "nonfinite": result.nonfinite.numpy(),
+    }

@@ -1,0 +1,147 @@
+"""Write the interactive page of a model's layers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from torch import nn
+
+from spatialprobe.activations.records import At
+from spatialprobe.activations.select import Selector, model_name
+from spatialprobe.errors import ArgumentError
+from spatialprobe.files import replacing
+from spatialprobe.render.patches import Dataset
+from spatialprobe.report.budget import fitted
+from spatialprobe.report.inputs import Inputs, checked_images, inputs_of
+from spatialprobe.report.layers import PageLayer, page_layers, passes
+from spatialprobe.report.page import Page, stills_of
+from spatialprobe.report.payload import PackedLayer
+from spatialprobe.report.result import Report
+from spatialprobe.report.swept import Swept
+from spatialprobe.statistics.result import SweepResult
+
+_ANSWERS = 3  # classes that are named
+
+
+def write_report(
+    path: str | os.PathLike[str],
+    model: nn.Module,
+    images: torch.Tensor,
+    *,
+    layers: Selector = nn.Conv2d,
+    at: At | None = None,
+    sweep: SweepResult | None = None,
+    dataset: Dataset | None = None,
+    labels: Sequence[str] | None = None,
+    classes: Sequence[str] | None = None,
+    title: str | None = None,
+    max_bytes: int = 5_000_000,
+) -> Report:
+    """One HTML file that shows every channel of the layers, what each unit sees of the input, kernels and exemplars.
+
+    The page needs no network and makes no request: its own content security policy forbids it. The model runs once for
+    each image, in evaluation mode, and is given back as it was. In a notebook the report that is returned shows
+    the same page.
+
+    Args:
+        path: of the file, which is written whole or not at all.
+        model: any module that takes images (N, C, H, W).
+        images: a batch as the model takes it. Values outside [0, 1] are stretched for the eye, and the page says so.
+        layers: as for `Probe`; of those that ran, the ones with maps of two axes are shown, the others named.
+        at: "output", or "post_activation", as for `Probe`; if left out, that of the sweep, or "output".
+        sweep: of the same model: results of `Moments`, `Dead` and `Exemplars` are shown for its layers.
+        dataset: what was swept, for the patches of the exemplars: `dataset[i]` is an image or a tuple that begins with
+            one.
+        labels: what each image is called.
+        classes: names of the model's outputs (N, classes): the page then says what the model takes each image for.
+        title: of the page.
+        max_bytes: of the file, in bytes. What is left out for it stands on the page and in `reduced`.
+
+    Raises:
+        ArgumentError: an argument cannot be used, no layer has maps, or max_bytes is too little for any page.
+        ForwardError: the model raises an error on the images.
+        LayerNotFoundError, LayerNotRunError, UnresolvedActivationError, UnsupportedOutputError: as of a probe.
+
+    >>> import tempfile, torch, spatialprobe as sp
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 12, 3))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     report = sp.write_report(f"{folder}/report.html", model, torch.rand(2, 3, 32, 32))
+    >>> report.layers, report.images, report.nbytes < 120_000, report.reduced
+    (('0', '2'), 2, True, ())
+    """
+    target = _checked_path(path)
+    batch = checked_images(images, labels)
+    where = _checked_at(at, sweep)
+    found = passes(model, batch, layers, where)
+    inputs = inputs_of(batch, labels, [_answer(output, classes) for output in found.outputs])
+    shown = page_layers(model, batch, layers, where, found)
+    if sweep is not None:
+        shown = [_with_sweep(layer, sweep, dataset, inputs) for layer in shown]
+    packed = tuple(map(PackedLayer.of, shown))
+    page = Page(
+        title=title or f"What {model_name(model)} sees",
+        model=model_name(model),
+        at=where,
+        inputs=inputs,
+        layers=packed,
+        stills=stills_of(packed, inputs),
+        left_out=tuple(found.left_out.values()),
+        max_bytes=max_bytes,
+    )
+    page, written = fitted(page, max_bytes)
+    with replacing(target) as scratch:
+        scratch.write_bytes(written)
+    names = tuple(one.layer.name for one in page.layers)
+    return Report(target, len(written), names, len(page.inputs.images), page.reduced)
+
+
+def _checked_path(path: str | os.PathLike[str]) -> Path:
+    target = Path(path)
+    if not target.parent.is_dir():
+        raise ArgumentError(f"Cannot write {target.name!r}: the folder {str(target.parent)!r} does not exist.")
+    if target.is_dir():
+        raise ArgumentError(f"Cannot write the page to {str(target)!r}: it is a folder. Name a file in it.")
+    return target
+
+
+def _checked_at(at: At | None, sweep: SweepResult | None) -> At:
+    """Where values are taken: as asked, as swept, or at the layers' outputs."""
+    if at is not None and at not in get_args(At):
+        raise ArgumentError(f"at must be 'output' or 'post_activation', not {at!r}.")
+    if sweep is None:
+        return at or "output"
+    if at is not None and at != sweep.at:
+        raise ArgumentError(f"at={at!r}, but the sweep took values at {sweep.at!r}: leave at out, or sweep again.")
+    return "post_activation" if sweep.at == "post_activation" else "output"
+
+
+def _with_sweep(layer: PageLayer, sweep: SweepResult, dataset: Dataset | None, inputs: Inputs) -> PageLayer:
+    """The layer with what the sweep says about it; as it is where it was not swept."""
+    results: Mapping[str, Any] | None = sweep.layers.get(layer.layer)
+    if results is None:
+        return layer
+    return replace(
+        layer, swept=Swept.of(results, sweep.samples, layer.of, layer.field, layer.boxes, dataset, inputs.stretch)
+    )
+
+
+def _answer(output: object, classes: Sequence[str] | None) -> str:
+    """The classes that the model finds most likely, in words; empty where classes have no names.
+
+    Raises:
+        ArgumentError: the output is not one value for each class.
+    """
+    if classes is None:
+        return ""
+    if not isinstance(output, torch.Tensor) or tuple(output.shape) != (1, len(classes)):
+        given = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+        raise ArgumentError(f"There are {len(classes)} classes, but for one image the model returned {given}.")
+    chances = output[0].detach().double().softmax(dim=0).cpu()
+    best = chances.argsort(descending=True)[:_ANSWERS].tolist()
+    return ", ".join(f"{classes[index]} {float(chances[index]):.0%}" for index in best)

@@ -1,0 +1,506 @@
+"""The page in headless Chromium: what a person sees and does with mouse, keys, links, and a narrow screen."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+
+import pytest
+import torch
+from report_reader import read
+from torch import nn
+
+import spatialprobe as sp
+
+HOSTILE = "</script><img src=x onerror=name='taken'> / ? # % 100"
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+DRIVER = shutil.which("chromedriver")
+
+
+class Example(nn.Module):
+    """Two convolutions; channel 2 of the first is dead, channel 3 constant; one layer's name is hostile."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 6, 3, padding=1)
+        self.conv2 = nn.Conv2d(6, 12, 3, padding=1)
+        self.add_module(HOSTILE, nn.Conv2d(12, 300, 1))
+        with torch.no_grad():
+            self.conv1.weight[2:4] = 0
+            self.conv1.bias[2:4] = torch.tensor([0.0, 1.5])
+
+    def forward(self, images):
+        x = torch.relu(self.conv1(images))
+        x = torch.relu(self.conv2(nn.functional.max_pool2d(x, 2)))
+        return torch.relu(self._modules[HOSTILE](x))
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(4)
+    return Example().eval()
+
+
+@pytest.fixture(scope="module")
+def images():
+    return torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(5))
+
+
+@pytest.fixture(scope="module")
+def path(model, images, tmp_path_factory):
+    target = tmp_path_factory.mktemp("page") / "report.html"
+    data = torch.rand(30, 3, 32, 32, generator=torch.Generator().manual_seed(6))
+    reducers = {"moments": sp.Moments, "top": sp.Exemplars, "dead": sp.Dead}
+    sweep = sp.sweep(model, data, reducers, layers=["conv1", "conv2"], at="post_activation", progress=False)
+    sp.write_report(target, model, images, sweep=sweep, dataset=data, labels=["cat", "dog", HOSTILE])
+    return target
+
+
+@pytest.fixture(scope="module")
+def driver():
+    """One browser for the module; the tests are skipped where there is none."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    if not (BROWSER and DRIVER):
+        pytest.skip("no chromium with its chromedriver on this machine (Debian: chromium, chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = BROWSER
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    yield browser
+    browser.quit()
+
+
+@pytest.fixture
+def page(driver, path):
+    """The page as it opens on a desk, with nothing pressed yet; afterwards no error and no request may be on record."""
+    return Opened(driver, path)
+
+
+@pytest.fixture(autouse=True)
+def nothing_went_wrong(driver):
+    """Every test leaves the console empty, and asked for nothing but the page itself."""
+    driver.get("about:blank")
+    driver.get_log("browser"), driver.get_log("performance")
+    yield
+    assert driver.get_log("browser") == []
+    requests = [
+        address
+        for entry in driver.get_log("performance")
+        for address in re.findall(r'"Network\.requestWillBeSent".*?"url":"([^"]*)"', entry["message"])
+    ]
+    assert [one for one in requests if not one.startswith(("file:", "data:", "about:"))] == []
+
+
+class Opened:
+    """A page in the browser, at a width, in light or dark, with a hash."""
+
+    def __init__(self, driver, path):
+        self.driver = driver
+        self.path = path
+        self.open()
+
+    def open(self, hash="", *, width=1280, height=900, dark=False):
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+        scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
+        self.driver.get("about:blank")
+        self.driver.get(self.path.as_uri() + hash)
+        self.wait("document.documentElement.dataset.ready === 'yes'")
+
+    def run(self, script, *arguments):
+        return self.driver.execute_script(script, *arguments)
+
+    def wait(self, condition):
+        """Until a condition holds, for ten seconds at most."""
+        end = time.monotonic() + 10
+        while not self.run(f"return {condition}"):
+            assert time.monotonic() < end, f"{condition} did not come true; the status is {self.status!r}"
+            time.sleep(0.01)
+
+    def says(self, words):
+        """Wait until the status says this."""
+        self.wait(f"document.getElementById('status').textContent.includes({words!r})")
+
+    def text(self, name):
+        return self.run("return document.getElementById(arguments[0]).textContent", name)
+
+    @property
+    def status(self):
+        return self.text("status")
+
+    def choose(self, name, text):
+        from selenium.webdriver.support.select import Select
+
+        Select(self.driver.find_element("id", name)).select_by_visible_text(text)
+
+    def press(self, name, *keys):
+        """Give an element the focus and press keys, by their names in selenium."""
+        from selenium.webdriver import ActionChains, Keys
+
+        self.run("document.getElementById(arguments[0]).focus()", name)
+        for key in keys:
+            ActionChains(self.driver, duration=0).send_keys(getattr(Keys, key)).perform()
+
+    def point(self, name, y, x, *, click=False):
+        """Move the mouse to a share of an element's height and width."""
+        from selenium.webdriver import ActionChains
+
+        element = self.driver.find_element("id", name)
+        self.run("arguments[0].scrollIntoView({block: 'center'})", element)
+        size = element.rect
+        across, down = int(size["width"] * (x - 0.5)), int(size["height"] * (y - 0.5))
+        actions = ActionChains(self.driver, duration=0).move_to_element_with_offset(element, across, down)
+        (actions.click() if click else actions).perform()
+
+    def colours(self, name):
+        """How many colours an element's canvas has."""
+        return self.run(
+            "const c = document.getElementById(arguments[0]);"
+            "const d = new Uint32Array(c.getContext('2d').getImageData(0, 0, c.width, c.height).data.buffer);"
+            "return new Set(d).size",
+            name,
+        )
+
+    def pixels(self, name):
+        """What an element's canvas shows, as text."""
+        return self.run("return document.getElementById(arguments[0]).toDataURL()", name)
+
+
+def test_opens_with_something_to_see(page):
+    """The first living channel of the first layer at its strongest unit, in pictures that are not empty."""
+    assert not page.run("return document.getElementById('app').hidden")
+    assert page.run("return document.getElementById('plain').hidden")
+    assert page.text("channel-title") == "Channel 0"
+    for name in ("mosaic", "map", "input", "bar-colours", "kernel-picture", "exemplar-picture"):
+        assert page.colours(name) > 4, name
+    assert [page.run("return document.getElementById('bar-numbers').children[0].textContent")] == ["0"]
+    assert "30 samples" in page.text("samples")
+    assert "9 units with the largest values among 30 samples" in page.text("exemplar-words")
+
+
+def test_hover_tells_value_and_field(page, model, images, path):
+    """The sentence names the unit under the mouse, its value, and the rows and columns that it sees."""
+    record = sp.capture(model, images[:1], layers="conv2", at="post_activation")["conv2"].tensor[0]
+    field = sp.receptive_fields(model, (1, 3, 32, 32))["conv2"]
+    page.open("#conv2/3/5/5")
+    step = float(record[3].max() - record[3].min()) / 254
+    for y, x in ((8, 8), (3, 12), (0, 0), (15, 9)):
+        page.point("map", (y + 0.5) / 16, (x + 0.5) / 16)
+        page.says(f"Unit row {y}, column {x} of conv2, channel 3: activation ")
+        value = float(re.search(r"activation (\S+)\. It", page.status)[1])
+        assert abs(value - float(record[3, y, x])) <= step
+        y0, x0, y1, x1 = field.box(y, x)
+        assert f"It sees rows {y0}-{y1 - 1}, columns {x0}-{x1 - 1} of the input." in page.status
+        cut = field.box(y, x) != field.box(y, x, clip=False)
+        assert ("The border cuts its field" in page.status) == cut
+    page.point("map", 0.5 / 16, 0.5 / 16)
+    page.says("3 rows above it and 3 columns left of it are padding")
+    page.point("layer-title", 0.5, 0.5)
+    page.says("Unit row 5, column 5")
+
+
+def test_click_keeps_the_unit(page):
+    """A click makes the unit the one that is linked; the mouse may leave."""
+    page.open("#conv1/1/2/2")
+    page.point("map", 20.5 / 32, 10.5 / 32, click=True)
+    page.says("Unit row 20, column 10")
+    page.point("layer-title", 0.5, 0.5)
+    page.wait("location.hash === '#conv1/1/20/10'")
+    page.says("Unit row 20, column 10")
+
+
+def test_box_on_the_input_follows_the_unit(page):
+    """The input's picture is another for another unit, and says in words what it shows."""
+    page.open("#conv2/3/5/5")
+    before = page.pixels("input")
+    page.press("map", "ARROW_DOWN")
+    page.says("row 6, column 5")
+    assert page.pixels("input") != before
+    assert "It sees rows 9-16, columns 7-14" in page.run("return document.getElementById('input').ariaLabel")
+
+
+def test_arrow_keys_move_the_unit_and_stop_at_the_border(page):
+    """Each arrow moves by one unit; Home and End go to the corners; nothing goes beyond."""
+    page.open("#conv2/3/0/7")
+    page.press("map", "ARROW_UP", "ARROW_RIGHT", "ARROW_RIGHT", "ARROW_DOWN", "ARROW_LEFT")
+    page.says("Unit row 1, column 8 of conv2, channel 3")
+    page.press("map", "END")
+    page.says("Unit row 15, column 15")
+    page.press("map", "HOME")
+    page.says("Unit row 0, column 0")
+
+
+def test_keys_in_a_row_are_all_heard(page):
+    """Keys that come faster than pictures are drawn each count, and none undoes the choice of a layer before it."""
+    page.open("#conv1/0/4/4")
+    page.run(
+        "const key = (k) => document.getElementById('map').dispatchEvent(new KeyboardEvent('keydown', {key: k}));"
+        "for (let i = 0; i < 9; i++) key('ArrowRight');"
+    )
+    page.says("Unit row 4, column 13 of conv1")
+    page.run(
+        "const layer = document.getElementById('layer'), map = document.getElementById('map');"
+        "layer.value = '1'; layer.dispatchEvent(new Event('change'));"
+        "map.dispatchEvent(new KeyboardEvent('keydown', {key: 'Home'}));"
+    )
+    page.says("Unit row 0, column 0 of conv2")
+
+
+def test_page_keys_change_the_channel_in_the_order_shown(page):
+    """Page Down and Page Up go through the channels, on map and mosaic, and end at the last."""
+    page.open("#conv2/3/4/4")
+    page.press("map", "PAGE_DOWN")
+    page.says("channel 4:")
+    page.press("mosaic", "PAGE_UP", "PAGE_UP")
+    page.says("channel 2:")
+    page.press("mosaic", "END", "PAGE_DOWN")
+    page.says("channel 11:")
+    page.press("mosaic", "HOME", "ARROW_RIGHT")
+    page.says("channel 1:")
+    page.says("Unit row 4, column 4")
+
+
+def test_mosaic_is_clicked(page):
+    """A click on a tile chooses its channel."""
+    page.open("#conv2/0/4/4")
+    rect = page.run(
+        "const m = document.getElementById('mosaic').getBoundingClientRect(),"
+        " c = document.getElementById('chosen').getBoundingClientRect();"
+        "return [(c.top + c.height / 2 - m.top) / m.height, (c.right + c.width / 2 - m.left) / m.width]"
+    )
+    page.point("mosaic", *rect, click=True)
+    page.says("channel 1:")
+
+
+def test_focus_is_visible_and_the_status_is_live(page):
+    """Map and mosaic are reached by the tab key and ringed; the sentence is a status that readers are told of."""
+    from selenium.webdriver import ActionChains, Keys
+
+    page.run("document.getElementById('order').focus()")
+    for name in ("mosaic", "map"):
+        for _ in range(3):
+            ActionChains(page.driver, duration=0).send_keys(Keys.TAB).perform()
+            if page.run("return document.activeElement.id") == name:
+                break
+        assert page.run("return document.activeElement.id") == name
+        assert page.run("return getComputedStyle(document.activeElement).outlineStyle") == "solid"
+        assert page.run("return document.activeElement.ariaLabel")
+    assert page.run("return document.getElementById('status').getAttribute('role')") == "status"
+    for name in ("layer", "image", "scale", "order"):
+        assert page.run("return document.getElementById(arguments[0]).labels.length", name) == 1
+
+
+def test_layers_are_switched(page):
+    """Another layer shows its channels and its kernel; the unit stays where it was in the image."""
+    page.open("#conv1/0/20/10")
+    before = page.pixels("mosaic")
+    page.choose("layer", "conv2")
+    page.says("Unit row 10, column 5 of conv2, channel 0")
+    assert page.text("layer-title") == "conv2"
+    assert "12 channels of 16 x 16 units; each sees 8 x 8 pixels" in page.text("layer-words")
+    assert page.pixels("mosaic") != before
+    page.wait("location.hash === '#conv2/0/10/5'")
+
+
+def test_images_are_switched(page):
+    """Another image shows its own maps and its own picture."""
+    page.open("#conv2/3/5/5")
+    before = page.pixels("map"), page.pixels("input")
+    page.choose("image", "1: dog")
+    page.wait("location.hash === '#conv2/3/5/5?image=1'")
+    assert page.text("input-title") == "Input image 1: dog"
+    assert page.pixels("map") != before[0]
+    assert page.pixels("input") != before[1]
+
+
+def test_scales_are_switched_and_named(page, path):
+    """Each scale has its numbers at the bar and its name below it, and colours change with it."""
+    data, seen = read(path), set()
+    highs = data.numbers("conv2", 0)[1]
+    weak = min((high, channel) for channel, high in enumerate(highs) if high > 0)[1]
+    page.open(f"#conv2/{weak}/5/5")
+    reaches = {
+        "each map": float(highs[weak]),
+        "this layer": data.layer("conv2")["reach"],
+        "all layers": max(layer["reach"] for layer in data.data["layers"]),
+    }
+    names = {"each map": "cannot be compared", "this layer": "all maps of this layer", "all layers": "all layers"}
+    for choice, reach in reaches.items():
+        page.choose("scale", choice)
+        page.wait(f"document.getElementById('scale-words').textContent.includes({names[choice]!r})")
+        high = page.run("return document.getElementById('bar-numbers').children[2].textContent")
+        assert float(high) == pytest.approx(reach, rel=0.006)
+        seen.add(page.pixels("map"))
+    assert len(seen) == 3
+
+
+def test_signed_layers_diverge(driver, tmp_path):
+    """Before the ReLU the bar reaches as far below zero as above it, and zero is in the middle."""
+    target = tmp_path / "signed.html"
+    torch.manual_seed(0)
+    sp.write_report(target, nn.Conv2d(3, 4, 3), torch.rand(1, 3, 9, 9))
+    page = Opened(driver, target)
+    numbers = page.run("return [...document.getElementById('bar-numbers').children].map((one) => one.textContent)")
+    assert float(numbers[0]) == -float(numbers[2]) < 0
+    assert numbers[1] == "0"
+
+
+def test_channels_are_ordered(page, path):
+    """By strength the largest magnitude comes first, by sparsity the channel with the most units at or below zero."""
+    page.open("#conv2/0/5/5")
+    _, high, _, silent = read(path).numbers("conv2", 0)
+    for order, first in (("strength", max(range(12), key=lambda c: high[c])), ("sparsity", silent.argmax())):
+        page.choose("order", order)
+        page.wait(f"document.getElementById('order-words').textContent.includes({order!r})")
+        page.press("mosaic", "HOME")
+        page.says(f"channel {first}:")
+    assert (
+        "order=sparsity" in page.run("return location.hash") or page.wait("location.hash.includes('sparsity')") is None
+    )
+
+
+def test_marks_are_told(page):
+    """Dead and constant channels are counted under the mosaic, and named above their map."""
+    page.open("#conv1/2/5/5")
+    assert page.text("channel-title") == "Channel 2, dead: zero everywhere for this image"
+    assert "1 dead (zero everywhere, hatched), 1 constant" in page.text("order-words")
+    page.press("mosaic", "PAGE_DOWN")
+    page.wait("document.getElementById('channel-title').textContent === 'Channel 3, constant: one value everywhere'")
+    page.says("activation 1.5.")
+
+
+def test_values_that_are_not_finite(driver, tmp_path):
+    """They are crimson, named, and have no place on the bar."""
+    target = tmp_path / "nan.html"
+    images = torch.rand(1, 3, 9, 9)
+    images[0, 0, 0, 0] = float("nan")
+    sp.write_report(target, nn.Conv2d(3, 4, 1), images)
+    page = Opened(driver, target)
+    page.open("#(model)/1/0/0")
+    assert page.text("channel-title") == "Channel 1, holds values that are not finite"
+    page.says("activation not finite. It sees row 0, column 0 of the input.")
+    assert page.run("return document.getElementById('bar-mark').hidden")
+
+
+def test_hash_is_restored_and_followed(page):
+    """A link opens its unit, image, scale and order; a new hash in the same page is followed; nonsense is not."""
+    page.open("#conv2/7/3/4?image=2&scale=all&order=strength")
+    page.says("Unit row 3, column 4 of conv2, channel 7")
+    assert page.run("return ['image', 'scale', 'order'].map((n) => document.getElementById(n).value)") == [
+        *("2", "all", "strength")
+    ]
+    page.run("location.hash = '#conv1/5/30/31'")
+    page.says("Unit row 30, column 31 of conv1, channel 5")
+    for nonsense in ("#nothing/1/2/3", "#%E0%A4%A/1", "#conv1/999/99999/-4", "#"):
+        page.run("location.hash = arguments[0]", nonsense)
+        time.sleep(0.05)
+        assert "of conv1, channel" in page.status
+
+
+def test_still_picture_leads_to_its_layer(page):
+    """A click on a layer's still picture shows that layer."""
+    page.run("document.querySelectorAll('#stills a')[1].click()")
+    page.says("of conv2, channel 0")
+
+
+def test_hostile_name_stays_text(page):
+    """A layer whose name is markup is listed, shown and linked as text, and none of it runs."""
+    page.choose("layer", HOSTILE)
+    page.says(f"of {HOSTILE}, channel")
+    page.wait("location.hash.startsWith('#%3C%2Fscript%3E')")
+    address = page.run("return location.hash")
+    page.open(address)
+    page.says(f"of {HOSTILE}, channel")
+    assert page.text("layer-title") == HOSTILE
+    assert page.run("return window.name") != "taken"
+    assert page.run("return document.images.length") == 6
+    assert page.run("return document.querySelectorAll('script').length") == 2
+
+
+@pytest.mark.parametrize("hash", ["", "#conv2/3/5/5", "#" + HOSTILE.replace("/", "%2F")])
+def test_narrow_screen(page, hash):
+    """On a phone there is one column, nothing is wider than the screen, and controls are large enough to touch."""
+    page.open(hash, width=390, height=844)
+    assert page.run("return document.documentElement.scrollWidth") <= 390
+    lefts = page.run("return [...document.querySelectorAll('#columns > section')].map((s) => s.offsetLeft)")
+    assert len(set(lefts)) == 1
+    tops = page.run("return ['map', 'input'].map((n) => document.getElementById(n).getBoundingClientRect().top)")
+    assert tops[1] > tops[0]
+    assert page.run("return document.getElementById('layer').offsetHeight") >= 34
+
+
+def test_touch(page):
+    """A tap on the map chooses the unit."""
+    page.open("#conv2/3/5/5", width=390, height=844)
+    page.run("document.getElementById('map').scrollIntoView({block: 'center'})")
+    x, y, width, height = page.run(
+        "const r = document.getElementById('map').getBoundingClientRect(); return [r.left, r.top, r.width, r.height]"
+    )
+    point = {"x": x + width * 2.5 / 16, "y": y + height * 9.5 / 16}
+    page.driver.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [point]})
+    page.driver.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    page.says("Unit row 9, column 2")
+    page.wait("location.hash === '#conv2/3/9/2'")
+
+
+def test_dark_scheme(page):
+    """In the dark the paper is dark and the ink is light; what is written keeps its contrast in both."""
+    contrasts = {}
+    for dark in (False, True):
+        page.open(dark=dark)
+        paper, ink, quiet = page.run(
+            "const s = (e) => getComputedStyle(e);"
+            "return [s(document.documentElement).backgroundColor, s(document.body).color,"
+            " s(document.getElementById('layer-words')).color]"
+        )
+        contrasts[dark] = brightness(paper)
+        for colour in (ink, quiet):
+            light, deep = sorted((brightness(colour), brightness(paper)), reverse=True)
+            assert (light + 0.05) / (deep + 0.05) > 4.5
+    assert contrasts[True] < 0.05 < 0.8 < contrasts[False]
+
+
+def brightness(colour):
+    """The relative luminance of an rgb() colour [WCAG 2.2]."""
+    parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_browser_without_decompression_gets_a_plain_message(driver, path):
+    """Without DecompressionStream there is a message and the still pictures, and no error."""
+    script = {"source": "delete window.DecompressionStream"}
+    added = driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", script)
+    try:
+        driver.get("about:blank")
+        driver.get(path.as_uri())
+        shown = driver.find_element("id", "plain")
+        assert shown.is_displayed()
+        assert "DecompressionStream" in shown.text
+        assert not driver.find_element("id", "app").is_displayed()
+        assert all(
+            image.is_displayed() and image.get_attribute("alt") for image in driver.find_elements("tag name", "img")
+        )
+    finally:
+        driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
+
+
+def test_notebook_frame(driver, model, images, tmp_path):
+    """The frame that a notebook shows runs the same page."""
+    report = sp.write_report(tmp_path / "report.html", model, images, layers="conv2")
+    outer = tmp_path / "notebook.html"
+    outer.write_text(f"<!doctype html><meta charset=utf-8><link rel=icon href='data:,'>{report._repr_html_()}", "utf-8")
+    driver.get(outer.as_uri())
+    driver.switch_to.frame(0)
+    try:
+        end = time.monotonic() + 10
+        while not driver.execute_script("return document.documentElement.dataset.ready"):
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        assert "of conv2, channel 0" in driver.find_element("id", "status").text
+    finally:
+        driver.switch_to.default_content()

@@ -1,0 +1,293 @@
+"""The page's file: what it holds, what it may take, and that nobody's text becomes markup."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import io
+import re
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from report_reader import read, unpacked
+from torch import nn
+from zoo import ZOO
+
+import spatialprobe as sp
+
+HOSTILE = '</script><script>document.title="taken"</script><img src=x onerror=alert(1)>\'"&\u2028\udc00 ü 猫 {{title}}'
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "report.html"
+
+
+def images_of(name):
+    return torch.rand(ZOO[name].shape, generator=torch.Generator().manual_seed(3))
+
+
+class Pooled(nn.Module):
+    """A pool stands between the convolution and its ReLU."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+
+    def forward(self, x):
+        return F.relu(F.max_pool2d(self.conv(x), 3, 2))
+
+
+@pytest.mark.parametrize("name", ["chain", "residual", "concat", "strided", "asymmetric", "grouped", "transposed"])
+@pytest.mark.parametrize("at", ["output", "post_activation"])
+def test_values_and_boxes_are_the_models(name, at, path):
+    """For every layer, image, channel and unit: the value within half a step, the box that of `receptive_fields`."""
+    model, images = ZOO[name].model(), images_of(name)
+    layers = nn.Conv2d if name != "residual" or at == "output" else "conv1"
+    if at == "post_activation" and name in ("concat", "strided", "dilated", "asymmetric", "grouped", "transposed"):
+        layers = "deep.0" if name == "concat" else "0"
+    report = sp.write_report(path, model, images, layers=layers, at=at)
+    page = read(path)
+    records = sp.capture(model, images, layers=layers, at=at)
+    fields = sp.receptive_fields(model, images.shape)
+    assert report.layers == tuple(records) == tuple(layer["name"] for layer in page.data["layers"])
+    for layer, record in records.items():
+        for image in range(len(images)):
+            truth = record.tensor[image].double().numpy()
+            step = (truth.max(axis=(1, 2)) - truth.min(axis=(1, 2)))[:, None, None] / 254
+            assert (np.abs(page.values(layer, image) - truth) <= step * 0.501 + 1e-6).all()
+            assert np.allclose(page.numbers(layer, image)[2], truth.mean(axis=(1, 2)), atol=1e-6)
+        for channel in range(len(truth)):
+            boxes = page.boxes(layer, channel)
+            assert (boxes[..., :4] == fields[layer].boxes(channel)).all()
+            assert (boxes[..., 4:] == fields[layer].boxes(channel, clip=False)).all()
+
+
+def test_boxes_after_a_pool_are_those_of_the_values_shown(path):
+    """With `at="post_activation"` boxes are what a shown unit sees, through the pool before the ReLU as well."""
+    model, images = Pooled().eval(), torch.rand(1, 3, 12, 12)
+    sp.write_report(path, model, images, at="post_activation")
+    page, field = read(path), sp.receptive_fields(model, (1, 3, 12, 12))[""]
+    assert page.layer("conv")["field"] == {"size": [5, 5], "stride": [2, 2]}
+    assert (page.boxes("conv", 0)[..., :4] == field.boxes()).all()
+
+
+def test_runs_of_one_layer_are_kept_apart(path):
+    """A layer that runs twice is two layers of the page, each with its own values and boxes."""
+    specimen = ZOO["shared"]
+    report = sp.write_report(path, specimen.model(), specimen.images())
+    assert report.layers == ("conv run 0", "conv run 1")
+    page, fields = read(path), sp.receptive_fields(specimen.model(), specimen.shape)
+    for run, name in enumerate(report.layers):
+        assert (page.boxes(name, 0)[..., :4] == fields["conv", run].boxes()).all()
+
+
+def test_kernels_are_the_weights(path):
+    """A kernel's weights come back within half a step, all of a small one, the strongest inputs of a large one."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 20, 3), nn.Conv2d(20, 6, (3, 5)), nn.Conv2d(6, 4, 1, groups=2))
+    sp.write_report(path, model, torch.rand(1, 3, 12, 12))
+    for name, conv in model.named_children():
+        kernels = read(path).layer(name)["kernels"]
+        weight = conv.weight.detach().numpy()
+        inputs = unpacked(kernels["inputs"], "<i4").reshape(len(weight), -1)
+        codes = unpacked(kernels["codes"], "u1").reshape(len(weight), *kernels["shape"]).astype(float)
+        reach = unpacked(kernels["reach"], "<f4")
+        first = np.arange(len(weight)) // (len(weight) // conv.groups) * weight.shape[1]
+        for channel, one in enumerate(weight):
+            picked = inputs[channel] - first[channel]
+            assert np.abs((codes[channel] - 127) / 127 * reach[channel] - one[picked]).max() <= reach[channel] * 0.004
+            norms = np.square(one).sum(axis=(1, 2))
+            assert set(picked) == set(np.argsort(-norms)[:16])
+        assert kernels["of"] == weight.shape[1]
+    assert read(path).layer("0")["kernels"]["inColour"]
+
+
+def test_sweep_and_exemplars(path):
+    """Statistics are the sweep's; a patch on the sheet is the very pixels that its unit saw."""
+    model, data = ZOO["chain"].model(), torch.rand(20, 3, 12, 12)
+    reducers = {"m": sp.Moments, "top": lambda: sp.Exemplars(k=3), "dead": sp.Dead, "histogram": sp.Histogram}
+    sweep = sp.sweep(model, data, reducers, at="post_activation", batch_size=8, progress=False)
+    sp.write_report(path, model, data[:1], sweep=sweep, dataset=data)
+    page = read(path)
+    assert page.data["at"] == "post_activation"
+    for name, results in sweep.items():
+        layer, channels = page.layer(name)["sweep"], len(results["m"].mean)
+        numbers = dict(zip(layer["names"], unpacked(layer["numbers"], "<f4").reshape(-1, channels), strict=True))
+        assert np.allclose(numbers["mean"], results["m"].mean)
+        assert np.allclose(numbers["std"], results["m"].std)
+        assert np.allclose(numbers["zeros"], results["m"].zero_fraction)
+        assert np.allclose(numbers["fired"], results["dead"].fired / 20)
+        assert np.allclose(unpacked(layer["values"], "<f4").reshape(channels, 3), results["top"].values)
+        places = unpacked(layer["places"], "<i4").reshape(channels, 3, 3)
+        assert (places[..., 0] == results["top"].samples.numpy()).all()
+        patches = layer["patches"]
+        sheet = pixels_of(patches["sheet"])
+        assert patches["share"] == 1
+        for index, (sample, y, x) in enumerate(places.reshape(-1, 3).tolist()):
+            y0, x0, y1, x1, whole_y0, whole_x0, _, _ = page.boxes(name, 0)[y, x]
+            top, left = (patches["cell"] * place for place in divmod(index, patches["columns"]))
+            top, left = top + y0 - whole_y0, left + x0 - whole_x0
+            shown = sheet[top : top + y1 - y0, left : left + x1 - x0]
+            assert (shown == np.rint(255 * data[sample, :, y0:y1, x0:x1].numpy()).transpose(1, 2, 0)).all()
+
+
+def test_sweep_without_its_data_set(path):
+    """Without the data set there are values and places, but no patches."""
+    model, data = ZOO["chain"].model(), torch.rand(5, 3, 12, 12)
+    sweep = sp.sweep(model, data, {"top": sp.Exemplars}, layers="conv2", progress=False)
+    sp.write_report(path, model, data[:1], sweep=sweep)
+    assert "patches" not in read(path).layer("conv2")["sweep"]
+    assert read(path).layer("conv2")["sweep"]["columns"] == 5
+    assert read(path).layer("conv1")["sweep"] is None
+
+
+def pixels_of(uri):
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))).convert("RGB"))
+
+
+def test_still_pictures_say_what_they_show(path):
+    """Input images are there pixel by pixel, every layer has a picture, and each has alternative text."""
+    model, images = ZOO["chain"].model(), torch.rand(2, 3, 12, 12)
+    sp.write_report(path, model, images, labels=["one", "two"])
+    page = read(path)
+    inputs, stills = page.pictures()[:2], page.pictures()[2:]
+    for image, still in zip(images, inputs, strict=True):
+        assert (pixels_of(still["src"]) == np.rint(255 * image.numpy()).transpose(1, 2, 0)).all()
+    assert [still["alt"] for still in inputs] == ["Input image 0: one", "Input image 1: two"]
+    assert [still["alt"].split(",")[0] for still in stills] == ["conv1", "conv2"]
+    assert "DecompressionStream" in page.text
+
+
+def test_page_allows_nothing_but_itself(path):
+    """The policy admits this style, this script and pictures in the page; nothing in it names another place."""
+    sp.write_report(path, ZOO["chain"].model(), images_of("chain"))
+    text, page = path.read_text(encoding="utf-8"), read(path)
+    style = re.search(r"<style>(.*?)</style>", text, re.DOTALL)[1]
+    assert page.policy["default-src"] == "'none'"
+    assert page.policy["img-src"] == "data:"
+    for directive, content in (("style-src", style), ("script-src", page.scripts[1])):
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert page.policy[directive] == f"'sha256-{digest}'"
+    assert not re.search(r"https?:|@import|url\(", text)
+    assert all(
+        one[key][:5] == "data:" or one[key][0] == "#"
+        for _, one in page.attributes
+        for key in one
+        if key in ("src", "href")
+    )
+    assert all("style" not in one and not any(key.startswith("on") for key in one) for _, one in page.attributes)
+
+
+def test_hostile_text_stays_text(path):
+    """Names of layers, images and classes, and the title, are shown as they are, and add no tag and no script."""
+    plain, hostile = (nn.Sequential() for _ in range(2))
+    plain.add_module("conv", nn.Conv2d(3, 4, 3))
+    hostile.add_module(HOSTILE.replace(".", ""), nn.Conv2d(3, 4, 3))
+    for model in (plain, hostile):
+        model.add_module("flat", nn.Flatten())
+        model.add_module("last", nn.Linear(400, 2))
+    images = torch.rand(1, 3, 12, 12)
+    sp.write_report(path, plain, images, labels=["a"], classes=["b", "c"], title="d")
+    expected = read(path).tags
+    names = {"labels": [HOSTILE], "classes": [HOSTILE, HOSTILE], "title": HOSTILE}
+    report = sp.write_report(path, hostile, images, layers=(nn.Conv2d, nn.Linear), **names)
+    page = read(path)
+    assert sorted(page.tags) == sorted([*expected, "section", "h2", "p", "ul", "li"])  # of what is left out
+    assert page.data["layers"][0]["name"] == HOSTILE.replace(".", "")
+    assert page.data["images"][0]["name"] == f"0: {HOSTILE}"
+    assert page.text.startswith(" ".join(HOSTILE.replace("\udc00", "?").split()))
+    assert "last is left out" in report.reduced[0]
+    assert report.reduced[0] in page.text
+
+
+def test_answers(path):
+    """With the classes' names the page says what the model takes each image for, by softmax."""
+    model = nn.Sequential(nn.Conv2d(3, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    images = torch.rand(2, 3, 8, 8)
+    sp.write_report(path, model, images, classes=["cat", "dog"])
+    chances = model(images).detach().softmax(dim=1)
+    for image, chance in zip(read(path).data["images"], chances, strict=True):
+        first = int(chance.argmax())
+        assert image["answer"].startswith(f"{['cat', 'dog'][first]} {float(chance[first]):.0%}, ")
+    with pytest.raises(sp.ArgumentError, match=r"There are 3 classes, but for one image the model returned \(1, 2\)"):
+        sp.write_report(path, model, images, classes=["a", "b", "c"])
+
+
+def test_values_outside_zero_and_one_are_said(path):
+    """Images of another range are stretched alike, and grey for other than three channels; the page says both."""
+    model = nn.Conv2d(4, 2, 3)
+    sp.write_report(path, model, torch.randn(2, 4, 8, 8))
+    assert "are stretched from black to white" in read(path).text
+    assert "Of the 4 channels of the input the mean is shown" in read(path).text
+
+
+@pytest.mark.parametrize("name", ["chain", "in-place", "functional"])
+def test_model_is_given_back_as_it_was(name, path):
+    """Weights, buffers, modes, hooks and random state are those of before, also where the model fails."""
+    model = ZOO[name].model().train()
+    state = {key: value.clone() for key, value in model.state_dict().items()}
+    modes, random = [module.training for module in model.modules()], torch.get_rng_state()
+    sp.write_report(path, model, images_of(name))
+    with pytest.raises(sp.ForwardError, match=r"failed on image 0, of \(1, 5, 12, 12\)"):
+        sp.write_report(path, model, torch.zeros(1, 5, 12, 12))
+    assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
+    assert [module.training for module in model.modules()] == modes
+    assert not any(module._forward_hooks for module in model.modules())
+    assert torch.equal(torch.get_rng_state(), random)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"images": torch.rand(3, 12, 12)}, r"not the shape \(3, 12, 12\).*image\[None\]"),
+        ({"images": "cat.png"}, "not str"),
+        ({"labels": ["a"]}, "2 images, but 1 labels"),
+        ({"at": "input"}, "at must be 'output' or 'post_activation'"),
+        ({"layers": nn.ReLU, "path": "missing/report.html"}, "the folder 'missing' does not exist"),
+        ({"path": "."}, "it is a folder"),
+        ({"max_bytes": 1000}, "max_bytes=1000 is too little"),
+    ],
+)
+def test_arguments_that_cannot_be_used(arguments, message, path):
+    """Each is refused with what is wrong and what to do, and leaves no file."""
+    given = {"path": path, "images": torch.rand(2, 3, 12, 12)} | arguments
+    with pytest.raises(sp.ArgumentError, match=message):
+        sp.write_report(given.pop("path"), ZOO["chain"].model(), given.pop("images"), **given)
+    assert not list(path.parent.iterdir())
+
+
+def test_sweeps_of_something_else(path):
+    """A sweep taken elsewhere, of another model, or over images of another size is refused."""
+    model, data = ZOO["chain"].model(), torch.rand(4, 3, 16, 16)
+    sweep = sp.sweep(model, data, {"top": sp.Exemplars}, progress=False)
+    with pytest.raises(sp.ArgumentError, match="the sweep took values at 'output'"):
+        sp.write_report(path, model, data, at="post_activation", sweep=sweep)
+    with pytest.raises(sp.ArgumentError, match="give images of the size that was swept"):
+        sp.write_report(path, model, data[..., :8, :8], sweep=sweep)
+    other = nn.Sequential()
+    other.conv1 = nn.Conv2d(3, 7, 3, padding=1)
+    with pytest.raises(sp.ArgumentError, match="is of 4 channels, but the layer handed on 7"):
+        sp.write_report(path, other, data, sweep=sweep)
+
+
+def test_layers_without_maps(path):
+    """A selection without any map is refused with what the layers handed on."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(27, 2))
+    with pytest.raises(sp.ArgumentError, match=r"None of these layers has maps.*handed on \(1, 2\)"):
+        sp.write_report(path, model, torch.rand(1, 3, 3, 3), layers=nn.Linear)
+
+
+def test_notebook_shows_the_same_page(path):
+    """The report's frame holds the file's text, escaped, and may run scripts but nothing else of this origin."""
+    report = sp.write_report(path, ZOO["chain"].model(), images_of("chain"))
+    frame = report._repr_html_()
+    assert html.unescape(re.search(r'srcdoc="([^"]*)"', frame)[1]) == path.read_text(encoding="utf-8")
+    assert 'sandbox="allow-scripts"' in frame
+    assert "2 layers and 2 images" in str(report)
+    path.unlink()
+    assert "cannot be read" in report._repr_html_()

@@ -1,0 +1,100 @@
+"""Reads a report's page as a browser does, sharing nothing with what wrote it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from html.parser import HTMLParser
+
+import numpy as np
+
+
+class Page(HTMLParser):
+    """The texts, data and pictures of a page."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.texts, self.scripts, self.attributes = [], [], [], []
+        self._inside = ""
+        self.feed(text)
+        self.close()
+        self.data = json.loads(self.scripts[0])
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes.append((tag, dict(attrs)))
+        if tag in ("script", "style"):
+            self._inside = tag
+            self.scripts += [""] if tag == "script" else []
+
+    def handle_endtag(self, tag):
+        if tag in ("script", "style"):
+            self._inside = ""
+
+    def handle_data(self, data):
+        if self._inside == "script":
+            self.scripts[-1] += data
+        elif not self._inside:
+            self.texts.append(data)
+
+    @property
+    def text(self):
+        """All that is written on the page before its script runs."""
+        return " ".join(" ".join(self.texts).split())
+
+    @property
+    def policy(self):
+        """The content security policy, directive by directive."""
+        (meta,) = [one for tag, one in self.attributes if one.get("http-equiv") == "Content-Security-Policy"]
+        return dict(one.strip().split(" ", 1) for one in meta["content"].split(";"))
+
+    def pictures(self):
+        """The attributes of all still pictures."""
+        return [one for tag, one in self.attributes if tag == "img"]
+
+    def layer(self, name):
+        """The data of the layer of this name."""
+        (found,) = [layer for layer in self.data["layers"] if layer["name"] == name]
+        return found
+
+    def values(self, name, image):
+        """(C, h, w): what the codes of a layer stand for, NaN where they are not finite."""
+        layer = self.layer(name)
+        maps = layer["maps"][image]
+        low, high, _, _ = unpacked(maps["numbers"], "<f8").reshape(4, -1)[:, :, None, None]
+        codes = (
+            np.cumsum(unpacked(maps["differences"], "u1"), dtype=np.uint8)
+            .reshape(-1, layer["height"], layer["width"])
+            .astype(float)
+        )
+        return np.where(codes == 255, np.nan, low + (high - low) * codes / 254)
+
+    def numbers(self, name, image):
+        """(4, C): low, high, mean and the share of units at or below zero."""
+        return unpacked(self.layer(name)["maps"][image]["numbers"], "<f8").reshape(4, -1)
+
+    def boxes(self, name, channel):
+        """(h, w, 8): y0, x0, y1, x1 of each unit, then the same without borders; zeros where it sees nothing."""
+        layer = self.layer(name)
+        which = layer["boxes"]["of"][channel] if layer["boxes"]["of"] else 0
+        table = unpacked(layer["boxes"]["tables"][which], "<i4")
+        if not layer["boxes"]["byAxis"][which]:
+            return table.reshape(layer["height"], layer["width"], 8)
+        rows, columns = np.split(table.reshape(-1, 4), [layer["height"]])
+        found = np.zeros((len(rows), len(columns), 8), int)
+        for y, (y0, y1, whole_y0, whole_y1) in enumerate(rows.tolist()):
+            for x, (x0, x1, whole_x0, whole_x1) in enumerate(columns.tolist()):
+                if y0 < y1 and x0 < x1:
+                    found[y, x] = y0, x0, y1, x1, whole_y0, whole_x0, whole_y1, whole_x1
+        return found
+
+
+def read(path):
+    """The page in a file."""
+    return Page(path.read_text(encoding="utf-8"))
+
+
+def unpacked(text, dtype):
+    """The numbers in compressed base64."""
+    return np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype)
