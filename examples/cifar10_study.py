@@ -1,192 +1,125 @@
-"""Train a network of two convolutions, and look at what each of them makes of an image.
+"""Why do convolutional layers detect spatial patterns? Train small networks, measure, and let the numbers decide.
 
-    python examples/cifar10_study.py                                   drawn patterns, no download
-    python examples/cifar10_study.py --data cifar10 --root data        CIFAR-10, downloaded once
+    python examples/cifar10_study.py                                   drawn patterns, no download, minutes
+    python examples/cifar10_study.py --preset full --root data         CIFAR-10, downloaded once, hours
     python examples/cifar10_study.py --data folder:PATH                your own images, PATH/train and PATH/test
 
-The training procedure is the reference one: batches of 4, shuffled, Adam 1e-3, cross-entropy, inputs in [0, 1].
-Afterwards the feature maps of both layers after their ReLU are taken from outside, with one `sp.Probe`.
+Seven claims about the SimpleCNN of two convolutions are each measured against a control, over three seeds; then the
+same along networks of more convolutions. Written are pictures, an interactive page, metrics.json, and report.md, whose
+sentences come from the numbers: a claim that they do not support is reported as not supported. A study that was ended
+continues with --resume.
+
+The training procedure is the reference one: batches of 4, shuffled, Adam 1e-3, cross-entropy, inputs in [0, 1]. What
+layers hand on is taken from outside. The parts of the study stand in experiments/.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import platform
 import sys
-import textwrap
-from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-import matplotlib
-import numpy as np
 import torch
 from data import DataError, ImageData, load
-from matplotlib.figure import Figure
+from experiments import depths, page, pictures, report, rules, trials
+from experiments.cache import Cache
+from experiments.claims import Findings
+from experiments.jobs import OfDepth, OfSeed
+from experiments.options import Options, parse
+from experiments.progress import Progress
+from experiments.trials import CNN, Trained, Trial
+from experiments.workers import Job, Procedure, results
 from simple_cnn import SimpleCNN
-from training import Score, as_input, evaluate, train
-
-import spatialprobe as sp
-
-PAGE_IMAGES = 4  # test images on the page
-SWEPT = 1000  # test images, at most, among which the page's exemplars are found
-EPOCHS = {"patterns": 4}  # where --epochs is left out; one for every other source
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the study; the exit status is 0, or 2 where the data cannot be had."""
-    options = parse(arguments)
+    options = parse(arguments, __doc__ or "")
     torch.set_num_threads(1)  # for batches of four a second thread costs more than it brings
     try:
-        data = load(options.data, root=options.root, seed=options.seed, limit=options.limit)
+        data = load(options.data, root=options.root, seed=options.seeds[0], limit=options.limit)
     except DataError as error:
         print(f"{error}", file=sys.stderr)
         return 2
-    options.out.mkdir(parents=True, exist_ok=True)
-    print(f"Data: {data.name}, {len(data.train_images)} training and {len(data.test_images)} test images")
-    torch.manual_seed(options.seed)
-    model = SimpleCNN(len(data.classes)).to(options.device)
-    training = train(
-        model,
-        data.train_images,
-        data.train_labels,
-        epochs=options.epochs,
-        seed=options.seed,
-        batches=options.batches,
-    )
-    test = evaluate(model, data.test_images, data.test_labels)
-    print(f"Training: loss {training[-1].loss:.3f}, accuracy {training[-1].accuracy:.1%} in the last epoch")
-    print(f"Test:     loss {test.loss:.3f}, accuracy {test.accuracy:.1%}")
-    paths = [
-        *draw(model, data, options.image, options.out),
-        write_page(model, data, options.image, options.out),
-        write_metrics(options, data, training, test),
-    ]
-    print("Written:", *paths, sep="\n  ")
+    print(f"Data: {data.name}, {len(data.train_images)} training and {len(data.test_images)} test images", flush=True)
+    study = Study(options, data)
+    with study.progress:
+        study.run()
+        study.conclude()
+    print("Written:", *study.written, sep="\n  ")
     return 0
 
 
-def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The options, checked before anything is loaded or trained."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="patterns", help="patterns (default), cifar10, or folder:PATH")
-    parser.add_argument("--root", type=Path, default=Path("data"), help="where CIFAR-10 is kept (default: data)")
-    parser.add_argument("--out", type=Path, default=Path("study"), help="folder for the results (default: study)")
-    parser.add_argument("--epochs", type=_positive, help="default: 4 for patterns, 1 for other data or with --batches")
-    parser.add_argument("--batches", type=_positive, help="end each epoch after so many; 1 is one batch of four")
-    parser.add_argument("--limit", type=_positive, help="use at most so many training and so many test images")
-    parser.add_argument("--image", type=int, default=0, help="which test image is shown (default: 0)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    options = parser.parse_args(arguments)
-    if options.device == "cuda" and not torch.cuda.is_available():
-        parser.error("--device cuda: this machine has no CUDA device that torch can use; take cpu or auto.")
-    if options.device == "auto":
-        options.device = "cuda" if torch.cuda.is_available() else "cpu"
-    if options.out.exists() and not options.out.is_dir():
-        parser.error(f"--out {options.out}: a file of that name is in the way.")
-    options.epochs = options.epochs or (1 if options.batches else EPOCHS.get(options.data, 1))
-    return options
+class Study:
+    """One run of the study: trains and measures what is missing, decides, and writes."""
 
+    def __init__(self, options: Options, data: ImageData) -> None:
+        self.options, self.data = options, data
+        self.procedure = Procedure(options.epochs, options.batches, options.device)
+        self.cache = Cache(options.out / "cache", data, self.procedure)
+        self.depths = tuple(dict.fromkeys((2, *options.depths)))  # the claims are about depth 2
+        self.jobs: list[Job] = [
+            *trials.plan(options.seeds, options.depths),
+            *(OfDepth(depth, seed) for depth in self.depths for seed in options.seeds),
+            *(OfSeed(seed) for seed in options.seeds),
+        ]
+        self.have: dict[Any, Any] = {}
+        self.written: list[Path] = []
+        steps = self.procedure.steps(data)
+        self.work = {job: job.work(steps) for job in self.jobs}
+        self.progress = Progress(sum(self.work.values()))
 
-def draw(model: SimpleCNN, data: ImageData, index: int, out: Path) -> list[Path]:
-    """Pictures of one test image, its maps after each convolution's ReLU, and the first kernels."""
-    device = next(model.parameters()).device
-    image = data.test_images[index % len(data.test_images)]
-    label = data.classes[int(data.test_labels[index % len(data.test_images)])]
-    with torch.no_grad(), sp.Probe(model, at="post_activation") as probe:
-        model(as_input(image[None], device))
-    about = f"one test image ({label}) of {data.name}"
-    figures = {
-        "overview.png": overview_figure(image, probe, about),
-        "input.png": image_figure(image, f"The input: {about}"),
-        "conv1_maps.png": probe["conv1"].plot(scale="robust", title=f"conv1 after its ReLU: {about}"),
-        "conv2_maps.png": probe["conv2"].plot(scale="robust", title=f"conv2 after its ReLU: {about}"),
-        "conv1_kernels.png": sp.kernels(model.conv1).figure(title=f"conv1's kernels, trained on {data.name}"),
-    }
-    for name, figure in figures.items():
-        figure.savefig(out / name, metadata={"Source": data.name})
-    return [out / name for name in figures]
+    def run(self) -> None:
+        """Every job: what an earlier run left, if that is wanted, and the rest now."""
+        for job in self.jobs if self.options.resume else []:
+            found = self.cache.get(job)
+            if found is not None:
+                self.progress.skip(self.work[job])
+                self._take(job, found)
+        missing = [job for job in self.jobs if job not in self.have]
+        for job, result in results(
+            missing, self.data, self.procedure, self.have, self.options.processes, self.progress
+        ):
+            self.cache.keep(job, result)
+            words = f": test accuracy {result.test.accuracy:.1%}" if isinstance(result, Trained) else ""
+            self.progress.say(f"{job}{words}")
+            self._take(job, result)
 
-
-def write_page(model: SimpleCNN, data: ImageData, index: int, out: Path) -> Path:
-    """`report.html`: the same layers to point at, for the chosen test image and some others, with what excites them."""
-    device = next(model.parameters()).device
-    chosen = [number % len(data.test_images) for number in (index, *range(index + 1, index + PAGE_IMAGES))]
-    chosen = list(dict.fromkeys(chosen))
-    swept = as_input(data.test_images[:SWEPT], torch.device("cpu"))
-    reducers = {"moments": sp.Moments, "dead": sp.Dead, "exemplars": sp.Exemplars}
-    report = sp.write_report(
-        out / "report.html",
-        model,
-        as_input(data.test_images[chosen], device),
-        sweep=sp.sweep(model, swept, reducers, at="post_activation", batch_size=100, progress=False),
-        dataset=swept,
-        labels=[data.classes[int(data.test_labels[number])] for number in chosen],
-        classes=data.classes,
-        title=f"SimpleCNN, trained on {data.name}",
-    )
-    return report.path
-
-
-def overview_figure(image: torch.Tensor, probe: sp.Probe, about: str) -> Figure:
-    """The image and the maps of every layer side by side, each layer on a robust scale of its own."""
-    mosaics = {name: sp.feature_maps(record, scale="robust") for name, record in probe.items()}
-    panels = {"input": image.permute(1, 2, 0).numpy(), **{name: mosaic.array for name, mosaic in mosaics.items()}}
-    shapes = [panel.shape[1] / panel.shape[0] for panel in panels.values()]
-    figure = Figure(figsize=(3.3 * sum(shapes), 3.9), layout="constrained", facecolor="white")
-    for axes, (name, panel) in zip(figure.subplots(1, len(panels), width_ratios=shapes), panels.items(), strict=True):
-        axes.imshow(panel, interpolation="nearest" if name == "input" else "auto")
-        axes.set_title(
-            fontsize=10,
-            label=name if name == "input" else f"{name} after its ReLU, {len(probe[name].tensor[0])} channels",
+    def conclude(self) -> None:
+        """Decide, draw and write."""
+        options, data = self.options, self.data
+        along = {depth: [self.have[OfDepth(depth, seed)] for seed in options.seeds] for depth in self.depths}
+        findings = Findings(
+            seeds=options.seeds,
+            of_seed=[self.have[OfSeed(seed)] for seed in options.seeds],
+            layers=[found["layers"] for found in along[2]],
+            test_images=len(data.test_images),
+            classes=len(data.classes),
         )
-        axes.set_axis_off()
-    figure.suptitle(f"What each layer makes of {about}", fontsize=11, weight="bold", parse_math=False)
-    words = " ".join(f"{name}: {mosaic.caption}" for name, mosaic in mosaics.items())
-    figure.supxlabel("\n".join(textwrap.wrap(words, 170)), fontsize=7, parse_math=False)
-    return figure
+        verdicts = rules.decide(findings)
+        shown = {depth: along[depth] for depth in options.depths}
+        self.written += pictures.evidence(self._network(), data, options.layer, findings, options.out)
+        image = data.test_images[options.image % len(data.test_images)]
+        evolution = depths.figure(options.depths, options.seeds[0], self.have, data, image)
+        self.written += pictures.depth_figure(evolution, data, options.out)
+        trained = {job: result for job, result in self.have.items() if isinstance(job, Trial)}
+        self.written += report.write(options.out, options, data, trained, findings, verdicts, shown)
 
+    def _take(self, job: Job, result: Any) -> None:
+        """Keep a result; the first pictures are drawn as soon as there is a network to show."""
+        self.have[job] = result
+        if job == Trial(CNN, self.options.seeds[0]):
+            out = self.options.out
+            self.written += pictures.first_light(self._network(), self.data, self.options.image, out)
+            self.written += page.write(self._network(), self.data, self.options.image, out)
+            self.progress.say(f"the first pictures, and a page to point at, are in {out}")
 
-def image_figure(image: torch.Tensor, title: str) -> Figure:
-    """One uint8 image (3, H, W), enlarged without smoothing."""
-    figure = Figure(figsize=(4.6, 4.4), layout="constrained")
-    axes = figure.add_subplot()
-    axes.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")
-    axes.set_title(title, fontsize=9, wrap=True)
-    axes.set_axis_off()
-    return figure
-
-
-def write_metrics(options: argparse.Namespace, data: ImageData, training: list[Score], test: Score) -> Path:
-    """`metrics.json`: what was measured, on what, with what."""
-    metrics = {
-        "data": data.name,
-        "classes": list(data.classes),
-        "seed": options.seed,
-        "epochs": options.epochs,
-        "batches": options.batches,
-        "device": options.device,
-        "train": [asdict(score) for score in training],
-        "test": asdict(test),
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "matplotlib": matplotlib.__version__,
-            "spatialprobe": sp.__version__,
-        },
-    }
-    path = options.out / "metrics.json"
-    path.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    return path
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {number}")
-    return number
+    def _network(self) -> SimpleCNN:
+        """The SimpleCNN of the first seed, trained."""
+        trial = Trial(CNN, self.options.seeds[0])
+        model = trials.restored(trial, self.have[trial], len(self.data.classes))
+        assert isinstance(model, SimpleCNN)
+        return model
 
 
 if __name__ == "__main__":

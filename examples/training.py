@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -36,10 +36,12 @@ def train(
     epochs: int,
     seed: int,
     batches: int | None = None,
+    tick: Callable[[], object] | None = None,
 ) -> list[Score]:
     """One score an epoch, over the images as they were trained on: batches of 4, shuffled, Adam, cross-entropy.
 
-    `batches` ends every epoch after so many; the model is changed and left in training mode.
+    `batches` ends every epoch after so many; the model is changed and left in training mode. A bar shows how far it
+    is, unless `tick` is called after each batch instead.
     """
     device = next(model.parameters()).device
     optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
@@ -49,7 +51,7 @@ def train(
     for epoch in range(1, epochs + 1):
         chosen = torch.randperm(len(images), generator=order).split(BATCH_SIZE)[:batches]
         loss_sum = right = seen = 0.0
-        with tqdm(chosen, desc=f"epoch {epoch}/{epochs}", unit="batch", disable=None) as progress:
+        with tqdm(chosen, desc=f"epoch {epoch}/{epochs}", unit="batch", disable=True if tick else None) as progress:
             for index in progress:
                 answers = labels[index].to(device)
                 logits = model(as_input(images[index], device))
@@ -60,6 +62,8 @@ def train(
                 loss_sum += loss.item() * len(index)
                 right += (logits.argmax(1) == answers).sum().item()
                 seen += len(index)
+                if tick:
+                    tick()
         scores.append(Score(loss_sum / seen, right / seen, int(seen)))
     return scores
 

@@ -63,6 +63,21 @@ def test_all_is_honest():
         spatialprobe.nothing  # noqa: B018
 
 
+def test_evidence_is_found_when_asked_for():
+    """`sp.evidence` is there without an import of its own, is not loaded before, and its names say what they are."""
+    loaded = "print(*sorted(name for name in sys.modules if name.startswith('spatialprobe.evidence')))"
+    code = f"import sys, spatialprobe as sp; {loaded}; sp.evidence.footprint; {loaded}"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    before, after = result.stdout.splitlines()
+    assert before == ""
+    assert "spatialprobe.evidence.footprint" in after
+    assert "evidence" in dir(spatialprobe)
+    evidence = spatialprobe.evidence
+    assert evidence.__all__ == sorted(evidence.__all__)
+    for name in evidence.__all__:
+        assert getattr(evidence, name).__doc__, name
+
+
 def test_error_tree_is_drawn():
     """Every error is public, and is in the tree that the module's docstring draws with its builtin parent."""
     from spatialprobe import errors

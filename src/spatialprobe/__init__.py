@@ -39,6 +39,7 @@ from spatialprobe.errors import (
 )
 
 if TYPE_CHECKING:
+    from spatialprobe import evidence as evidence
     from spatialprobe.fields.box import Box
     from spatialprobe.fields.effective import EffectiveReceptiveField, effective_receptive_field
     from spatialprobe.fields.result import ReceptiveField, ReceptiveFields
@@ -146,9 +147,12 @@ _ON_FIRST_USE = {
     "statistics.run": ("sweep",),
 }
 _HOME = {name: f"{__name__}.{module}" for module, names in _ON_FIRST_USE.items() for name in names}
+_PACKAGES_ON_FIRST_USE = ("evidence",)
 
 
 def __getattr__(name: str) -> object:
+    if name in _PACKAGES_ON_FIRST_USE:
+        return import_module(f"{__name__}.{name}")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(_HOME[name]), name)
@@ -156,4 +160,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_PACKAGES_ON_FIRST_USE})

@@ -3,18 +3,38 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+from dataclasses import replace
 
 import cifar10_study
 import pytest
 import torch
 from data import load
+from experiments import trials, workers
+from experiments.cache import Cache
+from experiments.claims import Difference
+from experiments.options import parse
+from experiments.progress import Progress
 from PIL import Image
 from simple_cnn import DeepCNN, SimpleCNN
-from training import evaluate, train
+from training import Score, evaluate, train
 
 import spatialprobe as sp
 
-PICTURES = {"overview.png", "input.png", "conv1_maps.png", "conv2_maps.png", "conv1_kernels.png"}
+PICTURES = {
+    "overview.png",
+    "input.png",
+    "conv1_maps.png",
+    "conv2_maps.png",
+    "conv1_kernels.png",
+    "accuracies.png",
+    "footprint.png",
+    "orientation.png",
+    "conv2_exemplars.png",
+    "depths.png",
+}
+QUICK = ("--limit", "40", "--epochs", "1", "--device", "cpu", "--seeds", "1", "--depths", "2")
 
 
 @pytest.fixture(autouse=True)
@@ -25,39 +45,154 @@ def threads():
     torch.set_num_threads(before)
 
 
-def run(tmp_path, *options):
-    assert cifar10_study.main(["--out", str(tmp_path), *options]) == 0
-    return json.loads((tmp_path / "metrics.json").read_text())
+def run(out, *options):
+    assert cifar10_study.main(["--out", str(out), *options]) == 0
+    return json.loads((out / "metrics.json").read_text())
 
 
-def test_study_writes_what_it_promises(tmp_path, capsys):
-    """Pictures and metrics are written, their paths printed, and every picture names its data source."""
-    metrics = run(tmp_path, "--limit", "40", "--epochs", "2", "--device", "cpu")
-    assert {path.name for path in tmp_path.iterdir()} == PICTURES | {"metrics.json", "report.html"}
-    printed = capsys.readouterr().out
-    assert str(tmp_path / "report.html") in printed
-    assert "SimpleCNN, trained on patterns (drawn, seed 0)" in (tmp_path / "report.html").read_text(encoding="utf-8")
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The whole study of three seeds and two depths on 200 images: its folder, and its metrics."""
+    out = tmp_path_factory.mktemp("study")
+    threads = torch.get_num_threads()
+    metrics = run(out, "--limit", "200", "--epochs", "1", "--device", "cpu", "--depths", "3,2")
+    torch.set_num_threads(threads)
+    return out, metrics
+
+
+def test_study_writes_what_it_promises(whole):
+    """Pictures, metrics and report are written; every picture names its data source, and those of the report exist."""
+    out, metrics = whole
+    assert {path.name for path in out.iterdir()} == PICTURES | {"metrics.json", "report.md", "report.html", "cache"}
+    assert "SimpleCNN, trained on patterns (drawn, seed 0)" in (out / "report.html").read_text(encoding="utf-8")
     for name in PICTURES:
-        assert str(tmp_path / name) in printed
-        assert Image.open(tmp_path / name).text["Source"] == "patterns (drawn, seed 0)"
+        assert Image.open(out / name).text["Source"] == "patterns (drawn, seed 0)"
     assert metrics["data"] == "patterns (drawn, seed 0)"
-    assert [score["images"] for score in metrics["train"]] == [40, 40]
-    assert metrics["test"]["images"] == 40
+    assert [score["images"] for score in metrics["train"]] == [200]
+    assert metrics["test"]["images"] == 200
     assert metrics["versions"]["torch"] == torch.__version__
+    shown = re.findall(r"!\[.*?\]\((.*?)\)", (out / "report.md").read_text())
+    assert shown
+    assert set(shown) <= PICTURES
 
 
-def test_same_seed_same_numbers(tmp_path):
-    """On one machine a seed gives the same numbers twice, and another seed gives others."""
-    options = ("--limit", "40", "--epochs", "1", "--device", "cpu")
-    first, second = run(tmp_path, *options), run(tmp_path, *options)
-    assert first == second
-    assert run(tmp_path, *options, "--seed", "1")["train"] != first["train"]
+def test_report_says_what_the_numbers_say(whole):
+    """Seven claims, each with its rule, n and spread; the verdict in words is that of metrics.json."""
+    out, metrics = whole
+    text = (out / "report.md").read_text()
+    assert len(metrics["claims"]) == 7
+    for number, claim in enumerate(metrics["claims"], start=1):
+        word = "supported" if claim["supported"] else "not supported"
+        assert f"## {number}. {claim['claim']}: {word}\n" in text
+        assert claim["rule"] in text
+        assert claim["supported"] == (not claim["failed"])
+        for one in claim["differences"]:
+            assert one["n"] == 3
+            assert one["mean"] == pytest.approx(sum(one["values"]) / 3)
+            assert one["counts"] == (one["mean"] > 2 * max(one["spread"], one["sampling"]))
+    assert f"{sum(claim['supported'] for claim in metrics['claims'])} of 7 claims are supported" in text
+    # one pass over 200 images teaches nothing: what cannot be shown is not claimed, what is built in can be
+    assert [claim["supported"] for claim in metrics["claims"]][:4] == [True, True, False, False]
+
+
+def test_depths_are_measured(whole):
+    """Each depth has its numbers for every seed, and a row of the table; the field grows with depth."""
+    out, metrics = whole
+    assert metrics["depths"] == [2, 3]
+    fields = []
+    for depth in ("2", "3"):
+        found = metrics["by_depth"][depth]
+        assert list(found) == ["0", "1", "2"]
+        fields.append(found["0"]["layers"][f"conv{depth}"]["field"])
+        assert f"\n| {depth} | {found['0']['parameters']:,} |" in (out / "report.md").read_text()
+    assert fields == [8, 18]
+
+
+def test_a_study_that_was_ended_continues(whole, tmp_path, capsys):
+    """With --resume nothing is done twice, and what is missing or damaged is done: the metrics are the same."""
+    out, metrics = whole
+    options = ("--limit", "200", "--epochs", "1", "--device", "cpu", "--depths", "3,2", "--resume")
+    shutil.copytree(out / "cache", tmp_path / "cache")
+    lost, damaged, *_ = sorted((tmp_path / "cache").glob("mlp--seed*"))
+    lost.unlink()
+    damaged.write_bytes(damaged.read_bytes()[:1000])
+    assert run(tmp_path, *options) == metrics
+    printed = capsys.readouterr().out
+    assert printed.count("test accuracy") == 2
+    assert "measures" not in printed
+
+
+def test_results_of_other_configurations_are_not_mixed(tmp_path):
+    """What was trained on other images or labels, for longer, or with another seed or depth, is not taken for this."""
+    procedure, images = workers.Procedure(epochs=1, batches=2, device="cpu"), load(limit=8)
+    score = Score(1.0, 0.5, 8)
+    kept = trials.Trained({"weight": torch.arange(3.0)}, (score,), score)
+    job = trials.Trial(trials.CNN, 0)
+    Cache(tmp_path, images, procedure).keep(job, kept)
+    found = Cache(tmp_path, load(limit=8), procedure).get(job)
+    assert torch.equal(found.state["weight"], torch.arange(3.0))
+    assert (found.train, found.test) == (kept.train, kept.test)
+    assert [path.suffix for path in tmp_path.iterdir()] == [".pt"]
+    others = [
+        (images, replace(procedure, epochs=2), job),
+        (images, replace(procedure, batches=None), job),
+        (images, replace(procedure, device="cuda"), job),
+        (images, procedure, replace(job, seed=1)),
+        (images, procedure, replace(job, depth=3)),
+        (images, procedure, replace(job, kind=trials.PERMUTED)),
+        (load(limit=9), procedure, job),
+        (replace(images, test_labels=images.test_labels.flip(0)), procedure, job),
+    ]
+    assert [Cache(tmp_path, *about).get(other) for *about, other in others] == [None] * len(others)
+
+
+@pytest.fixture(scope="module")
+def single(tmp_path_factory):
+    """The study of one seed and one depth on 40 images, one network after the other."""
+    out, threads = tmp_path_factory.mktemp("single"), torch.get_num_threads()
+    metrics = run(out, *QUICK, "--jobs", "1")
+    torch.set_num_threads(threads)
+    return out, metrics
+
+
+def test_fewer_than_three_seeds_support_nothing_that_varies(single):
+    """With one seed no difference counts, and the reason is given."""
+    out, metrics = single
+    claims = [claim for claim in metrics["claims"] if claim["differences"]]
+    assert claims
+    assert not any(claim["supported"] for claim in claims)
+    assert "1 seeds, and the rule takes 3" in (out / "report.md").read_text()
+
+
+def test_same_seed_same_numbers(single, tmp_path, monkeypatch):
+    """A seed gives the same numbers again, also side by side in processes; another seed gives others."""
+    _, metrics = single
+    assert run(tmp_path / "other", *QUICK, "--seed", "1")["train"] != metrics["train"]
+    monkeypatch.setattr(workers, "WORTH_A_PROCESS", 0)
+    assert run(tmp_path / "again", *QUICK, "--jobs", "2") == metrics
 
 
 def test_one_batch_demonstration(tmp_path):
     """`--batches 1` trains on exactly one batch of four images."""
-    metrics = run(tmp_path, "--batches", "1", "--limit", "40", "--device", "cpu")
+    metrics = run(tmp_path, "--batches", "1", *QUICK[:2], "--seeds", "1", "--depths", "2", "--device", "cpu")
     assert [score["images"] for score in metrics["train"]] == [4]
+
+
+def test_first_pictures_come_first(tmp_path, monkeypatch):
+    """The pictures of the first network are drawn before a second is trained."""
+    seen = []
+
+    def failing(*arguments, **options):
+        seen.append(sorted(path.name for path in tmp_path.glob("*.png")))
+        if len(seen) > 1:
+            raise KeyboardInterrupt
+        return train(*arguments, **options)
+
+    monkeypatch.setattr(trials, "train", failing)
+    with pytest.raises(KeyboardInterrupt):
+        cifar10_study.main(["--out", str(tmp_path), *QUICK])
+    assert seen[0] == []
+    assert "overview.png" in seen[1]
 
 
 def test_training_is_the_reference_procedure():
@@ -116,19 +251,66 @@ def test_every_depth_has_that_many_convolutions(depth):
         (["--epochs", "0"], "must be at least 1"),
         (["--limit", "-3"], "must be at least 1"),
         (["--device", "tpu"], "invalid choice"),
+        (["--preset", "huge"], "invalid choice"),
+        (["--depths", "2,0"], "at least 1"),
+        (["--depths", "0"], "at least 1"),
+        (["--depths", "deep"], "whole numbers separated by commas"),
+        (["--seeds", "0"], "at least 1"),
+        (["--layer", "conv9"], "no such convolution. It has conv1, conv2"),
     ],
 )
-def test_bad_options(options, message, capsys):
+def test_bad_options(options, message, capsys, monkeypatch):
     """A bad option is refused before anything is loaded."""
+    monkeypatch.setattr(cifar10_study, "load", None)
     with pytest.raises(SystemExit) as caught:
         cifar10_study.main(options)
     assert caught.value.code == 2
     assert message in capsys.readouterr().err
 
 
-def test_missing_data(tmp_path, capsys):
-    """Data that cannot be had ends the study with the reason and status 2, and nothing is written."""
+@pytest.mark.parametrize("folders", [(), ("train/a", "train/b", "test/a", "test/b")], ids=["missing", "empty"])
+def test_missing_data(folders, tmp_path, capsys, monkeypatch):
+    """Data that cannot be had ends the study with the reason and status 2; nothing is trained or written."""
+    monkeypatch.setattr(trials, "train", None)
+    for folder in folders:
+        (tmp_path / "images" / folder).mkdir(parents=True)
     out = tmp_path / "out"
-    assert cifar10_study.main(["--data", f"folder:{tmp_path}/none", "--out", str(out)]) == 2
-    assert "No folder" in capsys.readouterr().err
+    assert cifar10_study.main(["--data", f"folder:{tmp_path}/images", "--out", str(out)]) == 2
+    assert ("No image" if folders else "No folder") in capsys.readouterr().err
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([], ("patterns", 2, 5000, (0, 1, 2), (2, 3, 4, 6))),
+        (["--preset", "full"], ("cifar10", 10, None, (0, 1, 2), (2, 3, 4, 6))),
+        (["--preset", "full", "--data", "folder:x", "--limit", "9"], ("folder:x", 10, 9, (0, 1, 2), (2, 3, 4, 6))),
+        (["--seeds", "2", "--seed", "5", "--depths", "6,2"], ("patterns", 2, 5000, (5, 6), (2, 6))),
+        (["--seeds", "3,1,3", "--batches", "7"], ("patterns", 1, 5000, (3, 1), (2, 3, 4, 6))),
+    ],
+)
+def test_options(options, expected):
+    """Presets fill in what is left out; seeds are a number of them, or a list."""
+    found = parse(options, "")
+    assert (found.data, found.epochs, found.limit, found.seeds, found.depths) == expected
+
+
+def test_remaining_time():
+    """What is left follows from how fast it went, and work that need not be done does not count."""
+    times = iter([0.0, 10.0, 30.0])
+    progress = Progress(200.0, clock=lambda: next(times))
+    progress.skip(100.0)
+    progress.advance(25.0)
+    assert progress.words() == "[ 25%, 10 s gone, about 30 s left]"
+    progress.advance(50.0)
+    assert progress.words() == "[ 75%, 30 s gone, about 10 s left]"
+
+
+def test_a_difference_counts_by_the_rule():
+    """Twice the larger of spread and sampling error, and three seeds at least."""
+    steady, varying = Difference("a", (0.3, 0.3, 0.31)), Difference("b", (0.1, 0.9, 0.2))
+    assert (steady.counts, varying.counts) == (True, False)
+    assert not Difference("c", (0.3, 0.3)).counts
+    assert not Difference("d", (0.3, 0.3, 0.31), sampling=0.2).counts
+    assert not Difference("e", (-0.3, -0.3, -0.31)).counts

@@ -1,0 +1,154 @@
+"""What is measured on the networks of one seed: plain numbers, so that they can be kept and averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from data import ImageData
+from experiments import trials
+from experiments.trials import Trained, Trial
+from torch import nn
+from training import as_input, evaluate
+
+import spatialprobe as sp
+
+FEW, MANY, MOST = 32, 256, 2000  # images for gradients, for comparisons, and for sweeps and linear probes
+PIXEL = (16, 16)
+EXEMPLARS = 9
+# In units of the layer's stride, which is 1 for conv1 and 2 for conv2: whole ones, and half of one.
+SHIFTS = {"conv1": {"multiple": (2, 4)}, "conv2": {"multiple": (2, 4), "between": (1, 3)}}
+CPU = torch.device("cpu")
+
+
+def of_seed(seed: int, have: Mapping[Trial, Trained], data: ImageData) -> dict[str, Any]:
+    """Everything that the claims need of one seed."""
+
+    def network(kind: str) -> nn.Module:
+        trial = Trial(kind, seed)
+        return trials.restored(trial, have[trial], len(data.classes))
+
+    cnn, mlp, random = network(trials.CNN), network(trials.MLP_PLAIN), untrained(seed, len(data.classes))
+    images = as_input(data.test_images[:MANY], CPU)
+    return {
+        "accuracy": {kind: have[Trial(kind, seed)].test.accuracy for kind in trials.KINDS},
+        "footprint": footprints(cnn, mlp, images[:FEW]),
+        "equivariance": shift_errors(cnn, mlp, images),
+        "surgery": surgery(cnn, data, seed),
+        "selectivity": {
+            "trained": selectivity(cnn),
+            "random": selectivity(random),
+            "permuted": selectivity(network(trials.PERMUTED)),
+        },
+        "coherence": {"trained": coherences(cnn, data, seed), "untrained": coherences(random, data, seed)},
+    }
+
+
+def untrained(seed: int, classes: int, depth: int = 2) -> nn.Module:
+    """The network of a seed as it was before training."""
+    return trials.beginning(Trial(trials.CNN, seed, depth), classes).eval()
+
+
+def footprints(cnn: nn.Module, mlp: nn.Module, images: torch.Tensor) -> dict[str, Any]:
+    """For each layer how many units one pixel moves, how many are predicted, and whether they are the same."""
+    found = {}
+    for name, model, layer in (("conv1", cnn, "conv1"), ("conv2", cnn, "conv2"), ("mlp", mlp, "fc1")):
+        print_ = sp.evidence.footprint(model, images, layer, PIXEL)
+        found[name] = {
+            "changed": int(print_.changed.sum()),
+            "predicted": int(print_.predicted.sum()),
+            "units": print_.changed.size,
+            "equal": print_.equal,
+            "n": print_.n,
+        }
+    return found
+
+
+def shift_errors(cnn: nn.Module, mlp: nn.Module, images: torch.Tensor) -> dict[str, float]:
+    """The mean relative error of each layer at each shift."""
+    found = {
+        f"{layer}, {kind}": sp.evidence.equivariance_error(cnn, images, layer, shift).mean
+        for layer, shifts in SHIFTS.items()
+        for kind, shift in shifts.items()
+    }
+    found["mlp"] = sp.evidence.equivariance_error(mlp, images, "fc1", SHIFTS["conv1"]["multiple"]).mean
+    return found
+
+
+def surgery(cnn: nn.Module, data: ImageData, seed: int) -> dict[str, float]:
+    """Test accuracy with kernels averaged or shuffled and the head as it was trained."""
+    found = {}
+    for how in ("mean", "shuffle"):
+        for name, layers in (("conv1", "conv1"), ("conv2", "conv2"), ("both", nn.Conv2d)):
+            changed = sp.evidence.kernel_surgery(cnn, layers, how=how, seed=seed)
+            found[f"{how}, {name}"] = evaluate(changed, data.test_images, data.test_labels).accuracy
+    return found
+
+
+def selectivity(model: nn.Module) -> float:
+    """The mean orientation selectivity of conv1's channels."""
+    return float(sp.evidence.orientation_tuning(model, "conv1").selectivity.mean())
+
+
+def coherences(cnn: nn.Module, data: ImageData, seed: int) -> dict[str, dict[str, float]]:
+    """For each convolution how alike its channels' exemplars are, and random patches."""
+    images = as_input(data.test_images[:MOST], CPU)
+    found = {}
+    for layer, results in exemplars(cnn, images).items():
+        field = sp.receptive_fields(cnn, images[:1], layers=layer)[layer]
+        coherence = sp.evidence.patch_coherence(results["top"], images, field, seed=seed)
+        found[layer] = {"exemplars": coherence.mean, "random": coherence.random, "channels": coherence.n}
+    return found
+
+
+def exemplars(cnn: nn.Module, images: torch.Tensor) -> sp.SweepResult:
+    """The images that excite each channel most."""
+    top = partial(sp.Exemplars, k=EXEMPLARS)
+    return sp.sweep(cnn, images, {"top": top}, at="post_activation", batch_size=500, progress=False)
+
+
+def along_layers(
+    model: nn.Module, blank: nn.Module, layers: Sequence[str], data: ImageData
+) -> dict[str, dict[str, Any]]:
+    """For each of the layers field, effective field, sparsity, and what a linear probe reads, also untrained."""
+    images = as_input(data.test_images[:MOST], CPU)
+    fields = sp.receptive_fields(model, images[:1], layers=list(layers))
+    swept = sp.sweep(
+        model,
+        images,
+        {"moments": sp.Moments},
+        layers=list(layers),
+        at="post_activation",
+        batch_size=500,
+        progress=False,
+    )
+    found = {}
+    for layer in layers:
+        effective = sp.effective_receptive_field(model, images[:FEW], layer)
+        found[layer] = {
+            "field": fields[layer].size[0],
+            "stride": fields[layer].stride[0],
+            "effective": {str(mass): side for mass, side in effective.sides.items()},
+            "std": float(np.mean(effective.std)),
+            "sparsity": float(swept[layer]["moments"].zero_fraction.mean()),
+            "probe": read_off(model, layer, data),
+            "untrained probe": read_off(blank, layer, data),
+        }
+    return found
+
+
+def read_off(model: nn.Module, layer: str, data: ImageData) -> float:
+    """The accuracy of a linear probe on a layer after its ReLU."""
+    return sp.evidence.linear_probe(
+        model,
+        as_input(data.train_images[:MOST], CPU),
+        data.train_labels[:MOST],
+        layer,
+        test_images=as_input(data.test_images[:MOST], CPU),
+        test_labels=data.test_labels[:MOST],
+        at="post_activation",
+        grid=2,
+    ).accuracy

@@ -1,0 +1,34 @@
+"""The interactive page: the layers of the first trained network to point at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from data import ImageData
+from experiments.measures import CPU
+from torch import nn
+from training import as_input
+
+import spatialprobe as sp
+
+SHOWN = 4  # test images on the page
+SWEPT = 1000  # test images, at most, among which the page's exemplars are found
+
+
+def write(model: nn.Module, data: ImageData, index: int, out: Path) -> list[Path]:
+    """`report.html`: every unit of the chosen test image and some others, with what excites its channel."""
+    count = len(data.test_images)
+    chosen = list(dict.fromkeys(number % count for number in range(index, index + SHOWN)))
+    swept = as_input(data.test_images[:SWEPT], CPU)
+    reducers = {"moments": sp.Moments, "dead": sp.Dead, "exemplars": sp.Exemplars}
+    report = sp.write_report(
+        out / "report.html",
+        model,
+        as_input(data.test_images[chosen], CPU),
+        sweep=sp.sweep(model, swept, reducers, at="post_activation", batch_size=100, progress=False),
+        dataset=swept,
+        labels=[data.classes[int(data.test_labels[number])] for number in chosen],
+        classes=data.classes,
+        title=f"SimpleCNN, trained on {data.name}",
+    )
+    return [report.path]

@@ -1,0 +1,148 @@
+"""Jobs side by side in processes of their own, each as soon as what it needs is there."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from data import ImageData
+from experiments.progress import Progress
+
+WORTH_A_PROCESS = 20_000  # milliseconds of work, below which starting processes costs more than it brings
+_POLL = 0.5  # seconds between two looks at how far the processes are
+
+
+@dataclass(frozen=True)
+class Procedure:
+    """How every network is trained."""
+
+    epochs: int
+    batches: int | None  # of each epoch; None for all
+    device: str
+
+    def steps(self, data: ImageData) -> int:
+        """Batches that a training takes."""
+        whole = -(-len(data.train_images) // 4)
+        return self.epochs * (whole if self.batches is None else min(self.batches, whole))
+
+
+class Job(Hashable, Protocol):
+    """A part of the study that runs by itself: a network to train, or networks to measure."""
+
+    @property
+    def needs(self) -> tuple[Job, ...]:
+        """The jobs whose results it takes."""
+
+    def work(self, steps: int) -> float:
+        """Milliseconds that it takes on one core, roughly; `steps` is how many batches a training takes."""
+
+    def run(
+        self, data: ImageData, procedure: Procedure, have: Mapping[Any, Any], tick: Callable[[float], object]
+    ) -> Any:
+        """Its result; `tick` is told of work that is done."""
+
+
+def results(
+    jobs: Sequence[Job], data: ImageData, procedure: Procedure, have: Mapping[Job, Any], processes: int, told: Progress
+) -> Iterator[tuple[Job, Any]]:
+    """Each job with its result, as they end; the first of the list that can begins next. `have`: earlier results."""
+    steps = procedure.steps(data)
+    if processes == 1 or sum(job.work(steps) for job in jobs) < WORTH_A_PROCESS:
+        yield from _one_by_one(list(jobs), data, procedure, dict(have), told)
+    else:
+        yield from _side_by_side(list(jobs), data, procedure, dict(have), processes, told)
+
+
+def _next(waiting: list[Job], have: Mapping[Job, Any]) -> Job | None:
+    """Takes the first job out of the list whose needs are met."""
+    for job in waiting:
+        if all(needed in have for needed in job.needs):
+            waiting.remove(job)
+            return job
+    return None
+
+
+def _one_by_one(
+    waiting: list[Job], data: ImageData, procedure: Procedure, have: dict[Job, Any], told: Progress
+) -> Iterator[tuple[Job, Any]]:
+    while (job := _next(waiting, have)) is not None:
+        have[job] = job.run(data, procedure, have, told.advance)
+        yield job, have[job]
+
+
+def _side_by_side(
+    waiting: list[Job], data: ImageData, procedure: Procedure, have: dict[Job, Any], processes: int, told: Progress
+) -> Iterator[tuple[Job, Any]]:
+    context = multiprocessing.get_context("spawn")
+    done = context.Value("d", 0.0)
+    running: dict[Future[Any], Job] = {}
+    with ProcessPoolExecutor(processes, context, initializer=_set_up, initargs=(data, procedure, done)) as pool:
+        try:
+            while waiting or running:
+                while len(running) < processes and (job := _next(waiting, have)) is not None:
+                    running[pool.submit(_run, job, {needed: have[needed] for needed in job.needs})] = job
+                for future in wait(running, timeout=_POLL, return_when=FIRST_COMPLETED).done:
+                    job = running.pop(future)
+                    have[job] = future.result()
+                    yield job, have[job]
+                told.advance(_taken(done))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _taken(done: Any) -> float:
+    """The work reported since the last look."""
+    with done.get_lock():
+        work, done.value = done.value, 0.0
+    return float(work)
+
+
+_here: dict[str, Any] = {}  # of a worker process: what it was set up with
+
+
+def _set_up(data: ImageData, procedure: Procedure, done: Any) -> None:
+    torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _here.update(data=data, procedure=procedure, done=done)
+
+
+def _end_with_parent() -> None:
+    """A killed study leaves no process behind that waits for more to do."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _run(job: Job, have: Mapping[Job, Any]) -> Any:
+    reporter = _Reporter(_here["done"])
+    try:
+        return job.run(_here["data"], _here["procedure"], have, reporter.tick)
+    finally:
+        reporter.report()
+
+
+class _Reporter:
+    """Adds up what is done, and hands it on a few times a second."""
+
+    def __init__(self, done: Any) -> None:
+        self._done = done
+        self._pending, self._reported = 0.0, time.monotonic()
+
+    def tick(self, work: float) -> None:
+        self._pending += work
+        if time.monotonic() - self._reported > _POLL / 2:
+            self.report()
+
+    def report(self) -> None:
+        with self._done.get_lock():
+            self._done.value += self._pending
+        self._pending, self._reported = 0.0, time.monotonic()

@@ -1,0 +1,55 @@
+"""
+Which stripes a kernel prefers
+==============================
+
+Orientation tuning, as physiologists measure it: gratings of many directions, frequencies and phases are shown; around
+each circle runs how strongly a channel of conv1 answers to each direction. A long thin shape is a detector of one
+orientation, a circle prefers none. Kernels drawn at random are selective to some degree as well, so the rows have to be
+compared.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from matplotlib.projections.polar import PolarAxes
+from ready import patterns, trained
+from simple_cnn import SimpleCNN
+
+import spatialprobe as sp
+
+
+def draw(axes: PolarAxes, tuning: sp.evidence.OrientationTuning, channel: int) -> None:
+    """One channel's answers at its best frequency, the strongest as 1."""
+    best = tuning.response[channel].max(axis=0).argmax()
+    answers = tuning.response[channel, :, best] / tuning.response[channel, :, best].max()
+    around = np.radians([*tuning.angles, *(tuning.angles + 180), 360])
+    axes.fill(around, [*answers, *answers, answers[0]], color="#2b2f5e", alpha=0.3)
+    axes.plot(around, [*answers, *answers, answers[0]], color="#2b2f5e")
+    axes.set_theta_direction(-1)  # y points down, as in the image
+    axes.set_yticks([])
+    axes.set_xticks([0, np.pi / 2], ["0°", "90°"], fontsize=7)
+    preferred = f"{tuning.angle[channel]:.0f}°" if tuning.selectivity[channel] > 0.05 else "no direction"
+    axes.set_title(f"{preferred}, selectivity {tuning.selectivity[channel]:.2f}", fontsize=8)
+
+
+# %%
+# The same network before and after it has learnt ten drawn patterns.
+
+torch.manual_seed(0)
+tunings = {
+    "before training": sp.evidence.orientation_tuning(SimpleCNN(), "conv1"),
+    "after training": sp.evidence.orientation_tuning(trained(), "conv1"),
+}
+
+# %%
+# 0° is brightness that changes to the right, so upright stripes; 90° lying ones.
+
+figure = Figure(figsize=(11, 5.2), layout="constrained")
+figure.suptitle(f"conv1's answers to gratings of each direction, on {patterns().name}", weight="bold")
+for part, (when, tuning) in zip(figure.subfigures(2, 1), tunings.items(), strict=True):
+    part.suptitle(f"{when}: mean selectivity {tuning.selectivity.mean():.2f}", fontsize=10)
+    for channel, axes in enumerate(part.subplots(1, len(tuning.angle), subplot_kw={"projection": "polar"})):
+        draw(axes, tuning, channel)
+figure.savefig("orientation.png")

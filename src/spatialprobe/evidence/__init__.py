@@ -1,0 +1,37 @@
+"""Measurements that test whether layers detect local spatial patterns; each is meant to be held against a control.
+
+footprint            which units one pixel moves          a small window, or all
+equivariance_error   shift the image: does it follow?     one detector everywhere, or not
+orientation_tuning   which stripes excite a channel?      a direction, or none
+PixelPermutation     the same pixels in another order     what the arrangement is worth
+kernel_surgery       kernels without their pattern        what the pattern is worth
+frozen_copy          kernels that training never touched  what training is worth
+patch_coherence      do a channel's exemplars look alike? more than random patches?
+linear_probe         what can be read off a layer         layer by layer
+"""
+
+from __future__ import annotations
+
+from spatialprobe.evidence.coherence import PatchCoherence, patch_coherence
+from spatialprobe.evidence.equivariance import EquivarianceError, equivariance_error
+from spatialprobe.evidence.footprint import Footprint, footprint
+from spatialprobe.evidence.orientation import OrientationTuning, orientation_tuning
+from spatialprobe.evidence.permutation import PixelPermutation
+from spatialprobe.evidence.probing import LinearProbe, linear_probe
+from spatialprobe.evidence.surgery import frozen_copy, kernel_surgery
+
+__all__ = [
+    "EquivarianceError",
+    "Footprint",
+    "LinearProbe",
+    "OrientationTuning",
+    "PatchCoherence",
+    "PixelPermutation",
+    "equivariance_error",
+    "footprint",
+    "frozen_copy",
+    "kernel_surgery",
+    "linear_probe",
+    "orientation_tuning",
+    "patch_coherence",
+]

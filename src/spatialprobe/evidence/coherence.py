@@ -1,0 +1,205 @@
+"""Whether the patches that excite a channel most look alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from spatialprobe.errors import ArgumentError
+from spatialprobe.evidence.result import Averaged, Bools, Floats
+from spatialprobe.fields.box import Box
+from spatialprobe.fields.result import ReceptiveField
+from spatialprobe.statistics.exemplars import ExemplarsResult
+
+
+class Dataset(Protocol):
+    """Images by number: each a tensor (C, H, W), or a tuple whose first entry is one."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> object: ...
+
+
+@dataclass(frozen=True, eq=False)
+class PatchCoherence(Averaged):
+    """How alike the exemplar patches of each channel are: one value for each channel.
+
+    1: the same pattern up to brightness, contrast and mean colour; 0: nothing in common; -1: the inverse pattern.
+    """
+
+    layer: str
+    patches: int  # exemplars of each channel, at most
+    random: float  # the mean for random patches of the same size, in place of the exemplars
+    random_values: Floats  # (n,): one for each channel, of as many random patches
+
+    def __repr__(self) -> str:
+        return f"PatchCoherence({self.layer!r}: {self._numbers()} channels; random patches {self.random:.3g})"
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A unit of a channel, in a sample."""
+
+    sample: int
+    unit: tuple[int, ...]
+
+
+def patch_coherence(
+    exemplars: ExemplarsResult, dataset: Dataset, field: ReceptiveField, *, seed: int = 0
+) -> PatchCoherence:
+    """The mean similarity of the patches that excite a channel most, beside that of random patches.
+
+    The similarity of two patches is the correlation of their values over pixels and colours, each colour less its mean
+    in the patch, so that a common brightness or tint does not count; over the pixels that both have, where one lies in
+    the padding. A patch without any pattern is similar to none. Taken is the mean over all pairs of a channel's
+    patches. The random patches are of random samples, at random units of the same layer.
+
+    Exemplars of any filter resemble what the filter multiplies with, trained or not: compare with an untrained network
+    to see what training adds.
+
+    Args:
+        exemplars: one layer's result of the `Exemplars` reducer, of two or more samples a channel.
+        dataset: what the reducer saw; `dataset[i]` is an image (C, H, W), or a tuple that begins with one.
+        field: the layer's receptive field on images of this size.
+        seed: of the random patches.
+
+    Left out are channels of fewer than two exemplars, or whose exemplars all have the value zero: they are dead.
+
+    Raises:
+        ArgumentError: the exemplars are of another layer than the field, or no channel has two.
+
+    >>> import torch, spatialprobe as sp
+    >>> images, conv = torch.rand(50, 1, 12, 12), torch.nn.Conv2d(1, 4, 3)
+    >>> top = sp.sweep(conv, images, {"top": sp.Exemplars})[""]["top"]
+    >>> coherence = sp.evidence.patch_coherence(top, images, sp.receptive_fields(conv, images)[""])
+    >>> coherence.n, coherence.mean > coherence.random + 0.3
+    (4, True)
+    """
+    _check(exemplars, dataset, field)
+    alive = _channels(exemplars)
+    generator = torch.Generator().manual_seed(seed)
+    own, random = [], []
+    for channel in alive:
+        places = _places(exemplars, channel)
+        own.append(_mean_similarity(places, channel, dataset, field))
+        drawn = [_drawn(len(dataset), field, generator) for _ in places]
+        random.append(_mean_similarity(drawn, channel, dataset, field))
+    return PatchCoherence(
+        values=np.array(own),
+        layer=field.layer,
+        patches=exemplars.values.shape[1],
+        random=float(np.mean(random)),
+        random_values=np.array(random),
+    )
+
+
+def similarities(patches: Floats, known: Bools) -> Floats:
+    """The correlation of every two patches, (K, K), of patches (K, C, *pixels) known at (K, *pixels).
+
+    >>> stripes = np.tile([0.0, 1.0], (1, 1, 4, 2))
+    >>> pair = np.concatenate([stripes, 1 - stripes])
+    >>> similarities(pair, np.ones((2, 4, 4), bool)).round(6).tolist()
+    [[1.0, -1.0], [-1.0, 1.0]]
+    """
+    count = len(patches)
+    flat, mask = patches.reshape(*patches.shape[:2], -1), known.reshape(count, 1, -1)
+    both = (mask[:, None] & mask[None]).astype(np.float64)  # (K, K, 1, P)
+    pixels = both.sum(axis=-1).clip(1)
+    one, other = (side * both for side in (flat[:, None], flat[None]))
+    one = (one - one.sum(axis=-1, keepdims=True) / pixels[..., None]) * both
+    other = (other - other.sum(axis=-1, keepdims=True) / pixels[..., None]) * both
+    product, squares = (one * other).sum(axis=(2, 3)), [(side**2).sum(axis=(2, 3)) for side in (one, other)]
+    norm = np.sqrt(squares[0] * squares[1])
+    found: Floats = np.divide(product, norm, out=np.zeros_like(product), where=norm > 1e-12)
+    return found
+
+
+def _mean_similarity(places: Sequence[_Place], channel: int, dataset: Dataset, field: ReceptiveField) -> float:
+    """Over all pairs of the patches at these places."""
+    cut = [_cut_out(dataset, place, channel, field) for place in places]
+    extent = np.max([patch.shape[1:] for patch, _ in cut], axis=0)
+    patches = np.zeros((len(cut), cut[0][0].shape[0], *extent))
+    known = np.zeros((len(cut), *extent), bool)
+    for index, (patch, inside) in enumerate(cut):
+        corner = tuple(slice(size) for size in inside.shape)
+        patches[index][(slice(None), *corner)], known[index][corner] = patch, inside
+    return float(similarities(patches, known)[np.triu_indices(len(cut), 1)].mean())
+
+
+def _cut_out(dataset: Dataset, place: _Place, channel: int, field: ReceptiveField) -> tuple[Floats, Bools]:
+    """The pixels (C, *pixels) that a unit sees, and which of them are in the image rather than in the padding."""
+    image = _image(dataset, place.sample, field)
+    box = field.box(*place.unit, channel=channel, clip=False)
+    if box is None:
+        return np.zeros((len(image), *field.size)), np.zeros(field.size, bool)
+    patch, inside = np.zeros((len(image), *box.shape)), np.zeros(box.shape, bool)
+    source, target = _overlap(box, field.input_size)
+    patch[(slice(None), *target)], inside[target] = image[(slice(None), *source)], True
+    return patch, inside
+
+
+def _overlap(box: Box, sizes: tuple[int, ...]) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """The part of a box inside the image, in the image's pixels and in the box's own."""
+    lows = [max(start, 0) for start in box.start]
+    highs = [min(stop, size) for stop, size in zip(box.stop, sizes, strict=True)]
+    return tuple(map(slice, lows, highs)), tuple(
+        slice(low - start, high - start) for low, high, start in zip(lows, highs, box.start, strict=True)
+    )
+
+
+def _image(dataset: Dataset, sample: int, field: ReceptiveField) -> npt.NDArray[np.float64]:
+    entry = dataset[sample]
+    image = entry[0] if isinstance(entry, (tuple, list)) and entry else entry
+    if not isinstance(image, torch.Tensor) or tuple(image.shape[1:]) != field.input_size:
+        found = tuple(image.shape) if isinstance(image, torch.Tensor) else f"a {type(image).__name__}"
+        raise ArgumentError(
+            f"Sample {sample} of the data set is {found}; the field of {field.layer!r} is of images (C, "
+            f"{', '.join(map(str, field.input_size))})."
+        )
+    return image.detach().cpu().double().numpy()
+
+
+def _places(exemplars: ExemplarsResult, channel: int) -> list[_Place]:
+    rows = zip(exemplars.samples[channel].tolist(), exemplars.positions[channel].tolist(), strict=True)
+    return [_Place(sample, tuple(unit)) for sample, unit in rows if sample >= 0]
+
+
+def _drawn(samples: int, field: ReceptiveField, generator: torch.Generator) -> _Place:
+    sample, *unit = (int(torch.randint(size, (), generator=generator)) for size in (samples, *field.output_size))
+    return _Place(sample, tuple(unit))
+
+
+def _channels(exemplars: ExemplarsResult) -> list[int]:
+    """Those with two exemplars at least that are not all alike: a channel that never answers prefers nothing."""
+    values, samples = exemplars.values, exemplars.samples
+    living = ((samples >= 0).sum(dim=1) >= 2) & (values.nan_to_num(0.0) != 0).any(dim=1)
+    chosen: list[int] = living.nonzero()[:, 0].tolist()
+    if not chosen:
+        raise ArgumentError("No channel has two exemplars with values other than zero: there is nothing to compare.")
+    return chosen
+
+
+def _check(exemplars: ExemplarsResult, dataset: Dataset, field: ReceptiveField) -> None:
+    if exemplars.positions.shape[2] != len(field.output_size) or not field.output_size:
+        raise ArgumentError(
+            f"The exemplars have units of {exemplars.positions.shape[2]} axes, layer {field.layer!r} of "
+            f"{len(field.output_size)}: take the field of the layer that the exemplars are of."
+        )
+    if not exemplars.values.numel():
+        raise ArgumentError("These exemplars are empty: there is nothing to compare.")
+    furthest = exemplars.positions.amax(dim=(0, 1)).tolist()
+    if any(most >= size for most, size in zip(furthest, field.output_size, strict=True)):
+        raise ArgumentError(
+            f"The exemplars have units up to {tuple(furthest)}, but the maps of {field.layer!r} are of "
+            f"{' x '.join(map(str, field.output_size))}: take the field of the layer that the exemplars are of."
+        )
+    if int(exemplars.samples.max()) >= len(dataset):
+        raise ArgumentError(
+            f"The exemplars name sample {int(exemplars.samples.max())}, and the data set has {len(dataset)}: give the "
+            "data that the sweep saw."
+        )

@@ -1,0 +1,187 @@
+"""Whether a layer computes the same at every place: shift the image, and its output must shift along."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import floor
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from spatialprobe.errors import ArgumentError
+from spatialprobe.evidence.layer import check_images, field_of, outputs, single_layer, unit_by_unit
+from spatialprobe.evidence.result import Averaged, Bools
+from spatialprobe.fields.result import ReceptiveField
+
+_Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class EquivarianceError(Averaged):
+    """How far a layer is from shifting its output along with the image: one relative error for each image."""
+
+    layer: str
+    shift: tuple[int, ...]  # (dy, dx) pixels, down and to the right
+    units: int  # how many were compared in each image, over all channels
+    whole: bool  # whether the shift is a whole number of units
+
+    def __repr__(self) -> str:
+        return f"EquivarianceError({self.layer!r}, shift {self.shift}: {self._numbers()}, {self.units} units)"
+
+
+def equivariance_error(
+    model: nn.Module, images: torch.Tensor, layer: str | nn.Module, shift: tuple[int, ...]
+) -> EquivarianceError:
+    """The relative error between shifted outputs and outputs of the shifted image, far from all borders.
+
+    Each image is shifted (round its borders), and so is what the layer made of it, by as many units as the shift
+    takes; between units, linearly interpolated. Compared are only units whose field, padding and all, lies inside
+    both the image and the part of the shifted one that did not come round: any difference there is the layer's own. An
+    error is the norm of the differences over that of the shifted outputs. One detector everywhere gives 0 at multiples
+    of the layer's stride; subsampling breaks that in between [Zhang 2019].
+
+    A layer whose units have no positions, such as a fully connected one, is given the benefit of the doubt: each unit
+    is compared with the unit of the layer that comes nearest over all images, itself or another.
+
+    The model runs in evaluation mode and comes back as it was.
+
+    Args:
+        model: any module that takes images.
+        images: (N, C, *spatial), floating point. Those that excite no unit compared are left out of `values`.
+        layer: its name, or the module itself; of several runs the first counts.
+        shift: pixels along each axis, (dy, dx); negative is up and to the left.
+
+    Raises:
+        ArgumentError: the images cannot be used, the shift is none or too large, or no unit is far from all borders.
+        LayerNotFoundError: no such layer; the message names the nearest.
+
+    >>> import torch, spatialprobe as sp
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Conv2d(3, 6, 3, stride=2), nn.ReLU())
+    >>> images = torch.rand(4, 3, 32, 32)
+    >>> sp.evidence.equivariance_error(model, images, "0", shift=(2, 4)).mean < 1e-6
+    True
+    >>> sp.evidence.equivariance_error(model, images, "0", shift=(1, 0)).mean > 0.1
+    True
+    """
+    check_images(images)
+    name = single_layer(model, layer).name
+    moved = _checked(shift, images)
+    field = field_of(model, images, name)
+    shifted_images = images.roll(moved, dims=tuple(range(2, images.ndim)))
+    if not field.output_size:
+        before, after = (_flat(outputs(model, some, name)) for some in (images, shifted_images))
+        return _result(name, moved, True, before[:, _nearest(before, after)], after)
+    steps = [along / one for along, one in zip(moved, _strides(field), strict=True)]
+    compared = _interior(field, moved, steps)
+    with unit_by_unit():
+        before, after = (outputs(model, some, name).double() for some in (images, shifted_images))
+    for axis, step in enumerate(steps, start=2):
+        before = _shifted(before, step, axis)
+    chosen = torch.from_numpy(compared).to(after.device)
+    whole = all(step == floor(step) for step in steps)
+    return _result(name, moved, whole, before[..., chosen].flatten(1), after[..., chosen].flatten(1))
+
+
+def _result(
+    layer: str, shift: tuple[int, ...], whole: bool, expected: torch.Tensor, found: torch.Tensor
+) -> EquivarianceError:
+    """From the outputs shifted and the outputs of what was shifted, (N, units)."""
+    size = torch.linalg.vector_norm(expected, dim=1)
+    speaking = size > 0
+    if not speaking.any():
+        raise ArgumentError(f"Layer {layer!r} is zero wherever it was compared: there is nothing to measure. Dead?")
+    errors = torch.linalg.vector_norm(found - expected, dim=1)[speaking] / size[speaking]
+    return EquivarianceError(errors.cpu().numpy(), layer, shift, expected.shape[1], whole)
+
+
+def _checked(shift: tuple[int, ...], images: torch.Tensor) -> tuple[int, ...]:
+    sizes = tuple(images.shape[2:])
+    moved = tuple(int(along) for along in shift)
+    if len(moved) != len(sizes) or moved != tuple(shift):
+        raise ArgumentError(
+            f"shift must be whole pixels along each axis of images of {' x '.join(map(str, sizes))}, not {shift}."
+        )
+    if not any(moved):
+        raise ArgumentError(f"A shift of {moved} moves nothing: there is nothing to measure.")
+    if any(abs(along) >= size for along, size in zip(moved, sizes, strict=True)):
+        raise ArgumentError(f"A shift of {moved} leaves nothing of images of {' x '.join(map(str, sizes))}: take less.")
+    return moved
+
+
+def _strides(field: ReceptiveField) -> Sequence[int | float]:
+    """Pixels from unit to unit along each axis, of a layer whose axes are those of the image."""
+    if len(field.output_size) != len(field.input_size) or any(stride <= 0 for stride in field.stride):
+        raise ArgumentError(
+            f"The units of layer {field.layer!r}, {' x '.join(map(str, field.output_size))}, do not lie on a grid "
+            "along the image's axes: a shift of the image has no counterpart there."
+        )
+    return field.stride
+
+
+def _interior(field: ReceptiveField, shift: tuple[int, ...], steps: Sequence[float]) -> Bools:
+    """The units (*units) whose own field, and that of every unit they are compared with, is free of all borders."""
+    kept = []
+    for axis, (moved, step) in enumerate(zip(shift, steps, strict=True)):
+        lo, hi = _bounds(field, axis)
+        size = field.input_size[axis]
+        in_image = (lo >= 0) & (hi <= size)
+        in_shifted = (lo >= max(0, moved)) & (hi <= size + min(0, moved))
+        counterparts = {floor(step), floor(step) + (step != floor(step))}
+        kept.append(in_shifted & np.all([_moved(in_image, along) for along in counterparts], axis=0))
+    interior = np.ix_(*kept)
+    found = np.zeros(field.output_size, bool)
+    found[interior] = True
+    if not found.any():
+        raise ArgumentError(
+            f"Layer {field.layer!r} has no interior units at a shift of {shift}: fields of "
+            f"{' x '.join(map(str, field.size))} pixels, and the same shifted, do not fit into images of "
+            f"{' x '.join(map(str, field.input_size))}. Shift by less, give larger images, or take an earlier layer."
+        )
+    return found
+
+
+def _bounds(field: ReceptiveField, axis: int) -> tuple[_Ints, _Ints]:
+    """First pixel, and first beyond, of the units along one axis, padding included."""
+    axes, middle = len(field.input_size), [size // 2 for size in field.output_size]
+    pairs = []
+    for at in range(field.output_size[axis]):
+        box = field.box(*middle[:axis], at, *middle[axis + 1 :], clip=False)
+        pairs.append((-1, -1) if box is None else (box[axis], box[axes + axis]))
+    bounds = np.array(pairs)
+    clipped = field.boxes()
+    aligned = np.expand_dims(bounds[:, 0].clip(0), tuple(other for other in range(axes) if other != axis))
+    if (clipped[..., axis] != aligned)[clipped[..., axes + axis] > 0].any():
+        raise ArgumentError(
+            f"The fields of layer {field.layer!r} along axis {axis} depend on more than the place along that axis: a "
+            "shift of the image has no counterpart there."
+        )
+    return bounds[:, 0], bounds[:, 1]
+
+
+def _moved(kept: Bools, along: int) -> Bools:
+    """For each unit whether the one `along` before it is kept."""
+    made = np.zeros_like(kept)
+    source = np.arange(len(kept)) - along
+    inside = (source >= 0) & (source < len(kept))
+    made[inside] = kept[source[inside]]
+    return made
+
+
+def _shifted(outputs: torch.Tensor, step: float, axis: int) -> torch.Tensor:
+    """The units moved by a step along an axis, linearly interpolated between whole ones."""
+    whole, part = floor(step), step - floor(step)
+    moved = outputs.roll(whole, axis)
+    return moved if part == 0 else (1 - part) * moved + part * outputs.roll(whole + 1, axis)
+
+
+def _flat(outputs: torch.Tensor) -> torch.Tensor:
+    return outputs.double().flatten(1)
+
+
+def _nearest(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
+    """For each unit of `after` (N, U) the one of `before` that comes nearest over the images."""
+    return torch.cdist(after.T, before.T).argmin(dim=1)

@@ -1,0 +1,144 @@
+"""Which units change when one pixel does, and which the receptive field says can."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from spatialprobe.errors import ArgumentError
+from spatialprobe.evidence.layer import check_images, field_of, outputs, single_layer, unit_by_unit
+from spatialprobe.evidence.result import Bools
+from spatialprobe.fields.result import ReceptiveField
+
+
+@dataclass(frozen=True, eq=False)
+class Footprint:
+    """The units that a pixel moves, and those whose receptive field holds it.
+
+    Of a layer without positions, such as a fully connected one, each channel is a unit.
+    """
+
+    layer: str
+    pixel: tuple[int, ...]  # (y, x)
+    n: int  # images
+    changed: Bools  # (h, w): whether any channel of the unit changed in any image; (C,) without positions
+    predicted: Bools  # of that shape: whether the unit's field holds the pixel
+
+    @property
+    def share(self) -> float:
+        """The share of units that changed, 0 to 1."""
+        return float(self.changed.mean())
+
+    @property
+    def within(self) -> bool:
+        """Whether no unit changed that the field rules out."""
+        return not (self.changed & ~self.predicted).any()
+
+    @property
+    def equal(self) -> bool:
+        """Whether exactly the units changed whose field holds the pixel."""
+        return bool((self.changed == self.predicted).all())
+
+    def __repr__(self) -> str:
+        verdict = "exactly those predicted" if self.equal else f"{int(self.predicted.sum())} predicted"
+        return (
+            f"Footprint({self.layer!r}, pixel {self.pixel}, n={self.n}: {int(self.changed.sum())} of "
+            f"{self.changed.size} units changed, {verdict})"
+        )
+
+
+def footprint(
+    model: nn.Module,
+    images: torch.Tensor,
+    layer: str | nn.Module,
+    pixel: tuple[int, ...],
+    *,
+    draws: int = 4,
+    seed: int = 0,
+) -> Footprint:
+    """Which units change when one pixel does, measured, beside those that the receptive field predicts.
+
+    The pixel gets values drawn from a range three times as wide as that of the images, each colour its own, and what
+    the layer hands on is compared bit for bit. What changed lies within what is predicted; units that stay the same
+    all the same are dead or saturated in these images, lose the pixel in a maximum, or see it between the taps of a
+    dilated kernel. The model runs in evaluation mode and comes back as it was.
+
+    Args:
+        model: any module that takes images.
+        images: (N, C, *spatial), floating point, as the model takes them.
+        layer: its name, or the module itself; of several runs the first counts.
+        pixel: its position, (y, x) for images of two axes.
+        draws: how many values the pixel is given in turn.
+        seed: of those values.
+
+    Raises:
+        ArgumentError: the images cannot be used, or there is no such pixel.
+        LayerNotFoundError: no such layer; the message names the nearest.
+
+    >>> import torch, spatialprobe as sp
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Conv2d(3, 6, 5, padding=2), nn.Flatten(), nn.Linear(6 * 32 * 32, 10))
+    >>> images = torch.rand(2, 3, 32, 32)
+    >>> sp.evidence.footprint(model, images, "0", pixel=(16, 16))
+    Footprint('0', pixel (16, 16), n=2: 25 of 1024 units changed, exactly those predicted)
+    >>> sp.evidence.footprint(model, images, "2", pixel=(16, 16)).share
+    1.0
+    """
+    check_images(images)
+    name = single_layer(model, layer).name
+    if draws < 1:
+        raise ArgumentError(f"draws must be at least 1, not {draws}.")
+    position = _checked(pixel, images)
+    field = field_of(model, images, name)
+    with unit_by_unit():
+        before = outputs(model, images, name)
+        changed = torch.zeros(before.shape[1:], dtype=torch.bool, device=before.device)
+        for values in _values(images, draws, seed):
+            after = outputs(model, _with_pixel(images, position, values), name)
+            changed |= ((after != before) & ~(after.isnan() & before.isnan())).any(dim=0)
+    if field.output_size:
+        changed = changed.any(dim=0)
+    return Footprint(name, position, len(images), changed.cpu().numpy(), predicted(field, position, changed.shape))
+
+
+def predicted(field: ReceptiveField, pixel: tuple[int, ...], shape: tuple[int, ...]) -> Bools:
+    """The units of a layer, (*shape), whose field holds a pixel."""
+    if not field.output_size:
+        boxes = [field.box(channel=channel) for channel in range(shape[0])]
+        return np.array(
+            [
+                box is not None and all(a <= at < b for a, at, b in zip(box.start, pixel, box.stop, strict=True))
+                for box in boxes
+            ]
+        )
+    bounds, axes = field.boxes(), len(pixel)
+    return np.asarray(((bounds[..., :axes] <= pixel) & (pixel < bounds[..., axes:])).all(axis=-1))
+
+
+def _checked(pixel: tuple[int, ...], images: torch.Tensor) -> tuple[int, ...]:
+    sizes = tuple(images.shape[2:])
+    position = tuple(int(at) for at in pixel)
+    if len(position) != len(sizes) or any(not 0 <= at < size for at, size in zip(position, sizes, strict=True)):
+        raise ArgumentError(
+            f"There is no pixel {position} in images of {' x '.join(map(str, sizes))}: give one number for each axis, "
+            "counted from 0."
+        )
+    return position
+
+
+def _values(images: torch.Tensor, draws: int, seed: int) -> torch.Tensor:
+    """What the pixel becomes, (draws, N, C)."""
+    low, high = images.min().double(), images.max().double()
+    span = high - low if high > low else torch.ones_like(low)
+    drawn = torch.rand(draws, *images.shape[:2], generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return (low - span + 3 * span * drawn.to(low.device)).to(images.dtype)
+
+
+def _with_pixel(images: torch.Tensor, pixel: tuple[int, ...], values: torch.Tensor) -> torch.Tensor:
+    changed = images.clone()
+    index: tuple[slice | int, ...] = (slice(None), slice(None), *pixel)
+    changed[index] = values
+    return changed

@@ -1,0 +1,206 @@
+"""Which direction of stripes each channel of a layer prefers, and how strictly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from spatialprobe.errors import ArgumentError, UnsupportedOutputError
+from spatialprobe.evidence.layer import dtype_of, outputs, single_layer, unit_by_unit
+from spatialprobe.evidence.result import Floats
+
+FREQUENCIES = (0.04, 0.08, 0.12, 0.16, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45)  # cycles per pixel
+_MEAN, _AMPLITUDE = 0.5, 0.5
+_NOISES = 8  # images of noise in which the border is changed, so that dead units do not hide that it is seen
+
+
+@dataclass(frozen=True, eq=False)
+class OrientationTuning:
+    """How each channel of a layer answers to gratings.
+
+    An angle says in which direction the brightness changes: 0 is along x, so that stripes stand upright; 90 along y, so
+    that they lie; between, 45 from the upper left to the lower right. A channel that answers to no grating has
+    selectivity 0, and NaN for angle and frequency.
+    """
+
+    layer: str
+    n: int  # gratings shown: angles x frequencies x phases
+    angle: Floats  # (C,) degrees in [0, 180): the preferred direction
+    selectivity: Floats  # (C,) from 0, alike in all directions, to 1, one direction only
+    frequency: Floats  # (C,) cycles per pixel, at which the channel answers most
+    response: Floats  # (C, angles, frequencies): root mean square over phases of the difference from plain grey
+    angles: Floats  # (angles,) degrees
+    frequencies: Floats  # (frequencies,) cycles per pixel
+
+    def __repr__(self) -> str:
+        shown = f"selectivity {self.selectivity.min():.2f} to {self.selectivity.max():.2f}"
+        return f"OrientationTuning({self.layer!r}, {len(self.angle)} channels, {shown}, n={self.n} gratings)"
+
+
+def orientation_tuning(
+    model: nn.Module,
+    layer: str | nn.Module,
+    *,
+    shape: tuple[int, int, int] | None = None,
+    angles: int = 36,
+    phases: int = 8,
+    frequencies: Sequence[float] = FREQUENCIES,
+    batch_size: int = 256,
+) -> OrientationTuning:
+    """Which stripes each channel prefers, from its answers to gratings of many angles, frequencies and phases.
+
+    The gratings are grey, between 0 and 1. The answer to one angle and frequency is the root mean square, over phases,
+    of the difference between the unit in the middle and what it makes of plain grey: of a linear filter its amplitude,
+    of a pooled or rectified unit its rise. At the frequency with the strongest answer to any angle, selectivity is one
+    minus the circular variance of the answers, and the angle their circular mean [Ringach et al. 2002]. The model runs
+    in evaluation mode, no further than the layer, and comes back as it was.
+
+    Args:
+        model: any module that takes images (N, C, H, W).
+        layer: its name, or the module itself; of several runs the first counts. Where its outputs are (N, C), the
+            channels are units that see the whole grating.
+        shape: of one image, (C, H, W); 32 x 32 pixels, in the channels of the model's first convolution, if left out.
+        angles: how many, evenly spaced over 180 degrees.
+        phases: how many, evenly spaced over a period.
+        frequencies: cycles per pixel, above 0 and at most 0.5.
+        batch_size: gratings that run at once.
+
+    Raises:
+        ArgumentError: an argument cannot be used, or the middle unit's field reaches the image's border.
+        LayerNotFoundError: no such layer; the message names the nearest.
+        UnsupportedOutputError: the layer hands on neither (N, C, H, W) nor (N, C).
+
+    >>> import torch, spatialprobe as sp
+    >>> from torch import nn
+    >>> conv = nn.Conv2d(1, 2, 3, bias=False)
+    >>> across = torch.tensor([[-1.0, 0.0, 1.0]] * 3)
+    >>> _ = conv.weight.data.copy_(torch.stack([across, across.T])[:, None])
+    >>> sp.evidence.orientation_tuning(conv, "").angle.round().tolist()
+    [0.0, 90.0]
+    """
+    name = single_layer(model, layer).name
+    size = _checked(model, shape, angles, phases, frequencies, batch_size)
+    _check_field(model, size, name)
+    dtype = dtype_of(model)
+    grey = _middle(outputs(model, torch.full((1, *size), _MEAN, dtype=dtype), name), name)[0]
+    directions: Floats = np.arange(angles, dtype=np.float64) * (180 / angles)
+    answers = []
+    for frequency in frequencies:
+        shown = (
+            _middle(outputs(model, some, name), name) - grey
+            for some in torch.split(gratings(directions, frequency, phases, size).to(dtype), batch_size)
+        )
+        each = torch.cat(list(shown)).double().reshape(angles, phases, -1)
+        answers.append(each.square().mean(dim=1).sqrt().cpu().numpy())
+    response = np.stack(answers, axis=-1).transpose(1, 0, 2)
+    angle, selectivity, best = _preferred(response, directions, np.array(frequencies, np.float64))
+    return OrientationTuning(
+        layer=name,
+        n=angles * phases * len(frequencies),
+        angle=angle,
+        selectivity=selectivity,
+        frequency=best,
+        response=response,
+        angles=directions,
+        frequencies=np.array(frequencies, np.float64),
+    )
+
+
+def gratings(directions: Floats, frequency: float, phases: int, size: tuple[int, int, int]) -> torch.Tensor:
+    """Grey gratings, float64 (angles * phases, C, H, W), phase by phase for each direction in degrees."""
+    channels, height, width = size
+    y, x = np.mgrid[:height, :width] - np.array([height // 2, width // 2])[:, None, None]
+    radians = np.radians(directions)[:, None, None, None]
+    along = x * np.cos(radians) + y * np.sin(radians)  # (angles, 1, H, W) pixels
+    shift = np.arange(phases)[:, None, None] / phases
+    waves = _MEAN + _AMPLITUDE * np.cos(2 * np.pi * (frequency * along + shift))
+    made = torch.from_numpy(waves).reshape(-1, 1, height, width)
+    return made.expand(-1, channels, -1, -1)
+
+
+def _preferred(response: Floats, directions: Floats, frequencies: Floats) -> tuple[Floats, Floats, Floats]:
+    """Angle, selectivity and frequency of each channel, from (C, angles, frequencies)."""
+    best = response.max(axis=1).argmax(axis=1)
+    tuning = response[np.arange(len(response)), :, best]  # (C, angles)
+    total = tuning.sum(axis=1)
+    answers = total > 1e-6 * max(1e-30, float(total.max(initial=0)))  # less is rounding
+    with np.errstate(invalid="ignore", divide="ignore"):
+        vector = (tuning * np.exp(2j * np.radians(directions))).sum(axis=1) / total
+    angle = np.degrees(np.angle(vector)) / 2 % 180
+    angle[angle >= 180 - 1e-9] = 0  # the remainder of a tiny negative angle
+    return (
+        np.where(answers, angle, np.nan),
+        np.where(answers, np.abs(vector), 0.0).clip(0, 1),
+        np.where(answers, frequencies[best], np.nan),
+    )
+
+
+def _middle(output: torch.Tensor, layer: str) -> torch.Tensor:
+    """The unit in the middle of each map, (N, C)."""
+    if output.ndim == 4:
+        return output[:, :, output.shape[2] // 2, output.shape[3] // 2]
+    if output.ndim == 2:
+        return output
+    raise UnsupportedOutputError(
+        f"Layer {layer!r} handed on {tuple(output.shape)}: gratings are for maps (N, C, H, W) or units (N, C)."
+    )
+
+
+def _check_field(model: nn.Module, size: tuple[int, int, int], layer: str) -> None:
+    """That the middle unit's field lies inside the image: beyond, it would see the edge of every grating."""
+    noise = torch.rand(_NOISES, *size, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(
+        dtype_of(model)
+    )
+    with unit_by_unit():
+        plain = outputs(model, noise, layer)
+        if plain.ndim != 4:
+            return
+        seen = {
+            side: not torch.equal(_middle(outputs(model, changed, layer), layer), _middle(plain, layer))
+            for side, changed in _with_edges(noise)
+        }
+    for side, reached in seen.items():
+        if reached:
+            raise ArgumentError(
+                f"The field of the middle unit of layer {layer!r} reaches the {side} border of images of "
+                f"{size[1]} x {size[2]}, where every grating ends: give larger images with shape=(C, H, W)."
+            )
+
+
+def _with_edges(images: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
+    """For each side of the images (N, C, H, W) its name, and images that differ in the pixels along it."""
+    for side, axis, at in (("top", 2, 0), ("bottom", 2, -1), ("left", 3, 0), ("right", 3, -1)):
+        changed = images.clone()
+        changed.select(axis, at).add_(1)
+        yield side, changed
+
+
+def _checked(
+    model: nn.Module,
+    shape: tuple[int, int, int] | None,
+    angles: int,
+    phases: int,
+    frequencies: Sequence[float],
+    batch_size: int,
+) -> tuple[int, int, int]:
+    """The shape of one grating (C, H, W)."""
+    if angles < 3 or phases < 3 or batch_size < 1:
+        raise ArgumentError(
+            f"angles={angles} and phases={phases} must be at least 3, batch_size={batch_size} at least 1."
+        )
+    if not len(frequencies) or not all(0 < frequency <= 0.5 for frequency in frequencies):
+        raise ArgumentError(f"frequencies are cycles per pixel above 0 and at most 0.5, not {list(frequencies)}.")
+    if shape is not None:
+        if len(shape) != 3 or min(shape) < 1:
+            raise ArgumentError(f"shape is that of one image, (C, H, W), not {tuple(shape)}.")
+        return shape
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            return module.in_channels, 32, 32
+    raise ArgumentError(
+        "The model has no nn.Conv2d that tells how many channels it takes: give the shape of an image, shape=(C, H, W)."
+    )

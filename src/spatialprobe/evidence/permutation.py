@@ -1,0 +1,63 @@
+"""One fixed rearrangement of pixels, the same for every image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+
+from spatialprobe.errors import ArgumentError
+
+
+@dataclass(frozen=True)
+class PixelPermutation:
+    """A fixed rearrangement of the pixels of any image of one size, drawn from a seed.
+
+    It takes away what neighbours tell, and nothing else: each pixel keeps its colours, and the rearrangement can be
+    undone. To a network of fully connected layers the rearranged problem is the very same (permute its first weights
+    along); what a convolutional network loses, it owed to the arrangement [Ivan 2019; Deza et al. 2020]. Train on
+    rearranged images to measure that: testing on them alone shows only that they are new to the model.
+
+    Called on a tensor (..., H, W), it returns one of that shape. Pickled or made anew, it stays the same.
+
+    >>> import torch, spatialprobe as sp
+    >>> permutation = sp.evidence.PixelPermutation(2, 3, seed=1)
+    >>> image = torch.arange(6).reshape(1, 2, 3)
+    >>> permutation(image).tolist()
+    [[[1, 5, 2], [0, 3, 4]]]
+    >>> torch.equal(permutation.inverse(permutation(image)), image)
+    True
+    """
+
+    height: int  # pixels
+    width: int  # pixels
+    seed: int = 0
+    inverted: bool = field(default=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.height < 1 or self.width < 1:
+            raise ArgumentError(f"There are no pixels in {self.height} x {self.width}: both must be at least 1.")
+
+    @property
+    def order(self) -> torch.Tensor:
+        """For each pixel of the result, row by row, the pixel that it comes from; int64 (H * W,)."""
+        drawn = torch.randperm(self.height * self.width, generator=torch.Generator().manual_seed(self.seed))
+        return drawn.argsort() if self.inverted else drawn
+
+    @property
+    def inverse(self) -> PixelPermutation:
+        """What puts the pixels back."""
+        return PixelPermutation(self.height, self.width, self.seed, inverted=not self.inverted)
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """The images (..., H, W) with their pixels rearranged.
+
+        Raises:
+            ArgumentError: they are of another size.
+        """
+        if images.ndim < 2 or tuple(images.shape[-2:]) != (self.height, self.width):
+            raise ArgumentError(
+                f"This permutation is of {self.height} x {self.width} pixels, and the tensor is {tuple(images.shape)}: "
+                "its last two axes must be these."
+            )
+        return images.flatten(-2)[..., self.order.to(images.device)].reshape(images.shape)

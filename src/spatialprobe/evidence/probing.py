@@ -1,0 +1,164 @@
+"""How much of the answer can be read off a layer by a linear classifier."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from spatialprobe.activations.records import At
+from spatialprobe.errors import ArgumentError, ForwardError, UnsupportedOutputError
+from spatialprobe.evidence.layer import check_images, outputs, single_layer
+from spatialprobe.evidence.result import Averaged
+
+
+@dataclass(frozen=True, eq=False)
+class LinearProbe(Averaged):
+    """How well a linear classifier on a layer does: `mean` is its accuracy, `values` 1 for each right answer."""
+
+    layer: str
+    features: int  # pooled activations that the classifier sees
+    train_n: int  # images that it learnt from
+    train_accuracy: float  # on those, 0 to 1
+
+    @property
+    def accuracy(self) -> float:
+        """The share of right answers on the test images, 0 to 1."""
+        return self.mean
+
+    def __repr__(self) -> str:
+        return (
+            f"LinearProbe({self.layer!r}, {self.features} features: accuracy {self.mean:.1%} on {self.n} images, "
+            f"{self.train_accuracy:.1%} on the {self.train_n} it learnt from)"
+        )
+
+
+def linear_probe(
+    model: nn.Module,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    layer: str | nn.Module,
+    *,
+    test_images: torch.Tensor,
+    test_labels: torch.Tensor,
+    at: At = "output",
+    grid: int = 1,
+    penalty: float = 1e-3,
+    batch_size: int = 256,
+) -> LinearProbe:
+    """The accuracy, on test images, of a linear classifier on a layer's pooled activations [Alain and Bengio 2016].
+
+    Each channel is averaged over its whole map, or over the cells of a grid, and standardised; a multinomial logistic
+    regression, fitted to the end, does the rest, so that there is no chance in the result. The model runs in evaluation
+    mode, no further than the layer, and comes back as it was.
+
+    Layers differ in the number of features, which alone makes a difference: compare with the same layer of an untrained
+    network.
+
+    Args:
+        model: any module that takes images.
+        images: (N, C, *spatial), to learn from.
+        labels: int64 (N,), from 0.
+        layer: its name, or the module itself; of several runs the first counts. Outputs (N, C) are taken as they are.
+        test_images: (M, C, *spatial), to be judged on.
+        test_labels: int64 (M,).
+        at: "output" or "post_activation", as for `Probe`.
+        grid: cells along each axis of the map.
+        penalty: on the squared weights, half of it times their sum is added to the mean cross-entropy.
+        batch_size: images that run at once.
+
+    Raises:
+        ArgumentError: images, labels or another argument cannot be used.
+        LayerNotFoundError: no such layer; the message names the nearest.
+        UnsupportedOutputError: the layer hands on neither (N, C) nor (N, C, *units) of one to three axes.
+        ForwardError: the layer hands on values that are infinite or no number.
+
+    >>> import torch, spatialprobe as sp
+    >>> from torch import nn
+    >>> bright = torch.arange(200) % 2
+    >>> images = torch.rand(200, 3, 8, 8) / 2 + bright[:, None, None, None] / 2
+    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+    >>> halves = dict(test_images=images[100:], test_labels=bright[100:])
+    >>> sp.evidence.linear_probe(model, images[:100], bright[:100], "0", **halves).accuracy
+    1.0
+    """
+    name = single_layer(model, layer).name
+    for some, answers in ((images, labels), (test_images, test_labels)):
+        check_images(some)
+        _check_labels(some, answers)
+    if grid < 1 or penalty <= 0 or batch_size < 1:
+        raise ArgumentError(f"grid={grid} and batch_size={batch_size} must be at least 1, penalty={penalty} above 0.")
+    classes = int(torch.cat([labels.cpu(), test_labels.cpu()]).max()) + 1
+    if bool((labels == labels[0]).all()):
+        raise ArgumentError("All labels are alike: telling classes apart takes two.")
+    learnt, judged = (_features(model, some, name, at, grid, batch_size) for some in (images, test_images))
+    centre, scale = learnt.mean(dim=0), learnt.std(dim=0, correction=0)
+    scale[scale < 1e-12] = 1  # a feature that never varies says nothing
+    learnt, judged = ((some - centre) / scale for some in (learnt, judged))
+    weights, bias = _fitted(learnt, labels.cpu(), classes, penalty)
+    right, right_learnt = (
+        ((some @ weights + bias).argmax(dim=1) == answers.cpu()).double()
+        for some, answers in ((judged, test_labels), (learnt, labels))
+    )
+    return LinearProbe(right.numpy(), name, learnt.shape[1], len(learnt), float(right_learnt.mean()))
+
+
+def _features(model: nn.Module, images: torch.Tensor, layer: str, at: At, grid: int, batch_size: int) -> torch.Tensor:
+    """The pooled activations, float64 (N, channels * cells), on the CPU."""
+    made = torch.cat(
+        [_pooled(outputs(model, some, layer, at=at), layer, grid).cpu() for some in torch.split(images, batch_size)]
+    )
+    if not made.isfinite().all():
+        raise ForwardError(f"Layer {layer!r} hands on values that are infinite or no number: nothing can be fitted.")
+    return made
+
+
+def _pooled(activation: torch.Tensor, layer: str, grid: int) -> torch.Tensor:
+    if activation.ndim == 2:
+        return activation.double()
+    pools = {3: F.adaptive_avg_pool1d, 4: F.adaptive_avg_pool2d, 5: F.adaptive_avg_pool3d}
+    if activation.ndim not in pools:
+        raise UnsupportedOutputError(
+            f"Layer {layer!r} handed on {tuple(activation.shape)}: a linear probe reads (N, C) or maps (N, C, *units)."
+        )
+    return pools[activation.ndim](activation.double(), grid).flatten(1)
+
+
+def _fitted(
+    features: torch.Tensor, labels: torch.Tensor, classes: int, penalty: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weights (features, classes) and bias (classes,) of least penalised cross-entropy, a convex problem.
+
+    Solved along the principal axes of the features, each divided by the root of about how steep the problem is along
+    it: channels are so alike that along their own axes it takes a hundred times as many steps.
+    """
+    variances, axes = torch.linalg.eigh(features.T @ features / len(features))
+    basis = axes / (variances.clamp(min=0) / classes + penalty).sqrt()
+    turned = features @ basis
+    weights = torch.zeros(features.shape[1], classes, dtype=torch.float64, requires_grad=True)
+    bias = torch.zeros(classes, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS(
+        [weights, bias], max_iter=2000, tolerance_grad=1e-4, history_size=20, line_search_fn="strong_wolfe"
+    )
+
+    def loss() -> torch.Tensor:
+        value: torch.Tensor = (
+            F.cross_entropy(turned @ weights + bias, labels) + penalty / 2 * (basis @ weights).square().sum()
+        )
+        weights.grad, bias.grad = torch.autograd.grad(value, [weights, bias])
+        return value
+
+    with torch.enable_grad():
+        optimizer.step(loss)  # type: ignore[no-untyped-call]
+    solved = basis @ weights.detach()
+    return solved, bias.detach()
+
+
+def _check_labels(images: torch.Tensor, labels: torch.Tensor) -> None:
+    if not isinstance(labels, torch.Tensor) or labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
+        found = f"{labels.dtype} {tuple(labels.shape)}" if isinstance(labels, torch.Tensor) else type(labels).__name__
+        raise ArgumentError(f"labels must be int64 ({len(images)},), one for each image, not {found}.")
+    if labels.min() < 0:
+        raise ArgumentError("labels are class numbers from 0: one is negative.")
