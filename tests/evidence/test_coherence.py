@@ -84,6 +84,7 @@ def test_random_patches_of_noise_have_nothing_in_common():
     assert found.random == pytest.approx(found.random_values.mean())
     assert patch_coherence(top, images, field, seed=3).random == found.random
     assert patch_coherence(top, images, field, seed=4).random != found.random
+    assert found.seed == 3
 
 
 def test_flat_patches_and_dead_channels():

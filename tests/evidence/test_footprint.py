@@ -24,6 +24,7 @@ def test_one_convolution_moves_a_square(kernel, padding):
     assert found.changed.tolist() == expected.tolist()
     assert found.equal
     assert found.share == kernel**2 / 32**2
+    assert found.seed == 0
 
 
 @pytest.mark.parametrize("name", PLANAR)

@@ -72,6 +72,15 @@ def test_response_is_the_amplitude_of_a_linear_filter():
             assert found.response[0, number, other] == pytest.approx(amplitude / 2**0.5, rel=1e-4)
 
 
+def test_images_are_as_large_as_the_field_needs():
+    """Without a shape, a kernel wider than the smallest images is measured on larger ones; one without end is not."""
+    found = orientation_tuning(with_kernels([gabor(30, 0.1, 41, 7.0)]), "", frequencies=[0.05, 0.1, 0.15])
+    assert found.angle[0] == pytest.approx(30, abs=1)
+    everything = nn.Sequential(nn.Conv2d(1, 1, 3), nn.AdaptiveAvgPool2d(3), nn.Conv2d(1, 1, 3))
+    with pytest.raises(sp.ArgumentError, match="of 256 x 256, where every grating ends"):
+        orientation_tuning(everything, "2")
+
+
 def test_models_of_double_precision():
     """Gratings come in the model's own dtype."""
     found = orientation_tuning(with_kernels([gabor(70)]).double(), "")
@@ -116,7 +125,7 @@ def test_head_of_a_fixed_size_does_not_matter():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"layer": "2"}, "reaches the top border"),
+        ({"layer": "2", "shape": (1, 32, 32)}, "reaches the top border"),
         ({"angles": 2}, "at least 3"),
         ({"frequencies": [0.6]}, "at most 0.5"),
         ({"shape": (3, 32)}, r"\(C, H, W\)"),

@@ -36,6 +36,7 @@ class PatchCoherence(Averaged):
     patches: int  # exemplars of each channel, at most
     random: float  # the mean for random patches of the same size, in place of the exemplars
     random_values: Floats  # (n,): one for each channel, of as many random patches
+    seed: int  # of the random patches
 
     def __repr__(self) -> str:
         return f"PatchCoherence({self.layer!r}: {self._numbers()} channels; random patches {self.random:.3g})"
@@ -95,6 +96,7 @@ def patch_coherence(
         patches=exemplars.values.shape[1],
         random=float(np.mean(random)),
         random_values=np.array(random),
+        seed=seed,
     )
 
 

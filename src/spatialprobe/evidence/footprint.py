@@ -26,6 +26,7 @@ class Footprint:
     n: int  # images
     changed: Bools  # (h, w): whether any channel of the unit changed in any image; (C,) without positions
     predicted: Bools  # of that shape: whether the unit's field holds the pixel
+    seed: int  # of the values that the pixel was given
 
     @property
     def share(self) -> float:
@@ -101,7 +102,8 @@ def footprint(
             changed |= ((after != before) & ~(after.isnan() & before.isnan())).any(dim=0)
     if field.output_size:
         changed = changed.any(dim=0)
-    return Footprint(name, position, len(images), changed.cpu().numpy(), predicted(field, position, changed.shape))
+    expected = predicted(field, position, changed.shape)
+    return Footprint(name, position, len(images), changed.cpu().numpy(), expected, seed)
 
 
 def predicted(field: ReceptiveField, pixel: tuple[int, ...], shape: tuple[int, ...]) -> Bools:

@@ -15,6 +15,7 @@ from spatialprobe.evidence.result import Floats
 
 FREQUENCIES = (0.04, 0.08, 0.12, 0.16, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45)  # cycles per pixel
 _MEAN, _AMPLITUDE = 0.5, 0.5
+_SIDES = (32, 64, 128, 256)  # pixels
 _NOISES = 8  # images of noise in which the border is changed, so that dead units do not hide that it is seen
 
 
@@ -63,7 +64,8 @@ def orientation_tuning(
         model: any module that takes images (N, C, H, W).
         layer: its name, or the module itself; of several runs the first counts. Where its outputs are (N, C), the
             channels are units that see the whole grating.
-        shape: of one image, (C, H, W); 32 x 32 pixels, in the channels of the model's first convolution, if left out.
+        shape: of one image, (C, H, W). If left out, as many channels as the model's first convolution takes, and 32
+            pixels a side, or 64, 128 or 256 where the field of the middle unit needs more.
         angles: how many, evenly spaced over 180 degrees.
         phases: how many, evenly spaced over a period.
         frequencies: cycles per pixel, above 0 and at most 0.5.
@@ -83,16 +85,16 @@ def orientation_tuning(
     [0.0, 90.0]
     """
     name = single_layer(model, layer).name
-    size = _checked(model, shape, angles, phases, frequencies, batch_size)
-    _check_field(model, size, name)
+    _check(angles, phases, frequencies, batch_size)
+    size = _fitting(model, name, _shapes(model) if shape is None else [_checked(shape)])
     dtype = dtype_of(model)
     grey = _middle(outputs(model, torch.full((1, *size), _MEAN, dtype=dtype), name), name)[0]
     directions: Floats = np.arange(angles, dtype=np.float64) * (180 / angles)
     answers = []
     for frequency in frequencies:
         shown = (
-            _middle(outputs(model, some, name), name) - grey
-            for some in torch.split(gratings(directions, frequency, phases, size).to(dtype), batch_size)
+            _middle(outputs(model, some.to(dtype), name), name) - grey
+            for some in torch.split(gratings(directions, frequency, phases, size), batch_size)
         )
         each = torch.cat(list(shown)).double().reshape(angles, phases, -1)
         answers.append(each.square().mean(dim=1).sqrt().cpu().numpy())
@@ -150,25 +152,28 @@ def _middle(output: torch.Tensor, layer: str) -> torch.Tensor:
     )
 
 
-def _check_field(model: nn.Module, size: tuple[int, int, int], layer: str) -> None:
-    """That the middle unit's field lies inside the image: beyond, it would see the edge of every grating."""
-    noise = torch.rand(_NOISES, *size, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(
-        dtype_of(model)
+def _fitting(model: nn.Module, layer: str, shapes: Sequence[tuple[int, int, int]]) -> tuple[int, int, int]:
+    """The first shape in whose middle there is a unit that sees none of the border, where every grating ends."""
+    for size in shapes:
+        side = _side_seen(model, size, layer)
+        if side is None:
+            return size
+    raise ArgumentError(
+        f"The field of the middle unit of layer {layer!r} reaches the {side} border of images of {size[1]} x {size[2]},"
+        " where every grating ends: give larger images with shape=(C, H, W)."
     )
+
+
+def _side_seen(model: nn.Module, size: tuple[int, int, int], layer: str) -> str | None:
+    """A side of the image that the middle unit sees; None if there is none, or the units have no middle."""
+    noise = torch.rand(_NOISES, *size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    noise = noise.to(dtype_of(model))
     with unit_by_unit():
         plain = outputs(model, noise, layer)
-        if plain.ndim != 4:
-            return
-        seen = {
-            side: not torch.equal(_middle(outputs(model, changed, layer), layer), _middle(plain, layer))
-            for side, changed in _with_edges(noise)
-        }
-    for side, reached in seen.items():
-        if reached:
-            raise ArgumentError(
-                f"The field of the middle unit of layer {layer!r} reaches the {side} border of images of "
-                f"{size[1]} x {size[2]}, where every grating ends: give larger images with shape=(C, H, W)."
-            )
+        for side, changed in _with_edges(noise) if plain.ndim == 4 else ():
+            if not torch.equal(_middle(outputs(model, changed, layer), layer), _middle(plain, layer)):
+                return side
+    return None
 
 
 def _with_edges(images: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
@@ -179,28 +184,26 @@ def _with_edges(images: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
         yield side, changed
 
 
-def _checked(
-    model: nn.Module,
-    shape: tuple[int, int, int] | None,
-    angles: int,
-    phases: int,
-    frequencies: Sequence[float],
-    batch_size: int,
-) -> tuple[int, int, int]:
-    """The shape of one grating (C, H, W)."""
+def _check(angles: int, phases: int, frequencies: Sequence[float], batch_size: int) -> None:
     if angles < 3 or phases < 3 or batch_size < 1:
         raise ArgumentError(
             f"angles={angles} and phases={phases} must be at least 3, batch_size={batch_size} at least 1."
         )
     if not len(frequencies) or not all(0 < frequency <= 0.5 for frequency in frequencies):
         raise ArgumentError(f"frequencies are cycles per pixel above 0 and at most 0.5, not {list(frequencies)}.")
-    if shape is not None:
-        if len(shape) != 3 or min(shape) < 1:
-            raise ArgumentError(f"shape is that of one image, (C, H, W), not {tuple(shape)}.")
-        return shape
+
+
+def _checked(shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    if len(shape) != 3 or min(shape) < 1:
+        raise ArgumentError(f"shape is that of one image, (C, H, W), not {tuple(shape)}.")
+    return shape
+
+
+def _shapes(model: nn.Module) -> list[tuple[int, int, int]]:
+    """The shapes of images to try, the smallest first."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
-            return module.in_channels, 32, 32
+            return [(module.in_channels, side, side) for side in _SIDES]
     raise ArgumentError(
         "The model has no nn.Conv2d that tells how many channels it takes: give the shape of an image, shape=(C, H, W)."
     )
