@@ -72,7 +72,7 @@ def overview(image: torch.Tensor, probe: sp.Probe, about: str) -> Figure:
     shapes = [panel.shape[1] / panel.shape[0] for panel in panels.values()]
     figure = Figure(figsize=(3.3 * sum(shapes), 3.9), layout="constrained", facecolor="white")
     for axes, (name, panel) in zip(figure.subplots(1, len(panels), width_ratios=shapes), panels.items(), strict=True):
-        axes.imshow(panel, interpolation="nearest" if name == "input" else "auto")
+        axes.imshow(panel, interpolation="nearest" if name == "input" else None)
         axes.set_title(
             fontsize=10,
             label=name if name == "input" else f"{name} after its ReLU, {len(probe[name].tensor[0])} channels",

@@ -106,7 +106,7 @@ def test_detector_reads_values():
     ).eval()
     fields = sp.receptive_fields(model, ([torch.rand(3, 320, 320)],), layers=nn.Conv2d, axes=(1, 2))
     first = next(iter(fields.values()))
-    assert "value" in first.fallback or "real" in first.fallback
+    assert "nonzero" in first.fallback  # the operator of which meta tensors have no shape to give
     assert first.size == (3, 3)
     assert first.stride == (2, 2)
     assert first.exact

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import pickle
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -142,6 +143,11 @@ class Peers:
             _raise(SweepError(f"Rank {rank} of {self.size} failed, and with it the sweep: {text}"))
 
 
+# Groups that have been left, for a while: the destructor of gloo's waits for its threads while it holds Python's lock,
+# for which such a thread may be waiting to drop a tensor (torch 2.6). Later they have nothing to drop.
+_retired: deque[Any] = deque(maxlen=2)
+
+
 @contextmanager
 def peers(device: torch.device) -> Iterator[Peers]:
     """The processes that sweep together: those of the default group, or of one made here under `torchrun`."""
@@ -160,9 +166,11 @@ def peers(device: torch.device) -> Iterator[Peers]:
         try:
             yield Peers(group)
         finally:
+            _retired.append(group)
             dist.destroy_process_group(group)
     finally:
         if made:
+            _retired.append(dist.group.WORLD)
             dist.destroy_process_group()
 
 

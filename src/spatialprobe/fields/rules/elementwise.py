@@ -9,7 +9,7 @@ from spatialprobe.fields.rules.table import elementwise, register, rule
 # Elementwise, but not tagged so by every release of torch.
 _ELEMENTWISE = (
     "alias clone contiguous detach lift lift_fresh lift_fresh_copy _to_copy to type_as _conj _conj_physical "
-    "resolve_conj real imag view_as_real_copy nan_to_num _prelu_kernel prelu rrelu rrelu_with_noise "
+    "resolve_conj real imag view_as_real_copy nan_to_num leaky_relu _prelu_kernel prelu rrelu rrelu_with_noise "
     "rrelu_with_noise_functional dropout native_dropout alpha_dropout feature_dropout bernoulli "
     "fake_quantize_per_tensor_affine _assert_tensor_metadata polar complex lerp bucketize searchsorted hardswish "
     "log_sigmoid_forward log_sigmoid special_i0 cross linalg_cross"
