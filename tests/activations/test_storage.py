@@ -102,7 +102,7 @@ def test_foreign_and_newer_files(saved, tmp_path):
     save_file({"weight": torch.zeros(2)}, tmp_path / "model.safetensors")
     with pytest.raises(sp.StorageError, match="not written by save_activations"):
         sp.load_activations(tmp_path / "model.safetensors")
-    newer = {"format": "spatialprobe activations", "version": "2", "records": json.dumps([]), "digest": ""}
+    newer = {"format": "spatialprobe activations", "version": "2", "description": json.dumps({}), "digest": ""}
     save_file({}, tmp_path / "newer.safetensors", newer)
     with pytest.raises(sp.StorageError, match="has format 2; this version reads 1. Update"):
         sp.load_activations(tmp_path / "newer.safetensors")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -15,13 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from spatialprobe.activations.checksum import apart, digest, fingerprint
+from spatialprobe.activations.archive import Archive
 from spatialprobe.activations.table import counted
 from spatialprobe.errors import LayerNotFoundError, StorageError
-from spatialprobe.files import replacing
 
-_FORMAT = "spatialprobe sweep result"
-_VERSION = 1
+_ARCHIVE = Archive("spatialprobe sweep result", 1, writer="SweepResult.save", kind="result of a sweep")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -64,19 +61,9 @@ class SweepResult(Mapping[str, Mapping[str, Any]]):
         Raises:
             StorageError: the folder does not exist, or a result holds something else.
         """
-        from safetensors.torch import save_file
-
-        target = Path(path)
-        if not target.parent.is_dir():
-            raise StorageError(f"Cannot save {target.name!r}: the folder {str(target.parent)!r} does not exist.")
         tensors: dict[str, torch.Tensor] = {}
         described = {name: _taken_apart(getattr(self, name), tensors, name) for name in _FIELDS}
-        checks = {key: fingerprint(tensor) for key, tensor in tensors.items()}
-        text = json.dumps({"result": described, "tensors": checks})
-        metadata = {"format": _FORMAT, "version": str(_VERSION), "result": text, "digest": digest(text.encode())}
-        with replacing(target) as scratch:
-            save_file(apart(tensors), scratch, metadata)
-        return target
+        return _ARCHIVE.write(path, tensors, {"result": described})
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> SweepResult:
@@ -88,19 +75,7 @@ class SweepResult(Mapping[str, Mapping[str, Any]]):
             StorageError: the file is damaged, of another kind or version, or holds a class that is not imported.
             FileNotFoundError: there is no such file.
         """
-        from safetensors import SafetensorError, safe_open
-
-        source = Path(path)
-        if not source.exists():
-            raise FileNotFoundError(f"No file {str(source)!r}.")
-        try:
-            with safe_open(source, framework="pt") as file:
-                described = _description(file.metadata() or {}, source)
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError, UnicodeDecodeError) as error:
-            raise StorageError(f"{str(source)!r} is damaged, or no result of a sweep: {error}.") from error
-        if described["tensors"] != {key: fingerprint(tensor) for key, tensor in tensors.items()}:
-            raise StorageError(f"{str(source)!r} is damaged: its tensors do not match their checksums. Save it again.")
+        described, tensors = _ARCHIVE.read(path)
         return _frozen(**{name: _put_together(described["result"][name], tensors) for name in _FIELDS})
 
 
@@ -173,15 +148,3 @@ def _class(module: str, name: str) -> Any:
     if not (isinstance(kind, type) and is_dataclass(kind)):
         raise StorageError(f"The file holds a {name} of {module}, which is not imported: import {module} first.")
     return kind
-
-
-def _description(metadata: Mapping[str, str], source: Path) -> dict[str, Any]:
-    if metadata.get("format") != _FORMAT:
-        raise StorageError(f"{str(source)!r} was not written by SweepResult.save, or its header is damaged.")
-    version, text = metadata.get("version", ""), metadata.get("result", "")
-    if version.isdecimal() and int(version) > _VERSION:
-        raise StorageError(f"{str(source)!r} has format {version}; this version reads {_VERSION}. Update spatialprobe.")
-    if version != str(_VERSION) or metadata.get("digest") != digest(text.encode()):
-        raise StorageError(f"{str(source)!r} is damaged: its description does not match its checksum. Save it again.")
-    described: dict[str, Any] = json.loads(text)
-    return described
