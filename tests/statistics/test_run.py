@@ -631,3 +631,33 @@ def test_same_as_flat():
     """Two sweeps of the same give the same to the last bit."""
     one, other = flat(swept(images(10))), flat(swept(images(10)))
     assert all(np.array_equal(one[key], other[key], equal_nan=True) for key in one)
+
+
+class Gives(Exception):
+    """What a model may raise."""
+
+
+class Fails(nn.Module):
+    """Raises in its second pass, behind a layer that ran."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.passes = nn.Conv2d(3, 4, 3), 0
+
+    def forward(self, x):
+        x = F.relu(self.conv(x))
+        self.passes += 1
+        if self.passes == 2:
+            raise Gives("second pass")
+        return x
+
+
+@pytest.mark.parametrize("stop_early", [True, False])
+def test_no_mode_of_torch_is_left_on(stop_early):
+    """Following what comes after a layer ends with each pass, also with one that was stopped or that failed."""
+    before = torch.overrides._get_current_function_mode_stack()
+    swept(images(20), at="post_activation", stop_early=stop_early, layers="0")
+    assert torch.overrides._get_current_function_mode_stack() == before
+    with pytest.raises(sp.SweepError, match="Gives: second pass"):
+        sp.sweep(Fails(), images(20), REDUCERS, at="post_activation", stop_early=False, batch_size=4, progress=False)
+    assert torch.overrides._get_current_function_mode_stack() == before

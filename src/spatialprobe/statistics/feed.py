@@ -97,6 +97,8 @@ class Feeder:
                 raise
             except Exception as error:
                 raise self._failure or SweepError(self._of_model(error)) from error
+            finally:
+                self._recorder.finish()  # torch tells no hook of the end of a pass that was stopped
         if self._failure is not None:
             raise self._failure
         problem = unresolved(self._recorder.trails)
