@@ -129,6 +129,15 @@ def outcomes(request, tmp_path_factory):
     return together(in_all_ways, folder, request.param), folder
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """As in the processes that are compared: how a convolution rounds depends on the number of its threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def alone():
     """The same sweep in this process."""
@@ -136,11 +145,11 @@ def alone():
 
 
 def assert_alike(found, expected):
-    """The same up to rounding in floating point, and exactly in all else."""
+    """The same up to how the model itself rounds, in float32, and exactly in all else."""
     assert found.keys() == expected.keys()
     for key, value in expected.items():
         if getattr(value, "dtype", None) == np.float64:
-            assert np.allclose(found[key], value, rtol=1e-9, atol=1e-12, equal_nan=True), key
+            assert np.allclose(found[key], value, rtol=1e-5, atol=1e-6, equal_nan=True), key
         else:
             assert np.array_equal(found[key], value), key
 
