@@ -54,7 +54,7 @@ def killed_often(folder):
         if find_spec(heavy):  # imported here once, not in each child
             import_module(heavy)
     draw = random.Random(0)
-    data = Numbered(COUNT, seconds=0.002)
+    data = Numbered(COUNT, seconds=0.004)  # three delays are too short for all of it, on any machine
     kinds = {
         "data set": lambda **k: swept(data, **k),
         "loader": lambda **k: swept(DataLoader(data, 4), **k),
