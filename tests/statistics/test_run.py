@@ -269,6 +269,7 @@ class TestData:
         assert torch.allclose(values, expected, atol=1e-6)
         assert samples == list(range(11))
 
+    @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # where there is one core
     def test_workers(self):
         """Samples that other processes load."""
         assert quiet(small_model(), Numbered(11), ALL, batch_size=4, num_workers=2)["0"]["all"][1] == list(range(11))
