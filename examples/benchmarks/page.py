@@ -28,7 +28,7 @@ TITLES = {
     "report": "The interactive page",
     "imports": "Import time",
     "growth": "Growth",
-    "cuda": "On CUDA",
+    "on_cuda": "On CUDA",
 }
 HEAD = """# Benchmarks
 
