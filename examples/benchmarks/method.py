@@ -49,7 +49,7 @@ class Table:
     title: str
     unit: str  # what the figures count: "times the bare forward"
     figures: tuple[Figure, ...]
-    missing: tuple[str, ...] = ()  # peers that are not installed
+    missing: tuple[str, ...] = ()  # peers that are not installed, or cannot
     axis: str = ""  # what the figures' names count, where the table is a curve
     bound: str = ""  # what bounds it, in a sentence
 

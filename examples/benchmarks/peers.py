@@ -17,7 +17,7 @@ Run = Callable[[], Mapping[str, torch.Tensor]]
 
 
 def capture_peers(model: nn.Module, images: torch.Tensor, layers: Mapping[str, nn.Module]) -> dict[str, Run | None]:
-    """Each peer's way to have the outputs of these layers; None for a peer that is not installed."""
+    """Each peer's way to have the outputs of these layers; None for a peer that is not installed or cannot."""
     return {
         "baukit-style trace": lambda: _traced(model, images, layers, clone=False),
         "baukit-style trace, clone": lambda: _traced(model, images, layers, clone=True),
@@ -54,11 +54,17 @@ def _retained(layers: Mapping[str, nn.Module], *, clone: bool) -> Iterator[dict[
             handle.remove()
 
 
-def _torchvision(model: nn.Module, images: torch.Tensor, layers: Mapping[str, nn.Module]) -> Run:
-    """The model traced once into a graph that returns the layers' outputs; only the graph's run is timed."""
+def _torchvision(model: nn.Module, images: torch.Tensor, layers: Mapping[str, nn.Module]) -> Run | None:
+    """The model traced once into a graph that returns the layers' outputs; only the graph's run is timed.
+
+    None where it cannot name the layers, as those of a ConvNeXt.
+    """
     from torchvision.models.feature_extraction import create_feature_extractor
 
-    extractor = create_feature_extractor(model, return_nodes=list(layers))
+    try:
+        extractor = create_feature_extractor(model, return_nodes=list(layers))
+    except ValueError:
+        return None
     return lambda: extractor(images)
 
 
