@@ -52,6 +52,15 @@ def load_activations(path: str | os.PathLike[str]) -> Activations:
     Raises:
         StorageError: the file is damaged, of another kind, or of a newer version of the format.
         FileNotFoundError: there is no such file.
+
+    >>> import tempfile, torch, spatialprobe as sp
+    >>> records = sp.capture(torch.nn.Conv2d(1, 2, 3), torch.rand(1, 1, 8, 8))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = sp.save_activations(f"{folder}/maps.safetensors", records)
+    ...     print(sp.load_activations(path))
+    Activations of maps.safetensors: 1 layer ran, 1 record, 288 B
+      layer    type    runs  shape         dtype    size
+      (model)  Conv2d     1  (1, 2, 6, 6)  float32  288 B
     """
     described, tensors = _ARCHIVE.read(path)
     records = [_loaded(record, tensors) for record in described["records"]]

@@ -35,6 +35,12 @@ def receptive_field_overlay(
 
     Raises:
         ArgumentError: the image is of another size than the field's inputs, or there is no such unit.
+
+    >>> import torch, spatialprobe as sp
+    >>> field = sp.receptive_fields(torch.nn.Conv2d(3, 4, 5, padding=2), (1, 3, 32, 32))[""]
+    >>> overlay = sp.receptive_field_overlay(torch.rand(3, 32, 32), field, (0, 9))
+    >>> overlay.caption
+    'The unit (0, 9) sees rows 0 to 2 and columns 7 to 11, 3 x 5 of 32 x 32 pixels. ...'
     """
     check_planar(field)
     values = image_values(image, field.input_size, "The image")

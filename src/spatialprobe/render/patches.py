@@ -61,6 +61,13 @@ def exemplar_patches(
     Raises:
         ArgumentError: the exemplars are of another layer than the field, a channel is not there, or the data set holds
             something else than images of the field's size.
+
+    >>> import torch, spatialprobe as sp
+    >>> conv, images = torch.nn.Conv2d(3, 4, 5), torch.rand(50, 3, 16, 16)
+    >>> top = sp.sweep(conv, images, {"top": sp.Exemplars}, progress=False)[""]["top"]
+    >>> patches = sp.exemplar_patches(top, images, sp.receptive_fields(conv, (1, 3, 16, 16))[""], channels=[0, 2])
+    >>> patches.array.ndim, patches.array.dtype  # .save("patches.png"), .figure()
+    (3, dtype('uint8'))
     """
     check_planar(field)
     shown = _shown(exemplars, field, channels)
