@@ -103,7 +103,7 @@ class Study:
         evolution = depths.figure(options.depths, options.seeds[0], self.have, data, image)
         self.written += pictures.depth_figure(evolution, data, options.out)
         trained = {job: result for job, result in self.have.items() if isinstance(job, Trial)}
-        self.written += report.write(options.out, options, data, trained, findings, verdicts, shown)
+        self.written += report.write(options.out, report.Run(options, data, trained, findings, verdicts, shown))
 
     def _take(self, job: Job, result: Any) -> None:
         """Keep a result; the first pictures are drawn as soon as there is a network to show."""

@@ -1,14 +1,14 @@
 """What the receptive fields of all modules cost beside one plain forward pass on meta tensors, which have only shapes.
 
-TorchLens is the peer that answers for branched networks: it traces real values. Beside its cost stands how many sizes,
-strides and starts of convolutions are right, by the gradients of a copy of the model in which nothing cancels.
+TorchLens is the peer that answers for branched networks: it traces real values. Beside its cost stands how many sizes
+and strides of convolutions are right, by the gradients of a copy of the model in which nothing cancels.
 """
 
 from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.util import find_spec
 from statistics import median
 
@@ -93,7 +93,7 @@ def peers(names: tuple[str, ...]) -> Table:
     )
 
 
-def elapsed(run, model: nn.Module) -> float:  # noqa: ANN001 (a function of the model)
+def elapsed(run: Callable[[nn.Module], object], model: nn.Module) -> float:
     """Seconds."""
     start = time.perf_counter()
     run(model)

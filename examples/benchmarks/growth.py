@@ -124,10 +124,7 @@ def swept(name: str, count: int, rounds: int) -> Figure:
 def ranks(batches: int) -> Table:
     """Throughput of several processes over that of one."""
     cores = len(os.sched_getaffinity(0))
-    figures = []
-    for processes in range(1, cores + 1):
-        ratios = sorted(sweep.seconds_with(1, batches) / sweep.seconds_with(processes, batches) for _ in range(3))
-        figures.append(Figure(str(processes), *ratios))
+    figures = (sweep.throughput(str(processes), processes, batches) for processes in range(1, cores + 1))
     return Table(
         f"sweep under torchrun on {cores} cores",
         "times the throughput of one process",

@@ -80,16 +80,18 @@ def overhead(kind: str, model: nn.Module, batches: int, rounds: int) -> Table:
 
 def scaling(batches: int) -> Table:
     """Samples a second of two processes over those of one, each timed inside its own run."""
-    ratios = []
-    for _ in range(3):
-        one, two = seconds_with(1, batches), seconds_with(2, batches)
-        ratios.append(one / two)
     cores = len(os.sched_getaffinity(0))
     return Table(
         f"sweep under torchrun, {BATCH * batches} images",
         "times the throughput of one process",
-        (Figure("two processes", *np.percentile(ratios, [25, 50, 75]), f"on {cores} cores"),),
+        (throughput("two processes", 2, batches, f"on {cores} cores"),),
     )
+
+
+def throughput(name: str, processes: int, batches: int, remark: str = "") -> Figure:
+    """Of so many processes over that of one, in three turns."""
+    ratios = [seconds_with(1, batches) / seconds_with(processes, batches) for _ in range(3)]
+    return Figure(name, *np.percentile(ratios, [25, 50, 75]), remark)
 
 
 def seconds_with(processes: int, batches: int) -> float:

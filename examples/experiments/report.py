@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -24,20 +24,25 @@ import spatialprobe as sp
 PREMISE = (0.85, 0.80, 0.45)  # training accuracy, validation accuracy and loss that this network is said to reach
 LITERATURE = (
     "Zeiler and Fergus 2014; Yosinski et al. 2014; Luo et al. 2016; Alain and Bengio 2016; Araujo et al. 2019; Zhang "
-    "2019; "
-    "Ivan 2019; Deza et al. 2020; Ringach et al. 2002 (selectivity)."
+    "2019; Ivan 2019; Deza et al. 2020; Ringach et al. 2002 (selectivity)."
 )
 
 
-def metrics(
-    options: Options,
-    data: ImageData,
-    have: Mapping[Trial, Trained],
-    findings: Findings,
-    verdicts: Sequence[Verdict],
-    along: Mapping[int, Sequence[Mapping[str, Any]]],
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Run:
+    """What a whole study was asked for, and what came of it."""
+
+    options: Options
+    data: ImageData
+    have: Mapping[Trial, Trained]
+    findings: Findings
+    verdicts: Sequence[Verdict]
+    along: Mapping[int, Sequence[Mapping[str, Any]]]  # depth -> what was measured, one a seed
+
+
+def metrics(run: Run) -> dict[str, Any]:
     """Everything measured, as plain values."""
+    options, data, have, findings = run.options, run.data, run.have, run.findings
     shown = have[Trial(CNN, options.seeds[0])]
     return {
         "data": data.name,
@@ -52,10 +57,10 @@ def metrics(
         "train": [asdict(score) for score in shown.train],
         "test": asdict(shown.test),
         "accuracy": {str(trial): have[trial].test.accuracy for trial in have},
-        "claims": [_claim(verdict) for verdict in verdicts],
+        "claims": [_claim(verdict) for verdict in run.verdicts],
         "measures": dict(zip(map(str, findings.seeds), findings.of_seed, strict=True)),
         "by_depth": {
-            str(depth): dict(zip(map(str, options.seeds), found, strict=True)) for depth, found in along.items()
+            str(depth): dict(zip(map(str, options.seeds), found, strict=True)) for depth, found in run.along.items()
         },
         "versions": {
             "python": platform.python_version(),
@@ -89,41 +94,24 @@ def _claim(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def write(
-    out: Path,
-    options: Options,
-    data: ImageData,
-    have: Mapping[Trial, Trained],
-    findings: Findings,
-    verdicts: Sequence[Verdict],
-    along: Mapping[int, Sequence[Mapping[str, Any]]],
-) -> list[Path]:
+def write(out: Path, run: Run) -> list[Path]:
     """Write both files."""
     numbers, words = out / "metrics.json", out / "report.md"
-    whole = metrics(options, data, have, findings, verdicts, along)
-    numbers.write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
-    words.write_text("\n".join(_lines(options, data, have, findings, verdicts, along)) + "\n", encoding="utf-8")
+    numbers.write_text(json.dumps(metrics(run), indent=2) + "\n", encoding="utf-8")
+    words.write_text("\n".join(_lines(run)) + "\n", encoding="utf-8")
     return [numbers, words]
 
 
-def _lines(
-    options: Options,
-    data: ImageData,
-    have: Mapping[Trial, Trained],
-    findings: Findings,
-    verdicts: Sequence[Verdict],
-    along: Mapping[int, Sequence[Mapping[str, Any]]],
-) -> list[str]:
+def _lines(run: Run) -> list[str]:
+    options, data, verdicts, along, findings = run.options, run.data, run.verdicts, run.along, run.findings
     supported = sum(verdict.supported for verdict in verdicts)
     lines = [
         "# Why do convolutional layers detect spatial patterns?",
         "",
         f"{supported} of {len(verdicts)} claims are supported by this run. Data: {data.name}, "
-        f"{len(data.train_images):,} training "
-        f"and {len(data.test_images):,} test images. Seeds: {', '.join(map(str, options.seeds))}. Training: batches "
-        "of 4, "
-        f"{options.epochs} epochs, Adam 1e-3, cross-entropy. Values are means ± standard deviation over seeds "
-        f"(n = {len(options.seeds)}).",
+        f"{len(data.train_images):,} training and {len(data.test_images):,} test images. Seeds: "
+        f"{', '.join(map(str, options.seeds))}. Training: batches of 4, {options.epochs} epochs, Adam 1e-3, "
+        f"cross-entropy. Values are means ± standard deviation over seeds (n = {len(options.seeds)}).",
         "",
         "![What each layer makes of one image](overview.png)",
         "",
@@ -132,10 +120,9 @@ def _lines(
         *table([("claim", "verdict"), *((verdict.claim, verdict.word) for verdict in verdicts)]),
         "",
         "A difference counts if its mean over seeds exceeds twice its spread over seeds and, for accuracies, twice "
-        "the sampling "
-        "error of the test set; with fewer than three seeds none does.",
+        "the sampling error of the test set; with fewer than three seeds none does.",
         "",
-        _premise(options, have),
+        _premise(options, run.have),
         "",
         "![Accuracies of all networks](accuracies.png)",
     ]

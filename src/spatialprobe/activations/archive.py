@@ -38,7 +38,8 @@ class Archive:
         target = Path(path)
         if not target.parent.is_dir():
             raise StorageError(f"Cannot save {target.name!r}: the folder {str(target.parent)!r} does not exist.")
-        checks = {key: fingerprint(tensor) for key, tensor in tensors.items()}
+        ready = apart(tensors)
+        checks = {key: fingerprint(tensor) for key, tensor in ready.items()}
         text = json.dumps({"tensors": checks, **description})
         header = {
             "format": self.format,
@@ -48,7 +49,7 @@ class Archive:
         }
         with replacing(target) as scratch:
             try:
-                save_file(apart(tensors), scratch, header)
+                save_file(ready, scratch, header)
             except (KeyError, ValueError, RuntimeError) as error:
                 dtypes = ", ".join(sorted({str(tensor.dtype) for tensor in tensors.values()}))
                 raise StorageError(

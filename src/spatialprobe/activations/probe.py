@@ -18,7 +18,7 @@ from spatialprobe.activations.keeper import Keeping, Transform
 from spatialprobe.activations.post import unresolved
 from spatialprobe.activations.recorder import Entry, OutputPicker, Recorder, Recording, Threads
 from spatialprobe.activations.records import Activation, At, ConvSpec
-from spatialprobe.activations.select import Selector, all_layers, model_name, no_such_name, select
+from spatialprobe.activations.select import Selector, all_layers, check_model, model_name, no_such_name, select
 from spatialprobe.errors import (
     ArgumentError,
     LayerNotFoundError,
@@ -221,8 +221,7 @@ class Probe(Activations):
 
 def check_arguments(model: object, **options: tuple[str, Any]) -> None:
     """That the model is one, and that each option has one of the values its type allows."""
-    if not isinstance(model, nn.Module):
-        raise ArgumentError(f"model must be an nn.Module, not a {type(model).__name__}.")
+    check_model(model)
     for name, (value, kind) in options.items():
         if value not in get_args(kind):
             raise ArgumentError(f"{name} must be one of {', '.join(map(repr, get_args(kind)))}, not {value!r}.")

@@ -77,6 +77,16 @@ def model_name(model: nn.Module) -> str:
     return type(unwrapped(model)).__name__
 
 
+def check_model(model: object) -> None:
+    """That the model is one.
+
+    Raises:
+        ArgumentError: it is not.
+    """
+    if not isinstance(model, nn.Module):
+        raise ArgumentError(f"model must be an nn.Module, not a {type(model).__name__}.")
+
+
 def unwrapped(module: nn.Module) -> nn.Module:
     """The model inside wrappers that only pass it on."""
     child = _wrapped_child(module)

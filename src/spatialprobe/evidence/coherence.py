@@ -15,6 +15,7 @@ from spatialprobe.evidence.result import Averaged, Bools, Floats
 from spatialprobe.fields.box import Box
 from spatialprobe.fields.result import ReceptiveField
 from spatialprobe.statistics.exemplars import ExemplarsResult
+from spatialprobe.statistics.loading import first_entry
 
 
 class Dataset(Protocol):
@@ -155,8 +156,7 @@ def _overlap(box: Box, sizes: tuple[int, ...]) -> tuple[tuple[slice, ...], tuple
 
 
 def _image(dataset: Dataset, sample: int, field: ReceptiveField) -> npt.NDArray[np.float64]:
-    entry = dataset[sample]
-    image = entry[0] if isinstance(entry, (tuple, list)) and entry else entry
+    image = first_entry(dataset[sample])
     if not isinstance(image, torch.Tensor) or tuple(image.shape[1:]) != field.input_size:
         found = tuple(image.shape) if isinstance(image, torch.Tensor) else f"a {type(image).__name__}"
         raise ArgumentError(

@@ -11,8 +11,9 @@ from torch import nn
 
 from spatialprobe.activations.capture import capture
 from spatialprobe.activations.records import At
-from spatialprobe.activations.select import Layer, select
+from spatialprobe.activations.select import Layer, check_model, select
 from spatialprobe.errors import ArgumentError
+from spatialprobe.fields.question import check_batch
 from spatialprobe.fields.result import ReceptiveField
 from spatialprobe.fields.trace import receptive_fields
 from spatialprobe.statistics.loan import borrowed, device_of
@@ -25,8 +26,7 @@ def single_layer(model: nn.Module, layer: str | nn.Module) -> Layer:
         ArgumentError: the model is no module, or a glob means several layers.
         LayerNotFoundError: there is none.
     """
-    if not isinstance(model, nn.Module):
-        raise ArgumentError(f"model must be an nn.Module, not a {type(model).__name__}.")
+    check_model(model)
     found = select(model, layer)
     if len(found) > 1:
         names = ", ".join(repr(one.name) for one in found[:6])
@@ -73,8 +73,7 @@ def check_images(images: torch.Tensor) -> None:
     Raises:
         ArgumentError: they are not.
     """
-    if not isinstance(images, torch.Tensor) or images.ndim < 3 or not len(images):
-        raise ArgumentError("images must be a tensor (N, C, *spatial) with at least one image.")
+    check_batch(images)
     if not images.is_floating_point():
         raise ArgumentError(f"images are {images.dtype}: give them as the model takes them, as floating-point numbers.")
     if not images.isfinite().all():

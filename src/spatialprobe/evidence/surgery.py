@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from spatialprobe.activations.select import Layer, Selector, select
+from spatialprobe.activations.select import Layer, Selector, check_model, select
 from spatialprobe.errors import ArgumentError
 from spatialprobe.statistics.loan import device_of
 
@@ -94,8 +94,7 @@ def frozen_copy(model: nn.Module, layers: Selector = nn.Conv2d, seed: int = 0) -
 
 
 def _copied(model: nn.Module) -> nn.Module:
-    if not isinstance(model, nn.Module):
-        raise ArgumentError(f"model must be an nn.Module, not a {type(model).__name__}.")
+    check_model(model)
     return deepcopy(model)
 
 

@@ -15,6 +15,7 @@ from spatialprobe.activations.capture import capture
 from spatialprobe.activations.mode import evaluating
 from spatialprobe.errors import ArgumentError, ForwardError
 from spatialprobe.fields.box import Box
+from spatialprobe.fields.question import check_batch
 from spatialprobe.fields.result import ReceptiveField
 from spatialprobe.fields.trace import receptive_fields
 
@@ -189,8 +190,7 @@ def _sides(shares: Floats, box: Box) -> npt.NDArray[np.int64]:
 
 
 def _check(images: torch.Tensor, statistic: str, probes: int | None) -> None:
-    if not isinstance(images, torch.Tensor) or images.ndim < 3 or not len(images):
-        raise ArgumentError("images must be a tensor (N, C, *spatial) with at least one image.")
+    check_batch(images)
     if statistic not in get_args(Statistic):
         raise ArgumentError(f"statistic must be 'absolute' or 'squared', not {statistic!r}.")
     if probes is not None and (statistic != "squared" or probes < 1):

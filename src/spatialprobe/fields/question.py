@@ -94,3 +94,13 @@ def checked_axes(ndim: int, axes: Sequence[int] | None, called: str, fewest: int
         wanted = "spatial axes" if axes is None else f"axes {tuple(axes)}"
         raise ArgumentError(f"A tensor of {ndim} dimensions has no {wanted}: name those it has with {called}=.")
     return chosen
+
+
+def check_batch(images: object) -> None:
+    """That these are images of any number of axes.
+
+    Raises:
+        ArgumentError: they are not.
+    """
+    if not isinstance(images, torch.Tensor) or images.ndim < 3 or not len(images):
+        raise ArgumentError("images must be a tensor (N, C, *spatial) with at least one image.")

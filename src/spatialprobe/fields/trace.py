@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from spatialprobe.activations.hooks import Attached, ProbeHook
 from spatialprobe.activations.restore import attributes_restored
-from spatialprobe.activations.select import Layer, Selector, all_layers, model_name, select, unwrapped
+from spatialprobe.activations.select import Layer, Selector, all_layers, check_model, model_name, select, unwrapped
 from spatialprobe.errors import (
     AmbiguousCallError,
     ArgumentError,
@@ -76,8 +76,7 @@ def receptive_fields(
       0      30 x 30  3 x 3  1 x 1   0, 0   0.9%
       3      13 x 13  8 x 8  2 x 2   0, 0   6.2%
     """
-    if not isinstance(model, nn.Module):
-        raise ArgumentError(f"model must be an nn.Module, not a {type(model).__name__}.")
+    check_model(model)
     asked = Question(arguments_of(inputs, model), input, axes, unit_axes, types_and_names(ignore))
     known = all_layers(model)
     chosen = None if layers is None else select(model, layers)

@@ -163,7 +163,7 @@ def _patches(
         if unit.sample >= 0:
             wanted.setdefault(unit.sample, []).append(index)
     for sample in sorted(wanted):
-        image = _image(dataset, sample, field)
+        image = image_of(dataset, sample, field)
         least, most = extremes_of(image)
         low, high = min(low, least), max(high, most)
         for index in wanted[sample]:
@@ -172,7 +172,12 @@ def _patches(
     return stretch.pixels(values), ground, stretch
 
 
-def _image(dataset: Dataset, sample: int, field: Field) -> Image:
+def image_of(dataset: Dataset, sample: int, field: Field) -> Image:
+    """A sample's image, channels last.
+
+    Raises:
+        ArgumentError: the sample is no image of the field's size.
+    """
     entry = dataset[sample]
     image = entry[0] if isinstance(entry, (tuple, list)) and entry else entry
     return image_values(image, field.input_size, f"Sample {sample} of the data set")

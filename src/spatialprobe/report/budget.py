@@ -43,14 +43,18 @@ def _ever_smaller(page: Page, max_bytes: int, size: int) -> Iterator[Page]:
         page = _with_images(page, _images_that_fit(page, max_bytes))
         yield page
     whole = page
-    room = max_bytes - len(page.html().encode()) + sum(packed.map_bytes for packed in page.layers)
+    room = _room_for_maps(whole, max_bytes)
     for share in (0.98, 0.94, 0.88, 0.75, 0.5, 0.25):
         yield (page := _with_room(whole, room * share))
-    page = _with_exemplars(page, 0)
-    room = max_bytes - len(page.html().encode()) + sum(packed.map_bytes for packed in page.layers)
+    room = _room_for_maps(_with_exemplars(page, 0), max_bytes)
     yield (page := _with_room(_with_exemplars(whole, 0), room * 0.9))
     yield (page := replace(page, layers=tuple(packed.without_kernels() for packed in page.layers)))
     yield _with_room(page, 0)
+
+
+def _room_for_maps(page: Page, max_bytes: int) -> int:
+    """The bytes that all else of the page leaves for its maps."""
+    return max_bytes - len(page.html().encode()) + sum(packed.map_bytes for packed in page.layers)
 
 
 def _with_exemplars(page: Page, columns: int) -> Page:

@@ -11,9 +11,9 @@ import numpy.typing as npt
 from spatialprobe.errors import ArgumentError
 from spatialprobe.fields.box import Box
 from spatialprobe.fields.result import ReceptiveField
-from spatialprobe.render.images import Stretch, image_values
+from spatialprobe.render.images import Stretch
 from spatialprobe.render.palette import PAPER, palette
-from spatialprobe.render.patches import Dataset
+from spatialprobe.render.patches import Dataset, image_of
 from spatialprobe.report.boxes import LayerBoxes
 from spatialprobe.report.pixels import Pixels, data_uri, is_lossless, scaled
 from spatialprobe.statistics.exemplars import ExemplarsResult
@@ -96,7 +96,7 @@ def patches_of(
     for place in wholes:
         by_sample.setdefault(int(samples[place]), []).append(place)
     for sample, places in sorted(by_sample.items()):
-        pixels = stretch.pixels(_image(dataset, sample, field))
+        pixels = stretch.pixels(image_of(dataset, sample, field))
         for place in places:
             patch = _cut_out(pixels, wholes[place], share)
             cells[place][: patch.shape[0], : patch.shape[1]] = patch
@@ -114,12 +114,6 @@ def _boxes_of(result: ExemplarsResult, boxes: LayerBoxes, height: int) -> dict[t
             if sample >= 0 and all(whole.shape):
                 found[channel, rank] = whole
     return found
-
-
-def _image(dataset: Dataset, sample: int, field: ReceptiveField) -> npt.NDArray[np.float32]:
-    entry = dataset[sample]
-    image = entry[0] if isinstance(entry, (tuple, list)) and entry else entry
-    return image_values(image, field.input_size, f"Sample {sample} of the data set")
 
 
 def _cut_out(pixels: Pixels, box: Box, share: float) -> Pixels:
