@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 import traceback
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 
@@ -77,10 +78,11 @@ def swept(data, **arguments):
 def flat(result):
     """A sweep's result as plain values that can be compared and pickled."""
     return {
-        (layer, name, field): value.numpy() if isinstance(value, torch.Tensor) else value
+        (layer, name, field.name): value.numpy() if isinstance(value, torch.Tensor) else value
         for layer in result
         for name, reduced in result[layer].items()
-        for field, value in vars(reduced).items()
+        for field in fields(reduced)
+        for value in [getattr(reduced, field.name)]
     } | {"samples": result.samples}
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import get_origin
 
 import pytest
 
 import spatialprobe
+from spatialprobe import evidence, testing
+from spatialprobe.fields import rules
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(page for page in (ROOT / "docs").rglob("*.md") if not {"_build", "gallery"} & set(page.parts))
@@ -29,6 +32,15 @@ def test_every_public_name_is_in_the_reference():
     missing = set(spatialprobe.__all__) - {name.rpartition(".")[2] for name in documented} - set(errors)
     assert not missing
     assert len(documented) == len(set(documented))
+
+
+@pytest.mark.parametrize("namespace", [spatialprobe, evidence, testing, rules], ids=lambda one: one.__name__)
+def test_every_public_name_has_an_example(namespace):
+    """Beside what it says, each class and function shows itself at work; the doctests run with the suite."""
+    shown = (getattr(namespace, name) for name in namespace.__all__)
+    objects = [one for one in shown if get_origin(one) is None]  # `Rule` is an alias of a type
+    assert len(objects) >= len(namespace.__all__) - 1
+    assert not [one.__qualname__ for one in objects if ">>> " not in (one.__doc__ or "")]
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: str(page.relative_to(ROOT)))

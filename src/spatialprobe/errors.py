@@ -39,7 +39,15 @@ __all__ = [
 
 
 class SpatialProbeError(Exception):
-    """The root: catch it to catch everything that this library raises by itself."""
+    """The root: catch it to catch everything that this library raises by itself.
+
+    >>> import torch, spatialprobe as sp
+    >>> try:
+    ...     sp.Probe(torch.nn.Conv2d(1, 1, 1), "conv1")
+    ... except sp.SpatialProbeError as error:
+    ...     print(type(error).__name__)
+    LayerNotFoundError
+    """
 
     def __str__(self) -> str:
         # KeyError would show the message as a quoted repr.
@@ -47,58 +55,147 @@ class SpatialProbeError(Exception):
 
 
 class ArgumentError(SpatialProbeError, ValueError):
-    """An argument has a value or a type that cannot be used."""
+    """An argument has a value or a type that cannot be used.
+
+    >>> import torch, spatialprobe as sp
+    >>> sp.Probe(torch.nn.Conv2d(1, 1, 1), at="input")
+    Traceback (most recent call last):
+    spatialprobe.errors.ArgumentError: at must be one of 'output', 'post_activation', not 'input'.
+    """
 
 
 class LayerNotFoundError(SpatialProbeError, KeyError):
-    """A selector or a name matches no layer."""
+    """A selector or a name matches no layer.
+
+    >>> import spatialprobe as sp
+    >>> from torch import nn
+    >>> sp.Probe(nn.ModuleDict({"conv1": nn.Conv2d(3, 6, 3), "conv2": nn.Conv2d(6, 12, 3)}), "covn1")
+    Traceback (most recent call last):
+    spatialprobe.errors.LayerNotFoundError: No layer named 'covn1'. Did you mean 'conv1' or 'conv2'? Its layers: ...
+    """
 
 
 class LayerNotRunError(SpatialProbeError, KeyError):
-    """A layer was asked for that did not run, or did not run so often."""
+    """A layer was asked for that did not run, or did not run so often.
+
+    >>> import torch, spatialprobe as sp
+    >>> with sp.Probe(torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1))):
+    ...     pass  # the model does not run
+    Traceback (most recent call last):
+    spatialprobe.errors.LayerNotRunError: These layers never ran inside the block: '0'. Run the model inside it, ...
+    """
 
 
 class AmbiguousCallError(SpatialProbeError, LookupError):
     """One record was asked for, but the layer ran more than once.
 
     Not a `KeyError`, so that `Mapping.get` does not turn it into a default.
+
+    >>> import torch, spatialprobe as sp
+    >>> conv = torch.nn.Conv2d(1, 1, 1)
+    >>> twice = torch.nn.Sequential(conv, conv)
+    >>> sp.capture(twice, torch.rand(1, 1, 4, 4))["0"]
+    Traceback (most recent call last):
+    spatialprobe.errors.AmbiguousCallError: Layer '0' ran 2 times. Use probe['0', i] for one run (i from 0 to 1), ...
     """
 
 
 class UnresolvedActivationError(SpatialProbeError, RuntimeError):
-    """No single nonlinearity takes the output of a layer."""
+    """No single nonlinearity takes the output of a layer.
+
+    >>> import torch, spatialprobe as sp
+    >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1), torch.nn.Flatten())
+    >>> sp.capture(model, torch.rand(1, 1, 4, 4), at="post_activation")
+    Traceback (most recent call last):
+    spatialprobe.errors.UnresolvedActivationError: ...
+    """
 
 
 class UnsupportedOutputError(SpatialProbeError, TypeError):
-    """A layer's output is not one plain tensor."""
+    """A layer's output is not one plain tensor.
+
+    >>> import torch, spatialprobe as sp
+    >>> sp.capture(torch.nn.Sequential(torch.nn.LSTM(3, 4)), torch.rand(5, 3), layers="0")
+    Traceback (most recent call last):
+    spatialprobe.errors.UnsupportedOutputError: Layer '0' (LSTM) returned no single tensor but a tuple with ...
+    """
 
 
 class MutatedActivationError(SpatialProbeError, RuntimeError):
-    """A record that shared its memory with the model was read after something had written over it."""
+    """A record that shared its memory with the model was read after something had written over it.
+
+    >>> import torch, spatialprobe as sp
+    >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1), torch.nn.ReLU(inplace=True))
+    >>> sp.capture(model, torch.rand(1, 1, 4, 4), copy="never")["0"].tensor
+    Traceback (most recent call last):
+    spatialprobe.errors.MutatedActivationError: ...
+    """
 
 
 class MemoryBudgetError(SpatialProbeError, MemoryError):
-    """Keeping a value would take more memory than `max_bytes` allows."""
+    """Keeping a value would take more memory than `max_bytes` allows.
+
+    >>> import torch, spatialprobe as sp
+    >>> sp.capture(torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1)), torch.rand(1, 1, 4, 4), max_bytes=10)
+    Traceback (most recent call last):
+    spatialprobe.errors.MemoryBudgetError: ...
+    """
 
 
 class NonFiniteActivationError(SpatialProbeError, FloatingPointError):
-    """A layer handed on values that are infinite or no number."""
+    """A layer handed on values that are infinite or no number.
+
+    >>> import torch, spatialprobe as sp
+    >>> images = torch.full((2, 1, 4, 4), torch.nan)
+    >>> sp.sweep(torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1)), images, {"moments": sp.Moments})
+    Traceback (most recent call last):
+    spatialprobe.errors.NonFiniteActivationError: Layer '0' handed on 16 NaN and 0 infinite values for sample 0, ...
+    """
 
 
 class ForwardError(SpatialProbeError, RuntimeError):
-    """A model that this library ran by itself raised an error on the inputs given; that error is the cause."""
+    """A model that this library ran by itself raised an error on the inputs given; that error is the cause.
+
+    >>> import torch, spatialprobe as sp
+    >>> sp.receptive_fields(torch.nn.Conv2d(3, 6, 3), (1, 4, 32, 32))
+    Traceback (most recent call last):
+    spatialprobe.errors.ForwardError: Conv2d raised RuntimeError on an input of (1, 4, 32, 32): ...
+    """
 
 
 class StorageError(SpatialProbeError, ValueError):
-    """A file of records, statistics or progress cannot be read or written as it is."""
+    """A file of records, statistics or progress cannot be read or written as it is.
+
+    >>> import pathlib, tempfile, spatialprobe as sp
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = pathlib.Path(folder, "records.safetensors")
+    ...     _ = file.write_text("something else")
+    ...     sp.load_activations(file)
+    Traceback (most recent call last):
+    spatialprobe.errors.StorageError: ...
+    """
 
 
 class SweepError(SpatialProbeError, RuntimeError):
-    """A sweep ended early, because the data, the model, a reducer or another process failed; says where."""
+    """A sweep ended early, because the data, the model, a reducer or another process failed; says where.
+
+    >>> import torch, spatialprobe as sp
+    >>> sp.sweep(torch.nn.Conv2d(3, 6, 3), torch.rand(2, 4, 32, 32), {"moments": sp.Moments})
+    Traceback (most recent call last):
+    spatialprobe.errors.SweepError: The model raised RuntimeError: ...
+    """
 
 
 class ProbeStateError(SpatialProbeError, RuntimeError):
-    """A probe was used in an order that makes no sense, such as entered twice, or without gradients it needs."""
+    """A probe was used in an order that makes no sense, such as entered twice, or without gradients it needs.
+
+    >>> import torch, spatialprobe as sp
+    >>> probe = sp.Probe(torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1)))
+    >>> with probe, probe:
+    ...     pass
+    Traceback (most recent call last):
+    spatialprobe.errors.ProbeStateError: This probe is already active: leave its block first, or make a second Probe.
+    """
 
 
 def told(error: BaseException) -> str:

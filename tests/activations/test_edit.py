@@ -94,6 +94,7 @@ def test_edits_are_gone_after_an_error(chain):
         ({"conv1": sp.ablate(0, axis=5)}, "there is no axis 5"),
         ({"conv1": lambda out: None}, "returned None"),
         ({"conv1": 3.0}, "is a float, not a function"),
+        (["conv1"], "edits is a list: give a mapping"),
     ],
 )
 def test_edits_that_do_not_fit(chain, edits, message):

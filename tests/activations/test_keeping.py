@@ -158,5 +158,5 @@ def test_budget():
         with pytest.raises(MemoryError):
             model(images)
     assert len(probe.records) == 2
-    with pytest.raises(sp.ArgumentError, match="max_bytes must not be negative"):
+    with pytest.raises(sp.ArgumentError, match="max_bytes is a number of bytes.*not -1"):
         sp.Probe(model, max_bytes=-1)

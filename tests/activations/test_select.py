@@ -111,7 +111,10 @@ def test_misspelt_name_is_told_the_nearest():
 @pytest.mark.parametrize(
     ("selector", "message"),
     [
-        (nn.Conv3d, "Chain has no module of type Conv3d. Its layers: conv1,"),
+        (
+            nn.Conv3d,
+            "no module of type Conv3d. Its convolutions are found with layers=nn.Conv2d. Its layers: conv1,",
+        ),
         ((nn.Conv3d, nn.Linear), "no module of type Conv3d or Linear"),
         ("layer*", r"No layer named 'layer\*'"),
         (re.compile("conv"), "The pattern 'conv' matches no whole layer name"),

@@ -106,9 +106,10 @@ def test_silent_images_are_left_out():
     model = nn.Conv2d(1, 1, 3, bias=False)
     images = torch.rand(3, 1, 12, 12)
     images[1] = 0
+    images[1, 0, -1, -1] = 1  # where no unit is compared
     assert equivariance_error(model, images, "", (1, 1)).n == 2
     with pytest.raises(sp.ArgumentError, match="zero wherever"):
-        equivariance_error(model, torch.zeros(2, 1, 12, 12), "", (1, 1))
+        equivariance_error(model, images[1:2], "", (1, 1))
 
 
 @pytest.mark.parametrize(
@@ -118,7 +119,8 @@ def test_silent_images_are_left_out():
         ((16, 0), "leaves nothing"),
         ((14, 0), "no interior units"),
         ((1,), "whole pixels along each axis"),
-        ((0.5, 0), "whole pixels"),
+        ((0.5, 0), "shift must be whole numbers"),
+        (2, "shift must be whole numbers, .* not 2"),
     ],
 )
 def test_bad_shifts(shift, message):
@@ -142,3 +144,12 @@ def test_layers_off_the_grid():
         equivariance_error(Turned(), torch.rand(1, 1, 16, 12), "", (2, 0))
     with pytest.raises(sp.LayerNotFoundError, match="Did you mean 'conv1'"):
         equivariance_error(ZOO["chain"].model(), ZOO["chain"].images(), "cnv1", (1, 0))
+
+
+def test_images_that_a_shift_leaves_as_they_are():
+    """They would count as no error whatever the layer does, so they are left out."""
+    images = torch.rand(3, 1, 16, 16)
+    images[1] = 0.5
+    assert equivariance_error(nn.Conv2d(1, 1, 3), images, "", (1, 2)).n == 2
+    with pytest.raises(sp.ArgumentError, match="shows nothing"):
+        equivariance_error(nn.Conv2d(1, 1, 3), images[1:2], "", (1, 2))

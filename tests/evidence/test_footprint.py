@@ -107,6 +107,9 @@ def test_constant_images_are_enough():
         ({"pixel": (32, 0)}, r"no pixel \(32, 0\) in images of 32 x 32"),
         ({"pixel": (0, -1)}, r"no pixel \(0, -1\)"),
         ({"pixel": (1,)}, "one number for each axis"),
+        ({"pixel": 10}, r"pixel must be whole numbers, one for each axis, such as pixel=\(1, 2\); not 10"),
+        ({"pixel": "ab"}, "not 'ab'"),
+        ({"pixel": (1.5, 2)}, r"not \(1.5, 2\)"),
         ({"layer": "0*"}, "means 2 layers"),
         ({"images": torch.zeros(1, 3, 32, 32, dtype=torch.uint8)}, "floating-point"),
         ({"images": torch.zeros(0, 3, 32, 32)}, "at least one image"),
@@ -128,3 +131,10 @@ def test_unknown_layer_names_the_nearest():
     """A misspelt layer is answered with the nearest one."""
     with pytest.raises(sp.LayerNotFoundError, match="Did you mean 'conv1'"):
         footprint(ZOO["chain"].model(), ZOO["chain"].images(), "covn1", (0, 0))
+
+
+def test_images_of_another_number_format():
+    """The error of the model comes with what to do."""
+    conv = nn.Conv2d(3, 4, 3)
+    with pytest.raises(sp.ForwardError, match=r"inputs are torch.float64, .* x.to\(torch.float32\)"):
+        footprint(conv, torch.rand(1, 3, 8, 8, dtype=torch.float64), "", (1, 1))

@@ -129,6 +129,7 @@ def test_head_of_a_fixed_size_does_not_matter():
         ({"angles": 2}, "at least 3"),
         ({"frequencies": [0.6]}, "at most 0.5"),
         ({"shape": (3, 32)}, r"\(C, H, W\)"),
+        ({"shape": 32}, "shape must be whole numbers"),
     ],
 )
 def test_errors(options, message):
@@ -146,3 +147,9 @@ def test_model_without_convolution_needs_a_shape():
         orientation_tuning(nn.Unflatten(1, (1, 1)), "", shape=(1, 8, 8))
     with pytest.raises(sp.LayerNotFoundError, match="No layer named 'conv9'"):
         orientation_tuning(nn.Conv2d(1, 1, 3), "conv9")
+
+
+def test_gratings_of_other_channels_than_the_model_takes():
+    """The model's error says on what it was raised."""
+    with pytest.raises(sp.ForwardError, match=r"Conv2d raised RuntimeError.*on images \(8, 1, 32, 32\)"):
+        orientation_tuning(nn.Conv2d(3, 4, 3), "", shape=(1, 32, 32))

@@ -113,6 +113,8 @@ def test_batches_and_repetition_change_nothing():
         ({"train": (torch.rand(4, 1, 12, 12), torch.tensor([0, 1, -1, 0]))}, "negative"),
         ({"test": (torch.zeros(4, 1, 12, 12).byte(), torch.zeros(4).long())}, "floating-point"),
         ({"grid": 0}, "at least 1"),
+        ({"grid": 11}, "more cells than the maps of layer '0' have units, 10 x 10: take at most 10"),
+        ({"train": (torch.rand(4, 1, 12, 12), torch.zeros(4).int())}, r"labels.long\(\)"),
         ({"penalty": 0}, "above 0"),
     ],
 )
@@ -120,6 +122,29 @@ def test_errors(options, message):
     """What cannot be fitted is said."""
     with pytest.raises(sp.ArgumentError, match=message):
         probe(edges(), "0", **options)
+
+
+def test_numbers_of_classes_do_not_matter():
+    """Classes are told apart by any numbers, however large, and those never learnt are counted apart as wrong."""
+    model, (images, labels) = edges(), stripes(40)
+    first = probe(model, "1", (images, labels), (images, labels))
+    far = probe(model, "1", (images, labels * 10**12), (images, labels * 10**12))
+    assert far.values.tolist() == first.values.tolist()
+    assert first.unseen == 0
+    strange = labels.clone()
+    strange[:3] = 7
+    found = probe(model, "1", (images, labels), (images, strange))
+    assert (found.unseen, found.values[:3].tolist()) == (3, [0, 0, 0])
+    assert "3 of classes it learnt nothing of" in repr(found)
+
+
+def test_a_layer_that_never_runs():
+    """It is said so, without words about blocks and options that this measure does not have."""
+    model = edges()
+    model.idle = nn.Conv2d(1, 1, 1)
+    model.forward = lambda images: nn.Sequential.forward(nn.Sequential(model[0], model[1]), images)
+    with pytest.raises(sp.LayerNotRunError, match="Layer 'idle' does not run when Sequential is given these images"):
+        probe(model, "idle")
 
 
 def test_unreadable_layers():

@@ -165,3 +165,14 @@ def test_tables(fields):
     page = sp.receptive_fields(model, (1, 1, 2, 2))._repr_html_()
     assert "&lt;b&gt;" in page
     assert "<b>" not in page
+
+
+def test_what_the_table_leaves_out():
+    """Modules without a field, and outputs whose units may be tokens, are named under the table."""
+    fields = sp.receptive_fields(ZOO["tuple"].model(), (1, 3, 6, 6))
+    assert fields.missing == {"block": "it returns a tuple, not one tensor."}
+    assert "No field: block; .missing says why." in repr(fields)
+    assert "No field: block" in fields._repr_html_()
+    tokens = nn.Sequential(nn.Conv2d(1, 5, 4, stride=4), nn.Flatten(2), nn.Linear(6, 2))
+    assert "For tokens (N, tokens, channels) give unit_axes=(1,)" in repr(sp.receptive_fields(tokens, (1, 1, 8, 12)))
+    assert "unit_axes" not in repr(sp.receptive_fields(tokens, (1, 1, 8, 12), unit_axes=(2,)))

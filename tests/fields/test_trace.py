@@ -166,6 +166,29 @@ class Two(nn.Module):
         return self.near(a) + self.far(b)
 
 
+def test_inference_mode():
+    """Fields are the same inside `torch.inference_mode`, and of a model that turns it on by itself."""
+
+    class Inference(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = ZOO["chain"].model()
+
+        @torch.inference_mode()
+        def forward(self, x):
+            return self.body(x)
+
+    expected = sp.receptive_fields(ZOO["chain"].model(), (1, 3, 12, 12))
+    with torch.inference_mode():
+        inside = sp.receptive_fields(ZOO["chain"].model(), (1, 3, 12, 12))
+        assert torch.is_inference_mode_enabled()
+    own = sp.receptive_fields(Inference(), (1, 3, 12, 12))
+    for name, field in expected.items():
+        for other in (inside[name], own[f"body.{name}" if name else "body"]):
+            assert other.exact
+            assert (other.boxes() == field.boxes()).all()
+
+
 def test_several_inputs():
     """Fields speak of the input that is asked for; layers that do not see it have empty ones."""
     shapes = ((1, 1, 8, 8), (1, 1, 8, 8))
@@ -272,8 +295,11 @@ def test_chosen_layers():
         ((1, 4, 12, 12), {}, "Give the shape that the model takes"),
         (((1, 3, 12, 12), (1, 3, 12, 12)), {}, "TypeError"),
         ((1, 3, 0, 12), {}, "holds nothing"),
-        ("224", {}, "must be a shape"),
-        ((), {}, "must be a shape"),
+        ("224", {}, "must be a shape.*not a str"),
+        ((), {}, "must be a shape.*not an empty tuple"),
+        ((1, 3, 12.0, 12.0), {}, r"whole numbers, not \(1, 3, 12.0, 12.0\)"),
+        ((3, 12, 12), {}, r"'conv1', a Conv2d, took the input \(3, 12, 12\) for one .* whole shape, \(1, 3, 12, 12\)"),
+        (torch.zeros(1, 3, 12, 12).byte(), {}, r"The inputs are torch.uint8, the model's weights torch.float32"),
         ((1, 3, 12, 12), {"axes": (4,)}, r"no axes \(4,\)"),
         ((3, 12), {}, "no spatial axes"),
         ((1, 3, 12, 12), {"input": 3}, "There is no input 3"),

@@ -192,6 +192,7 @@ def test_names():
         (checkpoints(), {"sample": 1}, "There is no sample 1"),
         (checkpoints(), {"channels": [4]}, "there is no 4"),
         ([record_of(torch.rand(1, 3))], {}, "which is not maps"),
+        (torch.rand(2, 3, 4, 4), {}, "one is a Tensor"),
     ],
 )
 def test_bad_arguments(records, options, message):

@@ -335,3 +335,9 @@ def test_many_channels():
 def test_columns(count, columns):
     """A sheet is wider than high, with few empty places."""
     assert Grid.of(count, 10, 10).columns == columns
+
+
+def test_what_is_no_record():
+    """A bare tensor is refused, with where records come from."""
+    with pytest.raises(sp.ArgumentError, match=r"not a Tensor: with sp.Probe\(model\) as probe"):
+        sp.feature_maps(torch.rand(1, 3, 4, 4))

@@ -169,3 +169,18 @@ def test_bad_arguments(values, options, message):
     """What has no distribution is refused."""
     with pytest.raises(sp.ArgumentError, match=message):
         sp.activation_histogram(record_of(values), **options)
+
+
+def test_what_has_no_counts():
+    """A bare tensor is refused, with what is taken."""
+    with pytest.raises(sp.ArgumentError, match="takes a record, .* not a Tensor"):
+        sp.activation_histogram(torch.rand(1, 3, 4, 4))
+
+
+def test_a_swept_layer_is_named():
+    """The picture of a sweep's histogram says whose values it counts."""
+    found = sp.sweep(nn.Conv2d(3, 5, 3), torch.rand(4, 3, 8, 8), {"all": sp.Histogram}, progress=False)[""]["all"]
+    assert sp.activation_histogram(found).title.startswith("A layer, over a data set")
+    found = sp.sweep(nn.Sequential(nn.Conv2d(3, 5, 3)), torch.rand(4, 3, 8, 8), {"all": sp.Histogram}, progress=False)
+    assert sp.activation_histogram(found["0"]["all"]).title.startswith("0, over a data set")
+    assert sp.activation_histogram(found["0"]["all"]).metadata["Layer"] == "0"

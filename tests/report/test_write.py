@@ -244,8 +244,11 @@ def test_model_is_given_back_as_it_was(name, path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"images": torch.rand(3, 12, 12)}, r"not the shape \(3, 12, 12\).*image\[None\]"),
-        ({"images": "cat.png"}, "not str"),
+        ({"images": torch.rand(3, 12, 12)}, r"not one of \(3, 12, 12\).*image\[None\]"),
+        ({"images": torch.rand(0, 3, 12, 12)}, r"not one of \(0, 3, 12, 12\)\.$"),
+        ({"images": "cat.png"}, "not a str"),
+        ({"sweep": {"conv1": {}}}, "sweep is a dict: give what sp.sweep"),
+        ({"dataset": torch.rand(2, 3, 12, 12)}, "give the sweep of it too"),
         ({"labels": ["a"]}, "2 images, but 1 labels"),
         ({"at": "input"}, "at must be 'output' or 'post_activation'"),
         ({"layers": nn.ReLU, "path": "missing/report.html"}, "the folder 'missing' does not exist"),
@@ -291,3 +294,50 @@ def test_notebook_shows_the_same_page(path):
     assert "2 layers and 2 images" in str(report)
     path.unlink()
     assert "cannot be read" in report._repr_html_()
+
+
+def test_what_is_no_model(path):
+    """It is refused before anything is asked of it."""
+    with pytest.raises(sp.ArgumentError, match="model must be an nn.Module, not a int"):
+        sp.write_report(path, 3, torch.rand(2, 3, 12, 12))
+
+
+class Sometimes(nn.Module):
+    """Three convolutions: one runs always, one for bright images, and one never."""
+
+    def __init__(self):
+        super().__init__()
+        self.always, self.bright, self.never = (nn.Conv2d(3, 2, 3) for _ in range(3))
+
+    def forward(self, images):
+        return self.always(images) + (self.bright(images) if images.mean() > 0.5 else 0)
+
+
+def test_layers_that_do_not_run(path):
+    """A layer that does not run, or not for every image, is left out, and the page names it."""
+    images = torch.stack([torch.zeros(3, 8, 8), torch.ones(3, 8, 8)])
+    report = sp.write_report(path, Sometimes(), images)
+    assert report.layers == ("always",)
+    assert set(report.reduced) == {
+        "never is left out: it did not run.",
+        "bright is left out: it did not run.",
+        "bright is left out: it ran for 1 of 2 images.",
+    } - {"bright is left out: it did not run."}
+    assert "never is left out: it did not run." in read(path).text
+    with pytest.raises(sp.ArgumentError, match="None of these layers has maps .* never is left out: it did not run"):
+        sp.write_report(path, Sometimes(), images, layers="never")
+
+
+def test_layers_without_a_nonlinearity(path):
+    """After the nonlinearity, a layer that none follows is left out, and the page names it."""
+    model = nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU(), nn.Conv2d(2, 2, 3))
+    report = sp.write_report(path, model, torch.rand(1, 3, 8, 8), at="post_activation")
+    assert (report.layers, report.reduced) == (("0",), ("2 is left out: no single nonlinearity follows it.",))
+
+
+def test_data_shorter_than_was_swept(path):
+    """Data that lacks a sample of the exemplars is not what was swept."""
+    model, images = nn.Sequential(nn.Conv2d(3, 2, 3)), torch.rand(6, 3, 8, 8)
+    swept = sp.sweep(model, images, {"top": sp.Exemplars}, progress=False)
+    with pytest.raises(sp.ArgumentError, match="name sample 5, and the data set has 2"):
+        sp.write_report(path, model, images, sweep=swept, dataset=images[:2])

@@ -54,11 +54,11 @@ def test_a_mapping():
     assert len(result) == 2
     assert list(result["0"]) == ["moments", "histogram", "top", "covariance", "dead"]
     assert (result.samples, result.model, result.at) == (9, "Sequential", "output")
-    assert repr(result).splitlines() == [
-        "Sweep of Sequential: 9 samples, 2 layers: moments, histogram, top, covariance, dead",
-        "  0",
-        "  3",
-    ]
+    heading, names, *rows = repr(result).splitlines()
+    assert heading == "Sweep of Sequential: 9 samples, 2 layers"
+    assert names.split() == ["layer", "moments", "histogram", "top", "covariance", "dead"]
+    assert [row.split()[:3] for row in rows] == [["0", "MomentsResult", "(4,)"], ["3", "MomentsResult", "(5,)"]]
+    assert "MomentsResult(count=float64 (4,), mean=float64 (4,)," in repr(result["0"])
 
 
 def test_nobody_writes_to_it():

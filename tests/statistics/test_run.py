@@ -324,6 +324,11 @@ class TestData:
             (lambda: torch.tensor(3.0), "a tensor without axes"),
             (lambda: 3, "the data is a int: give a data set"),
             (lambda: None, "the data is a NoneType"),
+            (lambda: "folder", "the data is a str"),
+            (lambda: {"train": images(2)}, "the data is a dict"),
+            (lambda: images(2).numpy(), "torch.from_numpy makes one"),
+            (lambda: list(images(2)), r"took batch 0 .*of shape \(3, 8, 8\), for one image without a batch axis"),
+            (lambda: images(2)[0], r"give torch.stack\(images\), image\[None\], a Dataset or a DataLoader"),
         ],
     )
     def test_no_data(self, data, message):
@@ -331,11 +336,16 @@ class TestData:
         with pytest.raises(sp.ArgumentError, match=message):
             quiet(small_model(), data(), ALL)
 
+    def test_another_number_format(self):
+        """The model's error comes with what to do."""
+        with pytest.raises(sp.SweepError, match=r"The inputs are torch.uint8, .* bytes divided by 255"):
+            quiet(small_model(), images(2).byte(), ALL)
+
     @pytest.mark.parametrize(
         ("data", "message"),
         [
-            (lambda: [images(2), "text"], "Batch 1 of the data is a str"),
-            (lambda: [images(2), torch.tensor(1.0)], "Batch 1 of the data is a tensor without axes"),
+            (lambda: [images(2), "text"], "The data gave a str: .* This was for batch 1"),
+            (lambda: [images(2), torch.tensor(1.0)], "The data gave a tensor without axes"),
             (lambda: Odd(11), r"Sample 6 has shape \(3, 9, 8\), but sample 4, in the same batch, \(3, 8, 8\)"),
             (lambda: Numbered(11, broken=(5,)), "data set raised OSError: image 5 is torn at sample 5. This was .* 1"),
             (lambda: Texts(3), "A sample is a str: it must be a tensor"),

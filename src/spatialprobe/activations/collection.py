@@ -17,6 +17,15 @@ class Activations(LayerCalls[Activation]):
 
     `len`, `in` and iteration speak of layers. `self["conv1"]` is the record of a layer that ran once,
     `self["conv1", i]` the i-th of several; `values()` and `items()` raise where a layer ran more than once.
+
+    >>> import pathlib, tempfile, torch, spatialprobe as sp
+    >>> conv = torch.nn.Conv2d(1, 1, 1)
+    >>> probe = sp.capture(torch.nn.Sequential(conv, conv), torch.rand(2, 1, 4, 4))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = sp.save_activations(pathlib.Path(folder, "records.safetensors"), probe)
+    ...     activations = sp.load_activations(path)
+    >>> activations["0", 1].shape, len(activations.calls("0")), activations.concatenated("0").shape
+    ((2, 1, 4, 4), 2, torch.Size([4, 1, 4, 4]))
     """
 
     _called = "activations"

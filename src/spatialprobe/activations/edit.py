@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from spatialprobe.activations.hooks import attach_edits
-from spatialprobe.activations.select import select
+from spatialprobe.activations.select import check_model, select
 from spatialprobe.errors import ArgumentError
 
 Edit = Callable[[Any], Any]
@@ -22,7 +22,7 @@ def edited(model: nn.Module, edits: Mapping[Any, Edit]) -> Iterator[nn.Module]:
 
     Edits are made after the user's own hooks and before every probe, whichever was entered first, so that a probe
     records what the layer hands on. They hold in all threads. Several edits of one layer are made in the order
-    given.
+    given; that of a layer that does not run does nothing.
 
     Args:
         model: any module; as it was when the block is left.
@@ -30,7 +30,8 @@ def edited(model: nn.Module, edits: Mapping[Any, Edit]) -> Iterator[nn.Module]:
 
     Raises:
         LayerNotFoundError: a selector matches nothing.
-        ArgumentError: an edit cannot be called; in the forward pass: it returned None, or does not fit the output.
+        ArgumentError: no mapping, or an edit that cannot be called; in the forward pass: it returned None, or does not
+            fit the output.
 
     >>> import torch, spatialprobe as sp
     >>> from torch import nn
@@ -40,6 +41,12 @@ def edited(model: nn.Module, edits: Mapping[Any, Edit]) -> Iterator[nn.Module]:
     >>> probe["0"].tensor[0, 1].tolist()
     [[-1.0, -1.0], [-1.0, -1.0]]
     """
+    check_model(model)
+    if not isinstance(edits, Mapping):
+        raise ArgumentError(
+            f"edits is a {type(edits).__name__}: give a mapping from layers to edits, such as "
+            "{'conv1': sp.ablate([0])}."
+        )
     hooks = []
     for selector, edit in edits.items():
         if not callable(edit):

@@ -13,12 +13,19 @@ from torch.utils._pytree import tree_map_only
 from spatialprobe.activations.probe import Probe
 from spatialprobe.activations.restore import attributes_restored
 from spatialprobe.activations.select import Selector, model_name, unwrapped
-from spatialprobe.activations.table import byte_size, counted, table
+from spatialprobe.activations.table import byte_size, counted, layers_table
+from spatialprobe.activations.weights import unlike_weights
+from spatialprobe.errors import ForwardError, SpatialProbeError, told
 
 
 @dataclass(frozen=True)
 class PlannedLayer:
-    """What one layer would hand on in one forward of the model."""
+    """What one layer would hand on in one forward of the model.
+
+    >>> import torch, spatialprobe as sp
+    >>> sp.plan(torch.nn.Sequential(torch.nn.Conv2d(3, 6, 3)), torch.empty(8, 3, 32, 32, device="meta"))["0"]
+    PlannedLayer(shape=(8, 6, 30, 30), dtype=torch.float32, nbytes=172800, calls=1, module_type='Conv2d')
+    """
 
     shape: tuple[int, ...]  # of its first run
     dtype: torch.dtype
@@ -29,7 +36,14 @@ class PlannedLayer:
 
 @dataclass(frozen=True, eq=False)
 class Plan(Mapping[str, PlannedLayer]):
-    """What each layer would hand on, by name, in the order in which the layers first run."""
+    """What each layer would hand on, by name, in the order in which the layers first run.
+
+    >>> import torch, spatialprobe as sp
+    >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 6, 3), torch.nn.Conv2d(6, 12, 3))
+    >>> plan = sp.plan(model, torch.empty(8, 3, 32, 32, device="meta"))
+    >>> list(plan), plan["1"].shape, plan.nbytes, plan.fallback
+    (['0', '1'], (8, 12, 28, 28), 473856, None)
+    """
 
     layers: Mapping[str, PlannedLayer]
     model: str
@@ -62,7 +76,7 @@ class Plan(Mapping[str, PlannedLayer]):
             for name, layer in self.layers.items()
         ]
         heading = f"Plan for {self.model}: {counted(len(rows), 'layer')}, {byte_size(self.nbytes)} per forward"
-        return table(heading, rows)
+        return layers_table(heading, rows)
 
 
 def plan(model: nn.Module, *inputs: Any, kwargs: Mapping[str, Any] | None = None, layers: Selector = nn.Conv2d) -> Plan:
@@ -71,6 +85,10 @@ def plan(model: nn.Module, *inputs: Any, kwargs: Mapping[str, Any] | None = None
     The forward pass runs on meta tensors, which have shapes but no values; where a model reads values, it runs for
     real, without gradients, and `fallback` says why. Weights, buffers (batch-norm statistics too) and random state
     are left as they are. Layers that do not return one tensor are not for planning: choose others.
+
+    Raises:
+        ForwardError: the model raises an error on these inputs.
+        LayerNotFoundError, LayerNotRunError, UnsupportedOutputError: as of a probe.
 
     >>> import torch, spatialprobe as sp
     >>> from torch import nn
@@ -89,13 +107,28 @@ def plan(model: nn.Module, *inputs: Any, kwargs: Mapping[str, Any] | None = None
     except Exception as error:  # whatever a model does that meta tensors do not allow
         fallback = f"{type(error).__name__}: {error}"
         probe = Probe(model, layers, device="meta")
-        _rehearse(model, inputs, given, probe, meta=False)
+        try:
+            _rehearse(model, inputs, given, probe, meta=False)
+        except SpatialProbeError:
+            raise
+        except Exception as cause:
+            raise ForwardError(_failed(model, inputs, cause)) from cause
     planned = {}
     for name in probe:
         runs = probe.calls(name)
         total = sum(run.nbytes for run in runs)
         planned[name] = PlannedLayer(runs[0].shape, runs[0].dtype, total, len(runs), runs[0].module_type)
     return Plan(planned, model_name(model), fallback)
+
+
+def _failed(model: nn.Module, inputs: tuple[Any, ...], error: Exception) -> str:
+    """What to say when the model raised an error on these inputs, such as a shape in place of a tensor."""
+    shapes = [one for one in inputs if isinstance(one, (tuple, list)) and all(isinstance(size, int) for size in one)]
+    hint = f" For a shape alone give torch.empty({tuple(shapes[0])}, device='meta')." if shapes else ""
+    return (
+        f"{model_name(model)} raised an error on the inputs, which it is given as they are.{hint}"
+        f"{unlike_weights(model, inputs)} It says: {told(error)}"
+    )
 
 
 def _rehearse(model: nn.Module, inputs: tuple[Any, ...], kwargs: dict[str, Any], probe: Probe, *, meta: bool) -> None:

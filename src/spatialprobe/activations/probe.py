@@ -106,8 +106,8 @@ class Probe(Activations):
         output: OutputPicker | None = None,
     ) -> None:
         check_arguments(model, at=(at, At), copy=(copy, Copy), missing=(missing, Missing), threads=(threads, Threads))
-        if max_bytes is not None and max_bytes < 0:
-            raise ArgumentError(f"max_bytes must not be negative: {max_bytes}.")
+        if max_bytes is not None and not (isinstance(max_bytes, (int, float)) and max_bytes >= 0):
+            raise ArgumentError(f"max_bytes is a number of bytes, such as 2**30 for 1 GiB, not {max_bytes!r}.")
         super().__init__(title=f"Probe of {model_name(model)}")
         where = None if device is None else torch.device(device)
         keeping = Keeping(copy, transform, where, dtype, keep_graph, max_bytes)
@@ -152,6 +152,11 @@ class Probe(Activations):
     def watched(self) -> tuple[str, ...]:
         """The names of the layers that the selectors chose, in the model's order, whether they ran or not."""
         return tuple(layer.name for layer in self._layers)
+
+    @property
+    def silent(self) -> tuple[str, ...]:
+        """The names of the watched layers that did not run (yet)."""
+        return tuple(name for name in self.watched if name not in self._recorder.ran)
 
     @property
     def records(self) -> tuple[Activation, ...]:
@@ -202,7 +207,7 @@ class Probe(Activations):
         """Raise, or warn, about layers that did not run or that no nonlinearity follows."""
         if len(self._recorder.ran) == len(self._layers) and not self._recorder.trails:
             return
-        silent = [name for name in self.watched if name not in self._recorder.ran]
+        silent = self.silent
         problems: list[SpatialProbeError | None] = [
             LayerNotRunError(
                 f"These layers never ran inside the block: {', '.join(map(repr, silent))}. Run the model inside it, in "

@@ -225,8 +225,9 @@ def _unusable(layer: Layer, output: Any, value: Any, *, picked: bool) -> str:
             f"It was given {_leaves(output)}."
         )
     return (
-        f"Layer {layer.name!r} ({type(layer.module).__name__}) returned no single tensor but {_leaves(output)}. "
-        "Pick one with output=, such as output=lambda out: out[0]."
+        f"Layer {layer.name or '(model)'!r} ({type(layer.module).__name__}) returned no single tensor but "
+        f"{_leaves(output)}. In a probe, pick one with output=, such as output=lambda out: out[0]; elsewhere choose "
+        "other layers."
     )
 
 

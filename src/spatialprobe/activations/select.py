@@ -135,7 +135,7 @@ def _matches(model: nn.Module, layers: list[Layer], selector: Selector) -> list[
     if isinstance(selector, (type, tuple)):
         types = _module_types(selector)
         found = [layer for layer in layers if isinstance(layer.module, types)]
-        problem = f"{model_name(model)} has no module of type {_type_names(selector)}."
+        problem = f"{model_name(model)} has no module of type {_type_names(selector)}.{_other_convolutions(layers)}"
     elif isinstance(selector, nn.Module):
         found = [layer for layer in layers if layer.module is unwrapped(selector)]
         problem = f"This {type(selector).__name__} is not a part of {model_name(model)}."
@@ -184,6 +184,12 @@ def _module_types(selector: type | tuple[type, ...]) -> tuple[type, ...]:
 
 def _type_names(selector: type | tuple[type, ...]) -> str:
     return " or ".join(kind.__name__ for kind in _module_types(selector))
+
+
+def _other_convolutions(layers: list[Layer]) -> str:
+    """Which type to ask for, where a model has convolutions of another."""
+    kinds = {type(layer.module).__name__ for layer in layers if isinstance(layer.module, nn.modules.conv._ConvNd)}
+    return f" Its convolutions are found with layers=nn.{' or nn.'.join(sorted(kinds))}." if kinds else ""
 
 
 def _layers_at_hand(layers: list[Layer]) -> str:

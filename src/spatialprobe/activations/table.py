@@ -21,14 +21,18 @@ def records_table(title: str, records: Sequence[Activation]) -> str:
         return f"{title}: no records (yet)"
     total = byte_size(sum(record.nbytes for record in records))
     heading = f"{title}: {counted(len(by_layer), 'layer')} ran, {counted(len(records), 'record')}, {total}"
-    return table(heading, [_row(layer, runs) for layer, runs in by_layer.items()])
+    return layers_table(heading, [_row(layer, runs) for layer, runs in by_layer.items()])
 
 
-def table(heading: str, rows: Sequence[tuple[str, ...]]) -> str:
-    """A heading, the names of the columns, and the rows, aligned."""
-    lines = [_HEADINGS, *rows]
+def layers_table(heading: str, rows: Sequence[tuple[str, ...]]) -> str:
+    """A heading, and rows of layer, type, runs, shape, dtype and size."""
+    return table(heading, [_HEADINGS, *rows], flush_right=_NUMBERS)
+
+
+def table(heading: str, lines: Sequence[tuple[str, ...]], flush_right: Sequence[int] = ()) -> str:
+    """A heading, and lines of cells in columns, of which some are set flush right."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join([heading, *("  " + _aligned(line, widths) for line in lines)])
+    return "\n".join([heading, *("  " + _aligned(line, widths, flush_right) for line in lines)])
 
 
 def byte_size(count: int) -> str:
@@ -54,9 +58,9 @@ def _row(layer: str, runs: list[Activation]) -> tuple[str, ...]:
     return (layer or "(model)", runs[0].module_type, str(len(runs)), shown, " ".join(dtypes), size)
 
 
-def _aligned(row: Sequence[str], widths: list[int]) -> str:
+def _aligned(row: Sequence[str], widths: list[int], flush_right: Sequence[int]) -> str:
     cells = (
-        cell.rjust(width) if column in _NUMBERS else cell.ljust(width)
+        cell.rjust(width) if column in flush_right else cell.ljust(width)
         for column, (cell, width) in enumerate(zip(row, widths, strict=True))
     )
     return "  ".join(cells).rstrip()

@@ -14,12 +14,13 @@ from spatialprobe.errors import ArgumentError
 from spatialprobe.evidence.result import Averaged, Bools, Floats
 from spatialprobe.fields.box import Box
 from spatialprobe.fields.result import ReceptiveField
+from spatialprobe.render.exemplars import check_exemplars
 from spatialprobe.statistics.exemplars import ExemplarsResult
 from spatialprobe.statistics.loading import first_entry
 
 
 class Dataset(Protocol):
-    """Images by number: each a tensor (C, H, W), or a tuple whose first entry is one."""
+    """Images by number, and how many: each a tensor (C, *spatial), or a tuple whose first entry is one."""
 
     def __len__(self) -> int: ...
 
@@ -31,6 +32,13 @@ class PatchCoherence(Averaged):
     """How alike the exemplar patches of each channel are: one value for each channel.
 
     1: the same pattern up to brightness, contrast and mean colour; 0: nothing in common; -1: the inverse pattern.
+
+    >>> import torch, spatialprobe as sp
+    >>> images, conv = torch.rand(50, 1, 12, 12), torch.nn.Conv2d(1, 4, 3)
+    >>> top = sp.sweep(conv, images, {"top": sp.Exemplars})[""]["top"]
+    >>> coherence = sp.evidence.patch_coherence(top, images, sp.receptive_fields(conv, images)[""])
+    >>> coherence.values.shape, coherence.patches, coherence.random_values.shape
+    ((4,), 9, (4,))
     """
 
     layer: str
@@ -82,7 +90,9 @@ def patch_coherence(
     >>> coherence.n, coherence.mean > coherence.random + 0.3
     (4, True)
     """
-    _check(exemplars, dataset, field)
+    check_exemplars(exemplars, dataset, field)
+    if not hasattr(dataset, "__len__"):
+        raise ArgumentError(f"A {type(dataset).__name__} has no length, so no random samples can be drawn.")
     alive = _channels(exemplars)
     generator = torch.Generator().manual_seed(seed)
     own, random = [], []
@@ -184,24 +194,3 @@ def _channels(exemplars: ExemplarsResult) -> list[int]:
     if not chosen:
         raise ArgumentError("No channel has two exemplars with values other than zero: there is nothing to compare.")
     return chosen
-
-
-def _check(exemplars: ExemplarsResult, dataset: Dataset, field: ReceptiveField) -> None:
-    if exemplars.positions.shape[2] != len(field.output_size) or not field.output_size:
-        raise ArgumentError(
-            f"The exemplars have units of {exemplars.positions.shape[2]} axes, layer {field.layer!r} of "
-            f"{len(field.output_size)}: take the field of the layer that the exemplars are of."
-        )
-    if not exemplars.values.numel():
-        raise ArgumentError("These exemplars are empty: there is nothing to compare.")
-    furthest = exemplars.positions.amax(dim=(0, 1)).tolist()
-    if any(most >= size for most, size in zip(furthest, field.output_size, strict=True)):
-        raise ArgumentError(
-            f"The exemplars have units up to {tuple(furthest)}, but the maps of {field.layer!r} are of "
-            f"{' x '.join(map(str, field.output_size))}: take the field of the layer that the exemplars are of."
-        )
-    if int(exemplars.samples.max()) >= len(dataset):
-        raise ArgumentError(
-            f"The exemplars name sample {int(exemplars.samples.max())}, and the data set has {len(dataset)}: give the "
-            "data that the sweep saw."
-        )

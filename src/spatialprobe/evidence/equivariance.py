@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from spatialprobe.errors import ArgumentError
-from spatialprobe.evidence.layer import check_images, field_of, outputs, single_layer, unit_by_unit
+from spatialprobe.evidence.layer import check_images, field_of, outputs, single_layer, unit_by_unit, whole_numbers
 from spatialprobe.evidence.result import Averaged, Bools
 from spatialprobe.fields.result import ReceptiveField
 
@@ -21,7 +21,13 @@ _Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class EquivarianceError(Averaged):
-    """How far a layer is from shifting its output along with the image: one relative error for each image."""
+    """How far a layer is from shifting its output along with the image: one relative error for each image.
+
+    >>> import torch, spatialprobe as sp
+    >>> error = sp.evidence.equivariance_error(torch.nn.Conv2d(1, 2, 3), torch.rand(4, 1, 16, 16), "", shift=(1, 2))
+    >>> error.n, error.mean < 1e-6, error.units, error.whole
+    (4, True, 312, True)
+    """
 
     layer: str
     shift: tuple[int, ...]  # (dy, dx) pixels, down and to the right
@@ -50,12 +56,14 @@ def equivariance_error(
 
     Args:
         model: any module that takes images.
-        images: (N, C, *spatial), floating point. Those that excite no unit compared are left out of `values`.
+        images: (N, C, *spatial), floating point. Left out of `values` are those that excite no unit compared, and those
+            that a shift leaves as they are, such as plain grey: they say nothing.
         layer: its name, or the module itself; of several runs the first counts.
         shift: pixels along each axis, (dy, dx); negative is up and to the left.
 
     Raises:
-        ArgumentError: the images cannot be used, the shift is none or too large, or no unit is far from all borders.
+        ArgumentError: the images cannot be used or say nothing, the shift is none or too large, or no unit is far from
+            all borders.
         LayerNotFoundError: no such layer; the message names the nearest.
 
     >>> import torch, spatialprobe as sp
@@ -72,6 +80,7 @@ def equivariance_error(
     moved = _checked(shift, images)
     field = field_of(model, images, name)
     shifted_images = images.roll(moved, dims=tuple(range(2, images.ndim)))
+    images, shifted_images = _that_differ(images, shifted_images)
     if not field.output_size:
         before, after = (_flat(outputs(model, some, name)) for some in (images, shifted_images))
         return _result(name, moved, True, before[:, _nearest(before, after)], after)
@@ -84,6 +93,13 @@ def equivariance_error(
     chosen = torch.from_numpy(compared).to(after.device)
     whole = all(step == floor(step) for step in steps)
     return _result(name, moved, whole, before[..., chosen].flatten(1), after[..., chosen].flatten(1))
+
+
+def _that_differ(images: torch.Tensor, shifted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    differ = (images != shifted).flatten(1).any(dim=1)
+    if not differ.any():
+        raise ArgumentError("The shift leaves all of these images as they are, so it shows nothing: are they plain?")
+    return images[differ], shifted[differ]
 
 
 def _result(
@@ -100,10 +116,10 @@ def _result(
 
 def _checked(shift: tuple[int, ...], images: torch.Tensor) -> tuple[int, ...]:
     sizes = tuple(images.shape[2:])
-    moved = tuple(int(along) for along in shift)
-    if len(moved) != len(sizes) or moved != tuple(shift):
+    moved = whole_numbers(shift, "shift")
+    if len(moved) != len(sizes):
         raise ArgumentError(
-            f"shift must be whole pixels along each axis of images of {' x '.join(map(str, sizes))}, not {shift}."
+            f"shift must be whole pixels along each axis of images of {' x '.join(map(str, sizes))}, not {moved}."
         )
     if not any(moved):
         raise ArgumentError(f"A shift of {moved} moves nothing: there is nothing to measure.")

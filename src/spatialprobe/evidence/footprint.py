@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from spatialprobe.errors import ArgumentError
-from spatialprobe.evidence.layer import check_images, field_of, outputs, single_layer, unit_by_unit
+from spatialprobe.evidence.layer import check_images, field_of, outputs, single_layer, unit_by_unit, whole_numbers
 from spatialprobe.evidence.result import Bools
 from spatialprobe.fields.result import ReceptiveField
 
@@ -19,6 +19,11 @@ class Footprint:
     """The units that a pixel moves, and those whose receptive field holds it.
 
     Of a layer without positions, such as a fully connected one, each channel is a unit.
+
+    >>> import torch, spatialprobe as sp
+    >>> found = sp.evidence.footprint(torch.nn.Conv2d(3, 6, 3), torch.rand(2, 3, 16, 16), "", pixel=(8, 8))
+    >>> int(found.changed.sum()), found.within, found.equal
+    (9, True, True)
     """
 
     layer: str
@@ -122,7 +127,7 @@ def predicted(field: ReceptiveField, pixel: tuple[int, ...], shape: tuple[int, .
 
 def _checked(pixel: tuple[int, ...], images: torch.Tensor) -> tuple[int, ...]:
     sizes = tuple(images.shape[2:])
-    position = tuple(int(at) for at in pixel)
+    position = whole_numbers(pixel, "pixel")
     if len(position) != len(sizes) or any(not 0 <= at < size for at, size in zip(position, sizes, strict=True)):
         raise ArgumentError(
             f"There is no pixel {position} in images of {' x '.join(map(str, sizes))}: give one number for each axis, "

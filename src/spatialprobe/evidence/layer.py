@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from operator import index
 from typing import Any
 
 import torch
@@ -11,12 +12,13 @@ from torch import nn
 
 from spatialprobe.activations.capture import capture
 from spatialprobe.activations.records import At
-from spatialprobe.activations.select import Layer, check_model, select
-from spatialprobe.errors import ArgumentError
+from spatialprobe.activations.select import Layer, check_model, model_name, select
+from spatialprobe.activations.weights import device_of, unlike_weights
+from spatialprobe.errors import ArgumentError, ForwardError, LayerNotRunError, SpatialProbeError, told
 from spatialprobe.fields.question import check_batch
 from spatialprobe.fields.result import ReceptiveField
 from spatialprobe.fields.trace import receptive_fields
-from spatialprobe.statistics.loan import borrowed, device_of
+from spatialprobe.statistics.loan import borrowed
 
 
 def single_layer(model: nn.Module, layer: str | nn.Module) -> Layer:
@@ -54,17 +56,42 @@ def outputs(model: nn.Module, images: torch.Tensor, layer: str, *, at: At = "out
     """What the layer's first run hands on for these images, detached, on the device where it was made.
 
     The model runs in evaluation mode, without gradients, and no further than the layer; it comes back as it was.
+
+    Raises:
+        LayerNotRunError: the layer does not run on these images.
+        ForwardError: the model raises an error on them.
     """
     device = device_of(model)
     with borrowed(model, device):
-        record = capture(model, images.to(device), layers=layer, stop_early=True, at=at, **options).calls(layer)[0]
-    return record.tensor
+        try:
+            records = capture(model, images.to(device), layers=layer, stop_early=True, at=at, **options)
+        except LayerNotRunError as error:
+            raise LayerNotRunError(
+                f"Layer {layer!r} does not run when {model_name(model)} is given these images in evaluation mode: "
+                "choose another."
+            ) from error
+        except SpatialProbeError:
+            raise
+        except Exception as error:
+            raise ForwardError(
+                f"{model_name(model)} raised {told(error)} on images {tuple(images.shape)}."
+                + unlike_weights(model, images)
+            ) from error
+    return records.calls(layer)[0].tensor
 
 
-def dtype_of(model: nn.Module) -> torch.dtype:
-    """The dtype of the model's weights, in which images for it are made."""
-    dtypes = (parameter.dtype for parameter in model.parameters() if parameter.is_floating_point())
-    return next(dtypes, torch.get_default_dtype())
+def whole_numbers(values: Iterable[int], called: str) -> tuple[int, ...]:
+    """One whole number for each axis.
+
+    Raises:
+        ArgumentError: it is no sequence, or holds something else.
+    """
+    try:
+        return tuple(map(index, values))
+    except TypeError as error:
+        raise ArgumentError(
+            f"{called} must be whole numbers, one for each axis, such as {called}=(1, 2); not {values!r}."
+        ) from error
 
 
 def check_images(images: torch.Tensor) -> None:

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from spatialprobe.activations.weights import dtype_of
 from spatialprobe.errors import ArgumentError, UnsupportedOutputError
-from spatialprobe.evidence.layer import dtype_of, outputs, single_layer, unit_by_unit
+from spatialprobe.evidence.layer import outputs, single_layer, unit_by_unit, whole_numbers
 from spatialprobe.evidence.result import Floats
 
 FREQUENCIES = (0.04, 0.08, 0.12, 0.16, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45)  # cycles per pixel
@@ -26,6 +27,13 @@ class OrientationTuning:
     An angle says in which direction the brightness changes: 0 is along x, so that stripes stand upright; 90 along y, so
     that they lie; between, 45 from the upper left to the lower right. A channel that answers to no grating has
     selectivity 0, and NaN for angle and frequency.
+
+    >>> import torch, spatialprobe as sp
+    >>> conv = torch.nn.Conv2d(1, 1, 3, bias=False)
+    >>> _ = conv.weight.data.copy_(torch.tensor([[-1.0, 0.0, 1.0]] * 3))
+    >>> tuning = sp.evidence.orientation_tuning(conv, "")
+    >>> tuning.n, tuning.angle.round(6).tolist(), tuning.response.shape
+    (2880, [0.0], (1, 36, 10))
     """
 
     layer: str
@@ -194,9 +202,10 @@ def _check(angles: int, phases: int, frequencies: Sequence[float], batch_size: i
 
 
 def _checked(shape: tuple[int, int, int]) -> tuple[int, int, int]:
-    if len(shape) != 3 or min(shape) < 1:
-        raise ArgumentError(f"shape is that of one image, (C, H, W), not {tuple(shape)}.")
-    return shape
+    sizes = whole_numbers(shape, "shape")
+    if len(sizes) != 3 or min(sizes) < 1:
+        raise ArgumentError(f"shape is that of one image, (C, H, W), not {sizes}.")
+    return sizes
 
 
 def _shapes(model: nn.Module) -> list[tuple[int, int, int]]:

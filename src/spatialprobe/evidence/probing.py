@@ -16,12 +16,21 @@ from spatialprobe.evidence.result import Averaged
 
 @dataclass(frozen=True, eq=False)
 class LinearProbe(Averaged):
-    """How well a linear classifier on a layer does: `mean` is its accuracy, `values` 1 for each right answer."""
+    """How well a linear classifier on a layer does: `mean` is its accuracy, `values` 1 for each right answer.
+
+    >>> import torch, spatialprobe as sp
+    >>> bright = torch.arange(40) % 2
+    >>> images = torch.rand(40, 1, 8, 8) / 2 + bright[:, None, None, None] / 2
+    >>> conv = torch.nn.Conv2d(1, 4, 3)
+    >>> sp.evidence.linear_probe(conv, images, bright, "", test_images=images, test_labels=bright)
+    LinearProbe('', 4 features: accuracy 100.0% on 40 images, 100.0% on the 40 it learnt from)
+    """
 
     layer: str
     features: int  # pooled activations that the classifier sees
     train_n: int  # images that it learnt from
     train_accuracy: float  # on those, 0 to 1
+    unseen: int = 0  # test images of classes that it learnt nothing of, and so got wrong
 
     @property
     def accuracy(self) -> float:
@@ -31,7 +40,8 @@ class LinearProbe(Averaged):
     def __repr__(self) -> str:
         return (
             f"LinearProbe({self.layer!r}, {self.features} features: accuracy {self.mean:.1%} on {self.n} images, "
-            f"{self.train_accuracy:.1%} on the {self.train_n} it learnt from)"
+            f"{self.train_accuracy:.1%} on the {self.train_n} it learnt from"
+            + (f"; {self.unseen} of classes it learnt nothing of)" if self.unseen else ")")
         )
 
 
@@ -60,12 +70,12 @@ def linear_probe(
     Args:
         model: any module that takes images.
         images: (N, C, *spatial), to learn from.
-        labels: int64 (N,), from 0.
+        labels: int64 (N,), class numbers from 0.
         layer: its name, or the module itself; of several runs the first counts. Outputs (N, C) are taken as they are.
         test_images: (M, C, *spatial), to be judged on.
-        test_labels: int64 (M,).
+        test_labels: int64 (M,). Of a class that `labels` lacks no image can be named right; `unseen` counts them.
         at: "output" or "post_activation", as for `Probe`.
-        grid: cells along each axis of the map.
+        grid: cells along each axis of the map, at most its units.
         penalty: on the squared weights, half of it times their sum is added to the mean cross-entropy.
         batch_size: images that run at once.
 
@@ -85,24 +95,25 @@ def linear_probe(
     1.0
     """
     name = single_layer(model, layer).name
-    for some, answers in ((images, labels), (test_images, test_labels)):
+    for some, truth in ((images, labels), (test_images, test_labels)):
         check_images(some)
-        _check_labels(some, answers)
+        _check_labels(some, truth)
     if grid < 1 or penalty <= 0 or batch_size < 1:
         raise ArgumentError(f"grid={grid} and batch_size={batch_size} must be at least 1, penalty={penalty} above 0.")
-    classes = int(torch.cat([labels.cpu(), test_labels.cpu()]).max()) + 1
-    if bool((labels == labels[0]).all()):
+    known, answers = torch.unique(labels.cpu(), return_inverse=True)
+    if len(known) < 2:
         raise ArgumentError("All labels are alike: telling classes apart takes two.")
     learnt, judged = (_features(model, some, name, at, grid, batch_size) for some in (images, test_images))
     centre, scale = learnt.mean(dim=0), learnt.std(dim=0, correction=0)
     scale[scale < 1e-12] = 1  # a feature that never varies says nothing
     learnt, judged = ((some - centre) / scale for some in (learnt, judged))
-    weights, bias = _fitted(learnt, labels.cpu(), classes, penalty)
+    weights, bias = _fitted(learnt, answers, len(known), penalty)
     right, right_learnt = (
-        ((some @ weights + bias).argmax(dim=1) == answers.cpu()).double()
-        for some, answers in ((judged, test_labels), (learnt, labels))
+        (known[(some @ weights + bias).argmax(dim=1)] == truth.cpu()).double()
+        for some, truth in ((judged, test_labels), (learnt, labels))
     )
-    return LinearProbe(right.numpy(), name, learnt.shape[1], len(learnt), float(right_learnt.mean()))
+    unseen = int((~torch.isin(test_labels.cpu(), known)).sum())
+    return LinearProbe(right.numpy(), name, learnt.shape[1], len(learnt), float(right_learnt.mean()), unseen)
 
 
 def _features(model: nn.Module, images: torch.Tensor, layer: str, at: At, grid: int, batch_size: int) -> torch.Tensor:
@@ -122,6 +133,11 @@ def _pooled(activation: torch.Tensor, layer: str, grid: int) -> torch.Tensor:
     if activation.ndim not in pools:
         raise UnsupportedOutputError(
             f"Layer {layer!r} handed on {tuple(activation.shape)}: a linear probe reads (N, C) or maps (N, C, *units)."
+        )
+    if grid > min(activation.shape[2:]):
+        raise ArgumentError(
+            f"grid={grid} asks for more cells than the maps of layer {layer!r} have units, "
+            f"{' x '.join(map(str, activation.shape[2:]))}: take at most {min(activation.shape[2:])}."
         )
     return pools[activation.ndim](activation.double(), grid).flatten(1)
 
@@ -159,6 +175,8 @@ def _fitted(
 def _check_labels(images: torch.Tensor, labels: torch.Tensor) -> None:
     if not isinstance(labels, torch.Tensor) or labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
         found = f"{labels.dtype} {tuple(labels.shape)}" if isinstance(labels, torch.Tensor) else type(labels).__name__
-        raise ArgumentError(f"labels must be int64 ({len(images)},), one for each image, not {found}.")
+        raise ArgumentError(
+            f"labels must be int64 ({len(images)},), one for each image, not {found}. labels.long() makes them int64."
+        )
     if labels.min() < 0:
         raise ArgumentError("labels are class numbers from 0: one is negative.")

@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from spatialprobe.activations.select import Layer, Selector, check_model, select
+from spatialprobe.activations.weights import device_of
 from spatialprobe.errors import ArgumentError
-from spatialprobe.statistics.loan import device_of
 
 How = Literal["mean", "shuffle"]
 

@@ -30,6 +30,13 @@ class EffectiveReceptiveField:
     """How much each input pixel moves the units at one position of a layer, on average over images.
 
     In lengths pixel i reaches from i to i + 1, so that its middle is i + 1/2.
+
+    >>> import torch, spatialprobe as sp
+    >>> conv = torch.nn.Conv2d(1, 1, 3, bias=False)
+    >>> _ = torch.nn.init.ones_(conv.weight)
+    >>> effective = sp.effective_receptive_field(conv, torch.rand(2, 1, 9, 9), "")
+    >>> effective.box, effective.centroid, effective.sides[0.5], round(float(effective.map.max()), 3)
+    (Box(y0=3, x0=3, y1=6, x1=6), (4.5, 4.5), 3, 0.111)
     """
 
     layer: str

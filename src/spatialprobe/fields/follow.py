@@ -77,6 +77,10 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Run the operator as it is, and follow it."""
         kwargs = kwargs or {}
         traits = _traits(func)
+        if torch.is_inference_mode_enabled() and traits.rule is None:
+            parts = self._in_parts(func, args, kwargs)
+            if parts is not NotImplemented:
+                return parts
         tensors = list(_tensors((*args, *kwargs.values())))
         if self._meta and not tensors and kwargs.get("device") is not None:
             kwargs = kwargs | {"device": torch.device("meta")}
@@ -109,6 +113,14 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.start_with([tensor])
             self.memory.write(tensor, self.everything.everything(tensor.shape))
         return self.memory.read(tensor)
+
+    def _in_parts(self, func: OpOverload, args: Any, kwargs: dict[str, Any]) -> Any:
+        """The result of a composite operator by the operators it is made of, which are followed in turn.
+
+        Torch takes them apart by itself, but not inside a model that turns on `torch.inference_mode`.
+        """
+        with self:
+            return func.decompose(*args, **kwargs)
 
     def _run(self, func: OpOverload, args: Any, kwargs: dict[str, Any]) -> Any:
         """The operator's result; on the meta device, tensors that the model kept elsewhere come along."""

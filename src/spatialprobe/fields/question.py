@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any, TypeAlias
 
 import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
+from spatialprobe.activations.select import model_name
+from spatialprobe.activations.weights import dtype_of, unlike_weights
 from spatialprobe.errors import ArgumentError
 
 Ignored: TypeAlias = Iterable[type[nn.Module] | str]
@@ -43,13 +46,14 @@ class Question:
             raise ArgumentError(f"Input {self.input} must hold one tensor, and holds {len(found)}.")
         return found[0]
 
-    def failed(self, model: str, error: Exception) -> str:
+    def failed(self, model: nn.Module, error: Exception) -> str:
         """What to say when the model raised an error on these inputs."""
         leaves = tree_leaves(self.arguments)
         shapes = ", ".join(str(tuple(leaf.shape)) if isinstance(leaf, torch.Tensor) else repr(leaf) for leaf in leaves)
         return (
-            f"{model} raised {type(error).__name__} on an input of {shapes}: {error}\nGive the shape that the model "
-            "takes, batch included, or a tuple with one for each input; or an example of real values."
+            f"{model_name(model)} raised {type(error).__name__} on an input of {shapes}: {error}\nGive the shape that "
+            "the model takes, batch included, or a tuple with one for each input; or an example of real values."
+            + unlike_weights(model, self.arguments)
         )
 
 
@@ -58,24 +62,27 @@ def arguments_of(inputs: Any, model: nn.Module) -> tuple[Any, ...]:
     if isinstance(inputs, torch.Tensor):
         return (inputs,)
     if not isinstance(inputs, (tuple, list)) or not inputs:
+        kind = type(inputs).__name__
         raise ArgumentError(
-            f"inputs must be a shape such as (1, 3, 224, 224), a tensor, or a tuple of these, not {inputs!r}."
+            "inputs must be a shape such as (1, 3, 224, 224), a tensor, or a tuple of these, not "
+            + (f"an empty {kind}." if isinstance(inputs, (tuple, list)) else f"a {kind}.")
         )
-    if all(isinstance(size, int) for size in inputs):
+    if _is_shape(inputs):
         return (_from_shape(inputs, model),)
-    return tuple(
-        _from_shape(one, model)
-        if isinstance(one, (tuple, list)) and all(isinstance(size, int) for size in one)
-        else one
-        for one in inputs
-    )
+    return tuple(_from_shape(one, model) if _is_shape(one) else one for one in inputs)
+
+
+def _is_shape(value: Any) -> bool:
+    """Whether these are sizes, to be checked, rather than inputs of the model."""
+    return isinstance(value, (tuple, list)) and all(isinstance(size, Real) for size in value)
 
 
 def _from_shape(shape: Sequence[int], model: nn.Module) -> torch.Tensor:
+    if not all(isinstance(size, Integral) for size in shape):
+        raise ArgumentError(f"The sizes of a shape are whole numbers, not {tuple(shape)}.")
     if any(size < 1 for size in shape):
         raise ArgumentError(f"An input of shape {tuple(shape)} holds nothing: every size must be at least 1.")
-    dtypes = (value.dtype for value in model.parameters() if value.is_floating_point())
-    return torch.empty(tuple(shape), device="meta", dtype=next(dtypes, torch.get_default_dtype()))
+    return torch.empty(tuple(shape), device="meta", dtype=dtype_of(model))
 
 
 def types_and_names(ignore: Ignored) -> tuple[type[nn.Module] | str, ...]:
@@ -91,8 +98,12 @@ def checked_axes(ndim: int, axes: Sequence[int] | None, called: str, fewest: int
     """Which dimensions are meant: all after batch and channel if none are named."""
     chosen = list(range(2, ndim)) if axes is None else [axis % ndim for axis in axes if -ndim <= axis < ndim]
     if len(chosen) < fewest or (axes is not None and len(set(chosen)) != len(axes)):
-        wanted = "spatial axes" if axes is None else f"axes {tuple(axes)}"
-        raise ArgumentError(f"A tensor of {ndim} dimensions has no {wanted}: name those it has with {called}=.")
+        if axes is not None:
+            raise ArgumentError(f"A tensor of {ndim} dimensions has no axes {tuple(axes)}: name others with {called}=.")
+        raise ArgumentError(
+            f"A tensor of {ndim} dimensions has no spatial axes after batch and channel: give the whole shape, such as "
+            f"(1, 3, 224, 224), or name the axes that it has with {called}=."
+        )
     return chosen
 
 

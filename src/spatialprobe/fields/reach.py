@@ -19,6 +19,11 @@ class Reach:
 
     Its verbs are those of tensors: each returns what the result of such an operation sees. They are what the rule of an
     operator is made of.
+
+    >>> from spatialprobe.fields import rules
+    >>> seen = rules.constant((1, 3, 8, 8))  # a tensor that depends on nothing of the input
+    >>> seen.is_constant, seen.tapped(2, rules.window(kernel=3), outputs=6).shape
+    (True, (1, 3, 6, 8))
     """
 
     shape: tuple[int, ...]
@@ -184,12 +189,20 @@ class Reach:
 
 
 def constant(shape: Shape) -> Reach:
-    """A tensor that sees nothing of the input."""
+    """A tensor that sees nothing of the input.
+
+    >>> constant((1, 3)).shape, constant((1, 3)).is_constant
+    ((1, 3), True)
+    """
     return Reach(tuple(shape))
 
 
 def union(reaches: Sequence[Reach], shape: Shape) -> Reach:
-    """What any of them sees, broadcast to a shape; a mask among them makes it inexact."""
+    """What any of them sees, broadcast to a shape; a mask among them makes it inexact.
+
+    >>> union([constant((1, 3)), constant((4, 1))], (4, 3)).shape
+    (4, 3)
+    """
     seeing = [reach for reach in reaches if reach.spans]
     if not seeing:
         return Reach(tuple(shape), mask=any(reach.mask for reach in reaches))
@@ -204,7 +217,11 @@ def union(reaches: Sequence[Reach], shape: Shape) -> Reach:
 
 
 def joined(reaches: Sequence[Reach], dim: int) -> Reach:
-    """Tensors one after another along a dimension."""
+    """Tensors one after another along a dimension.
+
+    >>> joined([constant((1, 3)), constant((1, 2))], dim=1).shape
+    (1, 5)
+    """
     sizes = [reach.shape[dim] for reach in reaches]
     shape = _resized(reaches[0].shape, dim, sum(sizes))
     seeing = [reach for reach in reaches if reach.spans]

@@ -166,6 +166,19 @@ class ReceptiveFields(LayerCalls[ReceptiveField]):
 
     `fields["conv1"]` is that of a layer that ran once, `fields["shared", i]` of the i-th of several runs. Its repr is a
     table.
+
+    >>> import spatialprobe as sp
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.MaxPool2d(2))
+    >>> fields = sp.receptive_fields(model, (1, 3, 32, 32))
+    >>> fields
+    Receptive fields of Sequential, in pixels of an input of 32 x 32
+      layer    units    size   stride  start  of the image
+      0        30 x 30  3 x 3  1 x 1   0, 0   0.9%
+      1        15 x 15  4 x 4  2 x 2   0, 0   1.6%
+      (model)  15 x 15  4 x 4  2 x 2   0, 0   1.6%
+    >>> fields["1"].box(0, 0)
+    Box(y0=0, x0=0, y1=4, x1=4)
     """
 
     _called = "fields"
@@ -177,11 +190,18 @@ class ReceptiveFields(LayerCalls[ReceptiveField]):
         aliases: Mapping[str, str],
         missing: Mapping[str, str],
         title: str,
+        default_axes: bool = True,
     ) -> None:
         self._fields = {layer: tuple(calls) for layer, calls in fields.items()}
         self._aliases = dict(aliases)  # every name that finds a layer -> the name of its fields
         self._missing = dict(missing)  # layers without a field, and why
         self._title = title
+        self._default_axes = default_axes  # whether nobody said which axes of outputs count units
+
+    @property
+    def missing(self) -> Mapping[str, str]:
+        """The modules that have no field, and why."""
+        return dict(self._missing)
 
     def calls(self, layer: str) -> tuple[ReceptiveField, ...]:
         """The fields of all runs of one layer, in the order of execution.
@@ -204,13 +224,33 @@ class ReceptiveFields(LayerCalls[ReceptiveField]):
         rows = [_HEADINGS, *self._rows()]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
-        return "\n".join([self._title, *("  " + line for line in lines)])
+        return "\n".join([self._title, *("  " + line for line in lines), *self._remarks()])
 
     def _repr_html_(self) -> str:
         cells = ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in self._rows()]
         head = "".join(f"<th>{heading}</th>" for heading in _HEADINGS)
         body = "".join(f"<tr>{row}</tr>" for row in cells)
-        return f"<table><caption>{html.escape(self._title)}</caption><tr>{head}</tr>{body}</table>"
+        remarks = "".join(f"<p>{html.escape(remark)}</p>" for remark in self._remarks())
+        return f"<table><caption>{html.escape(self._title)}</caption><tr>{head}</tr>{body}</table>{remarks}"
+
+    def _remarks(self) -> list[str]:
+        """What the table alone does not say."""
+        remarks = []
+        if self._missing:
+            some = ", ".join(name or "(model)" for name in list(self._missing)[:2])
+            more = f" and {len(self._missing) - 2} more" if len(self._missing) > 2 else ""
+            remarks.append(f"No field: {some}{more}; .missing says why.")
+        if self._unit_axes_wanted():
+            remarks.append(
+                "Some units lie along another number of axes than the input's pixels. For tokens (N, tokens, channels) "
+                "give unit_axes=(1,), for channels last (N, H, W, channels) unit_axes=(1, 2)."
+            )
+        return remarks
+
+    def _unit_axes_wanted(self) -> bool:
+        """Whether axes were taken for units that may be channels: one unit axis, say, over two of pixels."""
+        known = (one for calls in self._fields.values() for one in calls)
+        return self._default_axes and any(len(one.output_size) not in (0, len(one.input_size)) for one in known)
 
     def _rows(self) -> list[tuple[str, ...]]:
         return [_row(one, len(calls)) for calls in self._fields.values() for one in calls]

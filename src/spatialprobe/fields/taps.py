@@ -21,6 +21,12 @@ class Taps:
 
     `positions` maps output positions (n,) to input positions (n, k), which may lie outside the input, or are NONE;
     `every` outputs further on, the taps lie `advance` positions further on.
+
+    >>> import numpy as np
+    >>> from spatialprobe.fields import rules
+    >>> mirrored = rules.Taps(lambda outputs: np.stack([outputs, 7 - outputs], axis=1))  # each with its mirror image
+    >>> mirrored.positions(np.arange(3)).tolist()
+    [[0, 7], [1, 6], [2, 5]]
     """
 
     __slots__ = ("_tables", "advance", "clamped", "every", "positions")
@@ -57,14 +63,23 @@ class Taps:
 
 @lru_cache(maxsize=1024)
 def window(kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> Taps:
-    """A convolution or a pooling."""
+    """A convolution or a pooling.
+
+    >>> window(kernel=3, stride=2, padding=1).positions(np.arange(3)).tolist()
+    [[-1, 0, 1], [1, 2, 3], [3, 4, 5]]
+    """
     reach = np.arange(kernel) * dilation - padding
     return Taps(lambda out: out[:, None] * stride + reach, 1, stride)
 
 
 @lru_cache(maxsize=1024)
 def transposed_window(kernel: int, stride: int, padding: int, dilation: int) -> Taps:
-    """A transposed convolution: input i with tap k writes to stride * i - padding + dilation * k."""
+    """A transposed convolution: input i with tap k writes to stride * i - padding + dilation * k.
+
+    >>> taps = transposed_window(kernel=2, stride=2, padding=0, dilation=1)
+    >>> [[one for one in row if one != NONE] for row in taps.positions(np.arange(4)).tolist()]
+    [[0], [0], [1], [1]]
+    """
     reach = padding - np.arange(kernel) * dilation
 
     def positions(out: Ints) -> Ints:
@@ -76,7 +91,11 @@ def transposed_window(kernel: int, stride: int, padding: int, dilation: int) -> 
 
 @lru_cache(maxsize=1024)
 def adaptive(inputs: int, outputs: int) -> Taps:
-    """Adaptive pooling: output i reads from floor(i * inputs / outputs) to ceil((i + 1) * inputs / outputs)."""
+    """Adaptive pooling: output i reads from floor(i * inputs / outputs) to ceil((i + 1) * inputs / outputs).
+
+    >>> adaptive(inputs=4, outputs=2).positions(np.arange(2)).tolist()
+    [[0, 1], [2, 3]]
+    """
     common = gcd(inputs, outputs)
 
     def positions(out: Ints) -> Ints:
@@ -89,7 +108,11 @@ def adaptive(inputs: int, outputs: int) -> Taps:
 
 @lru_cache(maxsize=1024)
 def affine(start: int, step: int) -> Taps:
-    """Slices, flips and shifts: output i reads start + step * i."""
+    """Slices, flips and shifts: output i reads start + step * i.
+
+    >>> affine(start=7, step=-1).positions(np.arange(3)).tolist()  # a flip of eight positions
+    [[7], [6], [5]]
+    """
     return Taps(lambda out: start + step * out[:, None], 1, step)
 
 

@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from spatialprobe.activations.hooks import Attached, ProbeHook
 from spatialprobe.activations.restore import attributes_restored
 from spatialprobe.activations.select import Layer, Selector, all_layers, check_model, model_name, select, unwrapped
+from spatialprobe.activations.weights import device_of, lacks_batch
 from spatialprobe.errors import (
     AmbiguousCallError,
     ArgumentError,
@@ -105,13 +106,13 @@ def _traced(model: nn.Module, layers: list[Layer], asked: Question, origin: Laye
     except Exception as error:  # whatever a model does that meta tensors do not allow
         fallback = f"{type(error).__name__}: {error}"
         if any(value.is_meta for value in (*model.parameters(), *model.buffers())):
-            raise ForwardError(asked.failed(model_name(model), error)) from error
+            raise ForwardError(asked.failed(model, error)) from error
     try:
         trace = _Tracer(model, layers, asked, origin, meta=False).run()
     except (ArgumentError, AmbiguousCallError):
         raise
     except Exception as error:
-        raise ForwardError(asked.failed(model_name(model), error)) from error
+        raise ForwardError(asked.failed(model, error)) from error
     trace.fallback = fallback
     return trace
 
@@ -133,6 +134,10 @@ class _Tracer:
 
     def run(self) -> _Trace:
         """Follow the pass."""
+        with torch.inference_mode(False):  # it would keep torch from showing every operator
+            return self._followed()
+
+    def _followed(self) -> _Trace:
         state, arguments = self._prepared()
         self._seed(arguments)
         devices = {value.device for value in state.values() if value.device.type == "cuda"}
@@ -165,11 +170,10 @@ class _Tracer:
 
     def _real(self, example: torch.Tensor) -> torch.Tensor:
         """An input with values, on the model's device: the example's own, or drawn where only a shape was given."""
-        device = next((value.device for value in self._model.parameters()), torch.device("cpu"))
         if not example.is_meta:
             return example.detach().clone()
         drawn = torch.rand(example.shape, generator=torch.Generator().manual_seed(0))
-        return drawn.to(device, example.dtype)
+        return drawn.to(device_of(self._model), example.dtype)
 
     def _mark_masks(self, state: Mapping[str, torch.Tensor], buffers: Mapping[str, torch.Tensor]) -> None:
         """Buffers that hide what they meet: truth values, zeros and ones, or infinities."""
@@ -206,9 +210,19 @@ class _Tracer:
             self._start_at(layer, output)
         runs = self._trace.reaches.setdefault(layer.name, [])
         if isinstance(output, torch.Tensor):
+            self._check_batch(layer, output)
             runs.append(self._follower.reach_of(output))
         else:
             runs.append(f"it returns a {type(output).__name__}, not one tensor.")
+
+    def _check_batch(self, layer: Layer, output: torch.Tensor) -> None:
+        given = self._asked.tensor_in(self._asked.arguments)
+        if self._asked.axes is None and lacks_batch(layer.module, given, output):
+            shape = tuple(given.shape)
+            raise ArgumentError(
+                f"Layer {layer.name!r}, a {type(layer.module).__name__}, took the input {shape} for one image without "
+                f"a batch axis: give the whole shape, {(1, *shape)}; or name the input's spatial axes with axes=."
+            )
 
     def _start_at(self, layer: Layer, output: Any) -> None:
         if self._origin_ran:
@@ -259,6 +273,7 @@ def _result(
         aliases={name: layer.name for layer in layers for name in layer.names},
         missing=missing,
         title=f"Receptive fields of {model_name(model)}, in {where} of {size}",
+        default_axes=asked.unit_axes is None,
     )
 
 

@@ -27,7 +27,16 @@ EvolutionScale: TypeAlias = Literal["auto", "all"] | ScaleChoice
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Evolution(Mosaic):
-    """The maps of one image in several steps; a `Mosaic` of them side by side that can also be an animation."""
+    """The maps of one image in several steps; a `Mosaic` of them side by side that can also be an animation.
+
+    >>> import torch, spatialprobe as sp
+    >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU(), torch.nn.Conv2d(4, 8, 3))
+    >>> evolution = sp.evolution(sp.capture(model, torch.rand(1, 1, 16, 16)))
+    >>> evolution, len(evolution.frames)
+    (Evolution('...', ... pixels), 2)
+    >>> evolution.to_gif()[:6]
+    b'GIF89a'
+    """
 
     frames: tuple[Mosaic, ...] = ()  # one a step, all of one size
 
@@ -139,7 +148,13 @@ def _named(
     elif isinstance(records, Mapping):
         runs, called = list(records.values()), list(records)
     else:
-        runs, called = list(records), [run.layer for run in records]
+        runs = list(records)
+        called = [run.layer if isinstance(run, Activation) else "" for run in runs]
+    for run in runs:
+        if not isinstance(run, Activation):
+            raise ArgumentError(
+                f"evolution() draws records, such as [probe['conv1'], probe['conv2']]: one is a {type(run).__name__}."
+            )
     if not runs:
         raise ArgumentError("There are no records to draw: give evolution() those of the steps.")
     if names is not None and len(names) != len(runs):

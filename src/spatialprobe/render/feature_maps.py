@@ -93,6 +93,11 @@ def feature_maps(
 
     if isinstance(record, Activation):
         return drawn(record)
+    if not isinstance(record, Mapping):
+        raise ArgumentError(
+            f"feature_maps() draws a record, or a probe or another mapping of records, not a {type(record).__name__}: "
+            "with sp.Probe(model) as probe: model(images), then sp.feature_maps(probe['conv1'])."
+        )
     records = _by_key(record)
     reasons = {key: no_maps(one) for key, one in records.items()}
     if all(reasons.values()):

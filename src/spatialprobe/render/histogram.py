@@ -26,7 +26,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class ActivationHistogram:
-    """Counts and their picture: `array`, `save()`, `to_png()` and `figure()`, as a `Mosaic` has them."""
+    """Counts and their picture: `array`, `save()`, `to_png()` and `figure()`, as a `Mosaic` has them.
+
+    >>> import torch, spatialprobe as sp
+    >>> histogram = sp.activation_histogram(sp.capture(torch.nn.Conv2d(3, 6, 3), torch.rand(4, 3, 16, 16))[""])
+    >>> histogram
+    ActivationHistogram('Conv2d, output: how its values are distributed', 6 channels, 80 bins)
+    >>> histogram.shares.sum(axis=1).round(6).tolist()
+    [1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
+    """
 
     counts: Integers  # (channels, bins) values in each bin
     edges: Floats  # (bins + 1,) shared by all channels
@@ -117,9 +125,16 @@ def activation_histogram(
         layer = f"{record.layer} ({record.module_type}), {record.at}"
         about = {"Layer": layer, "Value range": Extremes.of(values[shown]).words()}
     else:
+        if not hasattr(record, "counts"):
+            raise ArgumentError(
+                "activation_histogram() takes a record, such as probe['conv1'], or one layer's result of the Histogram "
+                f"reducer, not a {type(record).__name__}."
+            )
         count, shown = len(record.counts), _shown(len(record.counts), "The histogram", channels)
         found = Counts.of_histogram(record, shown)
-        named, about = "How the values of a layer are distributed", {}
+        swept = getattr(record, "layer", None)
+        named = f"{swept or 'A layer'}, over a data set: how its values are distributed"
+        about = {"Layer": swept} if swept else {}
     return ActivationHistogram(
         counts=found.inside,
         edges=found.edges,

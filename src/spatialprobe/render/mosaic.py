@@ -42,6 +42,11 @@ class Mosaic:
     `array` is the picture, `figure()` the picture with title, scale and colour bar, `save()` and `to_png()` a PNG
     whose text chunks carry layer, channels, scale and value range. For TensorBoard:
     `writer.add_image(mosaic.title, mosaic.array, dataformats="HWC")`.
+
+    >>> import torch, spatialprobe as sp
+    >>> mosaic = sp.feature_maps(sp.capture(torch.nn.Conv2d(3, 6, 3), torch.rand(1, 3, 10, 10))[""])
+    >>> mosaic.array.dtype, mosaic.array.shape[2], mosaic.to_png()[1:4]  # .save("maps.png"), .figure()
+    (dtype('uint8'), 3, b'PNG')
     """
 
     pixels: npt.NDArray[np.uint8]  # (H, W) palette codes, or (H, W, 3) colours

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from spatialprobe.errors import ArgumentError
-from spatialprobe.render.boxes import Box, Field, by, check_planar, inexact_words
+from spatialprobe.render.boxes import Box, Field, check_planar, inexact_words
+from spatialprobe.render.exemplars import Dataset, Exemplars, check_exemplars
 from spatialprobe.render.images import Image, Stretch, extremes_of, image_values
 from spatialprobe.render.letters import width_of
 from spatialprobe.render.mosaic import Mosaic
@@ -22,25 +21,6 @@ from spatialprobe.render.scale import Extremes
 _PIXEL, _PADDING, _EMPTY = range(3)  # what a place of a patch is; empty where its box is smaller than others
 _PERIOD = 5  # pixels between the lines over padding
 _MOST_PIXELS = 2**25  # of all patches together: what has more is thinned out
-
-
-class Exemplars(Protocol):
-    """The strongest units of each channel over a data set, as one layer's `Exemplars` reducer gives them."""
-
-    @property
-    def values(self) -> torch.Tensor: ...  # (C, k)  # noqa: D102
-
-    @property
-    def samples(self) -> torch.Tensor: ...  # (C, k) int64, positions in the data set, -1 where a channel has fewer  # noqa: D102
-
-    @property
-    def positions(self) -> torch.Tensor: ...  # (C, k, 2) int64, y and x of the unit  # noqa: D102
-
-
-class Dataset(Protocol):
-    """Images by number: each a tensor, or a tuple whose first entry is one."""
-
-    def __getitem__(self, index: int, /) -> object: ...
 
 
 def exemplar_patches(
@@ -69,6 +49,7 @@ def exemplar_patches(
     >>> patches.array.ndim, patches.array.dtype  # .save("patches.png"), .figure()
     (3, dtype('uint8'))
     """
+    check_exemplars(exemplars, dataset, field)
     check_planar(field)
     shown = _shown(exemplars, field, channels)
     units = [
@@ -125,16 +106,8 @@ class _Cut:
 
 
 def _shown(exemplars: Exemplars, field: Field, channels: Sequence[int] | None) -> list[int]:
-    """The channels to draw, after a look at whether exemplars and field can belong together."""
-    count, columns = exemplars.values.shape
-    if not count or not columns:
-        raise ArgumentError("These exemplars are empty: there is nothing to draw.")
-    furthest = tuple(exemplars.positions.amax(dim=(0, 1)).tolist())
-    if len(furthest) != 2 or any(most >= size for most, size in zip(furthest, field.output_size, strict=True)):
-        raise ArgumentError(
-            f"The exemplars have units up to {furthest}, but the maps of {field.layer!r} are of "
-            f"{by(field.output_size)}: take the field of the layer, and of the input size, that the exemplars are of."
-        )
+    """The channels to draw."""
+    count = len(exemplars.values)
     shown = list(range(count)) if channels is None else [int(channel) for channel in channels]
     wrong = [channel for channel in shown if not 0 <= channel < count]
     if wrong or not shown:

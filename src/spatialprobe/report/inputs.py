@@ -41,11 +41,10 @@ def checked_images(images: object, labels: Sequence[str] | None) -> torch.Tensor
         ArgumentError: it is none, or there are not as many labels.
     """
     if not isinstance(images, torch.Tensor) or images.ndim != 4 or 0 in images.shape or images.is_complex():
-        what = f"the shape {tuple(images.shape)}" if isinstance(images, torch.Tensor) else f"{type(images).__name__}"
-        raise ArgumentError(
-            f"images must be a tensor (N, C, H, W), the batch that the model takes, not {what}. "
-            "A single image becomes a batch with image[None]."
-        )
+        what = f"one of {tuple(images.shape)}" if isinstance(images, torch.Tensor) else f"a {type(images).__name__}"
+        single = isinstance(images, torch.Tensor) and images.ndim == 3
+        hint = " A single image becomes a batch with image[None]." if single else ""
+        raise ArgumentError(f"images must be a tensor (N, C, H, W), the batch that the model takes, not {what}.{hint}")
     if labels is not None and len(labels) != len(images):
         raise ArgumentError(f"There are {len(images)} images, but {len(labels)} labels.")
     return images

@@ -16,6 +16,7 @@ from spatialprobe.activations.capture import capture
 from spatialprobe.activations.probe import Probe
 from spatialprobe.activations.records import Activation, At
 from spatialprobe.activations.select import Selector, model_name, select, unwrapped
+from spatialprobe.activations.weights import device_of
 from spatialprobe.errors import ArgumentError, ForwardError, SpatialProbeError, told
 from spatialprobe.fields.result import ReceptiveField
 from spatialprobe.fields.trace import receptive_fields
@@ -24,7 +25,7 @@ from spatialprobe.report.boxes import LayerBoxes
 from spatialprobe.report.codes import CodedMaps
 from spatialprobe.report.kernels import CodedKernels
 from spatialprobe.report.swept import Swept
-from spatialprobe.statistics.loan import borrowed, device_of
+from spatialprobe.statistics.loan import borrowed
 
 Run = tuple[str, int]  # a layer's name, and which of its runs
 
@@ -88,7 +89,7 @@ class Passes:
 
     maps: dict[Run, list[CodedMaps]]
     kinds: dict[Run, str]
-    left_out: dict[Run, str]  # layers without maps of two axes, and what they are
+    left_out: dict[Run, str]  # layers without maps of two axes, and why, a sentence each
     outputs: list[Any]  # what the model returned for each image
 
 
@@ -97,7 +98,7 @@ def passes(model: nn.Module, images: torch.Tensor, layers: Selector, at: At) -> 
 
     Raises:
         ForwardError: the model raises an error on an image.
-        LayerNotFoundError, LayerNotRunError, UnresolvedActivationError, UnsupportedOutputError: as of a probe.
+        LayerNotFoundError, UnsupportedOutputError: as of a probe.
     """
     found = Passes({}, {}, {}, [])
     device = device_of(model)
@@ -107,7 +108,13 @@ def passes(model: nn.Module, images: torch.Tensor, layers: Selector, at: At) -> 
             for layer in records:
                 for index, record in enumerate(records.calls(layer)):
                     _note(found, (layer, index), record)
+            for layer in (name for name in records.watched if name not in records):
+                why = "it did not run" if layer in records.silent else "no single nonlinearity follows it"
+                found.left_out[layer, 0] = f"{layer or model_name(model)} is left out: {why}."
             found.outputs.append(records.output)
+    for run in [run for run, maps in found.maps.items() if len(maps) < len(images)]:
+        count = len(found.maps.pop(run))
+        found.left_out[run] = f"{run[0] or model_name(model)} is left out: it ran for {count} of {len(images)} images."
     return found
 
 
@@ -119,8 +126,9 @@ def page_layers(model: nn.Module, images: torch.Tensor, layers: Selector, at: At
     """
     if not found.maps:
         raise ArgumentError("None of these layers has maps of two axes to show. " + " ".join(found.left_out.values()))
-    fields = fields_of(model, images[:1].to(device_of(model)), layers, at)
-    modules = {layer.name: layer.module for layer in select(model, layers)}
+    shown = {layer for layer, _ in found.maps}
+    modules = {layer.name: layer.module for layer in select(model, layers) if layer.name in shown}
+    fields = fields_of(model, images[:1].to(device_of(model)), list(modules.values()), at)
     runs = {layer: sum(other == layer for other, _ in found.maps) for layer, _ in found.maps}
     made: list[PageLayer] = []
     for run, maps in found.maps.items():
@@ -180,7 +188,7 @@ def _names(model: nn.Module, layer: nn.Module) -> frozenset[str]:
 
 def _captured(model: nn.Module, image: torch.Tensor, layers: Selector, at: At, number: int) -> Probe:
     try:
-        return capture(model, image, layers=layers, at=at)
+        return capture(model, image, layers=layers, at=at, missing="ignore")
     except SpatialProbeError:
         raise
     except Exception as error:

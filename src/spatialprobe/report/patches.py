@@ -11,9 +11,10 @@ import numpy.typing as npt
 from spatialprobe.errors import ArgumentError
 from spatialprobe.fields.box import Box
 from spatialprobe.fields.result import ReceptiveField
+from spatialprobe.render.exemplars import Dataset, check_samples
 from spatialprobe.render.images import Stretch
 from spatialprobe.render.palette import PAPER, palette
-from spatialprobe.render.patches import Dataset, image_of
+from spatialprobe.render.patches import image_of
 from spatialprobe.report.boxes import LayerBoxes
 from spatialprobe.report.pixels import Pixels, data_uri, is_lossless, scaled
 from spatialprobe.statistics.exemplars import ExemplarsResult
@@ -86,6 +87,7 @@ def patches_of(
     Raises:
         ArgumentError: the data set holds something else than images of the field's size.
     """
+    check_samples(result, dataset)
     samples = result.samples.numpy()
     wholes = _boxes_of(result, boxes, field.output_size[0])
     side = max((max(box.shape) for box in wholes.values()), default=1)

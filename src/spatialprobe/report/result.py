@@ -16,6 +16,12 @@ class Report:
     """One self-contained page on disk; a notebook shows it inline.
 
     `reduced` says what the page does not hold, sentence by sentence, as the page itself does.
+
+    >>> import tempfile, torch, spatialprobe as sp
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     report = sp.write_report(f"{folder}/page.html", torch.nn.Conv2d(3, 6, 3), torch.rand(2, 3, 32, 32))
+    ...     print(report)
+    Report of 1 layer and 2 images, ... KiB, in .../page.html
     """
 
     path: Path

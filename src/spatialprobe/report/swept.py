@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from spatialprobe.errors import ArgumentError
 from spatialprobe.fields.result import ReceptiveField
+from spatialprobe.render.exemplars import Dataset
 from spatialprobe.render.images import Stretch
-from spatialprobe.render.patches import Dataset
 from spatialprobe.report.boxes import LayerBoxes
 from spatialprobe.report.patches import Patches, check_places, patches_of
 from spatialprobe.statistics.dead import DeadResult

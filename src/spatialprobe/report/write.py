@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from spatialprobe.activations.records import At
-from spatialprobe.activations.select import Selector, model_name
+from spatialprobe.activations.select import Selector, check_model, model_name
 from spatialprobe.errors import ArgumentError
 from spatialprobe.files import replacing
-from spatialprobe.render.patches import Dataset
+from spatialprobe.render.exemplars import Dataset
 from spatialprobe.report.budget import fitted
 from spatialprobe.report.inputs import Inputs, checked_images, inputs_of
 from spatialprobe.report.layers import PageLayer, page_layers, passes
@@ -52,7 +52,7 @@ def write_report(
         path: of the file, which is written whole or not at all.
         model: any module that takes images (N, C, H, W).
         images: a batch as the model takes it. Values outside [0, 1] are stretched for the eye, and the page says so.
-        layers: as for `Probe`; of those that ran, the ones with maps of two axes are shown, the others named.
+        layers: as for `Probe`; those with maps of two axes are shown, the others, and any that do not run, are named.
         at: "output", or "post_activation", as for `Probe`; if left out, that of the sweep, or "output".
         sweep: of the same model: results of `Moments`, `Dead` and `Exemplars` are shown for its layers.
         dataset: what was swept, for the patches of the exemplars: `dataset[i]` is an image or a tuple that begins with
@@ -65,7 +65,7 @@ def write_report(
     Raises:
         ArgumentError: an argument cannot be used, no layer has maps, or max_bytes is too little for any page.
         ForwardError: the model raises an error on the images.
-        LayerNotFoundError, LayerNotRunError, UnresolvedActivationError, UnsupportedOutputError: as of a probe.
+        LayerNotFoundError, UnsupportedOutputError: as of a probe.
 
     >>> import tempfile, torch, spatialprobe as sp
     >>> from torch import nn
@@ -75,7 +75,9 @@ def write_report(
     >>> report.layers, report.images, report.nbytes < 120_000, report.reduced
     (('0', '2'), 2, True, ())
     """
+    check_model(model)
     target = _checked_path(path)
+    _check_sweep(sweep, dataset)
     batch = checked_images(images, labels)
     where = _checked_at(at, sweep)
     found = passes(model, batch, layers, where)
@@ -104,10 +106,22 @@ def write_report(
 def _checked_path(path: str | os.PathLike[str]) -> Path:
     target = Path(path)
     if not target.parent.is_dir():
-        raise ArgumentError(f"Cannot write {target.name!r}: the folder {str(target.parent)!r} does not exist.")
+        raise ArgumentError(
+            f"Cannot write {target.name!r}: the folder {str(target.parent)!r} does not exist. Create it first."
+        )
     if target.is_dir():
         raise ArgumentError(f"Cannot write the page to {str(target)!r}: it is a folder. Name a file in it.")
     return target
+
+
+def _check_sweep(sweep: object, dataset: object) -> None:
+    if sweep is not None and not isinstance(sweep, SweepResult):
+        raise ArgumentError(f"sweep is a {type(sweep).__name__}: give what sp.sweep(...) returned.")
+    if sweep is None and dataset is not None:
+        raise ArgumentError(
+            "dataset= is where the patches of a sweep's exemplars come from: give the sweep of it too, "
+            "sweep=sp.sweep(model, dataset, {'top': sp.Exemplars})."
+        )
 
 
 def _checked_at(at: At | None, sweep: SweepResult | None) -> At:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, cast
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset, TensorDataset
 
@@ -87,10 +88,10 @@ def source_of(data: Data, load: Workload) -> Source:
         return _Indexed(data, first, last, load)
     if isinstance(data, IterableDataset):
         data = DataLoader(data, load.batch_size, num_workers=load.workers, collate_fn=collated_inputs)
-    if not isinstance(data, Iterable):
+    if not isinstance(data, Iterable) or isinstance(data, (str, bytes, Mapping, np.ndarray)):
         raise ArgumentError(
-            f"the data is a {type(data).__name__}: give a data set, a tensor with samples along its first axis, or "
-            "an iterable of batches such as a DataLoader."
+            f"the data is a {type(data).__name__}: give a data set, a tensor with samples along its first axis "
+            "(torch.from_numpy makes one of an array), or an iterable of batches such as a DataLoader."
         )
     return _Stream(data, load)
 
@@ -177,7 +178,7 @@ class _Stream:
         progress = Progress()
         for item in self._data:
             where, item = item if self._located else (None, item)
-            inputs = _first_tensor(item, progress.batches)
+            inputs = _first_tensor(item)
             if not len(inputs):
                 continue
             batch = Batch(
@@ -219,13 +220,13 @@ class _Stream:
         return "an iterable"  # its batches are compared as they come
 
 
-def _first_tensor(item: Any, number: int) -> torch.Tensor:
+def _first_tensor(item: Any) -> torch.Tensor:
     """What the model takes of one item of an iterable."""
     inputs = first_entry(item)
     if isinstance(inputs, torch.Tensor) and inputs.ndim:
         return inputs
     kind = "a tensor without axes" if isinstance(inputs, torch.Tensor) else f"a {type(inputs).__name__}"
     raise SweepError(
-        f"Batch {number} of the data is {kind}: an iterable must give batches, each a tensor with samples along its "
-        "first axis, or a tuple whose first entry is one."
+        f"The data gave {kind}: an iterable must give batches, each a tensor with samples along its first axis, or a "
+        "tuple whose first entry is one."
     )

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 import torch
 
+from spatialprobe.statistics.summary import Summary
 from spatialprobe.statistics.units import as_units, same_channels
 
 _PIECE = 1 << 22  # values in one matrix product
 
 
-@dataclass(frozen=True, eq=False)
-class ChannelCovarianceResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class ChannelCovarianceResult(Summary):
     """The mean of each channel and the covariance of each pair, over samples and positions."""
 
     count: int  # positions of all samples

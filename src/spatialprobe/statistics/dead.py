@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import torch
 
+from spatialprobe.statistics.summary import Summary
 from spatialprobe.statistics.units import as_units, same_channels
 
 
-@dataclass(frozen=True, eq=False)
-class DeadResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class DeadResult(Summary):
     """Which channels were above zero, and how often."""
 
     dead: torch.Tensor  # bool (C,): no sample had a value above zero
@@ -26,8 +27,8 @@ class Dead:
     >>> import torch, spatialprobe as sp
     >>> dead = sp.Dead()
     >>> dead.update(torch.tensor([[0.0, 1.0], [-1.0, 2.0]]), torch.tensor([0, 1]))
-    >>> dead.result()
-    DeadResult(dead=tensor([ True, False]), fired=tensor([0, 2]))
+    >>> dead.result().dead, dead.result().fired
+    (tensor([ True, False]), tensor([0, 2]))
     """
 
     def __init__(self) -> None:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 
 from spatialprobe.errors import ArgumentError
+from spatialprobe.statistics.summary import Summary
 from spatialprobe.statistics.units import as_units, same_channels
 
 _Ints = npt.NDArray[np.int64]
@@ -18,8 +19,8 @@ _NOBODY = np.iinfo(np.int64).max  # the sample of an empty place: behind all oth
 _GATHERED = 1 << 20  # values copied at once when positions are looked up
 
 
-@dataclass(frozen=True, eq=False)
-class ExemplarsResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class ExemplarsResult(Summary):
     """The strongest samples of each channel, the strongest first, k columns or as many as there were samples.
 
     Samples whose values of a channel are all not finite do not enter; should a channel have fewer samples than

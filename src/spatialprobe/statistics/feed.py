@@ -17,7 +17,9 @@ from spatialprobe.activations.recorder import Recorder, Recording
 from spatialprobe.activations.records import At
 from spatialprobe.activations.select import Layer
 from spatialprobe.activations.stop import Stopped, stop_forward
+from spatialprobe.activations.weights import lacks_batch, unlike_weights
 from spatialprobe.errors import (
+    ArgumentError,
     LayerNotRunError,
     NonFiniteActivationError,
     SpatialProbeError,
@@ -145,6 +147,8 @@ class Feeder:
 
     def _check(self, layer: Layer, value: torch.Tensor) -> None:
         count = len(self._batch.samples)
+        if lacks_batch(layer.module, self._batch.inputs, value):
+            raise ArgumentError(self._of_no_batch(layer))
         if value.ndim == 0 or len(value) != count:
             raise UnsupportedOutputError(
                 f"Layer {layer.name!r} handed on {tuple(value.shape)} for the {count} samples of {self._batch}: its "
@@ -157,12 +161,24 @@ class Feeder:
         silent = [layer.name for layer in self._layers if layer.name not in self._seen]
         if silent:
             raise LayerNotRunError(
-                f"These layers did not run in {self._batch}: {', '.join(map(repr, silent))}. Leave them out of layers=."
+                f"These layers did not run in {self._batch}: {', '.join(map(repr, silent))}. Leave them out: layers= "
+                "takes names, globs, types, or a function such as lambda name, module: isinstance(module, nn.Conv2d) "
+                f"and name != {silent[0]!r}."
             )
 
     def _of_model(self, error: Exception) -> str:
         where = f"after layer {self._seen[-1]!r}" if self._seen else "before any of the layers had run"
-        return f"The model raised {told(error)} in {self._batch}, inputs {tuple(self._batch.inputs.shape)}, {where}."
+        inputs = self._batch.inputs
+        told_of = f"The model raised {told(error)} in {self._batch}, inputs {tuple(inputs.shape)}, {where}."
+        return told_of + unlike_weights(self._model, inputs)
+
+    def _of_no_batch(self, layer: Layer) -> str:
+        shape = tuple(self._batch.inputs.shape)
+        return (
+            f"Layer {layer.name!r}, a {type(layer.module).__name__}, took {self._batch}, of shape {shape}, for one "
+            "image without a batch axis. From a list or another iterable come batches, and the first axis of a tensor "
+            "counts samples: give torch.stack(images), image[None], a Dataset or a DataLoader."
+        )
 
     def _of_nonfinite(self, layer: Layer, value: torch.Tensor) -> str:
         wrong = ~torch.isfinite(value)

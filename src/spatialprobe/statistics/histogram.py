@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 
 from spatialprobe.errors import ArgumentError
+from spatialprobe.statistics.summary import Summary
 from spatialprobe.statistics.units import as_units, pieces, same_channels
 
 _Ints = npt.NDArray[np.int64]
@@ -17,8 +18,8 @@ _FINEST = -1000  # the exponent of the finest bin width; a channel of zeros alon
 _DIGITS = 24  # a bin is at least the channel's largest magnitude over 2 to this power
 
 
-@dataclass(frozen=True, eq=False)
-class HistogramResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class HistogramResult(Summary):
     """Counts of the finite values of each channel; bin b holds those with edges[b] <= value < edges[b + 1].
 
     With bounds the last bin holds the upper one too, as in `numpy.histogram`.

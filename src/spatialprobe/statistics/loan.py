@@ -30,12 +30,6 @@ def borrowed(model: nn.Module, device: torch.device) -> Iterator[nn.Module]:
         yield model
 
 
-def device_of(model: nn.Module) -> torch.device:
-    """Where the model's weights are; the CPU for a model without any."""
-    tensors = [*model.parameters(), *model.buffers()]
-    return tensors[0].device if tensors else torch.device("cpu")
-
-
 class _Buffers:
     """The buffers of one module and their values."""
 

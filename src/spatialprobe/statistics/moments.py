@@ -8,13 +8,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from spatialprobe.statistics.summary import Summary
 from spatialprobe.statistics.units import as_units, inner_first, pieces, same_channels
 
 _Floats = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
-class MomentsResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class MomentsResult(Summary):
     """Statistics of each channel over all finite values that it handed on; all tensors are float64 (C,)."""
 
     count: torch.Tensor  # finite values

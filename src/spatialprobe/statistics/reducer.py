@@ -23,6 +23,21 @@ class Reducer(Protocol):
 
     Any class with these three methods is one; it need not inherit from anything. To be kept in a checkpoint or
     merged across processes it must be possible to pickle it.
+
+    >>> import torch, spatialprobe as sp
+    >>> from spatialprobe.testing import check_reducer
+    >>> class Largest:
+    ...     def __init__(self):
+    ...         self.value = -torch.inf
+    ...     def update(self, activation, samples):
+    ...         self.value = max(self.value, activation.max().item())
+    ...     def merge(self, other):
+    ...         self.value = max(self.value, other.value)
+    ...     def result(self):
+    ...         return self.value
+    >>> isinstance(Largest(), sp.Reducer)
+    True
+    >>> check_reducer(sp.Dead)  # shows where the law is broken, if it is
     """
 
     def update(self, activation: torch.Tensor, samples: torch.Tensor) -> None:

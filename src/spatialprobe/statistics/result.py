@@ -15,8 +15,9 @@ import numpy as np
 import torch
 
 from spatialprobe.activations.archive import Archive
-from spatialprobe.activations.table import counted
+from spatialprobe.activations.table import counted, table
 from spatialprobe.errors import LayerNotFoundError, StorageError
+from spatialprobe.statistics.summary import Summary, outline
 
 _ARCHIVE = Archive("spatialprobe sweep result", 1, writer="SweepResult.save", kind="result of a sweep")
 
@@ -25,7 +26,19 @@ _ARCHIVE = Archive("spatialprobe sweep result", 1, writer="SweepResult.save", ki
 class SweepResult(Mapping[str, Mapping[str, Any]]):
     """For each layer, in the model's order, what each reducer came to: `result["conv2"]["top"]`.
 
-    The values are what the reducers' `result()` returned.
+    The values are what the reducers' `result()` returned. Its repr is a table.
+
+    >>> import torch, spatialprobe as sp
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 12, 3))
+    >>> result = sp.sweep(model, torch.rand(100, 3, 16, 16), {"moments": sp.Moments, "top": sp.Exemplars})
+    >>> result
+    Sweep of Sequential: 100 samples, 2 layers
+      layer  moments              top
+      0      MomentsResult (6,)   ExemplarsResult (6, 9)
+      2      MomentsResult (12,)  ExemplarsResult (12, 9)
+    >>> result["2"]["top"]
+    ExemplarsResult(values=float64 (12, 9), samples=int64 (12, 9), positions=int64 (12, 9, 2))
     """
 
     layers: Mapping[str, Mapping[str, Any]]  # layer -> reducer's name -> its result
@@ -45,9 +58,10 @@ class SweepResult(Mapping[str, Mapping[str, Any]]):
         return len(self.layers)
 
     def __repr__(self) -> str:
-        names = ", ".join(next(iter(self.layers.values()), {}))
-        heading = f"Sweep of {self.model}: {counted(self.samples, 'sample')}, {counted(len(self), 'layer')}: {names}"
-        return "\n".join([heading, *(f"  {layer or '(model)'}" for layer in self)])
+        names = next(iter(self.layers.values()), {})
+        rows = [(layer or "(model)", *map(outline, results.values())) for layer, results in self.layers.items()]
+        heading = f"Sweep of {self.model}: {counted(self.samples, 'sample')}, {counted(len(self), 'layer')}"
+        return table(heading, [("layer", *names), *rows])
 
     def __reduce__(self) -> tuple[Callable[..., SweepResult], tuple[Any, ...]]:
         layers = {layer: dict(results) for layer, results in self.layers.items()}  # frozen mappings do not pickle
@@ -83,8 +97,17 @@ _FIELDS = tuple(field.name for field in fields(SweepResult))
 
 
 def frozen_results(layers: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Mapping[str, Any]]:
-    """The same mappings, which nobody can write to."""
-    return MappingProxyType({layer: MappingProxyType(dict(results)) for layer, results in layers.items()})
+    """The same mappings, which nobody can write to, with results that know their layer."""
+    return MappingProxyType(
+        {
+            layer: MappingProxyType({name: _of_layer(layer, result) for name, result in results.items()})
+            for layer, results in layers.items()
+        }
+    )
+
+
+def _of_layer(layer: str, result: Any) -> Any:
+    return result.of_layer(layer) if isinstance(result, Summary) else result
 
 
 def _frozen(layers: Mapping[str, Mapping[str, Any]], samples: int, model: str, at: str) -> SweepResult:

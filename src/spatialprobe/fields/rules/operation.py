@@ -17,6 +17,12 @@ class Operation:
     """An operator with its arguments and its results, and what each tensor among them sees of the input.
 
     Arguments go by the names of the operator's schema: `operation["stride"]`.
+
+    >>> from spatialprobe.fields import rules
+    >>> def halved(operation):  # the rule of an operator half(image, factor): every factor-th row
+    ...     outputs = operation.shape[2]
+    ...     return operation.reach("image").sliced(2, start=0, step=operation["factor"], outputs=outputs)
+    >>> rules.register("mine::half", halved)
     """
 
     name: str  # "aten::convolution"

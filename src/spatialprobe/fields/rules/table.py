@@ -65,6 +65,10 @@ def rule_for(operator: OpOverload) -> Rule | None:
     """The rule of an operator; None if nobody has written one.
 
     What torch itself tags as pointwise, in place or not, needs no entry.
+
+    >>> import torch
+    >>> rule_for(torch.ops.aten.relu.default) is elementwise, rule_for(torch.ops.aten._linalg_eigh.default)
+    (True, None)
     """
     name = _name(operator)
     found = _RULES.get(name) or _RULES.get(name.removesuffix("_"))

@@ -1,0 +1,41 @@
+"""What a model's weights say about the inputs that it takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._pytree import tree_leaves
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where the model's weights are; the CPU for a model without any."""
+    tensors = [*model.parameters(), *model.buffers()]
+    return tensors[0].device if tensors else torch.device("cpu")
+
+
+def dtype_of(model: nn.Module) -> torch.dtype:
+    """The dtype of the model's weights, in which images for it are made."""
+    dtypes = (parameter.dtype for parameter in model.parameters() if parameter.is_floating_point())
+    return next(dtypes, torch.get_default_dtype())
+
+
+def unlike_weights(model: nn.Module, inputs: Any) -> str:
+    """A hint, after the model raised, that the inputs have another number format than the weights; else empty."""
+    wanted = dtype_of(model)
+    found = {str(leaf.dtype) for leaf in tree_leaves(inputs) if isinstance(leaf, torch.Tensor) and leaf.dtype != wanted}
+    if not found:
+        return ""
+    how = f"x.to({wanted})" + (", and bytes divided by 255" if "torch.uint8" in found else "")
+    return f" The inputs are {', '.join(sorted(found))}, the model's weights {wanted}: convert them first, {how}."
+
+
+def lacks_batch(module: nn.Module, inputs: torch.Tensor, output: torch.Tensor) -> bool:
+    """Whether a model that was given these inputs has a convolution take them for one image, without a batch axis.
+
+    Torch allows it, and reads (3, 32, 32) as one image of three channels.
+    """
+    if not isinstance(module, nn.modules.conv._ConvNd):
+        return False
+    return inputs.ndim == output.ndim == len(module.kernel_size) + 1

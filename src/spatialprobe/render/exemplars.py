@@ -1,0 +1,98 @@
+"""What pictures and measures ask of a channel's exemplars, and whether field and data are those that they are of."""
+
+from __future__ import annotations
+
+from collections.abc import Sized
+from typing import Protocol
+
+import torch
+
+from spatialprobe.errors import ArgumentError
+from spatialprobe.render.boxes import by
+
+
+class Exemplars(Protocol):
+    """The strongest units of each channel over a data set, as one layer's `Exemplars` reducer gives them."""
+
+    @property
+    def values(self) -> torch.Tensor: ...  # (C, k)  # noqa: D102
+
+    @property
+    def samples(self) -> torch.Tensor: ...  # (C, k) int64, positions in the data set, -1 where a channel has fewer  # noqa: D102
+
+    @property
+    def positions(self) -> torch.Tensor: ...  # (C, k, axes) int64, (y, x) of the unit in a map of two axes  # noqa: D102
+
+
+class Dataset(Protocol):
+    """Images by number: each a tensor (C, H, W), or a tuple whose first entry is one."""
+
+    def __getitem__(self, index: int, /) -> object: ...
+
+
+class Located(Protocol):
+    """The part of a `ReceptiveField` that says whose units it speaks of."""
+
+    @property
+    def layer(self) -> str: ...  # noqa: D102
+
+    @property
+    def output_size(self) -> tuple[int, ...]: ...  # noqa: D102
+
+
+def check_exemplars(exemplars: Exemplars, dataset: Dataset, field: Located) -> None:
+    """That these are exemplars of the field's layer, in this data set.
+
+    Raises:
+        ArgumentError: they are not, or there are none.
+    """
+    if not all(hasattr(exemplars, name) for name in ("values", "samples", "positions")):
+        raise ArgumentError(
+            f"exemplars is a {type(exemplars).__name__}: give one layer's result of the Exemplars reducer, such as "
+            "result['conv1']['top'] of a sweep with {'top': sp.Exemplars}."
+        )
+    if not hasattr(field, "output_size"):
+        raise ArgumentError(
+            f"field is a {type(field).__name__}: give one layer's receptive field, such as "
+            "sp.receptive_fields(model, images)['conv1']."
+        )
+    if not exemplars.values.numel():
+        raise ArgumentError("These exemplars are empty: no sample was swept.")
+    _check_layer(exemplars, field)
+    check_samples(exemplars, dataset)
+
+
+def check_samples(exemplars: Exemplars, dataset: Dataset) -> None:
+    """That the data set has the samples that the exemplars name.
+
+    Raises:
+        ArgumentError: it is too short, or cannot be asked for a sample.
+    """
+    if not hasattr(dataset, "__getitem__"):
+        raise ArgumentError(f"A {type(dataset).__name__} gives no sample by its number: give the data that was swept.")
+    furthest = int(exemplars.samples.max())
+    if isinstance(dataset, Sized) and furthest >= len(dataset):
+        raise ArgumentError(
+            f"The exemplars name sample {furthest}, and the data set has {len(dataset)}: give the data that the sweep "
+            "saw."
+        )
+
+
+def _check_layer(exemplars: Exemplars, field: Located) -> None:
+    swept = getattr(exemplars, "layer", None)
+    if swept is not None and swept != field.layer:
+        raise ArgumentError(
+            f"The exemplars are of layer {swept!r}, the field is of {field.layer!r}: give both of one layer. If these "
+            f"are two names of one, exemplars.of_layer({field.layer!r}) says so."
+        )
+    furthest, sizes = tuple(exemplars.positions.amax(dim=(0, 1)).tolist()), field.output_size
+    if not sizes or len(furthest) != len(sizes):
+        raise ArgumentError(
+            f"The exemplars have units of {len(furthest)} axes, layer {field.layer!r} of {len(sizes)}: take the field "
+            "of the layer that the exemplars are of."
+        )
+    if any(most >= size for most, size in zip(furthest, sizes, strict=True)):
+        raise ArgumentError(
+            f"The exemplars have units up to {furthest}, but the maps of {field.layer!r} are of {by(sizes)}: take the "
+            "field of the layer, and of the input size, that the exemplars are of."
+        )

@@ -1,0 +1,46 @@
+"""Results in few words: what they hold, rather than every number."""
+
+from __future__ import annotations
+
+from copy import copy
+from dataclasses import fields, is_dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class Summary:
+    """A frozen dataclass whose repr names its tensors by number format and shape; made with `repr=False`."""
+
+    @property
+    def layer(self) -> str | None:
+        """Whose values these are: the layer's name in what a sweep found, None in what a lone reducer did."""
+        name: str | None = self.__dict__.get("_layer")
+        return name
+
+    def of_layer(self, layer: str) -> Self:
+        """The same, said to be of this layer."""
+        made = copy(self)
+        made.__dict__["_layer"] = layer
+        return made
+
+    def __repr__(self) -> str:
+        parts = (f"{field.name}={_brief(getattr(self, field.name))}" for field in fields(self))  # type: ignore[arg-type]
+        return f"{type(self).__name__}({', '.join(parts)})"
+
+
+def outline(result: object) -> str:
+    """A result's type, and the shape of the first tensor in it: `ExemplarsResult (6, 9)`."""
+    held = [getattr(result, field.name) for field in fields(result)] if is_dataclass(result) else [result]
+    shapes = (str(tuple(value.shape)) for value in held if isinstance(value, (torch.Tensor, np.ndarray)))
+    return f"{type(result).__name__} {next(shapes, '')}".rstrip()
+
+
+def _brief(value: object) -> str:
+    if isinstance(value, torch.Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+    return repr(value)
