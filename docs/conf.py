@@ -28,7 +28,14 @@ extensions = [
     "docstrings",
     "study",
 ]
-exclude_patterns = ["_build", "_extensions", "gallery/study/cache", "gallery/*.ipynb", "gallery/*.md5", "sg_execution_times.rst"]
+exclude_patterns = [
+    "_build",
+    "_extensions",
+    "gallery/study/cache",
+    "gallery/*.ipynb",
+    "gallery/*.md5",
+    "sg_execution_times.rst",
+]
 root_doc = "index"
 default_role = "py:obj"  # single backticks in docstrings: a link where there is something to link to
 nitpicky = False  # annotations are written for the reader: `Bools`, `Ints` and their kin are no names to look up
