@@ -1,4 +1,6 @@
-"""Every error that the library raises, in one tree.
+"""Every error that the library raises.
+
+They are one tree::
 
     SpatialProbeError
     ├── ArgumentError              (ValueError)    an argument that cannot be used
