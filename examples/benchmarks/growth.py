@@ -64,7 +64,7 @@ def captures(effort: str) -> list[Table]:
                 captured(str(n), stack(n, 16), torch.rand(4, 16, 32, 32), rounds) for n in (1, 2, 4, 8, 16, 32)[:steps]
             ),
             axis="convolutions",
-            bound="A price for entering the probe, soon shared by many, then one for each layer: microseconds of Python.",
+            bound="A price for entering the probe, then one for each layer: some microseconds of Python.",
         ),
         Table(
             "capture, 4 convolutions on 32 x 32, batch 4, memory mapped",

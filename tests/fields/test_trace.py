@@ -218,6 +218,31 @@ def test_channels_last_and_tokens():
     ]
 
 
+class Attention(nn.Module):
+    """A class token before the patches, and every token looking at all, beside a skip connection."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches = nn.Conv2d(1, 6, 4, stride=4)
+        self.token = nn.Parameter(torch.zeros(1, 1, 6))
+        self.embedded, self.mixed = nn.Identity(), nn.Identity()
+
+    def forward(self, x):
+        tokens = self.patches(x).flatten(2).transpose(1, 2)
+        tokens = self.embedded(torch.cat([self.token.expand(len(x), -1, -1), tokens], dim=1))
+        return self.mixed(tokens + (tokens @ tokens.transpose(1, 2)).softmax(-1) @ tokens)
+
+
+def test_a_class_token_is_no_border():
+    """It sees nothing, before attention, and does not make what sees all of the image see more than it."""
+    fields = sp.receptive_fields(Attention(), (1, 1, 16, 24), unit_axes=(1,))
+    tokens, mixed = fields["embedded"], fields["mixed"]
+    assert tokens.box(0) is None
+    assert (tokens.box(1), tokens.box(24), tokens.size) == ((0, 0, 4, 4), (12, 20, 16, 24), (4, 4))
+    assert {mixed.box(unit) for unit in range(25)} == {(0, 0, 16, 24)}
+    assert (mixed.size, mixed.start, mixed.period, mixed.is_global) == ((16, 24), (0, 0), (1, 1), True)
+
+
 class _Turned(nn.Module):
     def forward(self, x):
         return x.transpose(1, 2)

@@ -168,19 +168,28 @@ def union(lattices: Sequence[Lattice], sizes: Sequence[int]) -> Lattice:
     lo, hi = lattices[0].lo, lattices[0].hi
     for other in lattices[1:]:
         lo, hi = np.minimum(lo, other.lo), np.maximum(hi, other.hi)
-    return Lattice(lo, hi, lattices[0].shift)
+    made = Lattice(lo, hi, lattices[0].shift)
+    for dim in range(len(sizes)):
+        if lo.shape[dim] > 1:
+            made = made.simplified(dim)
+    return made
 
 
 def joined(lattices: Sequence[Lattice], dim: int, sizes: Sequence[int], shape: Sequence[int]) -> Lattice:
-    """Lattices of these sizes one after another along a dimension of a tensor of this shape."""
+    """Lattices of these sizes one after another along a dimension of a tensor of this shape.
+
+    A constant beside pixels is padding, which continues their spacing; beside a flattened image it is a class token,
+    which sees nothing.
+    """
     for other, size in enumerate(shape):
         if other != dim:
             lattices = aligned(lattices, other, size)
-    spaced = any(lattice.shift[dim] for lattice in lattices)
+    spacings = [lattice for lattice in lattices if lattice.shift[dim]]
+    tokens = len(spacings) < len(lattices) and all(lattice.lo.shape[dim] > 1 for lattice in spacings)
     pieces = [one.at(dim, np.arange(size)) for one, size in zip(lattices, sizes, strict=True)]
     lo, hi = (concatenated([piece[side] for piece in pieces], dim, sizes) for side in (0, 1))
     whole = Lattice(lo, hi, _with(lattices[0].shift, dim, 0))
-    return whole.measured(dim) if spaced else whole.simplified(dim)
+    return whole.measured(dim) if spacings and not tokens else whole.simplified(dim)
 
 
 def patched(
