@@ -34,9 +34,9 @@ HEAD = """# Benchmarks
 
 Every figure is a ratio to something that one would do otherwise, measured in the same run, one right after the other,
 on one thread: the median over many such pairs, and its quartiles. Machines are noisy, so read a difference of a few
-hundredths as none. Where a peer returns values, the share of right ones stands beside its cost: equal to a clone taken
-in an independent hook. `examples/benchmark.py` makes all of it again; how it measures stands in
-`examples/benchmarks/method.py`.
+hundredths as none. Where a peer returns values, the share of right ones stands beside its cost: equal, but for
+rounding, to a clone taken in an independent hook. `examples/benchmark.py` makes all of it again; how it measures stands
+in `examples/benchmarks/method.py`.
 
 {about}
 """

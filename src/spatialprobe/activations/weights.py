@@ -23,6 +23,8 @@ def dtype_of(model: nn.Module) -> torch.dtype:
 
 def unlike_weights(model: nn.Module, inputs: Any) -> str:
     """A hint, after the model raised, that the inputs have another number format than the weights; else empty."""
+    if not any(parameter.is_floating_point() for parameter in model.parameters()):
+        return ""
     wanted = dtype_of(model)
     found = {str(leaf.dtype) for leaf in tree_leaves(inputs) if isinstance(leaf, torch.Tensor) and leaf.dtype != wanted}
     if not found:
