@@ -109,6 +109,10 @@ def test_values_that_do_not_fit():
     """Values are one number or one per channel; unknown layers are told as in a probe."""
     with pytest.raises(sp.ArgumentError, match="one for each of the 2 channels"):
         sp.ablate([0, 1], [1.0, 2.0, 3.0])
+    with pytest.raises(sp.ArgumentError, match="channels must be whole numbers, .* not '0'"):
+        sp.ablate("0")
+    with pytest.raises(sp.ArgumentError, match="hands on a tensor, not a list"):
+        sp.replace([1.0])
     with pytest.raises(sp.LayerNotFoundError, match="Did you mean 'conv1'"):
         with sp.edited(ZOO["chain"].model(), {"covn1": sp.ablate(0)}):
             pass

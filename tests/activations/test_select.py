@@ -116,6 +116,7 @@ def test_misspelt_name_is_told_the_nearest():
             "no module of type Conv3d. Its convolutions are found with layers=nn.Conv2d. Its layers: conv1,",
         ),
         ((nn.Conv3d, nn.Linear), "no module of type Conv3d or Linear"),
+        ("Conv2d", "Layers of a type are found by the type itself, nn.Conv2d, not by its name"),
         ("layer*", r"No layer named 'layer\*'"),
         (re.compile("conv"), "The pattern 'conv' matches no whole layer name"),
         (nn.Conv2d(1, 1, 1), "This Conv2d is not a part of Chain"),

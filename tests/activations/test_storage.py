@@ -140,3 +140,12 @@ def test_lookup_of_what_is_not_there(saved):
     """A loaded mapping says which layers it has."""
     with pytest.raises(sp.LayerNotFoundError, match="No records of a layer 'conv2'. There are records of conv1"):
         sp.load_activations(saved)["conv2"]
+
+
+def test_what_is_no_record(tmp_path):
+    """Arguments in the wrong order, and bare tensors, are refused, with what is taken."""
+    records = sp.capture(nn.Conv2d(1, 1, 1), torch.rand(1, 1, 2, 2))
+    for given in ("records.safetensors", {"conv1": records[""].tensor}, [records[""].tensor]):
+        with pytest.raises(sp.ArgumentError, match="takes a probe, or a sequence of records"):
+            sp.save_activations(tmp_path / "records.safetensors", given)
+    assert not list(tmp_path.iterdir())

@@ -176,3 +176,11 @@ def test_what_the_table_leaves_out():
     tokens = nn.Sequential(nn.Conv2d(1, 5, 4, stride=4), nn.Flatten(2), nn.Linear(6, 2))
     assert "For tokens (N, tokens, channels) give unit_axes=(1,)" in repr(sp.receptive_fields(tokens, (1, 1, 8, 12)))
     assert "unit_axes" not in repr(sp.receptive_fields(tokens, (1, 1, 8, 12), unit_axes=(2,)))
+
+
+def test_places_that_are_no_whole_numbers():
+    """They are refused as such, not by an array's index."""
+    field = sp.receptive_fields(nn.Conv2d(1, 1, 3), (1, 1, 8, 8))[""]
+    with pytest.raises(sp.ArgumentError, match=r"unit must be whole numbers, such as unit=\(1, 2\), not \(3.0, 3\)"):
+        field.box(3.0, 3)
+    assert field.box(np.int64(3), 3) == field.box(3, 3)

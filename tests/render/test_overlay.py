@@ -120,6 +120,7 @@ def test_other_ranges_are_stretched_and_said_to_be():
         (torch.rand(3, 8, 8), (8, 0), r"units, \(0, 0\) to \(7, 7\): there is no unit \(8, 0\)"),
         (torch.rand(3, 8, 8), (-1, 0), "there is no unit"),
         (torch.rand(3, 8, 8), (1,), "there is no unit"),
+        (torch.rand(3, 8, 8), 3, "unit must be whole numbers"),
     ],
 )
 def test_what_does_not_fit(image, unit, message):
@@ -141,3 +142,10 @@ def test_file(tmp_path):
     assert (text["Layer"], text["Unit"]) == ("conv2", "unit (5, 7)")
     assert text["Box"] == "rows 7 to 14 and columns 11 to 18, 8 x 8 of 32 x 32 pixels"
     assert "Value range" in text
+
+
+def test_what_is_no_field():
+    """The fields of all layers are refused, with how to name one."""
+    fields = sp.receptive_fields(torch.nn.Conv2d(3, 4, 3), (1, 3, 8, 8))
+    with pytest.raises(sp.ArgumentError, match=r"field is a ReceptiveFields: give one layer's .*\['conv1'\]"):
+        sp.receptive_field_overlay(torch.rand(3, 8, 8), fields, (0, 0))

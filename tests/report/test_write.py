@@ -341,3 +341,13 @@ def test_data_shorter_than_was_swept(path):
     swept = sp.sweep(model, images, {"top": sp.Exemplars}, progress=False)
     with pytest.raises(sp.ArgumentError, match="name sample 5, and the data set has 2"):
         sp.write_report(path, model, images, sweep=swept, dataset=images[:2])
+
+
+def test_a_sweep_of_another_model(path):
+    """One that has no layer of the page is refused, with both models' layers."""
+    images = torch.rand(6, 3, 8, 8)
+    other = nn.ModuleDict({"stem": nn.Conv2d(3, 2, 3)})
+    other.forward = lambda images: other["stem"](images)
+    swept = sp.sweep(other, images, {"top": sp.Exemplars}, progress=False)
+    with pytest.raises(sp.ArgumentError, match="of a ModuleDict with the layers stem, none of which is on the page: 0"):
+        sp.write_report(path, nn.Sequential(nn.Conv2d(3, 2, 3)), images, sweep=swept)

@@ -17,7 +17,7 @@ from spatialprobe.activations.recorder import Entry, OutputPicker, Threads
 from spatialprobe.activations.records import At
 from spatialprobe.activations.select import Selector
 from spatialprobe.activations.stop import Stopped, stop_forward
-from spatialprobe.errors import ArgumentError
+from spatialprobe.whole import whole_number
 
 
 class _StopAfter:
@@ -86,8 +86,7 @@ def capture(
     >>> records["0"].shape, records.output is None
     ((1, 6, 30, 30), True)
     """
-    if calls < 1:
-        raise ArgumentError(f"calls must be at least 1, not {calls}.")
+    whole_number(calls, "calls", least=1)
     probe = Probe(
         model,
         layers,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import nn
 from spatialprobe.activations.hooks import attach_edits
 from spatialprobe.activations.select import check_model, select
 from spatialprobe.errors import ArgumentError
+from spatialprobe.whole import whole_numbers
 
 Edit = Callable[[Any], Any]
 
@@ -70,7 +71,7 @@ def ablate(
     >>> sp.ablate([0, 2], value=[5.0, 7.0])(torch.zeros(1, 3))
     tensor([[5., 0., 7.]])
     """
-    chosen = [channels] if isinstance(channels, int) else list(channels)
+    chosen = list(whole_numbers(channels if isinstance(channels, Iterable) else (channels,), "channels"))
     values = torch.as_tensor(value)
     if values.ndim > 1 or (values.ndim == 1 and len(values) != len(chosen)):
         raise ArgumentError(
@@ -97,6 +98,8 @@ def replace(tensor: torch.Tensor) -> Edit:
     >>> sp.replace(torch.ones(2))(torch.zeros(2))
     tensor([1., 1.])
     """
+    if not isinstance(tensor, torch.Tensor):
+        raise ArgumentError(f"replace() hands on a tensor, not a {type(tensor).__name__}.")
 
     def edit(output: torch.Tensor) -> torch.Tensor:
         if not isinstance(output, torch.Tensor) or output.shape != tensor.shape:

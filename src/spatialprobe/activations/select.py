@@ -144,7 +144,7 @@ def _matches(model: nn.Module, layers: list[Layer], selector: Selector) -> list[
         problem = f"The pattern {selector.pattern!r} matches no whole layer name."
     elif isinstance(selector, str):
         found = _named(layers, selector)
-        problem = no_such_name(selector, layers)
+        problem = no_such_name(selector, layers) + _type_of_name(selector, layers)
     elif callable(selector):
         found = [layer for layer in layers if selector(layer.name, layer.module)]
         problem = f"The predicate is true for none of the {len(layers)} modules of {model_name(model)}."
@@ -184,6 +184,12 @@ def _module_types(selector: type | tuple[type, ...]) -> tuple[type, ...]:
 
 def _type_names(selector: type | tuple[type, ...]) -> str:
     return " or ".join(kind.__name__ for kind in _module_types(selector))
+
+
+def _type_of_name(name: str, layers: list[Layer]) -> str:
+    """How to ask for layers of a type, if that is what somebody named."""
+    kinds = {type(layer.module).__name__ for layer in layers}
+    return f" Layers of a type are found by the type itself, nn.{name}, not by its name." if name in kinds else ""
 
 
 def _other_convolutions(layers: list[Layer]) -> str:

@@ -13,6 +13,7 @@ import torch
 from spatialprobe.activations.archive import Archive
 from spatialprobe.activations.collection import Activations
 from spatialprobe.activations.records import Activation, ConvSpec
+from spatialprobe.errors import ArgumentError
 
 _ARCHIVE = Archive("spatialprobe activations", 1, writer="save_activations", kind="file of activations")
 _PLAIN = ("layer", "aliases", "call", "forward", "order", "at", "module_type")  # fields that JSON holds as they are
@@ -39,6 +40,11 @@ def save_activations(path: str | os.PathLike[str], records: Activations | Iterab
     tensors: dict[str, torch.Tensor] = {}
     described = []
     for index, record in enumerate(records.records if isinstance(records, Activations) else records):
+        if not isinstance(record, Activation):
+            raise ArgumentError(
+                "save_activations(path, records) takes a probe, or a sequence of records such as [probe['conv1']], and "
+                f"was given a {type(records).__name__} with a {type(record).__name__} in it."
+            )
         values = {"tensor": record.tensor, "gradient": record.gradient}
         stored = {f"{index}.{name}": value for name, value in values.items() if value is not None}
         tensors.update(stored)

@@ -12,9 +12,10 @@ import torch
 from torch import nn
 
 from spatialprobe.errors import ArgumentError
-from spatialprobe.evidence.layer import check_images, field_of, outputs, single_layer, unit_by_unit, whole_numbers
+from spatialprobe.evidence.layer import check_images, field_of, outputs, single_layer, unit_by_unit
 from spatialprobe.evidence.result import Averaged, Bools
 from spatialprobe.fields.result import ReceptiveField
+from spatialprobe.whole import whole_numbers
 
 _Ints = npt.NDArray[np.int64]
 

@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from spatialprobe.errors import ArgumentError
-from spatialprobe.evidence.layer import check_images, field_of, outputs, single_layer, unit_by_unit, whole_numbers
+from spatialprobe.evidence.layer import check_images, field_of, outputs, single_layer, unit_by_unit
 from spatialprobe.evidence.result import Bools
 from spatialprobe.fields.result import ReceptiveField
+from spatialprobe.whole import whole_number, whole_numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,8 +96,7 @@ def footprint(
     """
     check_images(images)
     name = single_layer(model, layer).name
-    if draws < 1:
-        raise ArgumentError(f"draws must be at least 1, not {draws}.")
+    whole_number(draws, "draws", least=1)
     position = _checked(pixel, images)
     field = field_of(model, images, name)
     with unit_by_unit():

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from operator import index
 from typing import Any
 
 import torch
@@ -78,20 +77,6 @@ def outputs(model: nn.Module, images: torch.Tensor, layer: str, *, at: At = "out
                 + unlike_weights(model, images)
             ) from error
     return records.calls(layer)[0].tensor
-
-
-def whole_numbers(values: Iterable[int], called: str) -> tuple[int, ...]:
-    """One whole number for each axis.
-
-    Raises:
-        ArgumentError: it is no sequence, or holds something else.
-    """
-    try:
-        return tuple(map(index, values))
-    except TypeError as error:
-        raise ArgumentError(
-            f"{called} must be whole numbers, one for each axis, such as {called}=(1, 2); not {values!r}."
-        ) from error
 
 
 def check_images(images: torch.Tensor) -> None:

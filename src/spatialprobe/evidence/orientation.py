@@ -11,8 +11,9 @@ from torch import nn
 
 from spatialprobe.activations.weights import dtype_of
 from spatialprobe.errors import ArgumentError, UnsupportedOutputError
-from spatialprobe.evidence.layer import outputs, single_layer, unit_by_unit, whole_numbers
+from spatialprobe.evidence.layer import outputs, single_layer, unit_by_unit
 from spatialprobe.evidence.result import Floats
+from spatialprobe.whole import whole_number, whole_numbers
 
 FREQUENCIES = (0.04, 0.08, 0.12, 0.16, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45)  # cycles per pixel
 _MEAN, _AMPLITUDE = 0.5, 0.5
@@ -193,10 +194,9 @@ def _with_edges(images: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def _check(angles: int, phases: int, frequencies: Sequence[float], batch_size: int) -> None:
-    if angles < 3 or phases < 3 or batch_size < 1:
-        raise ArgumentError(
-            f"angles={angles} and phases={phases} must be at least 3, batch_size={batch_size} at least 1."
-        )
+    whole_number(angles, "angles", least=3)
+    whole_number(phases, "phases", least=3)
+    whole_number(batch_size, "batch_size", least=1)
     if not len(frequencies) or not all(0 < frequency <= 0.5 for frequency in frequencies):
         raise ArgumentError(f"frequencies are cycles per pixel above 0 and at most 0.5, not {list(frequencies)}.")
 

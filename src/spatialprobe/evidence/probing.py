@@ -12,6 +12,7 @@ from spatialprobe.activations.records import At
 from spatialprobe.errors import ArgumentError, ForwardError, UnsupportedOutputError
 from spatialprobe.evidence.layer import check_images, outputs, single_layer
 from spatialprobe.evidence.result import Averaged
+from spatialprobe.whole import whole_number
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,8 +99,10 @@ def linear_probe(
     for some, truth in ((images, labels), (test_images, test_labels)):
         check_images(some)
         _check_labels(some, truth)
-    if grid < 1 or penalty <= 0 or batch_size < 1:
-        raise ArgumentError(f"grid={grid} and batch_size={batch_size} must be at least 1, penalty={penalty} above 0.")
+    whole_number(grid, "grid", least=1)
+    whole_number(batch_size, "batch_size", least=1)
+    if not penalty > 0:
+        raise ArgumentError(f"penalty must be above 0, not {penalty}.")
     known, answers = torch.unique(labels.cpu(), return_inverse=True)
     if len(known) < 2:
         raise ArgumentError("All labels are alike: telling classes apart takes two.")
@@ -176,7 +179,8 @@ def _check_labels(images: torch.Tensor, labels: torch.Tensor) -> None:
     if not isinstance(labels, torch.Tensor) or labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
         found = f"{labels.dtype} {tuple(labels.shape)}" if isinstance(labels, torch.Tensor) else type(labels).__name__
         raise ArgumentError(
-            f"labels must be int64 ({len(images)},), one for each image, not {found}. labels.long() makes them int64."
+            f"labels must be int64 ({len(images)},), one for each image, not {found}. torch.as_tensor(labels).long() "
+            "makes them such."
         )
     if labels.min() < 0:
         raise ArgumentError("labels are class numbers from 0: one is negative.")

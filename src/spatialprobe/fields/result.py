@@ -19,6 +19,7 @@ from spatialprobe.fields.intervals import Span
 from spatialprobe.fields.lattice import BEYOND, Lattice
 from spatialprobe.fields.reach import Reach
 from spatialprobe.fields.taps import Ints
+from spatialprobe.whole import whole_numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +155,7 @@ class ReceptiveField:
                 f"Layer {self.layer!r} has {many} along {len(sizes)} axes, {' x '.join(map(str, sizes)) or 'none'}: "
                 f"give as many numbers, not {tuple(position)}."
             )
-        if any(not 0 <= at < size for at, size in zip(position, sizes, strict=True)):
+        if any(not 0 <= at < size for at, size in zip(whole_numbers(position, one), sizes, strict=True)):
             raise ArgumentError(
                 f"There is no {one} {tuple(position)} of layer {self.layer!r}: its {many} are "
                 f"{' x '.join(map(str, sizes))}, counted from 0."

@@ -41,12 +41,26 @@ class Field(Protocol):
     def box(self, *unit: int, channel: int | None = None, clip: bool = True) -> Box | None: ...  # noqa: D102
 
 
+def check_is_field(field: object) -> None:
+    """Refuse what is no field, such as the fields of all layers.
+
+    Raises:
+        ArgumentError: it is none.
+    """
+    if not hasattr(field, "output_size"):
+        raise ArgumentError(
+            f"field is a {type(field).__name__}: give one layer's receptive field, such as "
+            "sp.receptive_fields(model, images)['conv1']."
+        )
+
+
 def check_planar(field: Field) -> None:
     """Refuse a field of other than two axes.
 
     Raises:
-        ArgumentError: it has one axis, or three.
+        ArgumentError: it has one axis, or three; or it is no field.
     """
+    check_is_field(field)
     if len(field.input_size) != 2 or len(field.output_size) != 2:
         raise ArgumentError(
             f"The field of {field.layer!r} lies on inputs of {by(field.input_size)} and outputs of "

@@ -11,6 +11,7 @@ import torch
 
 from spatialprobe.errors import ArgumentError
 from spatialprobe.render.scale import Extremes, Values
+from spatialprobe.whole import whole_number
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -71,8 +72,7 @@ class Counts:
 
 def _edges(extremes: Extremes, bins: int, span: tuple[float, float] | None) -> Floats:
     """The borders of the bins; around what is all but a single value, one unit wide or a millionth of it."""
-    if bins < 1:
-        raise ArgumentError(f"bins must be at least 1, not {bins}.")
+    whole_number(bins, "bins", least=1)
     low, high = span or (float(np.fmin.reduce(extremes.low)), float(np.fmax.reduce(extremes.high)))
     if span and not (np.isfinite(low) and np.isfinite(high) and low < high):
         raise ArgumentError(f"span=(low, high) needs two finite numbers, the lower first, not {span!r}.")

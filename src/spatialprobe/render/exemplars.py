@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 
 from spatialprobe.errors import ArgumentError
-from spatialprobe.render.boxes import by
+from spatialprobe.render.boxes import by, check_is_field
 
 
 class Exemplars(Protocol):
@@ -51,11 +51,7 @@ def check_exemplars(exemplars: Exemplars, dataset: Dataset, field: Located) -> N
             f"exemplars is a {type(exemplars).__name__}: give one layer's result of the Exemplars reducer, such as "
             "result['conv1']['top'] of a sweep with {'top': sp.Exemplars}."
         )
-    if not hasattr(field, "output_size"):
-        raise ArgumentError(
-            f"field is a {type(field).__name__}: give one layer's receptive field, such as "
-            "sp.receptive_fields(model, images)['conv1']."
-        )
+    check_is_field(field)
     if not exemplars.values.numel():
         raise ArgumentError("These exemplars are empty: no sample was swept.")
     _check_layer(exemplars, field)

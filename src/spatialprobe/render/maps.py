@@ -14,6 +14,7 @@ from spatialprobe.errors import ArgumentError
 from spatialprobe.render.palette import PAPER, Codes
 from spatialprobe.render.scale import Extremes, Values
 from spatialprobe.render.sheet import best_columns
+from spatialprobe.whole import whole_number
 
 Order = Literal["index", "max", "mean"]
 
@@ -79,8 +80,8 @@ def chosen_channels(
     count = len(maps[0])
     if order not in get_args(Order):
         raise ArgumentError(f"order must be 'index', 'max' or 'mean', not {order!r}.")
-    if limit is not None and limit < 1:
-        raise ArgumentError(f"limit must be at least 1, not {limit}.")
+    if limit is not None:
+        whole_number(limit, "limit", least=1)
     chosen = np.arange(count) if channels is None else np.asarray(channels)
     if chosen.ndim != 1 or not len(chosen) or chosen.dtype.kind not in "iu":
         raise ArgumentError(f"channels must be a non-empty sequence of channel numbers, not {channels!r}.")

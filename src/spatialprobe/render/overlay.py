@@ -10,6 +10,7 @@ from spatialprobe.render.boxes import Box, Field, box_words, by, check_planar, c
 from spatialprobe.render.images import Stretch, extremes_of, image_values
 from spatialprobe.render.mosaic import Mosaic
 from spatialprobe.render.palette import PAPER, palette
+from spatialprobe.whole import whole_numbers
 
 _SIDE = 512  # pixels: small images are enlarged up to here
 _MARGIN = 8  # pixels of paper around the image, where the outline finds room at the border
@@ -70,13 +71,14 @@ def receptive_field_overlay(
 
 def _checked(unit: tuple[int, int], field: Field) -> tuple[int, int]:
     """The unit as two integers, if the layer has it."""
-    y, x = unit if len(unit) == 2 else (-1, -1)
+    place = whole_numbers(unit, "unit")
+    y, x = place if len(place) == 2 else (-1, -1)
     if not (0 <= y < field.output_size[0] and 0 <= x < field.output_size[1]):
         raise ArgumentError(
             f"Layer {field.layer!r} has maps of {by(field.output_size)} units, (0, 0) to "
             f"({field.output_size[0] - 1}, {field.output_size[1] - 1}): there is no unit {unit!r}."
         )
-    return int(y), int(x)
+    return y, x
 
 
 def _seen(name: str, box: Box | None, field: Field) -> str:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from spatialprobe.errors import ArgumentError
 from spatialprobe.render.letters import LINE_HEIGHT, width_of, write
 from spatialprobe.render.palette import PAPER, palette
+from spatialprobe.whole import whole_number
 
 Pixels = npt.NDArray[np.uint8]  # (H, W) palette codes or (H, W, 3) colours
 
@@ -39,8 +39,8 @@ class Grid:
         Raises:
             ArgumentError: fewer than one column.
         """
-        if columns is not None and columns < 1:
-            raise ArgumentError(f"columns must be at least 1, not {columns}.")
+        if columns is not None:
+            whole_number(columns, "columns", least=1)
         chosen = min(columns or best_columns(count, height, width), count)
         rows = -(-count // chosen)
         room = min(largest / (chosen * width), largest / (rows * height))

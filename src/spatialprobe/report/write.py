@@ -84,6 +84,7 @@ def write_report(
     inputs = inputs_of(batch, labels, [_answer(output, classes) for output in found.outputs])
     shown = page_layers(model, batch, layers, where, found)
     if sweep is not None:
+        _check_shared(sweep, shown)
         shown = [_with_sweep(layer, sweep, dataset, inputs) for layer in shown]
     packed = tuple(map(PackedLayer.of, shown))
     page = Page(
@@ -121,6 +122,14 @@ def _check_sweep(sweep: object, dataset: object) -> None:
         raise ArgumentError(
             "dataset= is where the patches of a sweep's exemplars come from: give the sweep of it too, "
             "sweep=sp.sweep(model, dataset, {'top': sp.Exemplars})."
+        )
+
+
+def _check_shared(sweep: SweepResult, shown: Sequence[PageLayer]) -> None:
+    if not any(layer.layer in sweep.layers for layer in shown):
+        raise ArgumentError(
+            f"The sweep is of a {sweep.model} with the layers {', '.join(sweep.layers)}, none of which is on the page: "
+            f"{', '.join(layer.name for layer in shown)}. Give the sweep of this model, or leave it out."
         )
 
 

@@ -12,6 +12,7 @@ import torch
 from spatialprobe.errors import ArgumentError
 from spatialprobe.statistics.summary import Summary
 from spatialprobe.statistics.units import as_units, same_channels
+from spatialprobe.whole import whole_number
 
 _Ints = npt.NDArray[np.int64]
 _Floats = npt.NDArray[np.float64]
@@ -78,9 +79,7 @@ class Exemplars:
     """
 
     def __init__(self, k: int = 9) -> None:
-        if k < 1:
-            raise ArgumentError(f"Exemplars(k={k}): k must be at least 1.")
-        self._k = k
+        self._k = whole_number(k, "k", least=1)
         self._start(0, 0)
 
     def _start(self, channels: int, axes: int) -> None:

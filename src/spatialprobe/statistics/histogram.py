@@ -11,6 +11,7 @@ import torch
 from spatialprobe.errors import ArgumentError
 from spatialprobe.statistics.summary import Summary
 from spatialprobe.statistics.units import as_units, pieces, same_channels
+from spatialprobe.whole import whole_number
 
 _Ints = npt.NDArray[np.int64]
 _Floats = npt.NDArray[np.float64]
@@ -57,7 +58,7 @@ class Histogram:
 
     def __init__(self, bins: int = 64, low: float | None = None, high: float | None = None) -> None:
         bounded = low is not None and high is not None
-        if (low is None) != (high is None) or bins < (1 if bounded else 2):
+        if (low is None) != (high is None) or whole_number(bins, "bins", least=1) < (1 if bounded else 2):
             raise ArgumentError(
                 f"Histogram(bins={bins}, low={low}, high={high}): give both bounds or none, and at least "
                 "2 bins without them."

@@ -25,6 +25,7 @@ from spatialprobe.statistics.progress import Shown, bar
 from spatialprobe.statistics.reducer import Factory, Reducer, fresh
 from spatialprobe.statistics.result import SweepResult, frozen_results
 from spatialprobe.statistics.store import Store
+from spatialprobe.whole import whole_number
 
 
 def sweep(
@@ -97,8 +98,8 @@ def sweep(
     (torch.Size([12]), torch.Size([12, 9]))
     """
     check_arguments(model, at=(at, At), nonfinite=(nonfinite, NonFinite))
-    if batch_size < 1 or num_workers < 0:
-        raise ArgumentError(f"batch_size={batch_size} must be at least 1, num_workers={num_workers} not negative.")
+    whole_number(batch_size, "batch_size", least=1)
+    whole_number(num_workers, "num_workers", least=0)
     where = device_of(model) if device is None else torch.device(device)
     # The forward of a DistributedDataParallel waits for all ranks, and these may have different numbers of batches.
     inner = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
