@@ -230,8 +230,8 @@ def test_output_that_is_not_a_tensor():
     with pytest.raises(sp.UnsupportedOutputError) as caught, sp.Probe(model, "block"):
         model(images)
     assert str(caught.value) == (
-        "Layer 'block' (Block) returned no single tensor but a tuple with [[0]] a tensor (2, 4, 4, 4), "
-        "[[1]['mean']] a tensor (2, 4), [[1]['note']] a str. "
+        "Layer 'block' (Block) returned no single tensor but a tuple with [0] a tensor (2, 4, 4, 4), "
+        "[1]['mean'] a tensor (2, 4), [1]['note'] a str. "
         "In a probe, pick one with output=, such as output=lambda out: out[0]; elsewhere choose other layers."
     )
     with sp.Probe(model, "block", output=lambda out: out[1]["mean"]) as probe:

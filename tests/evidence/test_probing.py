@@ -153,6 +153,8 @@ def test_unreadable_layers():
         probe(edges(), "fc")
     with pytest.raises(sp.UnsupportedOutputError, match="linear probe reads"):
         probe(nn.Flatten(0), "")
+    with pytest.raises(sp.UnsupportedOutputError, match=r"\(80, 1, 144\) for images of 4 axes"):
+        probe(nn.Flatten(2), "")
     broken = edges()
     broken[0].weight.data.fill_(torch.inf)
     with pytest.raises(sp.ForwardError, match="infinite"):

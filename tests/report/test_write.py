@@ -351,3 +351,21 @@ def test_a_sweep_of_another_model(path):
     swept = sp.sweep(other, images, {"top": sp.Exemplars}, progress=False)
     with pytest.raises(sp.ArgumentError, match="of a ModuleDict with the layers stem, none of which is on the page: 0"):
         sp.write_report(path, nn.Sequential(nn.Conv2d(3, 2, 3)), images, sweep=swept)
+
+
+def test_tokens_are_left_out(path):
+    """A layer of tokens (N, tokens, channels) has no maps of two axes, and the page says so."""
+
+    class Tokens(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.patches, self.norm = nn.Conv2d(3, 6, 4, stride=4), nn.LayerNorm(6)
+
+        def forward(self, images):
+            return self.norm(self.patches(images).flatten(2).transpose(1, 2))
+
+    report = sp.write_report(path, Tokens(), torch.rand(2, 3, 16, 16), layers=["patches", "norm"])
+    assert (report.layers, report.reduced) == (
+        ("patches",),
+        ("norm is left out: it handed on (1, 16, 6), no maps.",),
+    )

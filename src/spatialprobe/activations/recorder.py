@@ -235,7 +235,7 @@ def _leaves(output: Any) -> str:
     """The leaves of a nested output with their paths and shapes, for an error message."""
     leaves, _ = tree_flatten_with_path(output)
     described = (
-        f"[{keystr(path) or 'itself'}] "
+        f"{keystr(path) or 'itself'} "
         + (f"a tensor {tuple(leaf.shape)}" if isinstance(leaf, torch.Tensor) else f"a {type(leaf).__name__}")
         for path, leaf in leaves
     )

@@ -83,7 +83,7 @@ def linear_probe(
     Raises:
         ArgumentError: images, labels or another argument cannot be used.
         LayerNotFoundError: no such layer; the message names the nearest.
-        UnsupportedOutputError: the layer hands on neither (N, C) nor (N, C, *units) of one to three axes.
+        UnsupportedOutputError: the layer hands on neither (N, C) nor (N, C, *units) over the images' one to three axes.
         ForwardError: the layer hands on values that are infinite or no number.
 
     >>> import torch, spatialprobe as sp
@@ -121,21 +121,23 @@ def linear_probe(
 
 def _features(model: nn.Module, images: torch.Tensor, layer: str, at: At, grid: int, batch_size: int) -> torch.Tensor:
     """The pooled activations, float64 (N, channels * cells), on the CPU."""
-    made = torch.cat(
-        [_pooled(outputs(model, some, layer, at=at), layer, grid).cpu() for some in torch.split(images, batch_size)]
-    )
+    parts = (outputs(model, some, layer, at=at) for some in torch.split(images, batch_size))
+    made = torch.cat([_pooled(part, layer, grid, images.ndim).cpu() for part in parts])
     if not made.isfinite().all():
         raise ForwardError(f"Layer {layer!r} hands on values that are infinite or no number: nothing can be fitted.")
     return made
 
 
-def _pooled(activation: torch.Tensor, layer: str, grid: int) -> torch.Tensor:
+def _pooled(activation: torch.Tensor, layer: str, grid: int, image_axes: int) -> torch.Tensor:
+    """From (N, C, *units), with as many axes as the images, or (N, C)."""
     if activation.ndim == 2:
         return activation.double()
     pools = {3: F.adaptive_avg_pool1d, 4: F.adaptive_avg_pool2d, 5: F.adaptive_avg_pool3d}
-    if activation.ndim not in pools:
+    if activation.ndim not in pools or activation.ndim != image_axes:
         raise UnsupportedOutputError(
-            f"Layer {layer!r} handed on {tuple(activation.shape)}: a linear probe reads (N, C) or maps (N, C, *units)."
+            f"Layer {layer!r} handed on {tuple(activation.shape)} for images of {image_axes} axes: a linear probe "
+            "reads (N, C), or maps (N, C, *units) over the images' axes. Of tokens (N, tokens, channels) nobody knows "
+            "which axis is which: take a layer that comes before or after them."
         )
     if grid > min(activation.shape[2:]):
         raise ArgumentError(

@@ -125,7 +125,11 @@ def page_layers(model: nn.Module, images: torch.Tensor, layers: Selector, at: At
         ArgumentError: none has.
     """
     if not found.maps:
-        raise ArgumentError("None of these layers has maps of two axes to show. " + " ".join(found.left_out.values()))
+        some, more = list(found.left_out.values())[:3], len(found.left_out) - 3
+        raise ArgumentError(
+            f"None of these layers has maps of two axes to show. {' '.join(some)}"
+            + (f" And {more} more." if more > 0 else "")
+        )
     shown = {layer for layer, _ in found.maps}
     modules = {layer.name: layer.module for layer in select(model, layers) if layer.name in shown}
     fields = fields_of(model, images[:1].to(device_of(model)), list(modules.values()), at)
@@ -200,12 +204,12 @@ def _captured(model: nn.Module, image: torch.Tensor, layers: Selector, at: At, n
 
 def _note(found: Passes, run: Run, record: Activation) -> None:
     """Add the maps of a record, or why it has none."""
-    reason = no_maps(record)
-    if reason or len(record.shape) not in (3, 4) or (record.conv and len(record.conv.kernel_size) != 2):
+    maps = None if no_maps(record) else maps_of(record, 0)
+    if maps is None or maps.ndim != 3:
         found.left_out[run] = f"{record.layer or record.module_type} is left out: it handed on {record.shape}, no maps."
         return
     found.kinds[run] = record.module_type
-    found.maps.setdefault(run, []).append(CodedMaps.of(maps_of(record, 0)))
+    found.maps.setdefault(run, []).append(CodedMaps.of(maps))
 
 
 def _fitting(field: ReceptiveField, maps: CodedMaps) -> ReceptiveField:

@@ -163,7 +163,7 @@ class Feeder:
             raise LayerNotRunError(
                 f"These layers did not run in {self._batch}: {', '.join(map(repr, silent))}. Leave them out: layers= "
                 "takes names, globs, types, or a function such as lambda name, module: isinstance(module, nn.Conv2d) "
-                f"and name != {silent[0]!r}."
+                f"and name not in {silent}."
             )
 
     def _of_model(self, error: Exception) -> str:
