@@ -146,7 +146,7 @@ def test_maps_larger_than_a_piece():
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_any_split_order_and_merge_tree(data):
-    """The law, with values a million from zero: the same to ten digits, counts and extremes to the last bit."""
+    """The law, with values a million from zero: the same to twelve digits, counts and extremes to the last bit."""
     seed, count = data.draw(st.integers(0, 2**16)), data.draw(st.integers(1, 24))
     values = torch.randn(count, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)) + 1e6
     values[torch.rand(values.shape, generator=torch.Generator().manual_seed(seed)) < 0.1] = torch.nan
@@ -166,7 +166,7 @@ def test_any_split_order_and_merge_tree(data):
         assert torch.equal(getattr(whole, name).nan_to_num(), getattr(merged, name).nan_to_num()), name
     for name in ("mean", "variance"):
         mine, theirs = getattr(whole, name), getattr(merged, name)
-        assert torch.allclose(mine, theirs, rtol=1e-10, atol=1e-12, equal_nan=True), name
+        assert torch.allclose(mine, theirs, rtol=1e-12, atol=1e-14, equal_nan=True), name
 
 
 def test_the_result_is_a_copy():

@@ -125,11 +125,9 @@ def page_layers(model: nn.Module, images: torch.Tensor, layers: Selector, at: At
         ArgumentError: none has.
     """
     if not found.maps:
-        some, more = list(found.left_out.values())[:3], len(found.left_out) - 3
-        raise ArgumentError(
-            f"None of these layers has maps of two axes to show. {' '.join(some)}"
-            + (f" And {more} more." if more > 0 else "")
-        )
+        why = list(found.left_out.values())
+        some = why if len(why) <= 3 else [*why[:3], f"So are {len(why) - 3} more."]
+        raise ArgumentError(f"None of these layers has maps of two axes to show. {' '.join(some)}")
     shown = {layer for layer, _ in found.maps}
     modules = {layer.name: layer.module for layer in select(model, layers) if layer.name in shown}
     fields = fields_of(model, images[:1].to(device_of(model)), list(modules.values()), at)

@@ -48,8 +48,8 @@ class Moments:
     """Reduces to the count, mean, variance, extremes and share of zeros of each channel.
 
     Every value is taken into float64 and summed around a shift close to the mean; batches are joined by the pairwise
-    update of [Chan, Golub and LeVeque 1983], so neither large means nor unequal batches lose digits. A channel
-    without any finite value has NaN for its statistics.
+    update of [Chan, Golub and LeVeque 1983] with means of twice the digits, so neither large means nor unequal batches
+    lose any. A channel without any finite value has NaN for its statistics.
 
     >>> import torch, spatialprobe as sp
     >>> moments = sp.Moments()
@@ -66,7 +66,8 @@ class Moments:
         def filled(value: float) -> _Floats:
             return np.full(channels, value)
 
-        self._count, self._mean, self._squares = filled(0), filled(0), filled(0)  # squares: sum of (x - mean)^2
+        self._count, self._squares = filled(0), filled(0)  # squares: sum of (x - mean)^2
+        self._mean, self._rest = filled(0), filled(0)  # the mean is the sum of both, the second what rounding took
         self._zeros, self._nonfinite = filled(0), filled(0)
         self._minimum, self._maximum = filled(np.inf), filled(-np.inf)
 
@@ -87,12 +88,12 @@ class Moments:
             shift = np.nan_to_num(shift + sums.first / np.maximum(sums.count, 1))  # the first guess may have been none
             sums = _summed_where_finite(units, shift)
         count = np.maximum(sums.count, 1)
-        mean = shift + sums.first / count
+        mean, rest = _exact_sum(shift, sums.first / count)
         squares = np.maximum(sums.second - sums.first**2 / count, 0)
         self._nonfinite = self._nonfinite + (units.shape[0] * units.shape[2] - sums.count)
         self._zeros = self._zeros + sums.zeros
         self._widen(sums.minimum, sums.maximum)
-        self._join(sums.count, mean, squares)
+        self._join(sums.count, mean, rest, squares)
 
     def merge(self, other: Moments) -> None:
         """Take in what another has seen."""
@@ -104,7 +105,7 @@ class Moments:
         self._zeros = self._zeros + other._zeros
         self._nonfinite = self._nonfinite + other._nonfinite
         self._widen(other._minimum, other._maximum)
-        self._join(other._count, other._mean, other._squares)
+        self._join(other._count, other._mean, other._rest, other._squares)
 
     def result(self) -> MomentsResult:
         """The statistics so far."""
@@ -129,14 +130,22 @@ class Moments:
         self._minimum = np.minimum(self._minimum, minimum)
         self._maximum = np.maximum(self._maximum, maximum)
 
-    def _join(self, count: _Floats, mean: _Floats, squares: _Floats) -> None:
+    def _join(self, count: _Floats, mean: _Floats, rest: _Floats, squares: _Floats) -> None:
         """Chan's update by a part with this count, mean and sum of squared deviations."""
         total = self._count + count
         share = count / np.maximum(total, 1)
-        apart = mean - self._mean
-        self._mean = np.where(self._count > 0, self._mean + apart * share, np.where(count > 0, mean, self._mean))
+        mine, rest_of_mine = (np.where(self._count > 0, *pair) for pair in ((self._mean, mean), (self._rest, rest)))
+        apart = (mean - mine) + (rest - rest_of_mine)
+        self._mean, self._rest = _exact_sum(mine, rest_of_mine + apart * share)
         self._squares = self._squares + squares + apart**2 * self._count * share
         self._count = total
+
+
+def _exact_sum(large: _Floats, small: _Floats) -> tuple[_Floats, _Floats]:
+    """The sum, and what rounding took from it [Knuth, TwoSum]."""
+    total = large + small
+    back = total - large
+    return total, (large - (total - back)) + (small - back)
 
 
 def _mean_of_first(units: torch.Tensor) -> _Floats:
