@@ -41,7 +41,7 @@ def test_attention():
     """Of attention's pair the error names both leaves, and `output=` picks either."""
     attention, tokens = nn.MultiheadAttention(4, 2, batch_first=True), torch.rand(2, 5, 4)
     with pytest.raises(
-        sp.UnsupportedOutputError, match=r"\[\[0\]\] a tensor \(2, 5, 4\), \[\[1\]\] a tensor \(2, 5, 5\)"
+        sp.UnsupportedOutputError, match=r"\[0\] a tensor \(2, 5, 4\), \[1\] a tensor \(2, 5, 5\)"
     ):
         sp.capture(attention, tokens, tokens, tokens, layers="")
     weights = sp.capture(attention, tokens, tokens, tokens, layers="", output=lambda out: out[1])

@@ -163,7 +163,7 @@ def test_any_split_order_and_merge_tree(data):
 
 def test_refused():
     """No places, another number of channels or axes."""
-    with pytest.raises(sp.ArgumentError, match=r"Exemplars\(k=0\): k must be at least 1"):
+    with pytest.raises(sp.ArgumentError, match="k of Exemplars must be at least 1, not 0"):
         sp.Exemplars(0)
     reducer = sp.Exemplars()
     reducer.update(torch.ones(1, 2, 3), torch.tensor([0]))

@@ -131,7 +131,7 @@ def test_histogram_of_any_numbers(numbers, bins, size, random):
     [
         ({"low": 0.0}, "give both bounds or none"),
         ({"bins": 1}, "at least 2 bins"),
-        ({"bins": 0, "low": 0, "high": 1}, "bins must be at least 1"),
+        ({"bins": 0, "low": 0, "high": 1}, "bins of Histogram must be at least 1"),
         ({"low": 1.0, "high": 1.0}, "finite and in order"),
         ({"low": 0.0, "high": float("inf")}, "finite and in order"),
     ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -183,9 +183,9 @@ class _Tracer:
 
     def _seed(self, arguments: tuple[Any, ...]) -> None:
         """Each position of the chosen input sees itself; with a source, nothing is seen until it has run."""
-        tensor = self._asked.tensor_in(arguments)
+        self._input = self._asked.tensor_in(arguments)
         if self._origin is None:
-            self._see_itself(tensor, self._asked.axes, "axes")
+            self._see_itself(self._input, self._asked.axes, "axes")
 
     def _see_itself(self, tensor: torch.Tensor, axes: Sequence[int] | None, called: str) -> None:
         dims = checked_axes(tensor.ndim, axes, called)
@@ -216,9 +216,8 @@ class _Tracer:
             runs.append(f"it returns a {type(output).__name__}, not one tensor.")
 
     def _check_batch(self, layer: Layer, output: torch.Tensor) -> None:
-        given = self._asked.tensor_in(self._asked.arguments)
-        if self._asked.axes is None and lacks_batch(layer.module, given, output):
-            shape = tuple(given.shape)
+        if self._asked.axes is None and lacks_batch(layer.module, self._input, output):
+            shape = tuple(self._input.shape)
             raise ArgumentError(
                 f"Layer {layer.name!r}, a {type(layer.module).__name__}, took the input {shape} for one image without "
                 f"a batch axis: give the whole shape, {(1, *shape)}; or name the input's spatial axes with axes=."
@@ -252,14 +251,18 @@ def _result(
 ) -> ReceptiveFields:
     """The fields of the layers, and why others have none."""
     found: dict[str, list[ReceptiveField]] = {}
+    alike: dict[int, ReceptiveField] = {}  # by reach: what a ReLU or a container hands on sees what came before
     missing: dict[str, str] = {}
-    for layer in sorted(
-        layers, key=lambda layer: list(trace.reaches).index(layer.name) if layer.name in trace.reaches else -1
-    ):
+    order = {name: place for place, name in enumerate(trace.reaches)}
+    for layer in sorted(layers, key=lambda layer: order.get(layer.name, -1)):
         why = _why_none(layer, trace, asked, origin)
         if why is None:
             runs = [reach for reach in trace.reaches[layer.name] if isinstance(reach, Reach)]
-            found[layer.name] = [_field(layer.name, call, reach, trace, asked) for call, reach in enumerate(runs)]
+            found[layer.name] = []
+            for call, reach in enumerate(runs):
+                if id(reach) not in alike:
+                    alike[id(reach)] = _field(layer.name, call, reach, trace, asked)
+                found[layer.name].append(replace(alike[id(reach)], layer=layer.name, call=call))
         elif not chosen:
             missing[layer.name] = why
         elif layer.name not in trace.reaches:

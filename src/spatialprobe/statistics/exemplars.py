@@ -79,7 +79,7 @@ class Exemplars:
     """
 
     def __init__(self, k: int = 9) -> None:
-        self._k = whole_number(k, "k", least=1)
+        self._k = whole_number(k, "k of Exemplars", least=1)
         self._start(0, 0)
 
     def _start(self, channels: int, axes: int) -> None:

@@ -58,7 +58,7 @@ class Histogram:
 
     def __init__(self, bins: int = 64, low: float | None = None, high: float | None = None) -> None:
         bounded = low is not None and high is not None
-        if (low is None) != (high is None) or whole_number(bins, "bins", least=1) < (1 if bounded else 2):
+        if (low is None) != (high is None) or whole_number(bins, "bins of Histogram", least=1) < (1 if bounded else 2):
             raise ArgumentError(
                 f"Histogram(bins={bins}, low={low}, high={high}): give both bounds or none, and at least "
                 "2 bins without them."
