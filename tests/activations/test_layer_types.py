@@ -40,9 +40,7 @@ def test_tensor_returning_layers(layer, shape):
 def test_attention():
     """Of attention's pair the error names both leaves, and `output=` picks either."""
     attention, tokens = nn.MultiheadAttention(4, 2, batch_first=True), torch.rand(2, 5, 4)
-    with pytest.raises(
-        sp.UnsupportedOutputError, match=r"\[0\] a tensor \(2, 5, 4\), \[1\] a tensor \(2, 5, 5\)"
-    ):
+    with pytest.raises(sp.UnsupportedOutputError, match=r"\[0\] a tensor \(2, 5, 4\), \[1\] a tensor \(2, 5, 5\)"):
         sp.capture(attention, tokens, tokens, tokens, layers="")
     weights = sp.capture(attention, tokens, tokens, tokens, layers="", output=lambda out: out[1])
     assert torch.equal(weights[""].tensor, weights.output[1])
