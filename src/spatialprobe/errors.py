@@ -3,19 +3,19 @@
 They are one tree, so that the root catches all::
 
     SpatialProbeError
-    ├── ArgumentError              ValueError          an argument that cannot be used
-    ├── LayerNotFoundError         KeyError            no such layer in the model, or none captured
-    ├── LayerNotRunError           KeyError            the layer did not run, or not so often
-    ├── AmbiguousCallError         LookupError         the layer ran more than once: which run?
-    ├── UnresolvedActivationError  RuntimeError        no single nonlinearity follows the layer
-    ├── UnsupportedOutputError     TypeError           the layer's output is not one plain tensor
-    ├── MutatedActivationError     RuntimeError        a shared value was written over: gone, not wrong
-    ├── MemoryBudgetError          MemoryError         what is kept would exceed max_bytes
-    ├── ForwardError               RuntimeError        the model raised an error on the inputs given
-    ├── NonFiniteActivationError   FloatingPointError  a layer handed on infinite values or NaN
-    ├── StorageError               ValueError          a file is damaged, foreign or of a newer version
-    ├── SweepError                 RuntimeError        a sweep ended early: data, model or reducer raised
-    └── ProbeStateError            RuntimeError        a probe used in the wrong order, or without gradients
+    ├── ArgumentError              (ValueError)          an argument that cannot be used
+    ├── LayerNotFoundError         (KeyError)            no such layer in the model, or none captured
+    ├── LayerNotRunError           (KeyError)            the layer did not run, or not so often
+    ├── AmbiguousCallError         (LookupError)         the layer ran more than once: which run?
+    ├── UnresolvedActivationError  (RuntimeError)        no single nonlinearity follows the layer
+    ├── UnsupportedOutputError     (TypeError)           the layer's output is not one plain tensor
+    ├── MutatedActivationError     (RuntimeError)        a shared value was written over: gone, not wrong
+    ├── MemoryBudgetError          (MemoryError)         what is kept would exceed max_bytes
+    ├── ForwardError               (RuntimeError)        the model raised an error on the inputs given
+    ├── NonFiniteActivationError   (FloatingPointError)  a layer handed on infinite values or NaN
+    ├── StorageError               (ValueError)          a file is damaged, foreign or of a newer version
+    ├── SweepError                 (RuntimeError)        a sweep ended early: data, model or reducer raised
+    └── ProbeStateError            (RuntimeError)        a probe used in the wrong order, or without gradients
 
 Beside each stands the builtin that it is too, and when it is raised.
 
