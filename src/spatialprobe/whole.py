@@ -39,6 +39,12 @@ def whole_numbers(values: Iterable[int], called: str) -> tuple[int, ...]:
     (1, 2)
     """
     try:
-        return tuple(map(index, values))
+        given = list(values)
+        found = tuple(map(index, given))
     except TypeError as error:
         raise ArgumentError(f"{called} must be whole numbers, such as {called}=(1, 2), not {values!r}.") from error
+    if any(isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool") for value in given):
+        raise ArgumentError(
+            f"{called} must be whole numbers, and these are truth values: give the places of the true ones."
+        )
+    return found

@@ -111,6 +111,9 @@ def test_values_that_do_not_fit():
         sp.ablate([0, 1], [1.0, 2.0, 3.0])
     with pytest.raises(sp.ArgumentError, match="channels must be whole numbers, .* not '0'"):
         sp.ablate("0")
+    for mask in ([True, False, True], torch.tensor([True, False])):
+        with pytest.raises(sp.ArgumentError, match="channels must be whole numbers, and these are truth values"):
+            sp.ablate(mask)
     with pytest.raises(sp.ArgumentError, match="hands on a tensor, not a list"):
         sp.replace([1.0])
     with pytest.raises(sp.LayerNotFoundError, match="Did you mean 'conv1'"):

@@ -218,6 +218,36 @@ def test_channels_last_and_tokens():
     ]
 
 
+class Beside(nn.Module):
+    """An image with something beside it, then a convolution."""
+
+    def __init__(self, beside):
+        super().__init__()
+        self.beside, self.joined, self.conv = beside, nn.Identity(), nn.Conv2d(2, 2, 3)
+
+    def forward(self, x):
+        return self.conv(self.joined(self.beside(x)))
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        lambda x: torch.cat([x, torch.zeros_like(x)], 1),
+        lambda x: torch.cat([torch.linspace(0, 1, x.shape[3]).expand(x.shape), x], 1),
+        lambda x: torch.stack([x[:, 0], torch.ones_like(x[:, 0])], 1),
+        lambda x: torch.zeros(len(x), 2, *x.shape[2:]).index_copy(1, torch.tensor([0]), x),
+    ],
+    ids=["zeros", "coordinates", "stack", "index_copy"],
+)
+def test_constant_channels(beside):
+    """Channels that do not depend on the input change nothing about the fields, in borders or without them."""
+    fields = sp.receptive_fields(Beside(beside), (1, 1, 12, 16))
+    for name, side in (("joined", 1), ("conv", 3)):
+        field = fields[name]
+        assert (field.size, field.stride, field.start) == ((side, side), (1, 1), (0, 0))
+        assert field.box(4, 5) == field.box(4, 5, clip=False) == (4, 5, 4 + side, 5 + side)
+
+
 class Attention(nn.Module):
     """A class token before the patches, and every token looking at all, beside a skip connection."""
 

@@ -194,6 +194,8 @@ def test_too_many_pixels_are_thinned_out(monkeypatch, laid_out):
         ),
         ({"exemplars": Exemplars(torch.ones(0, 1), torch.zeros(0, 1), torch.zeros(0, 1, 2))}, "are empty"),
         ({"channels": []}, "channels is empty"),
+        ({"channels": [True, False, True]}, "these are truth values"),
+        ({"channels": [1.7]}, "channels must be whole numbers"),
     ],
 )
 def test_what_does_not_belong_together(options, message):

@@ -74,7 +74,7 @@ def capture(
         layers: as for `Probe`.
         stop_early: end the forward as soon as every layer has run `calls` times; later layers do not run, and
             `output` is None. A second nonlinearity after that point is not seen.
-        calls: how often each layer must have run.
+        calls: with `stop_early`, how often each layer must have run before the end.
 
     Raises:
         ArgumentError: `calls` is less than one.

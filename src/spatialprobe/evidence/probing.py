@@ -181,8 +181,8 @@ def _check_labels(images: torch.Tensor, labels: torch.Tensor) -> None:
     if not isinstance(labels, torch.Tensor) or labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
         found = f"{labels.dtype} {tuple(labels.shape)}" if isinstance(labels, torch.Tensor) else type(labels).__name__
         raise ArgumentError(
-            f"labels must be int64 ({len(images)},), one for each image, not {found}. torch.as_tensor(labels).long() "
-            "makes them such."
+            f"labels must be int64 ({len(images)},), one for each image, not {found}: numbers of "
+            "classes, which .long() of a tensor makes int64."
         )
     if labels.min() < 0:
         raise ArgumentError("labels are class numbers from 0: one is negative.")

@@ -149,12 +149,15 @@ class Lattice:
 
 
 def aligned(lattices: Sequence[Lattice], dim: int, size: int) -> list[Lattice]:
-    """The same lattices with one period and one shift along a dimension; where spacings differ, unions over it."""
-    periods = {lattice.lo.shape[dim] for lattice in lattices}
-    if len(periods) == 1 and len({lattice.shift[dim] for lattice in lattices}) == 1:
+    """The same lattices with one period and one shift along a dimension; where spacings differ, unions over it.
+
+    A constant, which sees nothing anywhere, goes with any spacing.
+    """
+    if len({(lattice.lo.shape[dim], lattice.shift[dim]) for lattice in lattices}) == 1:
         return list(lattices)
-    common = lcm(*periods)
-    moved = {lattice.shift[dim] * (common // lattice.lo.shape[dim]) for lattice in lattices}
+    spacing = [lattice for lattice in lattices if not (lattice.lo > BEYOND // 2).all()] or lattices
+    common = lcm(*(lattice.lo.shape[dim] for lattice in spacing))
+    moved = {lattice.shift[dim] * (common // lattice.lo.shape[dim]) for lattice in spacing}
     if len(moved) > 1 or common > _LONGEST:
         return [lattice.coarse(dim, size) for lattice in lattices]
     index, shift = np.arange(common), moved.pop()

@@ -17,6 +17,7 @@ from spatialprobe.render.mosaic import Mosaic
 from spatialprobe.render.palette import HATCH, PAPER, palette
 from spatialprobe.render.rows import Rows, lay_out_rows
 from spatialprobe.render.scale import Extremes
+from spatialprobe.whole import whole_numbers
 
 _PIXEL, _PADDING, _EMPTY = range(3)  # what a place of a patch is; empty where its box is smaller than others
 _PERIOD = 5  # pixels between the lines over padding
@@ -108,7 +109,7 @@ class _Cut:
 def _shown(exemplars: Exemplars, field: Field, channels: Sequence[int] | None) -> list[int]:
     """The channels to draw."""
     count = len(exemplars.values)
-    shown = list(range(count)) if channels is None else [int(channel) for channel in channels]
+    shown = list(range(count)) if channels is None else list(whole_numbers(channels, "channels"))
     wrong = [channel for channel in shown if not 0 <= channel < count]
     if wrong or not shown:
         missing = f"there is no {', '.join(map(str, wrong))}" if wrong else "channels is empty"
