@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from zoo import ZOO
 
+import spatialprobe as sp
 from spatialprobe.activations.select import all_layers, select
 from spatialprobe.errors import ArgumentError, LayerNotFoundError
 
@@ -142,3 +143,11 @@ def test_no_selector_at_all(selector):
     """What cannot be a selector is refused with the kinds that can."""
     with pytest.raises(ArgumentError, match="layers"):
         select(ZOO["chain"].model(), selector)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_traced_models():
+    """A traced copy has the names of its model, but no layer that runs by itself: said so, as of any silent layer."""
+    traced = torch.jit.trace(nn.Sequential(nn.Conv2d(1, 1, 1)), torch.rand(1, 1, 2, 2))
+    with pytest.raises(sp.LayerNotRunError, match="not through a scripted or exported copy"):
+        sp.capture(traced, torch.rand(1, 1, 2, 2), layers="0")

@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import TypeAlias
 
+import torch
 from torch import nn
 
 from spatialprobe.errors import ArgumentError, LayerNotFoundError
@@ -104,6 +105,8 @@ def _wrapped_child(module: nn.Module) -> str | None:
     """The attribute under which a transparent wrapper holds the model it wraps, or None."""
     if isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
         return "module"
+    if isinstance(module, torch.jit.ScriptModule):  # whose `_modules` is no dictionary
+        return None
     return None if _TRANSPARENT.isdisjoint(module._modules) else next(iter(_TRANSPARENT & module._modules.keys()))
 
 
