@@ -673,3 +673,19 @@ def test_no_mode_of_torch_is_left_on(stop_early):
     with pytest.raises(sp.SweepError, match="Gives: second pass"):
         sp.sweep(Fails(), images(20), REDUCERS, at="post_activation", stop_early=False, batch_size=4, progress=False)
     assert torch.overrides._get_current_function_mode_stack() == before
+
+
+def test_a_layer_that_stops_running():
+    """A layer must run for every batch: one that runs for bright images only is told with the batch that lacks it."""
+
+    class Sometimes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.always, self.bright = nn.Conv2d(3, 2, 1), nn.Conv2d(3, 2, 1)
+
+        def forward(self, x):
+            return self.always(x) + (self.bright(x) if x.mean() > 0 else 0)
+
+    batches = [images(4) * 0 + 1, images(4) * 0 - 1]
+    with pytest.raises(sp.LayerNotRunError, match=r"did not run in batch 1 \(samples 4 to 7\): 'bright'"):
+        sp.sweep(Sometimes(), batches, {"moments": sp.Moments}, progress=False)

@@ -83,7 +83,7 @@ class Feeder:
         Raises:
             SweepError: the model or a reducer raised.
             NonFiniteActivationError: a layer handed on such values, and they are not to be counted.
-            LayerNotRunError: in the first batch a layer did not run.
+            LayerNotRunError: a layer did not run.
             UnresolvedActivationError: no single nonlinearity followed a layer.
             UnsupportedOutputError: a layer did not hand on one plain tensor with the samples along its first axis.
         """
@@ -106,8 +106,8 @@ class Feeder:
         problem = unresolved(self._recorder.trails)
         if problem is not None:
             raise problem
+        self._check_all_ran()
         if self._order is None:
-            self._check_all_ran()
             self._order = self._seen
 
     def _take(self, layer: Layer, call: int, value: torch.Tensor) -> None:

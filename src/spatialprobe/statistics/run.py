@@ -83,7 +83,7 @@ def sweep(
     Raises:
         ArgumentError: an argument cannot be used, or the data is empty.
         LayerNotFoundError: a selector of layers matches nothing.
-        LayerNotRunError: a layer does not run in the first batch.
+        LayerNotRunError: a layer does not run in some batch.
         UnresolvedActivationError: no single nonlinearity follows a layer.
         UnsupportedOutputError: a layer's output is not one tensor with the samples along its first axis.
         NonFiniteActivationError: a layer handed on infinite values or NaN.
