@@ -158,7 +158,8 @@ class Feeder:
             raise NonFiniteActivationError(self._of_nonfinite(layer, value))
 
     def _check_all_ran(self) -> None:
-        silent = [layer.name for layer in self._layers if layer.name not in self._seen]
+        seen = set(self._seen)
+        silent = [layer.name for layer in self._layers if layer.name not in seen]
         if silent:
             raise LayerNotRunError(
                 f"These layers did not run in {self._batch}: {', '.join(map(repr, silent))}. Leave them out: layers= "
