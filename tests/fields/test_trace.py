@@ -218,6 +218,11 @@ def test_channels_last_and_tokens():
     ]
 
 
+def _written(canvas, x):
+    canvas[:, :1] = x
+    return canvas
+
+
 class Beside(nn.Module):
     """An image with something beside it, then a convolution."""
 
@@ -236,8 +241,10 @@ class Beside(nn.Module):
         lambda x: torch.cat([torch.linspace(0, 1, x.shape[3]).expand(x.shape), x], 1),
         lambda x: torch.stack([x[:, 0], torch.ones_like(x[:, 0])], 1),
         lambda x: torch.zeros(len(x), 2, *x.shape[2:]).index_copy(1, torch.tensor([0]), x),
+        lambda x: _written(torch.zeros(len(x), 2, *x.shape[2:]), x),
+        lambda x: _written(torch.zeros(2, len(x), *x.shape[2:]).transpose(0, 1), x),
     ],
-    ids=["zeros", "coordinates", "stack", "index_copy"],
+    ids=["zeros", "coordinates", "stack", "index_copy", "written", "written to a view"],
 )
 def test_constant_channels(beside):
     """Channels that do not depend on the input change nothing about the fields, in borders or without them."""

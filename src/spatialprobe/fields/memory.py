@@ -66,7 +66,8 @@ class Memory:
             if reach.is_constant and not reach.mask:
                 return
             cell = self._new_cell(tensor)
-            cell.reaches[_flat(cell)] = constant((cell.elements,))
+            whole = tensor if tensor._base is None else tensor._base  # whose own dimensions keep even spacings even
+            cell.reaches[_geometry(whole)] = constant(whole.shape)
         if _covers(place, cell):
             cell.reaches = {place: reach}
             return
