@@ -22,7 +22,8 @@ with sp.Probe(conv) as probe:
 # The storeys of the house: a module imports from its own package and from lower storeys only.
 STOREYS = [
     {"errors"},
-    {"files", "calls", "whole"},
+    {"arguments"},
+    {"files", "calls", "samples"},
     {"activations", "fields.taps", "fields.lattice", "fields.intervals", "render.scale", "render.palette"},
     {"statistics", "fields", "render"},
     {"report", "evidence"},

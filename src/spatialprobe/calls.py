@@ -6,7 +6,8 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Generic, TypeVar
 
-from spatialprobe.errors import AmbiguousCallError, LayerNotRunError
+from spatialprobe.arguments import whole_number
+from spatialprobe.errors import AmbiguousCallError, ArgumentError, LayerNotRunError
 
 T = TypeVar("T", covariant=True)
 
@@ -26,7 +27,7 @@ class LayerCalls(Mapping[str, T], Generic[T]):
         """All of one layer, in the order of execution; raises if there is none."""
 
     def __getitem__(self, key: str | tuple[str, int]) -> T:
-        layer, index = key if isinstance(key, tuple) else (key, None)
+        layer, index = key if isinstance(key, tuple) and len(key) == 2 else (key, None)
         found = self.calls(layer)
         if index is None:
             if len(found) > 1:
@@ -36,6 +37,7 @@ class LayerCalls(Mapping[str, T], Generic[T]):
                     f"{self._ways_out.format(layer=layer)}."
                 )
             return found[0]
+        index = whole_number(index, "The number of a run")
         if not -len(found) <= index < len(found):
             raise LayerNotRunError(
                 f"Layer {layer!r} ran {len(found)} times, 0 to {len(found) - 1}: there is no run {index}."
@@ -48,6 +50,6 @@ class LayerCalls(Mapping[str, T], Generic[T]):
     def __contains__(self, key: object) -> bool:
         try:
             self.calls(key) if isinstance(key, str) else self[key]  # type: ignore[index]
-        except (KeyError, TypeError):
+        except (KeyError, TypeError, ArgumentError):
             return False
         return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch import nn
 from zoo import ZOO
 
 import spatialprobe as sp
-from spatialprobe.activations.select import all_layers, select
+from spatialprobe.activations.select import all_layers, select, select_one
 from spatialprobe.errors import ArgumentError, LayerNotFoundError
 
 
@@ -145,9 +146,37 @@ def test_no_selector_at_all(selector):
         select(ZOO["chain"].model(), selector)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-def test_traced_models():
-    """A traced copy has the names of its model, but no layer that runs by itself: said so, as of any silent layer."""
-    traced = torch.jit.trace(nn.Sequential(nn.Conv2d(1, 1, 1)), torch.rand(1, 1, 2, 2))
-    with pytest.raises(sp.LayerNotRunError, match="not through a scripted or exported copy"):
-        sp.capture(traced, torch.rand(1, 1, 2, 2), layers="0")
+@pytest.mark.parametrize(
+    ("predicate", "signature"),
+    [(lambda module: True, "(module)"), (lambda: True, "()"), (lambda a, b, c: True, "(a, b, c)")],
+)
+def test_predicates_of_other_arguments(predicate, signature):
+    """A predicate is told what it is given, instead of an error from inside the library."""
+    with pytest.raises(ArgumentError, match=re.escape(f"takes {signature}: give one of a name and a module")):
+        select(ZOO["chain"].model(), predicate)
+
+
+def test_predicates_of_every_kind():
+    """Whatever can be called with a name and a module will do, also where its signature is unknown."""
+    model = ZOO["chain"].model()
+
+    class First:
+        def __call__(self, name, module):
+            return name == "conv1"
+
+    for predicate in (First(), First().__call__, partial(lambda wanted, name, module: name == wanted, "conv1")):
+        assert [layer.name for layer in select(model, predicate)] == ["conv1"]
+    assert len(select(model, partial(max, key=str))) == 6  # a built-in function tells no signature
+
+
+def test_one_layer():
+    """A selector of one layer finds it; one of several is told which."""
+    model = ZOO["chain"].model()
+    assert select_one(model, "conv1").module is model.conv1
+    assert select_one(model, model.pool).name == "pool"
+    with pytest.raises(ArgumentError, match=r"layer='conv\*' means 2 layers \('conv1', 'conv2'\): give one"):
+        select_one(model, "conv*")
+    with pytest.raises(ArgumentError, match=r"source=.*Conv2d.* means 2 layers"):
+        sp.receptive_fields(model, (1, 3, 12, 12), source=nn.Conv2d)
+    with pytest.raises(LayerNotFoundError, match="Did you mean 'conv1'"):
+        select_one(model, "covn1")

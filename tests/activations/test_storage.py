@@ -146,6 +146,29 @@ def test_what_is_no_record(tmp_path):
     """Arguments in the wrong order, and bare tensors, are refused, with what is taken."""
     records = sp.capture(nn.Conv2d(1, 1, 1), torch.rand(1, 1, 2, 2))
     for given in ("records.safetensors", {"conv1": records[""].tensor}, [records[""].tensor]):
-        with pytest.raises(sp.ArgumentError, match="takes a probe, or a sequence of records"):
+        with pytest.raises(sp.ArgumentError, match="takes a probe, or records such as"):
             sp.save_activations(tmp_path / "records.safetensors", given)
+    assert not list(tmp_path.iterdir())
+
+
+def test_one_record_and_mappings(tmp_path):
+    """What `feature_maps` draws can be saved: a record alone, or a mapping; a generator of records too."""
+    with sp.Probe(ZOO["chain"].model()) as probe:
+        probe._model(ZOO["chain"].images())
+    for given in (probe["conv1"], {"first": probe["conv1"]}, (one for one in [probe["conv1"]])):
+        loaded = sp.load_activations(sp.save_activations(tmp_path / "one", given))
+        assert list(loaded) == ["conv1"]
+        assert torch.equal(loaded["conv1"].tensor, probe["conv1"].tensor)
+
+
+def test_nothing_to_save(tmp_path):
+    """No file is written without records, and none in place of a folder; a folder is no file of records."""
+    for given in ([], {}, sp.Probe(ZOO["chain"].model())):
+        with pytest.raises(sp.ArgumentError, match="no records to save: has the model run"):
+            sp.save_activations(tmp_path / "none", given)
+    record = sp.capture(nn.Conv2d(1, 1, 1), torch.rand(1, 1, 2, 2))[""]
+    with pytest.raises(sp.StorageError, match="it is a folder. Name a file in it"):
+        sp.save_activations(tmp_path, record)
+    with pytest.raises(sp.StorageError, match="is a folder, no file of activations: name the file in it"):
+        sp.load_activations(tmp_path)
     assert not list(tmp_path.iterdir())

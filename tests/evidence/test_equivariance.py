@@ -118,7 +118,7 @@ def test_silent_images_are_left_out():
         ((0, 0), "moves nothing"),
         ((16, 0), "leaves nothing"),
         ((14, 0), "no interior units"),
-        ((1,), "whole pixels along each axis"),
+        ((1,), "whole pixels along each spatial axis"),
         ((0.5, 0), "shift must be whole numbers"),
         (2, "shift must be whole numbers, .* not 2"),
     ],

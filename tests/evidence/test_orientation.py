@@ -151,5 +151,10 @@ def test_model_without_convolution_needs_a_shape():
 
 def test_gratings_of_other_channels_than_the_model_takes():
     """The model's error says on what it was raised."""
-    with pytest.raises(sp.ForwardError, match=r"Conv2d raised RuntimeError.*on images \(8, 1, 32, 32\)"):
+    with pytest.raises(sp.ForwardError, match=r"Conv2d raised RuntimeError on an input of \(8, 1, 32, 32\)"):
         orientation_tuning(nn.Conv2d(3, 4, 3), "", shape=(1, 32, 32))
+    model = nn.ModuleDict({"second": nn.Conv2d(8, 4, 3), "first": nn.Conv2d(3, 8, 3)})
+    model.forward = lambda images: model["second"](model["first"](images))
+    with pytest.raises(sp.ForwardError, match=r"an input of \(8, 8, 32, 32\)(.|\n)*is a guess, .* shape=\(C, H, W\)"):
+        orientation_tuning(model, "second")
+    assert orientation_tuning(model, "second", shape=(3, 32, 32)).selectivity.shape == (4,)

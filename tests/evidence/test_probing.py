@@ -114,7 +114,7 @@ def test_batches_and_repetition_change_nothing():
         ({"test": (torch.zeros(4, 1, 12, 12).byte(), torch.zeros(4).long())}, "floating-point"),
         ({"grid": 0}, "at least 1"),
         ({"grid": 11}, "more cells than the maps of layer '0' have units, 10 x 10: take at most 10"),
-        ({"train": (torch.rand(4, 1, 12, 12), torch.zeros(4).int())}, r"which .long\(\) of a tensor makes int64"),
+        ({"train": (torch.rand(4, 1, 12, 12), torch.zeros(4).int())}, r"torch.as_tensor\(labels\).long\(\)"),
         ({"penalty": 0}, "above 0"),
     ],
 )

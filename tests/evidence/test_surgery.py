@@ -90,7 +90,7 @@ def test_parametrized_kernels():
     [
         ("fc", "mean", "is a Linear, which has no kernels"),
         ("point", "shuffle", "have one tap"),
-        ("conv", "median", "must be 'mean' or 'shuffle'"),
+        ("conv", "median", "must be one of 'mean', 'shuffle'"),
     ],
 )
 def test_layers_without_a_pattern_are_refused(layer, how, message):

@@ -154,9 +154,9 @@ def test_model_is_left_alone():
         ({"unit": (1,)}, "unit"),
         ({"channels": [5]}, "channels 0 to 4"),
         ({"channels": []}, "channels 0 to 4"),
-        ({"statistic": "mean"}, "'absolute' or 'squared', not 'mean'"),
+        ({"statistic": "mean"}, "'absolute', 'squared', not 'mean'"),
         ({"probes": 3}, "statistic='squared'"),
-        ({"statistic": "squared", "probes": 0}, "at least one sum"),
+        ({"statistic": "squared", "probes": 0}, "probes must be at least 1"),
     ],
 )
 def test_what_cannot_be(arguments, message):

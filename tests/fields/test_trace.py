@@ -335,6 +335,14 @@ def test_ignored_gates(applied, ignore):
     assert (field.size, field.ignored, field.exact) == ((3, 3), ("Gate",), True)
 
 
+def test_gates_that_the_model_lacks():
+    """Lists of gates may be given to many models; what of them this one does not have stands under the table."""
+    model = Gated(applied=True)
+    table = repr(sp.receptive_fields(model, (1, 1, 9, 9), ignore=["Gaet", nn.SiLU, Gate]))
+    assert table.endswith("\nNothing to ignore: the model has no module of type Gaet, SiLU.")
+    assert "Nothing to ignore" not in repr(sp.receptive_fields(model, (1, 1, 9, 9), ignore=Gate))
+
+
 def test_chosen_layers():
     """`layers` selects as in a probe; what has no field is an error only if it was asked for."""
     model = ZOO["tuple"].model()

@@ -8,11 +8,12 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from stand_ins import Box, Exemplars, Field, exemplars_of
+from torch import nn
 
 import spatialprobe as sp
 from spatialprobe.render import patches as module
 from spatialprobe.render.letters import LINE_HEIGHT, lettering
-from spatialprobe.render.palette import HATCH, PAPER, palette
+from spatialprobe.render.palette import HATCH, NONFINITE, PAPER, palette
 
 FIELD = Field("conv", (12, 12), (6, 6), (5, 5), (2, 2), (-2, -2))
 
@@ -212,3 +213,18 @@ def test_file(tmp_path):
     assert text["Layer"] == "conv"
     assert text["Samples"] == " ".join(map(str, chosen.samples.flatten().tolist()))
     assert "Value range" in text
+
+
+def test_values_that_are_not_finite():
+    """They are crimson, and the caption says so: here and on the image of an overlay."""
+    whole = images(6) / 255
+    broken = whole.clone()
+    broken[:, 1, 2:5] = float("nan")
+    conv, words = nn.Conv2d(3, 2, 3, padding=1), "Pixels with values that are not finite are crimson."
+    top = sp.sweep(conv, whole, {"top": sp.Exemplars}, progress=False)[""]["top"]
+    field = sp.receptive_fields(conv, whole)[""]
+    assert words not in sp.exemplar_patches(top, whole, field).caption
+    assert sp.exemplar_patches(top, broken, field).caption.endswith(words)
+    overlay = sp.receptive_field_overlay(broken[0], field, (3, 3))
+    assert overlay.caption.endswith(words)
+    assert (overlay.array == palette(False)[NONFINITE]).all(axis=-1).any()

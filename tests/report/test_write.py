@@ -233,7 +233,7 @@ def test_model_is_given_back_as_it_was(name, path):
     state = {key: value.clone() for key, value in model.state_dict().items()}
     modes, random = [module.training for module in model.modules()], torch.get_rng_state()
     sp.write_report(path, model, images_of(name))
-    with pytest.raises(sp.ForwardError, match=r"failed on image 0, of \(1, 5, 12, 12\)"):
+    with pytest.raises(sp.ForwardError, match=r"raised RuntimeError on an input of \(1, 5, 12, 12\)"):
         sp.write_report(path, model, torch.zeros(1, 5, 12, 12))
     assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
     assert [module.training for module in model.modules()] == modes
@@ -250,7 +250,11 @@ def test_model_is_given_back_as_it_was(name, path):
         ({"sweep": {"conv1": {}}}, "sweep is a dict: give what sp.sweep"),
         ({"dataset": torch.rand(2, 3, 12, 12)}, "give the sweep of it too"),
         ({"labels": ["a"]}, "2 images, but 1 labels"),
-        ({"at": "input"}, "at must be 'output' or 'post_activation'"),
+        ({"labels": "ab"}, "labels must be a sequence of names"),
+        ({"classes": "ab"}, "classes must be a sequence of names"),
+        ({"max_bytes": "5 MB"}, "max_bytes is a number of bytes"),
+        ({"path": 5}, "path must be a name"),
+        ({"at": "input"}, "at must be one of 'output', 'post_activation'"),
         ({"layers": nn.ReLU, "path": "missing/report.html"}, "the folder 'missing' does not exist"),
         ({"path": "."}, "it is a folder"),
         ({"max_bytes": 1000}, "max_bytes=1000 is too little"),

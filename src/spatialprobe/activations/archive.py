@@ -13,7 +13,7 @@ import torch
 
 from spatialprobe.activations.checksum import apart, digest, fingerprint
 from spatialprobe.errors import StorageError
-from spatialprobe.files import replacing
+from spatialprobe.files import path_of, replacing, target_of
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,11 @@ class Archive:
         """Write tensors with whatever JSON can hold of them, and return the path.
 
         Raises:
-            StorageError: the folder does not exist, or a tensor's dtype cannot be stored.
+            StorageError: the folder does not exist, the path is one, or a tensor's dtype cannot be stored.
         """
         from safetensors.torch import save_file
 
-        target = Path(path)
-        if not target.parent.is_dir():
-            raise StorageError(f"Cannot save {target.name!r}: the folder {str(target.parent)!r} does not exist.")
+        target = target_of(path, StorageError)
         ready = apart(tensors)
         checks = {key: fingerprint(tensor) for key, tensor in ready.items()}
         text = json.dumps({"tensors": checks, **description})
@@ -66,9 +64,11 @@ class Archive:
         """
         from safetensors import SafetensorError, safe_open
 
-        source = Path(path)
+        source = path_of(path)
         if not source.exists():
             raise FileNotFoundError(f"No file {str(source)!r}.")
+        if source.is_dir():
+            raise StorageError(f"{str(source)!r} is a folder, no {self.kind}: name the file in it.")
         try:
             with safe_open(source, framework="pt") as file:
                 description = self._description(file.metadata() or {}, source)

@@ -17,7 +17,7 @@ from spatialprobe.activations.recorder import Entry, OutputPicker, Threads
 from spatialprobe.activations.records import At
 from spatialprobe.activations.select import Selector
 from spatialprobe.activations.stop import Stopped, stop_forward
-from spatialprobe.whole import whole_number
+from spatialprobe.arguments import whole_number
 
 
 class _StopAfter:
@@ -77,7 +77,8 @@ def capture(
         calls: with `stop_early`, how often each layer must have run before the end.
 
     Raises:
-        ArgumentError: `calls` is less than one.
+        ArgumentError: an argument cannot be used.
+        SpatialProbeError: as of a probe. What the model itself raises passes through as it is.
 
     >>> import torch, spatialprobe as sp
     >>> from torch import nn

@@ -11,8 +11,8 @@ from torch import nn
 
 from spatialprobe.activations.hooks import attach_edits
 from spatialprobe.activations.select import check_model, select
+from spatialprobe.arguments import whole_numbers
 from spatialprobe.errors import ArgumentError
-from spatialprobe.whole import whole_numbers
 
 Edit = Callable[[Any], Any]
 
@@ -27,7 +27,8 @@ def edited(model: nn.Module, edits: Mapping[Any, Edit]) -> Iterator[nn.Module]:
 
     Args:
         model: any module; as it was when the block is left.
-        edits: from a selector of layers, as for `Probe`, to a function of their output that returns another.
+        edits: from a selector of layers, as for `Probe`, to a function of their output that returns another; of a
+            tensor one of its shape and dtype.
 
     Raises:
         LayerNotFoundError: a selector matches nothing.
@@ -124,7 +125,21 @@ class _EditHook:
             raise ArgumentError(f"The edit of layer {self._layer!r} does not fit: {error}") from error
         if changed is None:
             raise ArgumentError(f"The edit of layer {self._layer!r} returned None: it must return the new output.")
+        if isinstance(output, torch.Tensor):
+            self._check_alike(output, changed)
         return changed
+
+    def _check_alike(self, output: torch.Tensor, changed: Any) -> None:
+        """That what comes after the layer can take the new output as it takes its own."""
+        if not isinstance(changed, torch.Tensor):
+            kind = type(changed).__name__
+            raise ArgumentError(f"The edit of layer {self._layer!r} returned a {kind}: it must return a tensor.")
+        if changed.shape != output.shape or changed.dtype != output.dtype:
+            given, made = (f"{str(one.dtype)[6:]} {tuple(one.shape)}" for one in (output, changed))
+            raise ArgumentError(
+                f"The edit of layer {self._layer!r} returned {made}, but the layer hands on {given}: it must return a "
+                "tensor of that shape and dtype."
+            )
 
 
 def _check_channels(output: Any, channels: list[int], axis: int) -> None:

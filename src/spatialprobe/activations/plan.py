@@ -10,12 +10,12 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_map_only
 
+from spatialprobe.activations.forward import forward_error
 from spatialprobe.activations.probe import Probe
 from spatialprobe.activations.restore import attributes_restored
 from spatialprobe.activations.select import Selector, model_name, unwrapped
 from spatialprobe.activations.table import byte_size, counted, layers_table
-from spatialprobe.activations.weights import unlike_weights
-from spatialprobe.errors import ForwardError, SpatialProbeError, told
+from spatialprobe.errors import LayerNotFoundError, SpatialProbeError
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,8 @@ class Plan(Mapping[str, PlannedLayer]):
         return sum(layer.nbytes for layer in self.layers.values())
 
     def __getitem__(self, layer: str) -> PlannedLayer:
+        if layer not in self.layers:
+            raise LayerNotFoundError(f"No layer {layer!r} was planned. There are {', '.join(map(repr, self.layers))}.")
         return self.layers[layer]
 
     def __iter__(self) -> Iterator[str]:
@@ -112,7 +114,7 @@ def plan(model: nn.Module, *inputs: Any, kwargs: Mapping[str, Any] | None = None
         except SpatialProbeError:
             raise
         except Exception as cause:
-            raise ForwardError(_failed(model, inputs, cause)) from cause
+            raise forward_error(model, (inputs, given), cause, _hint(inputs)) from cause
     planned = {}
     for name in probe:
         runs = probe.calls(name)
@@ -121,14 +123,12 @@ def plan(model: nn.Module, *inputs: Any, kwargs: Mapping[str, Any] | None = None
     return Plan(planned, model_name(model), fallback)
 
 
-def _failed(model: nn.Module, inputs: tuple[Any, ...], error: Exception) -> str:
-    """What to say when the model raised an error on these inputs, such as a shape in place of a tensor."""
+def _hint(inputs: tuple[Any, ...]) -> str:
+    """What to give to a model that raised an error, such as a tensor in place of a shape."""
     shapes = [one for one in inputs if isinstance(one, (tuple, list)) and all(isinstance(size, int) for size in one)]
-    hint = f" For a shape alone give torch.empty({tuple(shapes[0])}, device='meta')." if shapes else ""
-    return (
-        f"{model_name(model)} raised an error on the inputs, which it is given as they are.{hint}"
-        f"{unlike_weights(model, inputs)} It says: {told(error)}"
-    )
+    if not shapes:
+        return "The model is given the inputs as they are: give them as it takes them."
+    return f"For a shape alone give torch.empty({tuple(shapes[0])}, device='meta')."
 
 
 def _rehearse(model: nn.Module, inputs: tuple[Any, ...], kwargs: dict[str, Any], probe: Probe, *, meta: bool) -> None:

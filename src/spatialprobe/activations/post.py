@@ -162,8 +162,8 @@ def unresolved(trails: Iterable[Trail]) -> UnresolvedActivationError | None:
         "at='post_activation' needs exactly one nonlinearity that takes the layer's output, directly or through "
         "normalisation, dropout, padding or pooling. Not so for\n  "
         + "\n  ".join(problems)
-        + "\nLeave these layers out of layers=, give missing='ignore' to leave them out of the records, or probe "
-        "the module that computes the activation with at='output'."
+        + "\nLeave these layers out of layers= (a probe does so with missing='ignore'), or take the module that "
+        "computes the activation, with at='output'."
     )
 
 

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable
 from functools import cached_property
 from types import TracebackType
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -19,8 +19,8 @@ from spatialprobe.activations.post import unresolved
 from spatialprobe.activations.recorder import Entry, OutputPicker, Recorder, Recording, Threads
 from spatialprobe.activations.records import Activation, At, ConvSpec
 from spatialprobe.activations.select import Selector, all_layers, check_model, model_name, no_such_name, select
+from spatialprobe.arguments import check_bytes, check_dtype, check_function, check_one_of, device_named
 from spatialprobe.errors import (
-    ArgumentError,
     LayerNotFoundError,
     LayerNotRunError,
     ProbeStateError,
@@ -35,7 +35,8 @@ class Probe(Activations):
 
     A mapping from layer names to records, in the order in which the layers first ran. The model is not changed:
     forward hooks go on, all or none, when the block is entered, and exactly those come off when it is left,
-    whatever happened in it. The records stay readable afterwards; entering again starts afresh.
+    whatever happened in it; an error that the model raises passes through as it is. The records stay readable
+    afterwards; entering again starts afresh.
 
     Args:
         model: any module; the records count its forwards.
@@ -63,6 +64,7 @@ class Probe(Activations):
         output: for layers that do not return one tensor, a function that picks one from what they return.
 
     Raises:
+        ArgumentError: an argument cannot be used.
         LayerNotFoundError: a selector matches nothing.
         LayerNotRunError: when the block ends, a layer never ran.
         UnresolvedActivationError: when the block ends, no single nonlinearity followed a layer.
@@ -106,11 +108,13 @@ class Probe(Activations):
         output: OutputPicker | None = None,
     ) -> None:
         check_arguments(model, at=(at, At), copy=(copy, Copy), missing=(missing, Missing), threads=(threads, Threads))
-        if max_bytes is not None and not (isinstance(max_bytes, (int, float)) and max_bytes >= 0):
-            raise ArgumentError(f"max_bytes is a number of bytes, such as 2**30 for 1 GiB, not {max_bytes!r}.")
+        if max_bytes is not None:
+            check_bytes(max_bytes, "max_bytes")
+        check_function(transform, "transform", "lambda maps: maps.mean((2, 3))")
+        check_function(output, "output", "lambda returned: returned[0]")
+        check_dtype(dtype)
         super().__init__(title=f"Probe of {model_name(model)}")
-        where = None if device is None else torch.device(device)
-        keeping = Keeping(copy, transform, where, dtype, keep_graph, max_bytes)
+        keeping = Keeping(copy, transform, device_named(device), dtype, keep_graph, max_bytes)
         self._model = model
         self._missing: Missing = missing
         self._recording = Recording(at, gradients, threads, output, keeping)
@@ -228,5 +232,4 @@ def check_arguments(model: object, **options: tuple[str, Any]) -> None:
     """That the model is one, and that each option has one of the values its type allows."""
     check_model(model)
     for name, (value, kind) in options.items():
-        if value not in get_args(kind):
-            raise ArgumentError(f"{name} must be one of {', '.join(map(repr, get_args(kind)))}, not {value!r}.")
+        check_one_of(value, name, kind)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -13,6 +14,7 @@ from typing import TypeAlias
 import torch
 from torch import nn
 
+from spatialprobe.arguments import shown
 from spatialprobe.errors import ArgumentError, LayerNotFoundError
 
 Selector: TypeAlias = (
@@ -27,6 +29,8 @@ Selector: TypeAlias = (
 
 _TRANSPARENT = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 _NAMES_SHOWN = 12
+_FEW_NAMES = 6
+_SCRIPTED = "is compiled to TorchScript, whose layers take no hooks: give the model that it was made from."
 
 
 @dataclass(frozen=True)
@@ -61,16 +65,35 @@ def all_layers(model: nn.Module) -> list[Layer]:
     return layers
 
 
-def select(model: nn.Module, selector: Selector) -> list[Layer]:
+def select(model: nn.Module, selector: Selector, called: str = "layers") -> list[Layer]:
     """The layers that a selector means, each once, in the model's order.
 
     Raises:
         LayerNotFoundError: the selector, or one of a sequence of them, matches nothing.
-        ArgumentError: the selector is of no known kind.
+        ArgumentError: the selector is of no known kind, or means a layer that takes no hooks.
     """
     layers = all_layers(model)
-    chosen = {id(layer.module) for part in _parts(selector) for layer in _matches(model, layers, part)}
-    return [layer for layer in layers if id(layer.module) in chosen]
+    matching = {id(layer.module) for part in _parts(selector) for layer in _matches(model, layers, part, called)}
+    chosen = [layer for layer in layers if id(layer.module) in matching]
+    for layer in chosen:
+        if isinstance(layer.module, torch.jit.ScriptModule):
+            raise ArgumentError(f"Layer {layer.name!r} {_SCRIPTED}")
+    return chosen
+
+
+def select_one(model: nn.Module, selector: Selector, called: str = "layer") -> Layer:
+    """The one layer that a selector means.
+
+    Raises:
+        LayerNotFoundError: the selector matches nothing.
+        ArgumentError: the model is no module, or the selector is of no known kind, or means several layers.
+    """
+    check_model(model)
+    chosen = select(model, selector, called)
+    if len(chosen) > 1:
+        names = ", ".join(repr(one.name) for one in chosen[:_FEW_NAMES]) + ", ..." * (len(chosen) > _FEW_NAMES)
+        raise ArgumentError(f"{called}={shown(selector)} means {len(chosen)} layers ({names}): give one.")
+    return chosen[0]
 
 
 def model_name(model: nn.Module) -> str:
@@ -86,6 +109,8 @@ def check_model(model: object) -> None:
     """
     if not isinstance(model, nn.Module):
         raise ArgumentError(f"model must be an nn.Module, not a {type(model).__name__}.")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ArgumentError(f"The model {_SCRIPTED}")
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
@@ -123,7 +148,7 @@ def _without_wrappers(raw_name: str, wrappers: dict[str, str]) -> str:
 
 def _parts(selector: Selector) -> list[Selector]:
     """A sequence of selectors taken apart; a tuple of types is one selector, as in `isinstance`."""
-    if isinstance(selector, (str, nn.Module)) or not isinstance(selector, Iterable):
+    if isinstance(selector, (str, nn.Module, torch.Tensor)) or not isinstance(selector, Iterable):
         return [selector]
     parts = list(selector)
     if not parts:
@@ -133,7 +158,7 @@ def _parts(selector: Selector) -> list[Selector]:
     return [inner for part in parts for inner in _parts(part)]
 
 
-def _matches(model: nn.Module, layers: list[Layer], selector: Selector) -> list[Layer]:
+def _matches(model: nn.Module, layers: list[Layer], selector: Selector, called: str) -> list[Layer]:
     """The layers that one selector matches; raises if there are none."""
     if isinstance(selector, (type, tuple)):
         types = _module_types(selector)
@@ -149,16 +174,32 @@ def _matches(model: nn.Module, layers: list[Layer], selector: Selector) -> list[
         found = _named(layers, selector)
         problem = no_such_name(selector, layers) + _type_of_name(selector, layers)
     elif callable(selector):
+        _check_predicate(selector, called)
         found = [layer for layer in layers if selector(layer.name, layer.module)]
         problem = f"The predicate is true for none of the {len(layers)} modules of {model_name(model)}."
     else:
         raise ArgumentError(
-            f"layers cannot be {selector!r}: give a module type, a name or glob, a compiled regex, "
+            f"{called} cannot be {shown(selector)}: give a module type, a name or glob, a compiled regex, "
             "a module of the model, a predicate (name, module) -> bool, or a sequence of these."
         )
     if not found:
         raise LayerNotFoundError(f"{problem} {_layers_at_hand(layers)}")
     return found
+
+
+def _check_predicate(predicate: Callable[[str, nn.Module], bool], called: str) -> None:
+    """That it takes a name and a module."""
+    try:
+        signature = inspect.signature(predicate)
+    except ValueError:  # some built-in functions tell none
+        return
+    try:
+        signature.bind("", None)
+    except TypeError as error:
+        raise ArgumentError(
+            f"The predicate of {called} takes {signature}: give one of a name and a module, such as "
+            "lambda name, module: module.kernel_size == (1, 1)."
+        ) from error
 
 
 def _named(layers: list[Layer], name: str) -> list[Layer]:

@@ -13,20 +13,24 @@ import torch
 from spatialprobe.activations.archive import Archive
 from spatialprobe.activations.collection import Activations
 from spatialprobe.activations.records import Activation, ConvSpec
+from spatialprobe.arguments import shown
 from spatialprobe.errors import ArgumentError
 
 _ARCHIVE = Archive("spatialprobe activations", 1, writer="save_activations", kind="file of activations")
 _PLAIN = ("layer", "aliases", "call", "forward", "order", "at", "module_type")  # fields that JSON holds as they are
 
 
-def save_activations(path: str | os.PathLike[str], records: Activations | Iterable[Activation]) -> Path:
+def save_activations(
+    path: str | os.PathLike[str], records: Activations | Activation | Mapping[str, Activation] | Iterable[Activation]
+) -> Path:
     """Write records with all their metadata, and return the path.
 
     Args:
         path: a file, usually `*.safetensors`; one that exists is replaced when the new one is whole.
-        records: a probe, what `capture` returned, or any records.
+        records: a probe, what `capture` returned, one record, or a mapping or sequence of records.
 
     Raises:
+        ArgumentError: there are no records.
         StorageError: the folder does not exist, or a tensor's dtype cannot be stored.
         MutatedActivationError: a record has lost its values.
 
@@ -39,12 +43,7 @@ def save_activations(path: str | os.PathLike[str], records: Activations | Iterab
     """
     tensors: dict[str, torch.Tensor] = {}
     described = []
-    for index, record in enumerate(records.records if isinstance(records, Activations) else records):
-        if not isinstance(record, Activation):
-            raise ArgumentError(
-                "save_activations(path, records) takes a probe, or a sequence of records such as [probe['conv1']], and "
-                f"was given a {type(records).__name__} with a {type(record).__name__} in it."
-            )
+    for index, record in enumerate(_records_of(records)):
         values = {"tensor": record.tensor, "gradient": record.gradient}
         stored = {f"{index}.{name}": value for name, value in values.items() if value is not None}
         tensors.update(stored)
@@ -71,6 +70,25 @@ def load_activations(path: str | os.PathLike[str]) -> Activations:
     described, tensors = _ARCHIVE.read(path)
     records = [_loaded(record, tensors) for record in described["records"]]
     return Activations(records, title=f"Activations of {Path(path).name}")
+
+
+def _records_of(given: object) -> list[Any]:
+    """The records that somebody gives, at least one."""
+    if isinstance(given, Activations):
+        records: list[Any] = list(given.records)
+    elif isinstance(given, Mapping):
+        records = list(given.values())
+    else:  # an `Activation` is one record
+        records = list(given) if isinstance(given, Iterable) else [given]
+    wrong = [type(one).__name__ for one in records if not isinstance(one, Activation)]
+    if wrong:
+        raise ArgumentError(
+            "save_activations(path, records) takes a probe, or records such as [probe['conv1']], and was given "
+            f"{shown(given)} with a {wrong[0]} in it."
+        )
+    if not records:
+        raise ArgumentError("There are no records to save: has the model run inside the probe's block?")
+    return records
 
 
 def _described(record: Activation, keys: list[str]) -> dict[str, Any]:

@@ -4,27 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from spatialprobe.arguments import seeded
 from spatialprobe.errors import ArgumentError
 from spatialprobe.evidence.result import Averaged, Bools, Floats
 from spatialprobe.fields.box import Box
 from spatialprobe.fields.result import ReceptiveField
 from spatialprobe.render.exemplars import check_exemplars
+from spatialprobe.samples import CountedImages, first_entry
 from spatialprobe.statistics.exemplars import ExemplarsResult
-from spatialprobe.statistics.loading import first_entry
-
-
-class Dataset(Protocol):
-    """Images by number, and how many: each a tensor (C, *spatial), or a tuple whose first entry is one."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> object: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +52,7 @@ class _Place:
 
 
 def patch_coherence(
-    exemplars: ExemplarsResult, dataset: Dataset, field: ReceptiveField, *, seed: int = 0
+    exemplars: ExemplarsResult, dataset: CountedImages, field: ReceptiveField, *, seed: int = 0
 ) -> PatchCoherence:
     """The mean similarity of the patches that excite a channel most, beside that of random patches.
 
@@ -81,7 +73,8 @@ def patch_coherence(
     Left out are channels of fewer than two exemplars, or whose exemplars all have the value zero: they are dead.
 
     Raises:
-        ArgumentError: the exemplars are of another layer than the field, or no channel has two.
+        ArgumentError: the exemplars are of another layer than the field, or no channel has two; or a sample holds
+            values that are infinite or no number.
 
     >>> import torch, spatialprobe as sp
     >>> images, conv = torch.rand(50, 1, 12, 12), torch.nn.Conv2d(1, 4, 3)
@@ -94,7 +87,7 @@ def patch_coherence(
     if not hasattr(dataset, "__len__"):
         raise ArgumentError(f"A {type(dataset).__name__} has no length, so no random samples can be drawn.")
     alive = _channels(exemplars)
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     own, random = [], []
     for channel in alive:
         places = _places(exemplars, channel)
@@ -132,7 +125,7 @@ def similarities(patches: Floats, known: Bools) -> Floats:
     return found
 
 
-def _mean_similarity(places: Sequence[_Place], channel: int, dataset: Dataset, field: ReceptiveField) -> float:
+def _mean_similarity(places: Sequence[_Place], channel: int, dataset: CountedImages, field: ReceptiveField) -> float:
     """Over all pairs of the patches at these places."""
     cut = [_cut_out(dataset, place, channel, field) for place in places]
     extent = np.max([patch.shape[1:] for patch, _ in cut], axis=0)
@@ -144,7 +137,7 @@ def _mean_similarity(places: Sequence[_Place], channel: int, dataset: Dataset, f
     return float(similarities(patches, known)[np.triu_indices(len(cut), 1)].mean())
 
 
-def _cut_out(dataset: Dataset, place: _Place, channel: int, field: ReceptiveField) -> tuple[Floats, Bools]:
+def _cut_out(dataset: CountedImages, place: _Place, channel: int, field: ReceptiveField) -> tuple[Floats, Bools]:
     """The pixels (C, *pixels) that a unit sees, and which of them are in the image rather than in the padding."""
     image = _image(dataset, place.sample, field)
     box = field.box(*place.unit, channel=channel, clip=False)
@@ -165,7 +158,7 @@ def _overlap(box: Box, sizes: tuple[int, ...]) -> tuple[tuple[slice, ...], tuple
     )
 
 
-def _image(dataset: Dataset, sample: int, field: ReceptiveField) -> npt.NDArray[np.float64]:
+def _image(dataset: CountedImages, sample: int, field: ReceptiveField) -> npt.NDArray[np.float64]:
     image = first_entry(dataset[sample])
     if not isinstance(image, torch.Tensor) or tuple(image.shape[1:]) != field.input_size:
         found = tuple(image.shape) if isinstance(image, torch.Tensor) else f"a {type(image).__name__}"
@@ -173,6 +166,8 @@ def _image(dataset: Dataset, sample: int, field: ReceptiveField) -> npt.NDArray[
             f"Sample {sample} of the data set is {found}; the field of {field.layer!r} is of images (C, "
             f"{', '.join(map(str, field.input_size))})."
         )
+    if not image.isfinite().all():
+        raise ArgumentError(f"Sample {sample} of the data set holds values that are infinite or no number.")
     return image.detach().cpu().double().numpy()
 
 

@@ -11,11 +11,13 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from spatialprobe.activations.select import select_one
+from spatialprobe.arguments import whole_numbers
 from spatialprobe.errors import ArgumentError
-from spatialprobe.evidence.layer import check_images, field_of, outputs, single_layer, unit_by_unit
+from spatialprobe.evidence.layer import check_images, outputs, unit_by_unit
 from spatialprobe.evidence.result import Averaged, Bools
+from spatialprobe.fields.images import field_of
 from spatialprobe.fields.result import ReceptiveField
-from spatialprobe.whole import whole_numbers
 
 _Ints = npt.NDArray[np.int64]
 
@@ -77,7 +79,7 @@ def equivariance_error(
     True
     """
     check_images(images)
-    name = single_layer(model, layer).name
+    name = select_one(model, layer).name
     moved = _checked(shift, images)
     field = field_of(model, images, name)
     shifted_images = images.roll(moved, dims=tuple(range(2, images.ndim)))
@@ -120,7 +122,8 @@ def _checked(shift: tuple[int, ...], images: torch.Tensor) -> tuple[int, ...]:
     moved = whole_numbers(shift, "shift")
     if len(moved) != len(sizes):
         raise ArgumentError(
-            f"shift must be whole pixels along each axis of images of {' x '.join(map(str, sizes))}, not {moved}."
+            f"shift must be whole pixels along each spatial axis of images {tuple(images.shape)}, (N, C, *spatial), "
+            f"not {moved}."
         )
     if not any(moved):
         raise ArgumentError(f"A shift of {moved} moves nothing: there is nothing to measure.")

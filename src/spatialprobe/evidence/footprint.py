@@ -8,11 +8,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from spatialprobe.activations.select import select_one
+from spatialprobe.arguments import seeded, whole_number, whole_numbers
 from spatialprobe.errors import ArgumentError
-from spatialprobe.evidence.layer import check_images, field_of, outputs, single_layer, unit_by_unit
+from spatialprobe.evidence.layer import check_images, outputs, unit_by_unit
 from spatialprobe.evidence.result import Bools
+from spatialprobe.fields.images import field_of
 from spatialprobe.fields.result import ReceptiveField
-from spatialprobe.whole import whole_number, whole_numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +97,7 @@ def footprint(
     1.0
     """
     check_images(images)
-    name = single_layer(model, layer).name
+    name = select_one(model, layer).name
     whole_number(draws, "draws", least=1)
     position = _checked(pixel, images)
     field = field_of(model, images, name)
@@ -130,8 +132,8 @@ def _checked(pixel: tuple[int, ...], images: torch.Tensor) -> tuple[int, ...]:
     position = whole_numbers(pixel, "pixel")
     if len(position) != len(sizes) or any(not 0 <= at < size for at, size in zip(position, sizes, strict=True)):
         raise ArgumentError(
-            f"There is no pixel {position} in images of {' x '.join(map(str, sizes))}: give one number for each axis, "
-            "counted from 0."
+            f"There is no pixel {position} in images {tuple(images.shape)}, (N, C, *spatial): give one number for each "
+            "spatial axis, counted from 0."
         )
     return position
 
@@ -140,7 +142,7 @@ def _values(images: torch.Tensor, draws: int, seed: int) -> torch.Tensor:
     """What the pixel becomes, (draws, N, C)."""
     low, high = images.min().double(), images.max().double()
     span = high - low if high > low else torch.ones_like(low)
-    drawn = torch.rand(draws, *images.shape[:2], generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    drawn = torch.rand(draws, *images.shape[:2], generator=seeded(seed), dtype=torch.float64)
     return (low - span + 3 * span * drawn.to(low.device)).to(images.dtype)
 
 

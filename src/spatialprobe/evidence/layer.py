@@ -10,34 +10,13 @@ import torch
 from torch import nn
 
 from spatialprobe.activations.capture import capture
+from spatialprobe.activations.forward import images_error
 from spatialprobe.activations.records import At
-from spatialprobe.activations.select import Layer, check_model, model_name, select
-from spatialprobe.activations.weights import device_of, unlike_weights
-from spatialprobe.errors import ArgumentError, ForwardError, LayerNotRunError, SpatialProbeError, told
-from spatialprobe.fields.question import check_batch
-from spatialprobe.fields.result import ReceptiveField
-from spatialprobe.fields.trace import receptive_fields
+from spatialprobe.activations.select import model_name
+from spatialprobe.activations.weights import device_of
+from spatialprobe.errors import ArgumentError, LayerNotRunError, SpatialProbeError
+from spatialprobe.fields.images import check_batch
 from spatialprobe.statistics.loan import borrowed
-
-
-def single_layer(model: nn.Module, layer: str | nn.Module) -> Layer:
-    """The layer of this name, or this module of the model.
-
-    Raises:
-        ArgumentError: the model is no module, or a glob means several layers.
-        LayerNotFoundError: there is none.
-    """
-    check_model(model)
-    found = select(model, layer)
-    if len(found) > 1:
-        names = ", ".join(repr(one.name) for one in found[:6])
-        raise ArgumentError(f"layer={layer!r} means {len(found)} layers ({names}, ...): this measure takes one.")
-    return found[0]
-
-
-def field_of(model: nn.Module, images: torch.Tensor, layer: str) -> ReceptiveField:
-    """The receptive field of the layer's first run on images of this size."""
-    return receptive_fields(model, images[:1], layers=layer).calls(layer)[0]
 
 
 @contextmanager
@@ -72,21 +51,22 @@ def outputs(model: nn.Module, images: torch.Tensor, layer: str, *, at: At = "out
         except SpatialProbeError:
             raise
         except Exception as error:
-            raise ForwardError(
-                f"{model_name(model)} raised {told(error)} on images {tuple(images.shape)}."
-                + unlike_weights(model, images)
-            ) from error
+            raise images_error(model, images, error) from error
     return records.calls(layer)[0].tensor
 
 
-def check_images(images: torch.Tensor) -> None:
+def check_images(images: torch.Tensor, called: str = "images") -> None:
     """That these are images, in numbers that can be changed a little.
 
     Raises:
         ArgumentError: they are not.
     """
-    check_batch(images)
+    check_batch(images, called)
     if not images.is_floating_point():
-        raise ArgumentError(f"images are {images.dtype}: give them as the model takes them, as floating-point numbers.")
+        raise ArgumentError(
+            f"{called} are {images.dtype}: give them as the model takes them, as floating-point numbers."
+        )
+    if images.is_meta:
+        raise ArgumentError(f"{called} are on the meta device, where tensors have no values: give real ones.")
     if not images.isfinite().all():
-        raise ArgumentError("images hold values that are infinite or no number.")
+        raise ArgumentError(f"{called} hold values that are infinite or no number.")

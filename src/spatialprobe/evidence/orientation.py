@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 import torch
 from torch import nn
 
+from spatialprobe.activations.select import select_one
 from spatialprobe.activations.weights import dtype_of
-from spatialprobe.errors import ArgumentError, UnsupportedOutputError
-from spatialprobe.evidence.layer import outputs, single_layer, unit_by_unit
+from spatialprobe.arguments import shown, whole_number, whole_numbers
+from spatialprobe.errors import ArgumentError, ForwardError, UnsupportedOutputError
+from spatialprobe.evidence.layer import outputs, unit_by_unit
 from spatialprobe.evidence.result import Floats
-from spatialprobe.whole import whole_number, whole_numbers
 
 FREQUENCIES = (0.04, 0.08, 0.12, 0.16, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45)  # cycles per pixel
 _MEAN, _AMPLITUDE = 0.5, 0.5
@@ -93,9 +95,9 @@ def orientation_tuning(
     >>> sp.evidence.orientation_tuning(conv, "").angle.round().tolist()
     [0.0, 90.0]
     """
-    name = single_layer(model, layer).name
+    name = select_one(model, layer).name
     _check(angles, phases, frequencies, batch_size)
-    size = _fitting(model, name, _shapes(model) if shape is None else [_checked(shape)])
+    size = _guessed(model, name) if shape is None else _fitting(model, name, [_checked(shape)])
     dtype = dtype_of(model)
     grey = _middle(outputs(model, torch.full((1, *size), _MEAN, dtype=dtype), name), name)[0]
     directions: Floats = np.arange(angles, dtype=np.float64) * (180 / angles)
@@ -161,6 +163,17 @@ def _middle(output: torch.Tensor, layer: str) -> torch.Tensor:
     )
 
 
+def _guessed(model: nn.Module, layer: str) -> tuple[int, int, int]:
+    """A shape of images that nobody has named."""
+    try:
+        return _fitting(model, layer, _shapes(model))
+    except ForwardError as error:
+        raise ForwardError(
+            f"{error} Their shape is a guess, with as many channels as the first convolution takes: shape=(C, H, W) "
+            "says better."
+        ) from error.__cause__
+
+
 def _fitting(model: nn.Module, layer: str, shapes: Sequence[tuple[int, int, int]]) -> tuple[int, int, int]:
     """The first shape in whose middle there is a unit that sees none of the border, where every grating ends."""
     for size in shapes:
@@ -197,8 +210,12 @@ def _check(angles: int, phases: int, frequencies: Sequence[float], batch_size: i
     whole_number(angles, "angles", least=3)
     whole_number(phases, "phases", least=3)
     whole_number(batch_size, "batch_size", least=1)
-    if not len(frequencies) or not all(0 < frequency <= 0.5 for frequency in frequencies):
-        raise ArgumentError(f"frequencies are cycles per pixel above 0 and at most 0.5, not {list(frequencies)}.")
+    given = list(frequencies) if isinstance(frequencies, Iterable) else []
+    if not given or not all(isinstance(one, Real) and 0 < one <= 0.5 for one in given):
+        raise ArgumentError(
+            "frequencies are several numbers of cycles per pixel, each above 0 and at most 0.5, not "
+            f"{shown(frequencies)}."
+        )
 
 
 def _checked(shape: tuple[int, int, int]) -> tuple[int, int, int]:

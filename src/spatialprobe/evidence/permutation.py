@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from spatialprobe.arguments import seeded, shown, whole_number
 from spatialprobe.errors import ArgumentError
 
 
@@ -35,13 +36,13 @@ class PixelPermutation:
     inverted: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
-        if self.height < 1 or self.width < 1:
-            raise ArgumentError(f"There are no pixels in {self.height} x {self.width}: both must be at least 1.")
+        for name, least in (("height", 1), ("width", 1), ("seed", None)):
+            whole_number(getattr(self, name), name, least)
 
     @property
     def order(self) -> torch.Tensor:
         """For each pixel of the result, row by row, the pixel that it comes from; int64 (H * W,)."""
-        drawn = torch.randperm(self.height * self.width, generator=torch.Generator().manual_seed(self.seed))
+        drawn = torch.randperm(self.height * self.width, generator=seeded(self.seed))
         return drawn.argsort() if self.inverted else drawn
 
     @property
@@ -55,6 +56,8 @@ class PixelPermutation:
         Raises:
             ArgumentError: they are of another size.
         """
+        if not isinstance(images, torch.Tensor):
+            raise ArgumentError(f"Pixels are those of a tensor (..., H, W), not of {shown(images)}.")
         if images.ndim < 2 or tuple(images.shape[-2:]) != (self.height, self.width):
             raise ArgumentError(
                 f"This permutation is of {self.height} x {self.width} pixels, and the tensor is {tuple(images.shape)}: "

@@ -9,10 +9,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from spatialprobe.activations.records import At
+from spatialprobe.activations.select import select_one
+from spatialprobe.arguments import real_number, whole_number
 from spatialprobe.errors import ArgumentError, ForwardError, UnsupportedOutputError
-from spatialprobe.evidence.layer import check_images, outputs, single_layer
+from spatialprobe.evidence.layer import check_images, outputs
 from spatialprobe.evidence.result import Averaged
-from spatialprobe.whole import whole_number
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,13 +96,13 @@ def linear_probe(
     >>> sp.evidence.linear_probe(model, images[:100], bright[:100], "0", **halves).accuracy
     1.0
     """
-    name = single_layer(model, layer).name
-    for some, truth in ((images, labels), (test_images, test_labels)):
-        check_images(some)
-        _check_labels(some, truth)
+    name = select_one(model, layer).name
+    for some, truth, kind in ((images, labels, ""), (test_images, test_labels, "test_")):
+        check_images(some, f"{kind}images")
+        _check_labels(some, truth, f"{kind}labels")
     whole_number(grid, "grid", least=1)
     whole_number(batch_size, "batch_size", least=1)
-    if not penalty > 0:
+    if not real_number(penalty, "penalty") > 0:
         raise ArgumentError(f"penalty must be above 0, not {penalty}.")
     known, answers = torch.unique(labels.cpu(), return_inverse=True)
     if len(known) < 2:
@@ -177,12 +178,12 @@ def _fitted(
     return solved, bias.detach()
 
 
-def _check_labels(images: torch.Tensor, labels: torch.Tensor) -> None:
+def _check_labels(images: torch.Tensor, labels: torch.Tensor, called: str) -> None:
     if not isinstance(labels, torch.Tensor) or labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
         found = f"{labels.dtype} {tuple(labels.shape)}" if isinstance(labels, torch.Tensor) else type(labels).__name__
         raise ArgumentError(
-            f"labels must be int64 ({len(images)},), one for each image, not {found}: numbers of "
-            "classes, which .long() of a tensor makes int64."
+            f"{called} must be int64 ({len(images)},), one for each image, not {found}: numbers of "
+            "classes, such as torch.as_tensor(labels).long()."
         )
     if labels.min() < 0:
-        raise ArgumentError("labels are class numbers from 0: one is negative.")
+        raise ArgumentError(f"{called} are class numbers from 0: one is negative.")

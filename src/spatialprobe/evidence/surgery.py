@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
-from spatialprobe.activations.select import Layer, Selector, check_model, select
+from spatialprobe.activations.select import Layer, Selector, check_model, model_name, select
 from spatialprobe.activations.weights import device_of
+from spatialprobe.arguments import check_one_of, seeded, whole_number
 from spatialprobe.errors import ArgumentError
 
 How = Literal["mean", "shuffle"]
@@ -44,10 +46,9 @@ def kernel_surgery(model: nn.Module, layer: Selector, how: How = "mean", seed: i
     >>> sorted(sp.evidence.kernel_surgery(conv, "", how="shuffle", seed=1).weight.flatten().tolist())
     [1.0, 2.0, 3.0, 6.0]
     """
-    if how not in get_args(How):
-        raise ArgumentError(f"how must be 'mean' or 'shuffle', not {how!r}.")
+    check_one_of(how, "how", How)
     changed = _copied(model)
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     for chosen in select(changed, layer):
         kernels = _kernels(chosen)
         taps = kernels.detach().flatten(2)
@@ -87,7 +88,7 @@ def frozen_copy(model: nn.Module, layers: Selector = nn.Conv2d, seed: int = 0) -
     changed = _copied(model)
     device = device_of(changed)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
+        torch.manual_seed(whole_number(seed, "seed"))
         for chosen in select(changed, layers):
             _redraw(chosen)
     return changed
@@ -95,6 +96,8 @@ def frozen_copy(model: nn.Module, layers: Selector = nn.Conv2d, seed: int = 0) -
 
 def _copied(model: nn.Module) -> nn.Module:
     check_model(model)
+    if any(map(is_lazy, model.parameters())):
+        raise ArgumentError(f"Some weights of the {model_name(model)} are not made yet: run it once on an input.")
     return deepcopy(model)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +13,12 @@ from torch import nn
 
 from spatialprobe.activations.capture import capture
 from spatialprobe.activations.mode import evaluating
+from spatialprobe.activations.select import select_one
+from spatialprobe.arguments import check_one_of, whole_number, whole_numbers
 from spatialprobe.errors import ArgumentError, ForwardError
 from spatialprobe.fields.box import Box
-from spatialprobe.fields.question import check_batch
+from spatialprobe.fields.images import check_batch, field_of
 from spatialprobe.fields.result import ReceptiveField
-from spatialprobe.fields.trace import receptive_fields
 
 Statistic = Literal["absolute", "squared"]
 Floats = npt.NDArray[np.float64]
@@ -78,7 +79,7 @@ def effective_receptive_field(
     Args:
         model: any module that takes images.
         images: (N, C, *spatial), on the model's device.
-        layer: its name, or the module itself.
+        layer: its name, or the module itself; of several runs the first counts.
         unit: the position, (y, x) for maps of two axes; the one in the middle if left out.
         channels: which output channels; each costs a backward pass.
         statistic: "absolute" or "squared".
@@ -100,8 +101,8 @@ def effective_receptive_field(
     [0.037, 0.074, 0.111, 0.074, 0.037]
     """
     _check(images, statistic, probes)
-    field = next(iter(receptive_fields(model, images, layers=layer).values()))
-    position = tuple(size // 2 for size in field.output_size) if unit == "centre" else tuple(unit)
+    field = field_of(model, images, select_one(model, layer).name)
+    position = _position(unit, field)
     box = field.box(*position)
     if box is None:
         raise ArgumentError(f"Unit {position} of layer {field.layer!r} sees only padding: no pixel can move it.")
@@ -134,7 +135,7 @@ def _gradients(
     units = record.tensor  # (N, channels, *units)
     for position in unit:
         units = units[:, :, position]
-    chosen = units if channels == "all" else units[:, _known(channels, units.shape[1], field.layer)]
+    chosen = _chosen(units, channels, field.layer)
     measure: Callable[[torch.Tensor], torch.Tensor] = torch.abs if statistic == "absolute" else torch.square
     total = torch.zeros(len(images), *images.shape[2:], dtype=torch.float64)
     sums = list(_directions(chosen, probes))
@@ -198,21 +199,32 @@ def _sides(shares: Floats, box: Box) -> npt.NDArray[np.int64]:
 
 def _check(images: torch.Tensor, statistic: str, probes: int | None) -> None:
     check_batch(images)
-    if statistic not in get_args(Statistic):
-        raise ArgumentError(f"statistic must be 'absolute' or 'squared', not {statistic!r}.")
-    if probes is not None and (statistic != "squared" or probes < 1):
+    check_one_of(statistic, "statistic", Statistic)
+    if probes is None:
+        return
+    whole_number(probes, "probes", least=1)
+    if statistic != "squared":
         raise ArgumentError(
-            "probes= estimates the squared statistic only, from at least one sum: give statistic='squared', or leave "
-            "probes out to take each channel by itself."
+            "probes= estimates the squared statistic only: give statistic='squared', or leave probes out to take each "
+            "channel by itself."
         )
 
 
-def _known(channels: Sequence[int], count: int, layer: str) -> list[int]:
-    chosen = list(channels)
-    wrong = [channel for channel in chosen if not 0 <= channel < count]
-    if wrong or not chosen:
+def _position(unit: Literal["centre"] | Sequence[int], field: ReceptiveField) -> tuple[int, ...]:
+    """The unit that is meant, by its position along each unit axis."""
+    if isinstance(unit, str) and unit == "centre":
+        return tuple(size // 2 for size in field.output_size)
+    return whole_numbers(unit, "unit")
+
+
+def _chosen(units: torch.Tensor, channels: Literal["all"] | Sequence[int], layer: str) -> torch.Tensor:
+    """The channels of (N, channels) that are meant."""
+    if isinstance(channels, str) and channels == "all":
+        return units
+    chosen, count = list(whole_numbers(channels, "channels")), units.shape[1]
+    if not chosen or any(not 0 <= channel < count for channel in chosen):
         raise ArgumentError(f"Layer {layer!r} has channels 0 to {count - 1}: channels cannot be {chosen}.")
-    return chosen
+    return units[:, chosen]
 
 
 def _check_inside(sums: Floats, box: Box, field: ReceptiveField) -> None:

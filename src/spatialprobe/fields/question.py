@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from spatialprobe.activations.select import model_name
-from spatialprobe.activations.weights import dtype_of, unlike_weights
+from spatialprobe.activations.weights import dtype_of
+from spatialprobe.arguments import shown, whole_numbers
 from spatialprobe.errors import ArgumentError
 
 Ignored: TypeAlias = Iterable[type[nn.Module] | str]
@@ -30,12 +30,15 @@ class Question:
 
     def ignores(self, module: nn.Module) -> bool:
         """Whether this module's output counts as a constant gate."""
-        return any(
-            kind in (base.__name__ for base in type(module).__mro__)
-            if isinstance(kind, str)
-            else isinstance(module, kind)
+        return any(_is_a(module, kind) for kind in self.ignore)
+
+    def unmatched(self, model: nn.Module) -> list[str]:
+        """The types to ignore of which the model has no module."""
+        return [
+            kind if isinstance(kind, str) else kind.__name__
             for kind in self.ignore
-        )
+            if not any(_is_a(module, kind) for module in model.modules())
+        ]
 
     def tensor_in(self, arguments: tuple[Any, ...]) -> torch.Tensor:
         """The one tensor that the chosen input holds, among arguments of this form."""
@@ -45,16 +48,6 @@ class Question:
         if len(found) != 1:
             raise ArgumentError(f"Input {self.input} must hold one tensor, and holds {len(found)}.")
         return found[0]
-
-    def failed(self, model: nn.Module, error: Exception) -> str:
-        """What to say when the model raised an error on these inputs."""
-        leaves = tree_leaves(self.arguments)
-        shapes = ", ".join(str(tuple(leaf.shape)) if isinstance(leaf, torch.Tensor) else repr(leaf) for leaf in leaves)
-        return (
-            f"{model_name(model)} raised {type(error).__name__} on an input of {shapes}: {error}\nGive the shape that "
-            "the model takes, batch included, or a tuple with one for each input; or an example of real values."
-            + unlike_weights(model, self.arguments)
-        )
 
 
 def arguments_of(inputs: Any, model: nn.Module) -> tuple[Any, ...]:
@@ -87,11 +80,26 @@ def _from_shape(shape: Sequence[int], model: nn.Module) -> torch.Tensor:
 
 def types_and_names(ignore: Ignored) -> tuple[type[nn.Module] | str, ...]:
     """The kinds of modules to ignore, checked; one alone is as good as a sequence of one."""
-    given = (ignore,) if isinstance(ignore, (str, type)) else tuple(ignore)
+    several = isinstance(ignore, Iterable) and not isinstance(ignore, (str, type, nn.Module))
+    given = tuple(ignore) if several else (ignore,)
     for kind in given:
         if not isinstance(kind, str) and not (isinstance(kind, type) and issubclass(kind, nn.Module)):
-            raise ArgumentError(f"ignore takes module types or class names, not {kind!r}.")
-    return given
+            raise ArgumentError(f"ignore takes module types or class names, not {shown(kind)}.")
+    return given  # type: ignore[return-value]
+
+
+def _is_a(module: nn.Module, kind: type[nn.Module] | str) -> bool:
+    """Whether a module is of this type, or of a type of this name, or of one derived from it."""
+    return any(base is kind or base.__name__ == kind for base in type(module).__mro__)
+
+
+def axes_given(axes: Sequence[int] | None, called: str) -> tuple[int, ...] | None:
+    """The axes that somebody names, None if nobody does.
+
+    Raises:
+        ArgumentError: they are no whole numbers.
+    """
+    return None if axes is None else whole_numbers(axes, called)
 
 
 def checked_axes(ndim: int, axes: Sequence[int] | None, called: str, fewest: int = 1) -> list[int]:
@@ -105,13 +113,3 @@ def checked_axes(ndim: int, axes: Sequence[int] | None, called: str, fewest: int
             f"(1, 3, 224, 224), or name the axes that it has with {called}=."
         )
     return chosen
-
-
-def check_batch(images: object) -> None:
-    """That these are images of any number of axes.
-
-    Raises:
-        ArgumentError: they are not.
-    """
-    if not isinstance(images, torch.Tensor) or images.ndim < 3 or not len(images):
-        raise ArgumentError("images must be a tensor (N, C, *spatial) with at least one image.")

@@ -12,6 +12,7 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
+from spatialprobe.arguments import whole_number, whole_numbers
 from spatialprobe.calls import LayerCalls
 from spatialprobe.errors import ArgumentError, LayerNotFoundError
 from spatialprobe.fields.box import Box
@@ -19,7 +20,6 @@ from spatialprobe.fields.intervals import Span
 from spatialprobe.fields.lattice import BEYOND, Lattice
 from spatialprobe.fields.reach import Reach
 from spatialprobe.fields.taps import Ints
-from spatialprobe.whole import whole_numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,6 +145,7 @@ class ReceptiveField:
         if channel is None:
             return self._united
         channels = self._reach.shape[0]
+        channel = whole_number(channel, "channel")
         if not 0 <= channel < channels:
             raise ArgumentError(f"Layer {self.layer!r} has channels 0 to {channels - 1}: there is no {channel}.")
         return self._reach.sliced(0, channel, 1, 1)._filled()
@@ -192,12 +193,14 @@ class ReceptiveFields(LayerCalls[ReceptiveField]):
         missing: Mapping[str, str],
         title: str,
         default_axes: bool = True,
+        unmatched: Sequence[str] = (),
     ) -> None:
         self._fields = {layer: tuple(calls) for layer, calls in fields.items()}
         self._aliases = dict(aliases)  # every name that finds a layer -> the name of its fields
         self._missing = dict(missing)  # layers without a field, and why
         self._title = title
         self._default_axes = default_axes  # whether nobody said which axes of outputs count units
+        self._unmatched = tuple(unmatched)  # what was to be ignored, and is no module of the model
 
     @property
     def missing(self) -> Mapping[str, str]:
@@ -241,6 +244,8 @@ class ReceptiveFields(LayerCalls[ReceptiveField]):
             some = ", ".join(name or "(model)" for name in list(self._missing)[:2])
             more = f" and {len(self._missing) - 2} more" if len(self._missing) > 2 else ""
             remarks.append(f"No field: {some}{more}; .missing says why.")
+        if self._unmatched:
+            remarks.append(f"Nothing to ignore: the model has no module of type {', '.join(self._unmatched)}.")
         if self._unit_axes_wanted():
             remarks.append(
                 "Some units lie along another number of axes than the input's pixels. For tokens (N, tokens, channels) "

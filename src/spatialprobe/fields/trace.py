@@ -12,22 +12,37 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from spatialprobe.activations.forward import forward_error
 from spatialprobe.activations.hooks import Attached, ProbeHook
 from spatialprobe.activations.restore import attributes_restored
-from spatialprobe.activations.select import Layer, Selector, all_layers, check_model, model_name, select, unwrapped
+from spatialprobe.activations.select import (
+    Layer,
+    Selector,
+    all_layers,
+    check_model,
+    model_name,
+    select,
+    select_one,
+    unwrapped,
+)
 from spatialprobe.activations.weights import device_of, lacks_batch
+from spatialprobe.arguments import whole_number
 from spatialprobe.errors import (
     AmbiguousCallError,
     ArgumentError,
-    ForwardError,
     LayerNotRunError,
     UnsupportedOutputError,
 )
 from spatialprobe.fields.follow import Follower, ReadingWatch
 from spatialprobe.fields.intervals import Span
-from spatialprobe.fields.question import Ignored, Question, arguments_of, checked_axes, types_and_names
+from spatialprobe.fields.question import Ignored, Question, arguments_of, axes_given, checked_axes, types_and_names
 from spatialprobe.fields.reach import Reach, constant
 from spatialprobe.fields.result import Geometry, ReceptiveField, ReceptiveFields
+
+_WHAT_TO_GIVE = (
+    "Give the shape that the model takes, batch included, or a tuple with one for each input; or an example of real "
+    "values."
+)
 
 
 def receptive_fields(
@@ -78,10 +93,16 @@ def receptive_fields(
       3      13 x 13  8 x 8  2 x 2   0, 0   6.2%
     """
     check_model(model)
-    asked = Question(arguments_of(inputs, model), input, axes, unit_axes, types_and_names(ignore))
+    asked = Question(
+        arguments_of(inputs, model),
+        whole_number(input, "input"),
+        axes_given(axes, "axes"),
+        axes_given(unit_axes, "unit_axes"),
+        types_and_names(ignore),
+    )
     known = all_layers(model)
     chosen = None if layers is None else select(model, layers)
-    origin = None if source is None else select(model, source)[0]
+    origin = None if source is None else select_one(model, source, "source")
     trace = _traced(model, known, asked, origin)
     return _result(model, trace, chosen or known, asked, origin, chosen is not None)
 
@@ -106,13 +127,13 @@ def _traced(model: nn.Module, layers: list[Layer], asked: Question, origin: Laye
     except Exception as error:  # whatever a model does that meta tensors do not allow
         fallback = f"{type(error).__name__}: {error}"
         if any(value.is_meta for value in (*model.parameters(), *model.buffers())):
-            raise ForwardError(asked.failed(model, error)) from error
+            raise forward_error(model, asked.arguments, error, _WHAT_TO_GIVE) from error
     try:
         trace = _Tracer(model, layers, asked, origin, meta=False).run()
     except (ArgumentError, AmbiguousCallError):
         raise
     except Exception as error:
-        raise ForwardError(asked.failed(model, error)) from error
+        raise forward_error(model, asked.arguments, error, _WHAT_TO_GIVE) from error
     trace.fallback = fallback
     return trace
 
@@ -260,9 +281,8 @@ def _result(
             runs = [reach for reach in trace.reaches[layer.name] if isinstance(reach, Reach)]
             found[layer.name] = []
             for call, reach in enumerate(runs):
-                if id(reach) not in alike:
-                    alike[id(reach)] = _field(layer.name, call, reach, trace, asked)
-                found[layer.name].append(replace(alike[id(reach)], layer=layer.name, call=call))
+                one = alike.get(id(reach)) or _field(layer.name, call, reach, trace, asked)
+                found[layer.name].append(replace(alike.setdefault(id(reach), one), layer=layer.name, call=call))
         elif not chosen:
             missing[layer.name] = why
         elif layer.name not in trace.reaches:
@@ -277,6 +297,7 @@ def _result(
         missing=missing,
         title=f"Receptive fields of {model_name(model)}, in {where} of {size}",
         default_axes=asked.unit_axes is None,
+        unmatched=asked.unmatched(model),
     )
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from spatialprobe.arguments import whole_number
 from spatialprobe.errors import ArgumentError
 from spatialprobe.render.scale import Extremes, Values
-from spatialprobe.whole import whole_number
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

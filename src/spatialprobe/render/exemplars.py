@@ -9,6 +9,7 @@ import torch
 
 from spatialprobe.errors import ArgumentError
 from spatialprobe.render.boxes import by, check_is_field
+from spatialprobe.samples import Images
 
 
 class Exemplars(Protocol):
@@ -24,12 +25,6 @@ class Exemplars(Protocol):
     def positions(self) -> torch.Tensor: ...  # (C, k, axes) int64, (y, x) of the unit in a map of two axes  # noqa: D102
 
 
-class Dataset(Protocol):
-    """Images by number: each a tensor (C, H, W), or a tuple whose first entry is one."""
-
-    def __getitem__(self, index: int, /) -> object: ...
-
-
 class Located(Protocol):
     """The part of a `ReceptiveField` that says whose units it speaks of."""
 
@@ -40,7 +35,7 @@ class Located(Protocol):
     def output_size(self) -> tuple[int, ...]: ...  # noqa: D102
 
 
-def check_exemplars(exemplars: Exemplars, dataset: Dataset, field: Located) -> None:
+def check_exemplars(exemplars: Exemplars, dataset: Images, field: Located) -> None:
     """That these are exemplars of the field's layer, in this data set.
 
     Raises:
@@ -58,7 +53,7 @@ def check_exemplars(exemplars: Exemplars, dataset: Dataset, field: Located) -> N
     check_samples(exemplars, dataset)
 
 
-def check_samples(exemplars: Exemplars, dataset: Dataset) -> None:
+def check_samples(exemplars: Exemplars, dataset: Images) -> None:
     """That the data set has the samples that the exemplars name.
 
     Raises:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from spatialprobe.activations.collection import Activations
 from spatialprobe.activations.records import Activation
+from spatialprobe.arguments import shown
 from spatialprobe.errors import ArgumentError
 from spatialprobe.render.gallery import Gallery, Key
 from spatialprobe.render.maps import Order, chosen_channels, count_words, flat_tiles, maps_of, no_maps, slice_words
@@ -99,6 +100,9 @@ def feature_maps(
             "with sp.Probe(model) as probe: model(images), then sp.feature_maps(probe['conv1'])."
         )
     records = _by_key(record)
+    other = next((one for one in records.values() if not isinstance(one, Activation)), None)
+    if other is not None:
+        raise ArgumentError(f"feature_maps() draws a mapping of records, and was given one with {shown(other)} in it.")
     reasons = {key: no_maps(one) for key, one in records.items()}
     if all(reasons.values()):
         raise ArgumentError(" ".join(filter(None, reasons.values())) or "There are no records to draw.")

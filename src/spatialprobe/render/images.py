@@ -75,6 +75,11 @@ class Stretch:
         return pixels
 
 
+def nonfinite_words(values: Image) -> list[str]:
+    """That some values are not finite, in a list; an empty list where all are."""
+    return [] if np.isfinite(values).all() else ["Pixels with values that are not finite are crimson."]
+
+
 def extremes_of(values: Image) -> tuple[float, float]:
     """The least and the greatest finite value, 0 and 1 where there is none."""
     finite = values[np.isfinite(values)]

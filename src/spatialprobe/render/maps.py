@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from spatialprobe.activations.records import Activation
+from spatialprobe.arguments import check_one_of, whole_number
 from spatialprobe.errors import ArgumentError
 from spatialprobe.render.palette import PAPER, Codes
 from spatialprobe.render.scale import Extremes, Values
 from spatialprobe.render.sheet import best_columns
-from spatialprobe.whole import whole_number
 
 Order = Literal["index", "max", "mean"]
 
@@ -33,6 +33,8 @@ def no_maps(record: Activation) -> str | None:
             f"Layer {record.layer!r} handed on {shape}, which is not maps of (N, C, H, W), (N, C, L) or "
             "(N, C, D, H, W): draw another layer, or bring it into that shape."
         )
+    if record.device.type == "meta":
+        return f"Layer {record.layer!r} ran on the meta device, where tensors have no values: there is nothing to draw."
     if record.dtype.is_complex:
         return f"Layer {record.layer!r} handed on complex values: draw .abs() or .angle() of them."
     if 0 in shape[-spatial - 1 :]:
@@ -52,6 +54,7 @@ def maps_of(record: Activation, sample: int) -> Values:
     tensor = record.tensor
     if tensor.ndim == _spatial_axes(record) + 1:  # a layer that was given one image without a batch
         tensor = tensor[None]
+    sample = whole_number(sample, "sample")
     if not -len(tensor) <= sample < len(tensor):
         raise ArgumentError(f"There is no sample {sample}: layer {record.layer!r} holds {len(tensor)} samples.")
     values = tensor[sample].detach().cpu()
@@ -78,8 +81,7 @@ def chosen_channels(
         ArgumentError: a channel that is not there, an unknown order, a limit below one.
     """
     count = len(maps[0])
-    if order not in get_args(Order):
-        raise ArgumentError(f"order must be 'index', 'max' or 'mean', not {order!r}.")
+    check_one_of(order, "order", Order)
     if limit is not None:
         whole_number(limit, "limit", least=1)
     chosen = np.arange(count) if channels is None else np.asarray(channels)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spatialprobe.errors import ArgumentError
-from spatialprobe.files import replacing
+from spatialprobe.files import path_of, replacing, target_of
 from spatialprobe.render.palette import Colours
 from spatialprobe.render.png import png
 from spatialprobe.render.scale import Scale
@@ -106,11 +106,9 @@ def picture_path(path: str | os.PathLike[str], *suffixes: str) -> Path:
     Raises:
         ArgumentError: it does not.
     """
-    target = Path(path)
+    target = path_of(path)
     if target.suffix.lower() not in suffixes:
         raise ArgumentError(
             f"This picture is saved as {' or '.join(suffixes)}, not as {target.name!r}; .figure() knows other formats."
         )
-    if not target.parent.is_dir():
-        raise ArgumentError(f"Cannot save {target.name!r}: the folder {str(target.parent)!r} does not exist.")
-    return target
+    return target_of(target)

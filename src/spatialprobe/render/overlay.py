@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from spatialprobe.arguments import whole_numbers
 from spatialprobe.errors import ArgumentError
 from spatialprobe.render.boxes import Box, Field, box_words, by, check_planar, cut_words, inexact_words
-from spatialprobe.render.images import Stretch, extremes_of, image_values
+from spatialprobe.render.images import Stretch, extremes_of, image_values, nonfinite_words
 from spatialprobe.render.mosaic import Mosaic
 from spatialprobe.render.palette import PAPER, palette
-from spatialprobe.whole import whole_numbers
 
 _SIDE = 512  # pixels: small images are enlarged up to here
 _MARGIN = 8  # pixels of paper around the image, where the outline finds room at the border
@@ -54,7 +54,8 @@ def receptive_field_overlay(
     of_channel = "" if channel is None else f" of channel {channel}"
     name = f"unit ({place[0]}, {place[1]}){of_channel}"
     cut = cut_words(whole, field.input_size) if box and whole else None
-    words = [_seen(name, box, field), *([cut] if cut else []), *inexact_words(field), *stretch.words()]
+    words = [_seen(name, box, field), *([cut] if cut else []), *inexact_words(field)]
+    words += [*stretch.words(), *nonfinite_words(values)]
     return Mosaic(
         pixels=_outlined(large, box, factor),
         title=f"{field.layer}, what {name} sees",

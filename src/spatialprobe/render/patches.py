@@ -8,16 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from spatialprobe.arguments import whole_numbers
 from spatialprobe.errors import ArgumentError
 from spatialprobe.render.boxes import Box, Field, check_planar, inexact_words
-from spatialprobe.render.exemplars import Dataset, Exemplars, check_exemplars
-from spatialprobe.render.images import Image, Stretch, extremes_of, image_values
+from spatialprobe.render.exemplars import Exemplars, check_exemplars
+from spatialprobe.render.images import Image, Stretch, extremes_of, image_values, nonfinite_words
 from spatialprobe.render.letters import width_of
 from spatialprobe.render.mosaic import Mosaic
 from spatialprobe.render.palette import HATCH, PAPER, palette
 from spatialprobe.render.rows import Rows, lay_out_rows
 from spatialprobe.render.scale import Extremes
-from spatialprobe.whole import whole_numbers
+from spatialprobe.samples import Images, first_entry
 
 _PIXEL, _PADDING, _EMPTY = range(3)  # what a place of a patch is; empty where its box is smaller than others
 _PERIOD = 5  # pixels between the lines over padding
@@ -25,12 +26,13 @@ _MOST_PIXELS = 2**25  # of all patches together: what has more is thinned out
 
 
 def exemplar_patches(
-    exemplars: Exemplars, dataset: Dataset, field: Field, channels: Sequence[int] | None = None
+    exemplars: Exemplars, dataset: Images, field: Field, channels: Sequence[int] | None = None
 ) -> Mosaic:
     """For each channel a row of the input patches that its strongest units saw, the strongest first.
 
     A patch is exactly the pixels of the unit's box; where the box leaves the image it is hatched. Above it stands the
-    unit's value and, after the #, the image's position in the data set.
+    unit's value and, after the #, the image's position in the data set. Exemplars know their layer, but neither weights
+    nor images: of another training, or of other images as large, nothing here can tell.
 
     Args:
         exemplars: one layer's result of the `Exemplars` reducer: `values`, `samples` (C, k), `positions` (C, k, 2).
@@ -63,13 +65,13 @@ def exemplar_patches(
     values = exemplars.values[shown].tolist()
     boxes = [_box(field, unit) for unit in units]
     cut = _Cut.of(boxes)
-    pixels, ground, stretch = _patches(units, boxes, cut, dataset, field)
+    pixels, ground, words = _patches(units, boxes, cut, dataset, field)
     labels, rows = _labelled(units, values, cut)
     names = [_name(channel, row) for channel, row in zip(shown, values, strict=True)]
     return Mosaic(
         pixels=lay_out_rows(_enlarged(pixels, ground, rows.factor), labels, names, rows.enlarged()),
         title=f"{field.layer}, the {len(values[0])} patches that excite each channel most",
-        caption=" ".join(_words(exemplars, field, shown, cut, stretch)),
+        caption=" ".join(_words(exemplars, field, shown, cut, words)),
         metadata={
             "Software": "spatialprobe",
             "Layer": field.layer,
@@ -123,9 +125,9 @@ def _box(field: Field, unit: _Unit) -> Box | None:
 
 
 def _patches(
-    units: Sequence[_Unit], boxes: Sequence[Box | None], cut: _Cut, dataset: Dataset, field: Field
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], Stretch]:
-    """The patches (M, h, w, 3), what each of their places is (M, h, w), and how values were stretched.
+    units: Sequence[_Unit], boxes: Sequence[Box | None], cut: _Cut, dataset: Images, field: Field
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], list[str]]:
+    """The patches (M, h, w, 3), what each of their places is (M, h, w), and how values are shown, in words.
 
     Each image is read once.
     """
@@ -143,18 +145,16 @@ def _patches(
         for index in wanted[sample]:
             _cut_out(image, boxes[index], cut.every, values[index], ground[index])
     stretch = Stretch.of(low, high)
-    return stretch.pixels(values), ground, stretch
+    return stretch.pixels(values), ground, [*stretch.words(), *nonfinite_words(values)]
 
 
-def image_of(dataset: Dataset, sample: int, field: Field) -> Image:
+def image_of(dataset: Images, sample: int, field: Field) -> Image:
     """A sample's image, channels last.
 
     Raises:
         ArgumentError: the sample is no image of the field's size.
     """
-    entry = dataset[sample]
-    image = entry[0] if isinstance(entry, (tuple, list)) and entry else entry
-    return image_values(image, field.input_size, f"Sample {sample} of the data set")
+    return image_values(first_entry(dataset[sample]), field.input_size, f"Sample {sample} of the data set")
 
 
 def _cut_out(
@@ -197,7 +197,7 @@ def _name(channel: int, values: list[float]) -> str:
     return f"{channel}" if np.nan_to_num(values).any() else f"{channel} dead"
 
 
-def _words(exemplars: Exemplars, field: Field, shown: list[int], cut: _Cut, stretch: Stretch) -> list[str]:
+def _words(exemplars: Exemplars, field: Field, shown: list[int], cut: _Cut, shading: list[str]) -> list[str]:
     """How to read the sheet."""
     words = [
         f"{len(shown)} of {len(exemplars.values)} channels shown, a row each: the largest value of a unit, "
@@ -206,4 +206,4 @@ def _words(exemplars: Exemplars, field: Field, shown: list[int], cut: _Cut, stre
     if cut.every > 1:
         ordinal = {2: "2nd", 3: "3rd"}.get(cut.every, f"{cut.every}th")
         words.append(f"To fit, only every {ordinal} pixel of each row and column is shown.")
-    return [*words, *inexact_words(field), *stretch.words()]
+    return [*words, *inexact_words(field), *shading]

@@ -149,7 +149,10 @@ def _quantise(maps: Values, low: npt.NDArray[np.float64], high: npt.NDArray[np.f
 
 def _given(maps: Values, extremes: Extremes, bounds: tuple[float, float]) -> Scale:
     """The scale of a range that the user gave; around zero if the range holds it inside."""
-    low, high = bounds if len(bounds) == 2 else (np.nan, np.nan)
+    try:
+        low, high = map(float, bounds)
+    except (TypeError, ValueError):
+        low = high = np.nan
     if not (np.isfinite(low) and np.isfinite(high) and low < high):
         raise ArgumentError(f"scale=(low, high) needs two finite numbers, the lower first, not {bounds!r}.")
     beyond = _share_outside(maps, extremes, low, high)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from spatialprobe.arguments import whole_number
 from spatialprobe.render.letters import LINE_HEIGHT, width_of, write
 from spatialprobe.render.palette import PAPER, palette
-from spatialprobe.whole import whole_number
 
 Pixels = npt.NDArray[np.uint8]  # (H, W) palette codes or (H, W, 3) colours
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from spatialprobe.errors import ArgumentError
-from spatialprobe.render.images import Image, Stretch, extremes_of
+from spatialprobe.render.images import Image, Stretch, extremes_of, nonfinite_words
 from spatialprobe.report.pixels import data_uri, is_lossless
 
 
@@ -45,6 +45,8 @@ def checked_images(images: object, labels: Sequence[str] | None) -> torch.Tensor
         single = isinstance(images, torch.Tensor) and images.ndim == 3
         hint = " A single image becomes a batch with image[None]." if single else ""
         raise ArgumentError(f"images must be a tensor (N, C, H, W), the batch that the model takes, not {what}.{hint}")
+    if isinstance(labels, str):
+        raise ArgumentError(f"labels must be a sequence of names, one for each image, not {labels!r}.")
     if labels is not None and len(labels) != len(images):
         raise ArgumentError(f"There are {len(images)} images, but {len(labels)} labels.")
     return images
@@ -60,7 +62,7 @@ def inputs_of(images: torch.Tensor, labels: Sequence[str] | None, answers: Seque
         for number, (image, answer) in enumerate(zip(values, answers, strict=True))
     )
     height, width = images.shape[2:]
-    remarks = stretch.words()
+    remarks = [*stretch.words(), *dict.fromkeys(word for image in values for word in nonfinite_words(image))]
     if images.shape[1] not in (1, 3):
         remarks.append(f"Of the {images.shape[1]} channels of the input the mean is shown, in grey.")
     if not is_lossless(height, width):

@@ -13,11 +13,12 @@ import torch
 from torch import nn
 
 from spatialprobe.activations.capture import capture
+from spatialprobe.activations.forward import images_error
 from spatialprobe.activations.probe import Probe
 from spatialprobe.activations.records import Activation, At
 from spatialprobe.activations.select import Selector, model_name, select, unwrapped
 from spatialprobe.activations.weights import device_of
-from spatialprobe.errors import ArgumentError, ForwardError, SpatialProbeError, told
+from spatialprobe.errors import ArgumentError, SpatialProbeError
 from spatialprobe.fields.result import ReceptiveField
 from spatialprobe.fields.trace import receptive_fields
 from spatialprobe.render.maps import maps_of, no_maps
@@ -103,8 +104,8 @@ def passes(model: nn.Module, images: torch.Tensor, layers: Selector, at: At) -> 
     found = Passes({}, {}, {}, [])
     device = device_of(model)
     with borrowed(model, device):
-        for number, image in enumerate(images):
-            records = _captured(model, image[None].to(device), layers, at, number)
+        for image in images:
+            records = _captured(model, image[None].to(device), layers, at)
             for layer in records:
                 for index, record in enumerate(records.calls(layer)):
                     _note(found, (layer, index), record)
@@ -188,16 +189,13 @@ def _names(model: nn.Module, layer: nn.Module) -> frozenset[str]:
     return select(model, layer)[0].names
 
 
-def _captured(model: nn.Module, image: torch.Tensor, layers: Selector, at: At, number: int) -> Probe:
+def _captured(model: nn.Module, image: torch.Tensor, layers: Selector, at: At) -> Probe:
     try:
         return capture(model, image, layers=layers, at=at, missing="ignore")
     except SpatialProbeError:
         raise
     except Exception as error:
-        raise ForwardError(
-            f"{model_name(model)} failed on image {number}, of {tuple(image.shape)}: {told(error)}. "
-            "Give images as the model takes them: same size, channels, number format, normalisation."
-        ) from error
+        raise images_error(model, image, error) from error
 
 
 def _note(found: Passes, run: Run, record: Activation) -> None:

@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from spatialprobe.errors import ArgumentError
 from spatialprobe.fields.result import ReceptiveField
-from spatialprobe.render.exemplars import Dataset
 from spatialprobe.render.images import Stretch
 from spatialprobe.report.boxes import LayerBoxes
 from spatialprobe.report.patches import Patches, check_places, patches_of
+from spatialprobe.samples import Images
 from spatialprobe.statistics.dead import DeadResult
 from spatialprobe.statistics.exemplars import ExemplarsResult
 from spatialprobe.statistics.moments import MomentsResult
@@ -39,7 +39,7 @@ class Swept:
         channels: int,
         field: ReceptiveField,
         boxes: LayerBoxes,
-        dataset: Dataset | None,
+        dataset: Images | None,
         stretch: Stretch,
     ) -> Swept:
         """What the results of a layer's shipped reducers say; those of others are passed over.

@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import nn
 
 from spatialprobe.activations.records import At
 from spatialprobe.activations.select import Selector, check_model, model_name
+from spatialprobe.arguments import check_bytes, check_one_of
 from spatialprobe.errors import ArgumentError
-from spatialprobe.files import replacing
-from spatialprobe.render.exemplars import Dataset
+from spatialprobe.files import replacing, target_of
 from spatialprobe.report.budget import fitted
 from spatialprobe.report.inputs import Inputs, checked_images, inputs_of
 from spatialprobe.report.layers import PageLayer, page_layers, passes
@@ -23,6 +22,7 @@ from spatialprobe.report.page import Page, stills_of
 from spatialprobe.report.payload import PackedLayer
 from spatialprobe.report.result import Report
 from spatialprobe.report.swept import Swept
+from spatialprobe.samples import Images
 from spatialprobe.statistics.result import SweepResult
 
 _ANSWERS = 3  # classes that are named
@@ -36,7 +36,7 @@ def write_report(
     layers: Selector = nn.Conv2d,
     at: At | None = None,
     sweep: SweepResult | None = None,
-    dataset: Dataset | None = None,
+    dataset: Images | None = None,
     labels: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
     title: str | None = None,
@@ -76,7 +76,8 @@ def write_report(
     (('0', '2'), 2, True, ())
     """
     check_model(model)
-    target = _checked_path(path)
+    target = target_of(path)
+    check_bytes(max_bytes, "max_bytes")
     _check_sweep(sweep, dataset)
     batch = checked_images(images, labels)
     where = _checked_at(at, sweep)
@@ -88,7 +89,7 @@ def write_report(
         shown = [_with_sweep(layer, sweep, dataset, inputs) for layer in shown]
     packed = tuple(map(PackedLayer.of, shown))
     page = Page(
-        title=title or f"What {model_name(model)} sees",
+        title=str(title or f"What {model_name(model)} sees"),
         model=model_name(model),
         at=where,
         inputs=inputs,
@@ -102,17 +103,6 @@ def write_report(
         scratch.write_bytes(written)
     names = tuple(one.layer.name for one in page.layers)
     return Report(target, len(written), names, len(page.inputs.images), page.reduced)
-
-
-def _checked_path(path: str | os.PathLike[str]) -> Path:
-    target = Path(path)
-    if not target.parent.is_dir():
-        raise ArgumentError(
-            f"Cannot write {target.name!r}: the folder {str(target.parent)!r} does not exist. Create it first."
-        )
-    if target.is_dir():
-        raise ArgumentError(f"Cannot write the page to {str(target)!r}: it is a folder. Name a file in it.")
-    return target
 
 
 def _check_sweep(sweep: object, dataset: object) -> None:
@@ -135,8 +125,8 @@ def _check_shared(sweep: SweepResult, shown: Sequence[PageLayer]) -> None:
 
 def _checked_at(at: At | None, sweep: SweepResult | None) -> At:
     """Where values are taken: as asked, as swept, or at the layers' outputs."""
-    if at is not None and at not in get_args(At):
-        raise ArgumentError(f"at must be 'output' or 'post_activation', not {at!r}.")
+    if at is not None:
+        check_one_of(at, "at", At)
     if sweep is None:
         return at or "output"
     if at is not None and at != sweep.at:
@@ -144,7 +134,7 @@ def _checked_at(at: At | None, sweep: SweepResult | None) -> At:
     return "post_activation" if sweep.at == "post_activation" else "output"
 
 
-def _with_sweep(layer: PageLayer, sweep: SweepResult, dataset: Dataset | None, inputs: Inputs) -> PageLayer:
+def _with_sweep(layer: PageLayer, sweep: SweepResult, dataset: Images | None, inputs: Inputs) -> PageLayer:
     """The layer with what the sweep says about it; as it is where it was not swept."""
     results: Mapping[str, Any] | None = sweep.layers.get(layer.layer)
     if results is None:
@@ -162,6 +152,8 @@ def _answer(output: object, classes: Sequence[str] | None) -> str:
     """
     if classes is None:
         return ""
+    if isinstance(classes, str):
+        raise ArgumentError(f"classes must be a sequence of names, one for each output, not {classes!r}.")
     if not isinstance(output, torch.Tensor) or tuple(output.shape) != (1, len(classes)):
         given = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
         raise ArgumentError(f"There are {len(classes)} classes, but for one image the model returned {given}.")

@@ -13,8 +13,9 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDa
 
 from spatialprobe.activations.checksum import fingerprint
 from spatialprobe.errors import ArgumentError, StorageError, SweepError
+from spatialprobe.samples import first_entry
 from spatialprobe.statistics.identity import describe
-from spatialprobe.statistics.loading import Inputs, collated, collated_inputs, first_entry, is_plain_loader, located
+from spatialprobe.statistics.loading import Inputs, collated, collated_inputs, is_plain_loader, located
 
 Data: TypeAlias = "torch.Tensor | Dataset[Any] | Iterable[Any]"
 _PROBED = 32  # samples of a data set that stand for all when it is to be recognised

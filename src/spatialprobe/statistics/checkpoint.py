@@ -13,7 +13,7 @@ from typing import Any
 
 from spatialprobe.activations.checksum import digest
 from spatialprobe.errors import ArgumentError, StorageError, told
-from spatialprobe.files import replacing
+from spatialprobe.files import replacing, target_of
 from spatialprobe.statistics.batches import Progress
 from spatialprobe.statistics.reducer import Reducer
 
@@ -91,9 +91,7 @@ def checkpoint_path(path: str | os.PathLike[str], rank: int) -> Path:
     Raises:
         ArgumentError: the folder does not exist, or the path is one.
     """
-    chosen = Path(path)
-    if not chosen.parent.is_dir() or chosen.is_dir():
-        raise ArgumentError(f"checkpoint={str(chosen)!r} must name a file in a folder that exists.")
+    chosen = target_of(path)
     return chosen.with_name(f"{chosen.name}.rank{rank}") if rank else chosen
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from spatialprobe.arguments import whole_number
 from spatialprobe.errors import ArgumentError
 from spatialprobe.statistics.summary import Summary
 from spatialprobe.statistics.units import as_units, pieces, same_channels
-from spatialprobe.whole import whole_number
 
 _Ints = npt.NDArray[np.int64]
 _Floats = npt.NDArray[np.float64]

@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 
 from spatialprobe.errors import SweepError, told
+from spatialprobe.samples import first_entry
 
 
 class Inputs(Dataset[Any]):
@@ -107,11 +108,6 @@ def collated_inputs(samples: list[Any]) -> torch.Tensor:
             "For images, give the data set a transform that makes tensors."
         )
     return made
-
-
-def first_entry(sample: Any) -> Any:
-    """What the model takes of a sample, or of a batch: of a tuple the first entry."""
-    return sample[0] if isinstance(sample, (tuple, list)) and sample else sample
 
 
 def _shape(value: Any) -> tuple[int, ...]:

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 
 from spatialprobe.activations.mode import evaluating
+from spatialprobe.activations.select import model_name
+from spatialprobe.errors import ArgumentError
 
 
 @contextmanager
@@ -16,7 +18,15 @@ def borrowed(model: nn.Module, device: torch.device) -> Iterator[nn.Module]:
     """The model in evaluation mode on the device, without gradients, until the block ends, however it ends.
 
     Modes, buffers that the model writes to, weights that moved and random state are put back.
+
+    Raises:
+        ArgumentError: its weights have no values.
     """
+    if any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
+        raise ArgumentError(
+            f"Weights of the {model_name(model)} are on the meta device, where tensors have no values: make it on a "
+            "real one, or load its weights first."
+        )
     cuda = [device] if device.type == "cuda" else []
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())

@@ -14,6 +14,7 @@ from spatialprobe.activations.probe import check_arguments
 from spatialprobe.activations.records import At
 from spatialprobe.activations.select import Layer, Selector, model_name, select
 from spatialprobe.activations.weights import device_of
+from spatialprobe.arguments import device_named, real_number, whole_number
 from spatialprobe.errors import ArgumentError, SpatialProbeError, StorageError, SweepError, told
 from spatialprobe.statistics.batches import Batch, Data, Progress, Source, Workload, source_of
 from spatialprobe.statistics.checkpoint import Checkpoint, check_picklable, checkpoint_path
@@ -25,7 +26,6 @@ from spatialprobe.statistics.progress import Shown, bar
 from spatialprobe.statistics.reducer import Factory, Reducer, fresh
 from spatialprobe.statistics.result import SweepResult, frozen_results
 from spatialprobe.statistics.store import Store
-from spatialprobe.whole import whole_number
 
 
 def sweep(
@@ -76,6 +76,9 @@ def sweep(
         stop_early: end each forward but the first where all layers have run. Leave it off for a model whose layers
             run more often for some inputs than for the first batch.
 
+    Channels are axis 1 of what a layer hands on, (N, C, *units); of tokens (N, tokens, channels) the reducers take the
+    tokens for channels.
+
     Positions (of `Exemplars`, say) are those in the data set, also for a `DataLoader` that shuffles one; for other
     iterables the i-th sample has position i, and with several processes i * processes + rank (so too for a loader
     there, unless it has a `DistributedSampler`).
@@ -100,7 +103,8 @@ def sweep(
     check_arguments(model, at=(at, At), nonfinite=(nonfinite, NonFinite))
     whole_number(batch_size, "batch_size", least=1)
     whole_number(num_workers, "num_workers", least=0)
-    where = device_of(model) if device is None else torch.device(device)
+    where = device_named(device) or device_of(model)
+    real_number(checkpoint_seconds, "checkpoint_seconds", least=0)
     # The forward of a DistributedDataParallel waits for all ranks, and these may have different numbers of batches.
     inner = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
     with peers(where) as others, borrowed(inner, where):

@@ -21,6 +21,7 @@ import torch
 from spatialprobe.activations.records import At, ConvSpec
 from spatialprobe.activations.select import Layer
 from spatialprobe.errors import ArgumentError, StorageError
+from spatialprobe.files import path_of
 from spatialprobe.statistics.batches import Batch
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Store:
     def __init__(
         self, path: str | os.PathLike[str], *, model: str, at: At, identity: str, batch_size: int, rows: int | None
     ) -> None:
-        self._path = Path(path)
+        self._path = path_of(path)
         self._at = at
         self._batch_size = batch_size
         self._rows = rows

@@ -1,0 +1,45 @@
+"""Images that a measure of one layer is given, and what the layer sees of them."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from spatialprobe.activations.forward import images_error
+from spatialprobe.arguments import shown
+from spatialprobe.errors import ArgumentError, ForwardError
+from spatialprobe.fields.result import ReceptiveField
+from spatialprobe.fields.trace import receptive_fields
+
+
+def field_of(model: nn.Module, images: torch.Tensor, layer: str) -> ReceptiveField:
+    """The receptive field of the layer's first run on images of this size.
+
+    Raises:
+        ForwardError: the model raises an error on them.
+    """
+    try:
+        return receptive_fields(model, images[:1], layers=layer).calls(layer)[0]
+    except ForwardError as error:
+        cause = error.__cause__
+        if not isinstance(cause, Exception):
+            raise
+        raise images_error(model, images[:1], cause) from cause
+
+
+def check_batch(images: object, called: str = "images") -> None:
+    """That these are images of any number of axes.
+
+    Raises:
+        ArgumentError: they are not.
+    """
+    if isinstance(images, torch.Tensor) and images.ndim >= 3 and len(images):
+        return
+    hint = ""
+    if hasattr(images, "__array__") and not isinstance(images, torch.Tensor):
+        hint = " An array becomes one with torch.from_numpy(array)."
+    elif isinstance(images, (tuple, list)):
+        hint = " Images in a sequence become one with torch.stack(images); a model of several inputs needs a wrapper."
+    raise ArgumentError(
+        f"{called} must be a tensor (N, C, *spatial) with at least one image, not {shown(images)}.{hint}"
+    )
