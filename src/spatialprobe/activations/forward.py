@@ -28,6 +28,6 @@ def forward_error(model: nn.Module, inputs: Any, error: Exception, hint: str) ->
 def images_error(model: nn.Module, images: torch.Tensor, error: Exception) -> ForwardError:
     """The same, where the model is given images alone."""
     hint = "Give images as the model takes them: same size, channels, number format, normalisation."
-    if isinstance(error, TypeError) and "argument" in str(error):
+    if isinstance(error, TypeError) and "positional argument" in str(error):
         hint = "It is given the images alone: wrap a model of several inputs in one that adds the others."
     return forward_error(model, images, error, hint)

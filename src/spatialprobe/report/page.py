@@ -31,6 +31,7 @@ class Page:
     layers: tuple[PackedLayer, ...]
     stills: tuple[Still, ...]  # one a layer, of the first image
     left_out: tuple[str, ...] = ()  # layers that have no maps, a sentence each
+    doubts: tuple[str, ...] = ()  # what of the sweep does not fit the model, a sentence each
     max_bytes: int | None = None  # of the file
 
     def html(self) -> str:
@@ -42,6 +43,7 @@ class Page:
                 "policy": _policy(style, script),
                 "title": _text(self.title),
                 "about": _text(self._about()),
+                "doubts": "".join(f'<p class="doubt"><bdi>{_text(doubt)}</bdi></p>\n' for doubt in self.doubts),
                 "style": style,
                 "script": script,
                 "data": script_safe(self._data()),

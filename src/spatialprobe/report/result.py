@@ -15,7 +15,8 @@ _FRAME_HEIGHT = 940  # pixels
 class Report:
     """One self-contained page on disk; a notebook shows it inline.
 
-    `reduced` says what the page does not hold, sentence by sentence, as the page itself does.
+    `reduced` says what the page does not hold, and `doubts` what of the sweep does not fit, sentence by sentence, as
+    the page itself does.
 
     >>> import tempfile, torch, spatialprobe as sp
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -29,6 +30,7 @@ class Report:
     layers: tuple[str, ...]  # as the page names them
     images: int  # input images on the page
     reduced: tuple[str, ...]  # what was left out, and why; empty if the page holds everything
+    doubts: tuple[str, ...] = ()  # what of the sweep does not fit this model and data set
 
     def _repr_html_(self) -> str:
         """The page in a frame that may run its own script and nothing else."""

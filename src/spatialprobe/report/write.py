@@ -15,6 +15,7 @@ from spatialprobe.activations.select import Selector, check_model, model_name
 from spatialprobe.arguments import check_bytes, check_one_of
 from spatialprobe.errors import ArgumentError
 from spatialprobe.files import replacing, target_of
+from spatialprobe.report.agreement import doubts
 from spatialprobe.report.budget import fitted
 from spatialprobe.report.inputs import Inputs, checked_images, inputs_of
 from spatialprobe.report.layers import PageLayer, page_layers, passes
@@ -56,7 +57,8 @@ def write_report(
         at: "output", or "post_activation", as for `Probe`; if left out, that of the sweep, or "output".
         sweep: of the same model: results of `Moments`, `Dead` and `Exemplars` are shown for its layers.
         dataset: what was swept, for the patches of the exemplars: `dataset[i]` is an image or a tuple that begins with
-            one.
+            one. Where the model does not reach on it what was swept, because of other weights or other images, `doubts`
+            and the page say so.
         labels: what each image is called.
         classes: names of the model's outputs (N, classes): the page then says what the model takes each image for.
         title: of the page.
@@ -87,6 +89,7 @@ def write_report(
     if sweep is not None:
         _check_shared(sweep, shown)
         shown = [_with_sweep(layer, sweep, dataset, inputs) for layer in shown]
+    doubtful = () if sweep is None else doubts(model, [one.layer for one in shown], sweep, dataset, where)
     packed = tuple(map(PackedLayer.of, shown))
     page = Page(
         title=str(title or f"What {model_name(model)} sees"),
@@ -96,13 +99,14 @@ def write_report(
         layers=packed,
         stills=stills_of(packed, inputs),
         left_out=tuple(found.left_out.values()),
+        doubts=tuple(doubtful),
         max_bytes=max_bytes,
     )
     page, written = fitted(page, max_bytes)
     with replacing(target) as scratch:
         scratch.write_bytes(written)
     names = tuple(one.layer.name for one in page.layers)
-    return Report(target, len(written), names, len(page.inputs.images), page.reduced)
+    return Report(target, len(written), names, len(page.inputs.images), page.reduced, page.doubts)
 
 
 def _check_sweep(sweep: object, dataset: object) -> None:

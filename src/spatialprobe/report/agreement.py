@@ -1,0 +1,62 @@
+"""Whether the exemplars of a sweep are those of this model, with these weights, over this data set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from spatialprobe.activations.capture import capture
+from spatialprobe.activations.records import At
+from spatialprobe.activations.weights import device_of
+from spatialprobe.errors import told
+from spatialprobe.samples import Images
+from spatialprobe.statistics.exemplars import ExemplarsResult
+from spatialprobe.statistics.loading import collated_inputs
+from spatialprobe.statistics.loan import borrowed
+from spatialprobe.statistics.result import SweepResult
+
+_TOLERANCE = 0.1  # of the values' norm: far above what number formats and devices do, far below what other weights do
+
+
+def doubts(model: nn.Module, layers: Sequence[str], sweep: SweepResult, dataset: Images | None, at: At) -> list[str]:
+    """What of a sweep does not fit, a sentence each; an empty list if all does, or nothing can be tried.
+
+    The last layer with exemplars is tried, which depends on all before it: on the sample that excites most of its
+    channels, it must reach the values that were swept.
+    """
+    for layer in reversed(layers):
+        for result in sweep.layers.get(layer, {}).values():
+            if dataset is not None and isinstance(result, ExemplarsResult) and result.values.numel():
+                return _of_layer(model, layer, result, dataset, at)
+    return []
+
+
+def _of_layer(model: nn.Module, layer: str, result: ExemplarsResult, dataset: Images, at: At) -> list[str]:
+    best, swept = result.samples[:, 0], result.values[:, 0].double()
+    sample = int(best.mode().values)
+    alike = (best == sample) & swept.isfinite()
+    if sample < 0 or not swept[alike].any():
+        return []
+    try:
+        reached = _reached(model, layer, collated_inputs([dataset[sample]]), at)
+    except Exception as error:  # a data set for the eye, of bytes say, that the model does not take
+        return [f"Whether the sweep fits is not known: on sample {sample} of the data set there was {told(error)}"]
+    apart = torch.linalg.vector_norm((reached - swept)[alike]) / torch.linalg.vector_norm(swept[alike])
+    if apart <= _TOLERANCE:
+        return []
+    channel = int(((reached - swept).abs() * alike).argmax())
+    return [
+        f"The sweep does not fit: it found {swept[channel]:.3g} in channel {channel} of layer {layer!r} for "
+        f"sample {sample}, and this model reaches {reached[channel]:.3g} there. Its weights, or the images, are not "
+        "those that were swept."
+    ]
+
+
+def _reached(model: nn.Module, layer: str, image: torch.Tensor, at: At) -> torch.Tensor:
+    """(C,) the largest value of each channel over all units and runs, float64."""
+    device = device_of(model)
+    with borrowed(model, device):
+        runs = capture(model, image.to(device), layers=layer, at=at, missing="ignore").calls(layer)
+    return torch.stack([run.tensor[0].flatten(1).amax(dim=1).double().cpu() for run in runs]).amax(dim=0)
