@@ -41,8 +41,9 @@ from spatialprobe.errors import (
 if TYPE_CHECKING:
     from spatialprobe import evidence as evidence
     from spatialprobe.fields.box import Box
+    from spatialprobe.fields.collection import ReceptiveFields
     from spatialprobe.fields.effective import EffectiveReceptiveField, effective_receptive_field
-    from spatialprobe.fields.result import ReceptiveField, ReceptiveFields
+    from spatialprobe.fields.result import ReceptiveField
     from spatialprobe.fields.trace import receptive_fields
     from spatialprobe.render.evolution import Evolution, evolution
     from spatialprobe.render.feature_maps import feature_maps
@@ -124,8 +125,9 @@ __all__ = [
 # Resolved on first use, so that capturing waits neither for drawing nor for what it does not need.
 _ON_FIRST_USE = {
     "fields.box": ("Box",),
+    "fields.collection": ("ReceptiveFields",),
     "fields.effective": ("EffectiveReceptiveField", "effective_receptive_field"),
-    "fields.result": ("ReceptiveField", "ReceptiveFields"),
+    "fields.result": ("ReceptiveField",),
     "fields.trace": ("receptive_fields",),
     "render.evolution": ("Evolution", "evolution"),
     "render.feature_maps": ("feature_maps",),

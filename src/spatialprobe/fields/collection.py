@@ -1,0 +1,147 @@
+"""The receptive fields of a model's layers as one mapping, which prints as a table."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from math import prod
+
+from spatialprobe.calls import LayerCalls
+from spatialprobe.errors import LayerNotFoundError
+from spatialprobe.fields.result import ReceptiveField
+
+
+class ReceptiveFields(LayerCalls[ReceptiveField]):
+    """The receptive fields of a model's layers, by name, in the order in which the layers first ran.
+
+    `fields["conv1"]` is that of a layer that ran once, `fields["shared", i]` of the i-th of several runs. Its repr is a
+    table.
+
+    >>> import spatialprobe as sp
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.MaxPool2d(2))
+    >>> fields = sp.receptive_fields(model, (1, 3, 32, 32))
+    >>> fields
+    Receptive fields of Sequential, in pixels of an input of 32 x 32
+      layer    units    size   stride  start  of the image
+      0        30 x 30  3 x 3  1 x 1   0, 0   0.9%
+      1        15 x 15  4 x 4  2 x 2   0, 0   1.6%
+      (model)  15 x 15  4 x 4  2 x 2   0, 0   1.6%
+    >>> fields["1"].box(0, 0)
+    Box(y0=0, x0=0, y1=4, x1=4)
+    """
+
+    _called = "fields"
+
+    def __init__(
+        self,
+        fields: Mapping[str, Sequence[ReceptiveField]],
+        *,
+        aliases: Mapping[str, str],
+        missing: Mapping[str, str],
+        title: str,
+        default_axes: bool = True,
+        unmatched: Sequence[str] = (),
+    ) -> None:
+        self._fields = {layer: tuple(calls) for layer, calls in fields.items()}
+        self._aliases = dict(aliases)  # every name that finds a layer -> the name of its fields
+        self._missing = dict(missing)  # layers without a field, and why
+        self._title = title
+        self._default_axes = default_axes  # whether nobody said which axes of outputs count units
+        self._unmatched = tuple(unmatched)  # what was to be ignored, and is no module of the model
+
+    @property
+    def missing(self) -> Mapping[str, str]:
+        """The modules that have no field, and why."""
+        return dict(self._missing)
+
+    def calls(self, layer: str) -> tuple[ReceptiveField, ...]:
+        """The fields of all runs of one layer, in the order of execution.
+
+        Raises:
+            LayerNotFoundError: the model has no such layer, or it has no field.
+        """
+        name = self._aliases.get(layer, layer) if isinstance(layer, str) else layer
+        if name in self._fields:
+            return self._fields[name]
+        nearest = [repr(near) for near in get_close_matches(str(name), list(self._fields), n=3)]
+        hint = f" Did you mean {' or '.join(nearest)}?" if nearest else ""
+        why = self._missing.get(name, f"there is none of this name.{hint} There are {_some(self._fields)}.")
+        raise LayerNotFoundError(f"No receptive field of layer {layer!r}: {why}")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fields)
+
+    def __repr__(self) -> str:
+        rows = [_HEADINGS, *self._rows()]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+        return "\n".join([self._title, *("  " + line for line in lines), *self._remarks()])
+
+    def _repr_html_(self) -> str:
+        cells = ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in self._rows()]
+        head = "".join(f"<th>{heading}</th>" for heading in _HEADINGS)
+        body = "".join(f"<tr>{row}</tr>" for row in cells)
+        remarks = "".join(f"<p>{html.escape(remark)}</p>" for remark in self._remarks())
+        return f"<table><caption>{html.escape(self._title)}</caption><tr>{head}</tr>{body}</table>{remarks}"
+
+    def _remarks(self) -> list[str]:
+        """What the table alone does not say."""
+        remarks = []
+        if self._missing:
+            some = ", ".join(name or "(model)" for name in list(self._missing)[:2])
+            more = f" and {len(self._missing) - 2} more" if len(self._missing) > 2 else ""
+            remarks.append(f"No field: {some}{more}; .missing says why.")
+        if self._unmatched:
+            remarks.append(f"Nothing to ignore: the model has no module of type {', '.join(self._unmatched)}.")
+        if self._unit_axes_wanted():
+            remarks.append(
+                "Some units lie along another number of axes than the input's pixels. For tokens (N, tokens, channels) "
+                "give unit_axes=(1,), for channels last (N, H, W, channels) unit_axes=(1, 2)."
+            )
+        return remarks
+
+    def _unit_axes_wanted(self) -> bool:
+        """Whether axes were taken for units that may be channels: one unit axis, say, over two of pixels."""
+        known = (one for calls in self._fields.values() for one in calls)
+        return self._default_axes and any(len(one.output_size) not in (0, len(one.input_size)) for one in known)
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        return [_row(one, len(calls)) for calls in self._fields.values() for one in calls]
+
+
+_HEADINGS = ("layer", "units", "size", "stride", "start", "of the image", "")
+
+
+def _row(one: ReceptiveField, calls: int) -> tuple[str, ...]:
+    """A field as cells of text."""
+    name = one.layer or "(model)"
+    remarks = [
+        f"period {_by(one.period)}" if any(period > 1 for period in one.period) else "",
+        "" if one.exact else "upper bound" + (f" ({', '.join(one.unknown)})" if one.unknown else ""),
+    ]
+    return (
+        f"{name}, {one.call}" if calls > 1 else name,
+        _by(one.output_size) or "-",
+        _by(one.size),
+        _by(one.stride),
+        _by(one.start, ", "),
+        f"{_share(one):.1%}",
+        "; ".join(filter(None, remarks)),
+    )
+
+
+def _share(one: ReceptiveField) -> float:
+    """The share of the input that the unit in the middle sees."""
+    box = one.box(*(size // 2 for size in one.output_size))
+    return prod(box.shape) / max(1, prod(one.input_size)) if box else 0.0
+
+
+def _by(numbers: Sequence[int | float], between: str = " x ") -> str:
+    return between.join(f"{number:g}" for number in numbers)
+
+
+def _some(names: Mapping[str, object]) -> str:
+    shown = list(names)[:12]
+    return ", ".join(map(repr, shown)) + (f" and {len(names) - 12} more" if len(names) > 12 else "") or "no fields"
