@@ -100,6 +100,21 @@ def test_split_and_merge(lattice, outer, inner):
     assert at(merged, range(outer * inner)) == at(lattice, range(outer * inner))
 
 
+@given(
+    st.integers(-5, 5),
+    st.integers(1, 4),
+    st.tuples(st.integers(-3, 8), st.integers(-3, 8)),
+    st.integers(2, 9),
+    st.integers(2, 9),
+)
+@settings(max_examples=200, deadline=None)
+def test_even_spacing_outlives_a_merge(lo, size, shift, outer, inner):
+    """Two dimensions that are merged and split again, as a linear layer on maps does, keep their spacing."""
+    lattice = Lattice(np.array([[lo]]), np.array([[lo + size]]), shift)
+    again = lattice.merged(0, outer, inner).split(0, outer, inner)
+    assert (again.lo.tolist(), again.hi.tolist(), again.shift) == ([[lo]], [[lo + size]], shift)
+
+
 @given(lattices())
 @settings(deadline=None)
 def test_simplified_is_the_same(lattice):

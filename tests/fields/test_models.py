@@ -82,6 +82,22 @@ def test_traced_without_a_gap(name):
     assert fields[""].box().stop >= (223, 223)  # SqueezeNet's first convolution leaves out the last row and column
 
 
+def test_linear_layers_between_convolutions():
+    """ConvNeXt turns its maps for linear layers and back; every convolution has the numbers of the closed formula.
+
+    Sizes and strides of a chain of windows [Araujo et al. 2019, eq. 2]: nothing but the convolutions widens a field.
+    """
+    model = built("convnext_tiny")
+    fields = sp.receptive_fields(model, (1, 3, 96, 96), layers=nn.Conv2d)
+    size, stride, start = 1, 1, 0
+    for name, conv in ((name, module) for name, module in model.named_modules() if isinstance(module, nn.Conv2d)):
+        size, start = size + (conv.kernel_size[0] - 1) * stride, start - conv.padding[0] * stride
+        stride *= conv.stride[0]
+        field = fields[name]
+        assert (field.size, field.stride, field.start) == ((size,) * 2, (stride,) * 2, (start,) * 2), name
+        assert field.period == (1, 1)
+
+
 def test_segmentation():
     """A network with dilated convolutions and a decoder, whose output is a dictionary."""
     model = torchvision.models.segmentation.lraspp_mobilenet_v3_large(weights=None, weights_backbone=None).eval()

@@ -8,6 +8,7 @@ import pickle
 import numpy as np
 import pytest
 from torch import nn
+from torchvision.ops import Permute
 from zoo import ZOO
 
 import spatialprobe as sp
@@ -176,6 +177,16 @@ def test_what_the_table_leaves_out():
     tokens = nn.Sequential(nn.Conv2d(1, 5, 4, stride=4), nn.Flatten(2), nn.Linear(6, 2))
     assert "For tokens (N, tokens, channels) give unit_axes=(1,)" in repr(sp.receptive_fields(tokens, (1, 1, 8, 12)))
     assert "unit_axes" not in repr(sp.receptive_fields(tokens, (1, 1, 8, 12), unit_axes=(2,)))
+
+
+def test_channels_last_are_doubted():
+    """A linear layer on maps has its channels last, whatever the number of axes; one on a flat image has none."""
+    mixer = nn.Sequential(nn.Conv2d(1, 5, 4, stride=4), Permute([0, 2, 3, 1]), nn.LayerNorm(5), nn.Linear(5, 2))
+    table = repr(sp.receptive_fields(mixer, (1, 1, 8, 12)))
+    assert "Units may lie along other axes: 2, 3. For tokens" in table
+    assert "Units may" not in repr(sp.receptive_fields(mixer, (1, 1, 8, 12), unit_axes=(1, 2)))
+    flat = nn.Sequential(nn.Conv2d(1, 5, 4, stride=4), nn.Flatten(), nn.Linear(30, 2))
+    assert "Units may" not in repr(sp.receptive_fields(flat, (1, 1, 8, 12)))
 
 
 def test_places_that_are_no_whole_numbers():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from math import prod
 
@@ -41,14 +41,14 @@ class ReceptiveFields(LayerCalls[ReceptiveField]):
         aliases: Mapping[str, str],
         missing: Mapping[str, str],
         title: str,
-        default_axes: bool = True,
+        doubtful: Sequence[str] = (),
         unmatched: Sequence[str] = (),
     ) -> None:
         self._fields = {layer: tuple(calls) for layer, calls in fields.items()}
         self._aliases = dict(aliases)  # every name that finds a layer -> the name of its fields
         self._missing = dict(missing)  # layers without a field, and why
         self._title = title
-        self._default_axes = default_axes  # whether nobody said which axes of outputs count units
+        self._doubtful = tuple(doubtful)  # layers whose units may lie along other axes than the usual ones
         self._unmatched = tuple(unmatched)  # what was to be ignored, and is no module of the model
 
     @property
@@ -90,22 +90,15 @@ class ReceptiveFields(LayerCalls[ReceptiveField]):
         """What the table alone does not say."""
         remarks = []
         if self._missing:
-            some = ", ".join(name or "(model)" for name in list(self._missing)[:2])
-            more = f" and {len(self._missing) - 2} more" if len(self._missing) > 2 else ""
-            remarks.append(f"No field: {some}{more}; .missing says why.")
+            remarks.append(f"No field: {_first(self._missing)}; .missing says why.")
         if self._unmatched:
             remarks.append(f"Nothing to ignore: the model has no module of type {', '.join(self._unmatched)}.")
-        if self._unit_axes_wanted():
+        if self._doubtful:
             remarks.append(
-                "Some units lie along another number of axes than the input's pixels. For tokens (N, tokens, channels) "
-                "give unit_axes=(1,), for channels last (N, H, W, channels) unit_axes=(1, 2)."
+                f"Units may lie along other axes: {_first(self._doubtful)}. For tokens (N, tokens, channels) give "
+                "unit_axes=(1,), for channels last (N, H, W, channels) unit_axes=(1, 2)."
             )
         return remarks
-
-    def _unit_axes_wanted(self) -> bool:
-        """Whether axes were taken for units that may be channels: one unit axis, say, over two of pixels."""
-        known = (one for calls in self._fields.values() for one in calls)
-        return self._default_axes and any(len(one.output_size) not in (0, len(one.input_size)) for one in known)
 
     def _rows(self) -> list[tuple[str, ...]]:
         return [_row(one, len(calls)) for calls in self._fields.values() for one in calls]
@@ -140,6 +133,12 @@ def _share(one: ReceptiveField) -> float:
 
 def _by(numbers: Sequence[int | float], between: str = " x ") -> str:
     return between.join(f"{number:g}" for number in numbers)
+
+
+def _first(names: Iterable[str]) -> str:
+    """The first two names, and how many more there are."""
+    called = [name or "(model)" for name in names]
+    return ", ".join(called[:2]) + (f" and {len(called) - 2} more" if len(called) > 2 else "")
 
 
 def _some(names: Mapping[str, object]) -> str:

@@ -100,11 +100,12 @@ class Lattice:
             return self._with_new(dim + 1)
         period, shift = self.lo.shape[dim], self.shift[dim]
         turns = period // gcd(period, inner)
-        grid = np.arange(turns)[:, None] * inner + np.arange(period if inner % period == 0 else inner)
+        repeats = inner % period == 0 and period < inner  # within the inner dimension; else all of that is listed
+        grid = np.arange(turns)[:, None] * inner + np.arange(period if repeats else inner)
         lo, hi = self.at(dim, grid)
-        moved = (shift * (turns * inner // period), shift if inner % period == 0 else 0)
-        whole = Lattice(lo, hi, (*self.shift[:dim], *moved, *self.shift[dim + 1 :]))
-        return whole.simplified(dim).simplified(dim + 1)
+        moved = (shift * (turns * inner // period), shift if repeats else 0)
+        whole = Lattice(lo, hi, (*self.shift[:dim], *moved, *self.shift[dim + 1 :])).simplified(dim)
+        return whole.simplified(dim + 1) if repeats else whole.spaced(dim + 1)
 
     def permuted(self, order: Sequence[int]) -> Lattice:
         """The dimensions in another order."""
@@ -121,6 +122,15 @@ class Lattice:
                 where = (slice(None),) * dim + (slice(shorter),)
                 return Lattice(self.lo[where], self.hi[where], _with(self.shift, dim, moved))
         return self
+
+    def spaced(self, dim: int) -> Lattice:
+        """Listed intervals, one for each index there is, as an even spacing where all of them keep to one."""
+        for period in range(1, min(self.lo.shape[dim] // 2, _LONGEST_MEASURED) + 1):
+            moved = _step(self.lo, dim, period)
+            if _repeats(self.lo, dim, period, moved) and _repeats(self.hi, dim, period, moved):
+                where = (slice(None),) * dim + (slice(period),)
+                return Lattice(self.lo[where], self.hi[where], _with(self.shift, dim, moved))
+        return self.simplified(dim)
 
     def measured(self, dim: int) -> Lattice:
         """Listed intervals as a lattice again: the period that holds in the middle half is taken to hold everywhere.

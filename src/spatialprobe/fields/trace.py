@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,6 +25,8 @@ from spatialprobe.fields.question import Ignored, Question, arguments_of, axes_g
 from spatialprobe.fields.reach import Reach
 from spatialprobe.fields.result import Geometry, ReceptiveField
 from spatialprobe.fields.tracer import Trace, traced
+
+_CHANNELS_LAST = (nn.Linear, nn.LayerNorm)  # exactly these: there are kinds of LayerNorm that turn axes inside
 
 
 def receptive_fields(
@@ -118,9 +120,23 @@ def _result(
         aliases={name: layer.name for layer in layers for name in layer.names},
         missing=missing,
         title=f"Receptive fields of {model_name(model)}, in {where} of {size}",
-        default_axes=asked.unit_axes is None,
+        doubtful=_doubtful(found, layers) if asked.unit_axes is None else (),
         unmatched=asked.unmatched(model),
     )
+
+
+def _doubtful(found: Mapping[str, Sequence[ReceptiveField]], layers: Sequence[Layer]) -> list[str]:
+    """Layers whose output has other axes than maps over the input have: fewer for units, or the channels last."""
+    return [
+        layer.name
+        for layer in layers
+        if layer.name in found
+        and any(
+            len(field.output_size) not in (0, len(field.input_size))
+            or (type(layer.module) in _CHANNELS_LAST and field.output_size)
+            for field in found[layer.name]
+        )
+    ]
 
 
 def _why_none(layer: Layer, trace: Trace, asked: Question, origin: Layer | None) -> str | None:
