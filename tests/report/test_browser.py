@@ -401,6 +401,26 @@ def test_hash_is_restored_and_followed(page):
         assert "of conv1, channel" in page.status
 
 
+def test_links_come_before_the_pages_own_address(page):
+    """A link that is followed just before the page writes its address wins: the page does not write over it."""
+    page.open("#conv2/7/3/4")
+    page.run(
+        """
+        const plain = window.setTimeout;
+        let write = null;
+        window.setTimeout = (callback) => { write = callback; return 0; };
+        const scale = document.getElementById("scale");
+        scale.value = "map";
+        scale.dispatchEvent(new Event("change"));
+        window.setTimeout = plain;
+        location.hash = "#conv1/5/30/31";
+        write();
+        """
+    )
+    page.says("Unit row 30, column 31 of conv1, channel 5")
+    page.wait("location.hash === '#conv1/5/30/31'")
+
+
 def test_still_picture_leads_to_its_layer(page):
     """A click on a layer's still picture shows that layer."""
     page.run("document.querySelectorAll('#stills a')[1].click()")

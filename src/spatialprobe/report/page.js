@@ -636,6 +636,7 @@ function turn(steps) {
 // The address: #layer/channel/y/x, and after a question mark what is not as at first
 
 let waiting = 0;
+let known = location.hash; // as it was last read or written: another one is a link that is being followed
 
 function address() {
   const { y, x } = preview || state;
@@ -651,7 +652,9 @@ function writeHash() {
   clearTimeout(waiting);
   waiting = setTimeout(() => {
     try {
-      if (location.hash !== address()) history.replaceState(null, "", address());
+      if (location.hash !== known || known === address()) return;
+      history.replaceState(null, "", address());
+      known = location.hash;
     } catch {
       // A frame without an address of its own has none to keep.
     }
@@ -746,7 +749,10 @@ function listen() {
     id(name).addEventListener("change", (event) => change({ [name]: Number(event.target.value), ...(name === "layer" ? { channel: null } : {}) }));
   }
   for (const name of ["scale", "order"]) id(name).addEventListener("change", (event) => change({ [name]: event.target.value }));
-  addEventListener("hashchange", () => change(readHash()));
+  addEventListener("hashchange", () => {
+    known = location.hash;
+    change(readHash());
+  });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => now && showAll());
   for (const event of ["beforeprint", "afterprint"]) {
     addEventListener(event, () => {
