@@ -13,6 +13,7 @@ from spatialprobe.fields.taps import NONE, Ints, Taps
 BEYOND = 2**40  # an empty interval reaches from here down to -BEYOND, so that any union with it is the other
 _LONGEST = 4096  # entries along one dimension: a longer period is given up
 _LONGEST_MEASURED = 64  # likewise, where it has to be tried out
+_FEWEST = 4  # entries that say something by their even spacing: few channels of different crops have one by chance
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,7 +61,7 @@ class Lattice:
         """One entry for each of these indices (n,); spacing that was there is measured again."""
         lo, hi = self.at(dim, index)
         plain = Lattice(lo, hi, _with(self.shift, dim, 0))
-        return plain.measured(dim) if self.shift[dim] else plain.simplified(dim)
+        return plain.measured(dim) if self.shift[dim] else plain.spaced(dim)
 
     def coarse(self, dim: int, size: int) -> Lattice:
         """The union over a dimension of this size, which keeps one entry."""
@@ -105,7 +106,7 @@ class Lattice:
         lo, hi = self.at(dim, grid)
         moved = (shift * (turns * inner // period), shift if repeats else 0)
         whole = Lattice(lo, hi, (*self.shift[:dim], *moved, *self.shift[dim + 1 :])).simplified(dim)
-        return whole.simplified(dim + 1) if repeats else whole.spaced(dim + 1)
+        return whole.simplified(dim + 1) if repeats else whole.spaced(dim + 1, fewest=2)
 
     def permuted(self, order: Sequence[int]) -> Lattice:
         """The dimensions in another order."""
@@ -123,9 +124,10 @@ class Lattice:
                 return Lattice(self.lo[where], self.hi[where], _with(self.shift, dim, moved))
         return self
 
-    def spaced(self, dim: int) -> Lattice:
-        """Listed intervals, one for each index there is, as an even spacing where all of them keep to one."""
-        for period in range(1, min(self.lo.shape[dim] // 2, _LONGEST_MEASURED) + 1):
+    def spaced(self, dim: int, fewest: int = _FEWEST) -> Lattice:
+        """Listed intervals, one for each index there is, as an even spacing where so many at least keep to one."""
+        periods = min(self.lo.shape[dim] // 2, _LONGEST_MEASURED) if self.lo.shape[dim] >= fewest else 0
+        for period in range(1, periods + 1):
             moved = _step(self.lo, dim, period)
             if _repeats(self.lo, dim, period, moved) and _repeats(self.hi, dim, period, moved):
                 where = (slice(None),) * dim + (slice(period),)
@@ -202,7 +204,7 @@ def joined(lattices: Sequence[Lattice], dim: int, sizes: Sequence[int], shape: S
     pieces = [one.at(dim, np.arange(size)) for one, size in zip(lattices, sizes, strict=True)]
     lo, hi = (concatenated([piece[side] for piece in pieces], dim, sizes) for side in (0, 1))
     whole = Lattice(lo, hi, _with(lattices[0].shift, dim, 0))
-    return whole.measured(dim) if spacings and not tokens else whole.simplified(dim)
+    return whole.measured(dim) if spacings and not tokens else whole.spaced(dim)
 
 
 def patched(
@@ -224,7 +226,10 @@ def patched(
     lo[place], hi[place] = new.lo, new.hi
     made = Lattice(lo, hi, old.shift)
     for dim in range(len(shape)):
-        made = made.measured(dim) if dim in spaced else made.simplified(dim)
+        if dim in partial:
+            made = made.measured(dim) if dim in spaced else made.spaced(dim)
+        else:
+            made = made.simplified(dim)
     return made
 
 
