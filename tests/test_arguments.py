@@ -77,6 +77,7 @@ def sweep(model=CONV, **options):
         (lambda: sp.save_activations(5, [record()]), "path must be a name .* not 5"),
         (lambda: sweep(checkpoint=5), "path must be a name .* not 5"),
         (lambda: sweep(checkpoint_seconds="a"), "checkpoint_seconds must be a number, not 'a'"),
+        (lambda: sp.sweep(CONV, IMAGES, {1: sp.Moments}), "reducers are found by names such as 'moments', not by 1"),
         (lambda: sweep(device="gpu"), "device must be a torch.device or its name"),
         (lambda: evidence.orientation_tuning(CONV, "", frequencies=0.1), "frequencies are several numbers"),
         (lambda: evidence.orientation_tuning(CONV, "", frequencies=["a"]), "frequencies are several numbers"),

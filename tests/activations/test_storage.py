@@ -164,7 +164,7 @@ def test_one_record_and_mappings(tmp_path):
 def test_nothing_to_save(tmp_path):
     """No file is written without records, and none in place of a folder; a folder is no file of records."""
     for given in ([], {}, sp.Probe(ZOO["chain"].model())):
-        with pytest.raises(sp.ArgumentError, match="no records to save: has the model run"):
+        with pytest.raises(sp.ArgumentError, match="no records for save_activations"):
             sp.save_activations(tmp_path / "none", given)
     record = sp.capture(nn.Conv2d(1, 1, 1), torch.rand(1, 1, 2, 2))[""]
     with pytest.raises(sp.StorageError, match="it is a folder. Name a file in it"):

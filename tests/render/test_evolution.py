@@ -192,7 +192,8 @@ def test_names():
         (checkpoints(), {"sample": 1}, "There is no sample 1"),
         (checkpoints(), {"channels": [4]}, "there is no 4"),
         ([record_of(torch.rand(1, 3))], {}, "which is not maps"),
-        (torch.rand(2, 3, 4, 4), {}, "one is a Tensor"),
+        (torch.rand(2, 3, 4, 4), {}, r"was given a Tensor \(2, 3, 4, 4\)"),
+        (nn.ReLU(), {}, r"takes a probe, or records .* was given ReLU\(\)\."),
     ],
 )
 def test_bad_arguments(records, options, message):

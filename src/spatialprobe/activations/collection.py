@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 
 from spatialprobe.activations.records import Activation
 from spatialprobe.activations.table import records_table
+from spatialprobe.arguments import shown
 from spatialprobe.calls import LayerCalls
 from spatialprobe.errors import ArgumentError, LayerNotFoundError, LayerNotRunError
 
@@ -86,3 +88,26 @@ class Activations(LayerCalls[Activation]):
 
     def _why_absent(self, name: str) -> str:
         return ""
+
+
+def records_given(given: object, called: str) -> list[Activation]:
+    """The records that somebody gives: a probe, a mapping, a sequence or another iterable of records, or one alone.
+
+    Raises:
+        ArgumentError: it is none of these, or there are none in it.
+    """
+    if isinstance(given, Activations):
+        records: list[Any] = list(given.records)
+    elif isinstance(given, Mapping):
+        records = list(given.values())
+    else:  # an `Activation` is one record
+        records = list(given) if isinstance(given, Iterable) else [given]
+    wrong = [one for one in records if not isinstance(one, Activation)]
+    if wrong:
+        inside = "" if wrong[0] is given else f" with a {type(wrong[0]).__name__} in it"
+        raise ArgumentError(
+            f"{called} takes a probe, or records such as [probe['conv1']], and was given {shown(given)}{inside}."
+        )
+    if not records:
+        raise ArgumentError(f"There are no records for {called}: has the model run inside the probe's block?")
+    return records

@@ -11,10 +11,8 @@ from typing import Any
 import torch
 
 from spatialprobe.activations.archive import Archive
-from spatialprobe.activations.collection import Activations
+from spatialprobe.activations.collection import Activations, records_given
 from spatialprobe.activations.records import Activation, ConvSpec
-from spatialprobe.arguments import shown
-from spatialprobe.errors import ArgumentError
 
 _ARCHIVE = Archive("spatialprobe activations", 1, writer="save_activations", kind="file of activations")
 _PLAIN = ("layer", "aliases", "call", "forward", "order", "at", "module_type")  # fields that JSON holds as they are
@@ -43,7 +41,7 @@ def save_activations(
     """
     tensors: dict[str, torch.Tensor] = {}
     described = []
-    for index, record in enumerate(_records_of(records)):
+    for index, record in enumerate(records_given(records, "save_activations()")):
         values = {"tensor": record.tensor, "gradient": record.gradient}
         stored = {f"{index}.{name}": value for name, value in values.items() if value is not None}
         tensors.update(stored)
@@ -70,25 +68,6 @@ def load_activations(path: str | os.PathLike[str]) -> Activations:
     described, tensors = _ARCHIVE.read(path)
     records = [_loaded(record, tensors) for record in described["records"]]
     return Activations(records, title=f"Activations of {Path(path).name}")
-
-
-def _records_of(given: object) -> list[Any]:
-    """The records that somebody gives, at least one."""
-    if isinstance(given, Activations):
-        records: list[Any] = list(given.records)
-    elif isinstance(given, Mapping):
-        records = list(given.values())
-    else:  # an `Activation` is one record
-        records = list(given) if isinstance(given, Iterable) else [given]
-    wrong = [type(one).__name__ for one in records if not isinstance(one, Activation)]
-    if wrong:
-        raise ArgumentError(
-            "save_activations(path, records) takes a probe, or records such as [probe['conv1']], and was given "
-            f"{shown(given)} with a {wrong[0]} in it."
-        )
-    if not records:
-        raise ArgumentError("There are no records to save: has the model run inside the probe's block?")
-    return records
 
 
 def _described(record: Activation, keys: list[str]) -> dict[str, Any]:

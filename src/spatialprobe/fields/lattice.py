@@ -226,10 +226,8 @@ def patched(
     lo[place], hi[place] = new.lo, new.hi
     made = Lattice(lo, hi, old.shift)
     for dim in range(len(shape)):
-        if dim in partial:
-            made = made.measured(dim) if dim in spaced else made.spaced(dim)
-        else:
-            made = made.simplified(dim)
+        settled = made.measured if dim in spaced else made.spaced if dim in partial else made.simplified
+        made = settled(dim)
     return made
 
 

@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from spatialprobe.activations.collection import Activations
+from spatialprobe.activations.collection import Activations, records_given
 from spatialprobe.activations.records import Activation
 from spatialprobe.errors import ArgumentError
 from spatialprobe.files import replacing
@@ -143,26 +143,15 @@ def _named(
     records: Sequence[Activation] | Mapping[str, Activation], names: Sequence[str] | None
 ) -> tuple[list[Activation], list[str]]:
     """The records in their order, and what each step is called."""
-    if isinstance(records, Activations):
-        runs, called = list(records.records), [run.layer for run in records.records]
-    elif isinstance(records, Mapping):
-        runs, called = list(records.values()), list(records)
-    else:
-        runs = list(records)
-        called = [run.layer if isinstance(run, Activation) else "" for run in runs]
-    for run in runs:
-        if not isinstance(run, Activation):
-            raise ArgumentError(
-                f"evolution() draws records, such as [probe['conv1'], probe['conv2']]: one is a {type(run).__name__}."
-            )
-    if not runs:
-        raise ArgumentError("There are no records to draw: give evolution() those of the steps.")
+    runs = records_given(records, "evolution()")
+    plain = isinstance(records, Mapping) and not isinstance(records, Activations)
+    called: list[object] = list(records) if plain else [run.layer for run in runs]
     if names is not None and len(names) != len(runs):
         raise ArgumentError(f"There are {len(runs)} steps, but {len(names)} names.")
-    called = list(map(str, called if names is None else names))
-    if len(set(called)) < len(called):
-        called = [f"{number} {name}".strip() for number, name in enumerate(called, start=1)]
-    return runs, [name or run.module_type for name, run in zip(called, runs, strict=True)]
+    words = list(map(str, called if names is None else names))
+    if len(set(words)) < len(words):
+        words = [f"{number} {name}".strip() for number, name in enumerate(words, start=1)]
+    return runs, [name or run.module_type for name, run in zip(words, runs, strict=True)]
 
 
 def _resolved(scale: EvolutionScale, runs: Sequence[Activation]) -> Literal["all"] | ScaleChoice:

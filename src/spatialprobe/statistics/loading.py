@@ -11,6 +11,8 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, default_colla
 from spatialprobe.errors import SweepError, told
 from spatialprobe.samples import first_entry
 
+_MAKE_TENSORS = "For images, give the data set a transform that makes tensors."
+
 
 class Inputs(Dataset[Any]):
     """A data set's samples reduced to what the model takes, each with its position."""
@@ -101,11 +103,13 @@ def collated_inputs(samples: list[Any]) -> torch.Tensor:
     try:
         made = default_collate(values)
     except (TypeError, RuntimeError) as error:
-        raise SweepError(f"Samples of type {type(values[0]).__name__} make no batch: {error}") from error
+        raise SweepError(
+            f"Samples of type {type(values[0]).__name__} make no batch ({error}). {_MAKE_TENSORS}"
+        ) from error
     if not isinstance(made, torch.Tensor):
         raise SweepError(
             f"A sample is a {type(values[0]).__name__}: it must be a tensor, or a tuple whose first entry is one. "
-            "For images, give the data set a transform that makes tensors."
+            f"{_MAKE_TENSORS}"
         )
     return made
 

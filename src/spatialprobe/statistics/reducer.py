@@ -7,6 +7,7 @@ from typing import Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import torch
 
+from spatialprobe.arguments import shown
 from spatialprobe.errors import ArgumentError
 
 _Same = TypeVar("_Same", bound="Reducer")
@@ -62,7 +63,7 @@ def fresh(reducers: Mapping[str, Factory]) -> dict[str, Reducer]:
     """One new reducer of each kind.
 
     Raises:
-        ArgumentError: a factory cannot be called without arguments, or does not make reducers.
+        ArgumentError: a name is no text, or a factory cannot be called without arguments, or does not make reducers.
     """
     if not isinstance(reducers, Mapping):
         raise ArgumentError(
@@ -73,6 +74,8 @@ def fresh(reducers: Mapping[str, Factory]) -> dict[str, Reducer]:
 
 
 def _made(name: str, factory: Factory) -> Reducer:
+    if not isinstance(name, str):
+        raise ArgumentError(f"reducers are found by names such as 'moments', not by {shown(name)}.")
     if not callable(factory):
         raise ArgumentError(
             f"reducers[{name!r}] is {factory!r}, which cannot be called. Give the class itself, such as sp.Moments, or "
