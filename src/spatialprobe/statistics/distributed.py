@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 
 from spatialprobe.errors import SweepError, told
+from spatialprobe.statistics.wire import PeerGoneError, Wire, answered
 
 _Merged = TypeVar("_Merged")
 _sweeps = itertools.count()  # for which a group was made here; every process counts alike
@@ -27,12 +28,11 @@ class Peers:
     failure is known to all within a batch or two, and whoever is done first waits for the others.
     """
 
-    def __init__(self, group: dist.ProcessGroup | None = None) -> None:
-        self._group = group
-        self.rank = dist.get_rank(group) if group is not None else 0
-        self.size = dist.get_world_size(group) if group is not None else 1
-        self._words = torch.zeros(2, dtype=torch.int64)  # of the present round: ranks that failed, ranks that are done
-        self._round: Any = None  # a `dist.Work`; None between rounds
+    def __init__(self, wire: Wire | None = None) -> None:
+        self._wire = wire  # None where there are no others
+        self.rank = wire.rank if wire is not None else 0
+        self.size = wire.size if wire is not None else 1
+        self._round: tuple[torch.Tensor, dist.Work] | None = None  # counts ranks that failed, ranks that are done
 
     def after_batch(self) -> None:
         """Hear from the others, without waiting for them.
@@ -40,12 +40,12 @@ class Peers:
         Raises:
             SweepError: another rank has failed, or is gone.
         """
-        if self._group is None or (self._round is not None and not self._round.is_completed()):
+        if self._wire is None or (self._round is not None and not self._round[1].is_completed()):
             return
         failed, _ = self._hear()
         if failed:
             raise _PeerFailedError
-        self._say(failed=0, done=0)
+        self._say(self._wire, failed=0, done=0)
 
     def meet(self) -> None:
         """Wait until all are here.
@@ -53,9 +53,9 @@ class Peers:
         Raises:
             SweepError: another rank has failed, or is gone.
         """
-        if self._group is None:
+        if self._wire is None:
             return
-        self._say(failed=0, done=0)
+        self._say(self._wire, failed=0, done=0)
         failed, _ = self._hear()
         if failed:
             raise _PeerFailedError
@@ -66,14 +66,15 @@ class Peers:
         try:
             yield
         except _PeerFailedError:
-            self._fail_together(None)
+            if self._wire is not None:
+                self._fail_together(self._wire, None)
         except BaseException as error:
-            if self._group is not None and not isinstance(error, _PeerGoneError):
-                self._settle(error)
+            if self._wire is not None and not isinstance(error, PeerGoneError):
+                self._settle(self._wire, error)
             raise
         else:
-            if self._group is not None:
-                self._settle(None)
+            if self._wire is not None:
+                self._settle(self._wire, None)
 
     def merged(self, mine: _Merged, merge: Callable[[_Merged, _Merged], None]) -> _Merged:
         """What all ranks have, merged in the order of ranks, and the same on every rank.
@@ -81,65 +82,61 @@ class Peers:
         Raises:
             SweepError: some rank could not send or merge.
         """
-        if self._group is None:
+        if self._wire is None:
             return mine
         held: Any = mine
         step = 1
         while step < self.size and self.rank % (2 * step) == 0:
             if self.rank + step < self.size:
-                held = _joined(held, self._received(self.rank + step), merge)
+                held = _joined(held, _unpacked(self._wire.receive(self.rank + step)), merge)
             step *= 2
         if self.rank > 0:
-            dist.send_object_list([_packed(held)], self.rank - step, self._group)
-        box = [_packed(held) if self.rank == 0 else None]
-        dist.broadcast_object_list(box, 0, self._group)
-        whole = _unpacked(box[0])
+            self._wire.send(_packed(held), self.rank - step)
+        whole = _unpacked(self._wire.broadcast(_packed(held) if self.rank == 0 else b""))
         if isinstance(whole, _Failure):
             raise SweepError(f"The results of the {self.size} processes could not be merged: {whole.text}")
         return cast(_Merged, whole)
 
-    def _received(self, rank: int) -> Any:
-        box = [None]
-        dist.recv_object_list(box, rank, self._group)
-        return _unpacked(box[0])
+    def close(self) -> None:
+        """Let go of what was exchanged, and wait until torch has."""
+        self._round = None
+        if self._wire is not None:
+            self._wire.close()
 
-    def _say(self, *, failed: int, done: int) -> None:
+    def _say(self, wire: Wire, *, failed: int, done: int) -> None:
         """Begin a round with this word."""
-        self._words = torch.tensor([failed, done])
-        self._round = dist.all_reduce(self._words, group=self._group, async_op=True)
+        self._round = wire.begin_sum([failed, done])
 
     def _hear(self) -> tuple[int, int]:
         """Wait for the end of the round, if one is on; how many ranks have failed and how many are done."""
         if self._round is None:
             return 0, 0
-        try:
-            self._round.wait()
-        except RuntimeError as error:
-            raise _PeerGoneError(f"A process of the sweep is gone: {error}") from error
+        words, work = self._round
+        with answered():
+            work.wait()
         self._round = None
-        failed, done = self._words.tolist()
+        failed, done = words.tolist()
         return failed, done
 
-    def _settle(self, failure: BaseException | None) -> None:
+    def _settle(self, wire: Wire, failure: BaseException | None) -> None:
         """Tell the others how this share ended, and wait for how theirs do."""
         try:
             failed, done = self._hear()
             while not failed and done < self.size:
-                self._say(failed=int(failure is not None), done=int(failure is None))
+                self._say(wire, failed=int(failure is not None), done=int(failure is None))
                 failed, done = self._hear()
-        except _PeerGoneError:
+        except PeerGoneError:
             if failure is not None:
                 return
             raise
         if failed:
-            self._fail_together(failure)
+            self._fail_together(wire, failure)
 
-    def _fail_together(self, failure: BaseException | None) -> None:
+    def _fail_together(self, wire: Wire, failure: BaseException | None) -> None:
         """All ranks come here after the same round; those that did not fail themselves raise what the first one did."""
-        told_by: list[str | None] = [None] * self.size
-        dist.all_gather_object(told_by, None if failure is None else told(failure), self._group)
+        told_by = [words.decode() for words in wire.gather(b"" if failure is None else told(failure).encode())]
         if failure is None:
-            rank, text = next((rank, text) for rank, text in enumerate(told_by) if text is not None)
+            rank, text = next((rank, text) for rank, text in enumerate(told_by) if text)
             _raise(SweepError(f"Rank {rank} of {self.size} failed, and with it the sweep: {text}"))
 
 
@@ -163,9 +160,11 @@ def peers(device: torch.device) -> Iterator[Peers]:
             return
         # What is exchanged here is small and lies in memory, so a group of its own goes by gloo beside any other.
         group = cast(dist.ProcessGroup, dist.new_group(backend="gloo"))
+        others = Peers(Wire(group))
         try:
-            yield Peers(group)
+            yield others
         finally:
+            others.close()
             _retired.append(group)
             dist.destroy_process_group(group)
     finally:
@@ -176,10 +175,6 @@ def peers(device: torch.device) -> Iterator[Peers]:
 
 class _PeerFailedError(SweepError):
     """Another rank has said that it failed."""
-
-
-class _PeerGoneError(SweepError):
-    """Another rank does not answer any more."""
 
 
 class _Failure:
@@ -225,7 +220,7 @@ def _packed(held: Any) -> bytes:
         return pickle.dumps(_Failure(f"they cannot be pickled: {told(error)}"))
 
 
-def _unpacked(packed: Any) -> Any:
+def _unpacked(packed: bytes) -> Any:
     try:
         return pickle.loads(packed)
     except Exception as error:
