@@ -81,13 +81,14 @@ def ablate(
 
     def edit(output: torch.Tensor) -> torch.Tensor:
         _check_channels(output, chosen, axis)
-        index = torch.tensor(chosen, device=output.device, dtype=torch.long)
+        count = output.shape[axis]
+        given = dict(zip(chosen, values.expand(len(chosen)).unbind(), strict=True))
+        filling = torch.stack([given.get(channel, torch.zeros_like(values.sum())) for channel in range(count)])
         shape = [1] * output.ndim
-        shape[axis] = -1
-        filling = values.to(output.device, output.dtype).expand(len(chosen)).reshape(shape)
-        sizes = list(output.shape)
-        sizes[axis] = len(chosen)
-        return output.index_copy(axis, index, filling.expand(sizes))
+        shape[axis] = count
+        replaced = torch.tensor([channel in given for channel in range(count)], device=output.device).reshape(shape)
+        # Chosen, not written by numbers, so that receptive fields behind an edit stay what they are.
+        return torch.where(replaced, filling.to(output.device, output.dtype).reshape(shape), output)
 
     return edit
 
@@ -106,7 +107,7 @@ def replace(tensor: torch.Tensor) -> Edit:
         if not isinstance(output, torch.Tensor) or output.shape != tensor.shape:
             shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
             raise ArgumentError(f"replace() was given a tensor {tuple(tensor.shape)}, but the output is {shape}.")
-        return tensor.to(output.device, output.dtype)
+        return tensor.to(output.device, output.dtype, copy=True).contiguous()  # the model may write over it
 
     return edit
 

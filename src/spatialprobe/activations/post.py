@@ -47,6 +47,8 @@ _LOOKS = frozenset(
     }
 )
 
+_PRODUCTS = frozenset({"mul", "mul_", "multiply", "multiply_", "__mul__", "__rmul__", "__imul__"})
+
 
 def _functions(names: str) -> frozenset[Callable[..., Any]]:
     """All torch functions and methods of these names, in place (`relu_`) or not."""
@@ -67,6 +69,7 @@ class Trail:
     keep: Callable[[torch.Tensor], None]  # is given the value of the first nonlinearity, as soon as it is there
     nonlinearities: list[str] = field(default_factory=list)  # those that took the output, by name
     others: list[str] = field(default_factory=list)  # what else took it
+    gated: bool = False  # whether the output was multiplied with what its nonlinearity made of it
 
     def taken_by_nonlinearity(self, name: str, value: torch.Tensor) -> None:
         """A nonlinearity of this name took the output and made this value of it."""
@@ -80,6 +83,9 @@ class Trail:
 
     def problem(self) -> str | None:
         """Why no single nonlinearity follows the layer; None if one does."""
+        if self.gated:
+            gate = self.nonlinearities[0]
+            return f"{self.layer!r}: its output was multiplied by its own {gate}, a gate, and nobody sees that alone"
         if len(self.nonlinearities) == 1:
             return None
         if self.nonlinearities:
@@ -94,6 +100,7 @@ class Follower(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self._followed: dict[int, tuple[weakref.ref[torch.Tensor], int | None, list[Trail]]] = {}
+        self._made: dict[int, tuple[weakref.ref[torch.Tensor], list[Trail]]] = {}  # what nonlinearities made
 
     def follow(self, tensor: torch.Tensor, trails: list[Trail]) -> None:
         """From now on, what takes this tensor is told to these trails."""
@@ -103,6 +110,7 @@ class Follower(TorchFunctionMode):
     def forget(self) -> None:
         """Follow nothing any more."""
         self._followed.clear()
+        self._made.clear()
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -113,6 +121,8 @@ class Follower(TorchFunctionMode):
         if not self._followed or name in _LOOKS:
             return func(*args, **kwargs)
         taken = list(self._taken(args, kwargs))
+        if taken and name in _PRODUCTS:
+            self._note_gates((args, kwargs), taken)
         result = func(*args, **kwargs)
         for tensor, trails in taken:
             self._tell(func, name, tensor, trails, result)
@@ -135,6 +145,15 @@ class Follower(TorchFunctionMode):
         del self._followed[id(tensor)]
         return []
 
+    def _note_gates(self, values: Any, taken: list[tuple[torch.Tensor, list[Trail]]]) -> None:
+        """An output that is multiplied with what its nonlinearity made, as in x * sigmoid(x), is only gated by it."""
+        outputs = {id(trail) for _, trails in taken for trail in trails}
+        for tensor in _tensors(values):
+            reference, trails = self._made.get(id(tensor), (None, []))
+            if reference is not None and reference() is tensor:
+                for trail in trails:
+                    trail.gated = trail.gated or id(trail) in outputs
+
     def _tell(
         self, func: Callable[..., Any], name: str, tensor: torch.Tensor, trails: list[Trail], result: Any
     ) -> None:
@@ -142,6 +161,7 @@ class Follower(TorchFunctionMode):
         if func in NONLINEARITIES and outcome is not None:
             for trail in trails:
                 trail.taken_by_nonlinearity(name.rstrip("_"), outcome)
+            self._made[id(outcome)] = (weakref.ref(outcome), trails)
         elif func in PASSED_THROUGH and outcome is not None:
             if outcome is tensor:
                 self._followed.pop(id(tensor), None)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import nn
 
 _Contents = tuple[dict[str, Any], dict[str, Any], list[tuple[Any, Any]]]
@@ -30,6 +31,36 @@ def attributes_restored(model: nn.Module) -> Iterator[None]:
                     attributes[name] = value
             for container, content in contents:
                 _refill(container, content)
+
+
+@contextmanager
+def buffers_restored(model: nn.Module) -> Iterator[None]:
+    """Every module's buffers, the same tensors with the same values, as they were when the block began."""
+    before = [_Buffers(module) for module in model.modules() if module._buffers]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for held in before:
+                held.put_back()
+
+
+class _Buffers:
+    """The buffers of one module and their values."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+        self._held = dict(module._buffers)
+        self._values = {name: None if held is None else held.clone() for name, held in module._buffers.items()}
+
+    def put_back(self) -> None:
+        """Make the module hold the same tensors with the same values."""
+        self._module._buffers.clear()
+        self._module._buffers.update(self._held)
+        for name, value in self._values.items():
+            held = self._held[name]
+            if held is not None and value is not None and not torch.equal(held, value.to(held.device)):
+                held.copy_(value)
 
 
 def _contents(attributes: dict[str, Any]) -> _Contents:

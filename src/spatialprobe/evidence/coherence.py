@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from spatialprobe.errors import ArgumentError
 from spatialprobe.evidence.result import Averaged, Bools, Floats
 from spatialprobe.fields.box import Box
 from spatialprobe.fields.result import ReceptiveField
+from spatialprobe.render.boxes import whole_box
 from spatialprobe.render.exemplars import check_exemplars
 from spatialprobe.samples import CountedImages, first_entry
 from spatialprobe.statistics.exemplars import ExemplarsResult
@@ -140,7 +142,7 @@ def _mean_similarity(places: Sequence[_Place], channel: int, dataset: CountedIma
 def _cut_out(dataset: CountedImages, place: _Place, channel: int, field: ReceptiveField) -> tuple[Floats, Bools]:
     """The pixels (C, *pixels) that a unit sees, and which of them are in the image rather than in the padding."""
     image = _image(dataset, place.sample, field)
-    box = field.box(*place.unit, channel=channel, clip=False)
+    box = cast("Box | None", whole_box(field, place.unit, channel))
     if box is None:
         return np.zeros((len(image), *field.size)), np.zeros(field.size, bool)
     patch, inside = np.zeros((len(image), *box.shape)), np.zeros(box.shape, bool)

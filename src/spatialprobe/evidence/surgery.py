@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -49,8 +50,13 @@ def kernel_surgery(model: nn.Module, layer: Selector, how: How = "mean", seed: i
     check_one_of(how, "how", How)
     changed = _copied(model)
     generator = seeded(seed)
-    for chosen in select(changed, layer):
+    kept: list[torch.Tensor] = []  # the old ones, so that no new one takes the place of one in memory
+    shared: dict[int, nn.Parameter] = {}  # new kernels of layers that share theirs, by those
+    for chosen in _in_copy(changed, select(model, layer, "layer")):
         kernels = _kernels(chosen)
+        if id(kernels) in shared:
+            chosen.module.weight = shared[id(kernels)]
+            continue
         taps = kernels.detach().flatten(2)
         if how == "mean":
             new = taps.mean(dim=2, keepdim=True).expand_as(taps)
@@ -60,6 +66,8 @@ def kernel_surgery(model: nn.Module, layer: Selector, how: How = "mean", seed: i
         chosen.module.weight = nn.Parameter(
             new.reshape(kernels.shape).contiguous(), requires_grad=kernels.requires_grad
         )
+        shared[id(kernels)] = chosen.module.weight
+        kept.append(kernels)
     return changed
 
 
@@ -89,7 +97,7 @@ def frozen_copy(model: nn.Module, layers: Selector = nn.Conv2d, seed: int = 0) -
     device = device_of(changed)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(whole_number(seed, "seed"))
-        for chosen in select(changed, layers):
+        for chosen in _in_copy(changed, select(model, layers)):
             _redraw(chosen)
     return changed
 
@@ -99,6 +107,11 @@ def _copied(model: nn.Module) -> nn.Module:
     if any(map(is_lazy, model.parameters())):
         raise ArgumentError(f"Some weights of the {model_name(model)} are not made yet: run it once on an input.")
     return deepcopy(model)
+
+
+def _in_copy(copy: nn.Module, layers: list[Layer]) -> list[Layer]:
+    """The layers of a copy that are where these are in its model."""
+    return [replace(layer, module=copy.get_submodule(layer.raw_names[0])) for layer in layers]
 
 
 def _redraw(chosen: Layer) -> None:

@@ -13,6 +13,7 @@ from torch import nn
 
 from spatialprobe.activations.capture import capture
 from spatialprobe.activations.mode import evaluating
+from spatialprobe.activations.restore import buffers_restored
 from spatialprobe.activations.select import select_one
 from spatialprobe.arguments import check_one_of, whole_number, whole_numbers
 from spatialprobe.errors import ArgumentError, ForwardError
@@ -106,7 +107,7 @@ def effective_receptive_field(
     box = field.box(*position)
     if box is None:
         raise ArgumentError(f"Unit {position} of layer {field.layer!r} sees only padding: no pixel can move it.")
-    with evaluating(model), torch.enable_grad():
+    with torch.inference_mode(False), evaluating(model), buffers_restored(model), torch.enable_grad():
         sums = _gradients(model, images, field, position, channels, statistic, probes)  # (N, *spatial)
     _check_inside(sums, box, field)
     total = float(sums.sum())

@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
-from spatialprobe.errors import ArgumentError
+from spatialprobe.errors import ArgumentError, told
 from spatialprobe.fields.constants import Constants
 from spatialprobe.fields.memory import Memory
 from spatialprobe.fields.reach import Reach, constant, union
@@ -224,9 +224,14 @@ def _reaches(traits: _Traits, operation: Operation, results: tuple[torch.Tensor,
         return [constant(operation.shape)]
     if traits.rule is None:
         return [_all_of(operation, tensor.shape) for tensor in results]
-    made = traits.rule(operation)
-    if not isinstance(made, Reach):
-        return list(made)
+    try:
+        made = traits.rule(operation)
+        if not isinstance(made, Reach):
+            return list(made)
+    except Exception as error:
+        if operation.name.startswith("aten::"):
+            raise
+        raise ArgumentError(f"The rule of {operation.name!r} raised {told(error)}.") from error
     if made.shape != operation.shape:
         raise ArgumentError(
             f"The rule of {operation.name!r} returned a reach of shape {made.shape} for a result of shape "

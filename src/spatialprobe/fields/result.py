@@ -52,6 +52,7 @@ class ReceptiveField:
     unknown: tuple[str, ...] = ()  # operators without a rule, taken to depend on everything
     ignored: tuple[str, ...] = ()  # module types whose output was taken for a constant gate
     fallback: str | None = None  # why the pass ran on the real device instead of on meta tensors; None if it did not
+    source: str | None = None  # the layer in whose units boxes are, where they are not in the input's pixels
     _reach: Reach = field(repr=False, kw_only=True)  # of (channels, *units)
 
     @property

@@ -105,7 +105,7 @@ def _result(
             runs = [reach for reach in trace.reaches[layer.name] if isinstance(reach, Reach)]
             found[layer.name] = []
             for call, reach in enumerate(runs):
-                one = alike.get(id(reach)) or _field(layer.name, call, reach, trace, asked)
+                one = alike.get(id(reach)) or _field(layer.name, call, reach, trace, asked, origin)
                 found[layer.name].append(replace(alike.setdefault(id(reach), one), layer=layer.name, call=call))
         elif not chosen:
             missing[layer.name] = why
@@ -155,7 +155,7 @@ def _why_none(layer: Layer, trace: Trace, asked: Question, origin: Layer | None)
     return None
 
 
-def _field(layer: str, call: int, reach: Reach, trace: Trace, asked: Question) -> ReceptiveField:
+def _field(layer: str, call: int, reach: Reach, trace: Trace, asked: Question, origin: Layer | None) -> ReceptiveField:
     """The field of one run, from what its output (N, C, *units) sees."""
     ndim = len(reach.shape)
     units = checked_axes(ndim, asked.unit_axes, "unit_axes", fewest=0)
@@ -182,5 +182,6 @@ def _field(layer: str, call: int, reach: Reach, trace: Trace, asked: Question) -
         unknown=tuple(sorted(reach.unknown)),
         ignored=tuple(trace.ignored),
         fallback=trace.fallback,
+        source=origin.name if origin is not None else None,
         _reach=whole,
     )

@@ -88,7 +88,7 @@ class _Tracer:
         with attributes_restored(self._model), rng, torch.no_grad(), Attached() as attached:
             for layer in self._layers:
                 attached.add(layer.module.register_forward_hook(ProbeHook(partial(_Tracer._layer_ran, self), layer)))
-                if isinstance(layer.module, nn.modules.batchnorm._BatchNorm):
+                if _keeps_statistics(layer.module):
                     attached.add(layer.module.register_forward_pre_hook(ProbeHook(self._batch_norm, 1)))
                     attached.add(layer.module.register_forward_hook(ProbeHook(self._batch_norm, -1), always_call=True))
             with nullcontext() if self._meta else ReadingWatch(self._follower), self._follower:
@@ -187,6 +187,11 @@ class _Tracer:
 def _attributes(model: nn.Module) -> list[Any]:
     """What modules hold in plain attributes, tensors among it."""
     return [leaf for module in model.modules() for leaf in tree_leaves(list(vars(module).values()))]
+
+
+def _keeps_statistics(module: nn.Module) -> bool:
+    """Whether it is a batch norm that in evaluation takes the statistics it has kept, and not those of the batch."""
+    return isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None
 
 
 def _is_mask(buffer: torch.Tensor) -> bool:

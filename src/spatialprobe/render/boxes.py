@@ -52,6 +52,9 @@ def check_is_field(field: object) -> None:
             f"field is a {type(field).__name__}: give one layer's receptive field, such as "
             "sp.receptive_fields(model, images)['conv1']."
         )
+    source = getattr(field, "source", None)
+    if source is not None:
+        raise ArgumentError(f"This field is in units of layer {source!r}, not in pixels: trace it without source=.")
 
 
 def check_planar(field: Field) -> None:
@@ -66,6 +69,26 @@ def check_planar(field: Field) -> None:
             f"The field of {field.layer!r} lies on inputs of {by(field.input_size)} and outputs of "
             f"{by(field.output_size)}: only fields of two axes can be drawn."
         )
+
+
+def whole_box(field: Field, unit: Sequence[int], channel: int | None) -> Box | None:
+    """A unit's box with what of it lies in the padding; as it is in the image where the border does something else.
+
+    So it is with padding that wraps round, say: the part of an unclipped box in the image is not what the unit sees.
+    """
+    seen, whole = field.box(*unit, channel=channel), field.box(*unit, channel=channel, clip=False)
+    if seen is None or whole is None:
+        return whole if seen is None else seen
+    inside = [
+        (max(start, 0), min(stop, size))
+        for start, stop, size in zip(whole.start, whole.stop, field.input_size, strict=True)
+    ]
+    return whole if inside == list(zip(seen.start, seen.stop, strict=True)) else seen
+
+
+def named(layer: str) -> str:
+    """A layer in a title."""
+    return layer or "the model"
 
 
 def by(size: Sequence[int]) -> str:

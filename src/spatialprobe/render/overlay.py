@@ -7,7 +7,17 @@ import numpy.typing as npt
 
 from spatialprobe.arguments import whole_numbers
 from spatialprobe.errors import ArgumentError
-from spatialprobe.render.boxes import Box, Field, box_words, by, check_planar, cut_words, inexact_words
+from spatialprobe.render.boxes import (
+    Box,
+    Field,
+    box_words,
+    by,
+    check_planar,
+    cut_words,
+    inexact_words,
+    named,
+    whole_box,
+)
 from spatialprobe.render.images import Stretch, extremes_of, image_values, nonfinite_words
 from spatialprobe.render.mosaic import Mosaic
 from spatialprobe.render.palette import PAPER, palette
@@ -47,7 +57,7 @@ def receptive_field_overlay(
     values = image_values(image, field.input_size, "The image")
     place = _checked(unit, field)
     box = field.box(*place, channel=channel)
-    whole = field.box(*place, channel=channel, clip=False)
+    whole = whole_box(field, place, channel)
     stretch = Stretch.of(*extremes_of(values))
     factor = max(1, _SIDE // max(field.input_size))
     large = stretch.pixels(values).repeat(factor, axis=0).repeat(factor, axis=1)
@@ -58,7 +68,7 @@ def receptive_field_overlay(
     words += [*stretch.words(), *nonfinite_words(values)]
     return Mosaic(
         pixels=_outlined(large, box, factor),
-        title=f"{field.layer}, what {name} sees",
+        title=f"{named(field.layer)}, what {name} sees",
         caption=" ".join(words),
         metadata={
             "Software": "spatialprobe",

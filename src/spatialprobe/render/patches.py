@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from spatialprobe.arguments import whole_numbers
 from spatialprobe.errors import ArgumentError
-from spatialprobe.render.boxes import Box, Field, check_planar, inexact_words
+from spatialprobe.render.boxes import Box, Field, check_planar, inexact_words, named, whole_box
 from spatialprobe.render.exemplars import Exemplars, check_exemplars
 from spatialprobe.render.images import Image, Stretch, extremes_of, image_values, nonfinite_words
 from spatialprobe.render.letters import width_of
@@ -70,7 +70,7 @@ def exemplar_patches(
     names = [_name(channel, row) for channel, row in zip(shown, values, strict=True)]
     return Mosaic(
         pixels=lay_out_rows(_enlarged(pixels, ground, rows.factor), labels, names, rows.enlarged()),
-        title=f"{field.layer}, the {len(values[0])} patches that excite each channel most",
+        title=f"{named(field.layer)}, the {len(values[0])} patches that excite each channel most",
         caption=" ".join(_words(exemplars, field, shown, cut, words)),
         metadata={
             "Software": "spatialprobe",
@@ -121,7 +121,7 @@ def _shown(exemplars: Exemplars, field: Field, channels: Sequence[int] | None) -
 
 def _box(field: Field, unit: _Unit) -> Box | None:
     """The unclipped box of a unit, None if it sees only padding, or for an empty place."""
-    return None if unit.sample < 0 else field.box(unit.y, unit.x, channel=unit.channel, clip=False)
+    return None if unit.sample < 0 else whole_box(field, (unit.y, unit.x), unit.channel)
 
 
 def _patches(

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from spatialprobe.activations.mode import evaluating
+from spatialprobe.activations.restore import buffers_restored
 from spatialprobe.activations.select import model_name
 from spatialprobe.errors import ArgumentError
 
@@ -32,32 +33,9 @@ def borrowed(model: nn.Module, device: torch.device) -> Iterator[nn.Module]:
         stack.enter_context(torch.no_grad())
         stack.enter_context(torch.random.fork_rng(devices=cuda))
         stack.enter_context(evaluating(model))
-        stack.callback(_put_back, [_Buffers(module) for module in model.modules() if module._buffers])
+        stack.enter_context(buffers_restored(model))
         for tensor in [*model.parameters(), *model.buffers()]:
             if tensor.device != device:
                 stack.callback(setattr, tensor, "data", tensor.data)
                 tensor.data = tensor.data.to(device)
         yield model
-
-
-class _Buffers:
-    """The buffers of one module and their values."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self._module = module
-        self._held = dict(module._buffers)
-        self._values = {name: None if held is None else held.clone() for name, held in module._buffers.items()}
-
-    def put_back(self) -> None:
-        """Make the module hold the same tensors with the same values."""
-        self._module._buffers.clear()
-        self._module._buffers.update(self._held)
-        for name, value in self._values.items():
-            held = self._held[name]
-            if held is not None and value is not None and not torch.equal(held, value.to(held.device)):
-                held.copy_(value)
-
-
-def _put_back(buffers: list[_Buffers]) -> None:
-    for held in buffers:
-        held.put_back()

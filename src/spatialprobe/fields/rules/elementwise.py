@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from spatialprobe.fields.reach import Reach, constant, union
 from spatialprobe.fields.rules.operation import Operation
-from spatialprobe.fields.rules.table import elementwise, register, rule
+from spatialprobe.fields.rules.table import elementwise, rule, ship
 
 # Elementwise, but not tagged so by every release of torch.
 _ELEMENTWISE = (
@@ -22,9 +22,9 @@ _CONSTANTS = (
 )
 
 for _name in _ELEMENTWISE.split():
-    register(f"aten::{_name}", elementwise)
+    ship(f"aten::{_name}", elementwise)
 for _name in _CONSTANTS.split():
-    register(f"aten::{_name}", lambda operation: constant(operation.shape))
+    ship(f"aten::{_name}", lambda operation: constant(operation.shape))
 
 
 @rule("copy")

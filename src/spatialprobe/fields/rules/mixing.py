@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from spatialprobe.fields.reach import Reach, union
 from spatialprobe.fields.rules.operation import Operation
-from spatialprobe.fields.rules.table import register, rule
+from spatialprobe.fields.rules.table import rule, ship
 
 _REDUCTIONS = (
     "sum mean prod amax amin max min any all argmax argmin aminmax median nanmedian mode kthvalue std var std_mean "
@@ -23,7 +23,7 @@ def _reduced(operation: Operation) -> Reach:
 
 
 for _name in _REDUCTIONS.split():
-    register(f"aten::{_name}", _reduced)
+    ship(f"aten::{_name}", _reduced)
 
 
 @rule("_softmax", "_log_softmax", "softmax", "log_softmax", "_safe_softmax", "sort", "argsort", "renorm", "glu_jvp")

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 from spatialprobe.fields.reach import Reach
 from spatialprobe.fields.rules.operation import Operation
-from spatialprobe.fields.rules.table import register, rule
+from spatialprobe.fields.rules.table import rule, ship
 from spatialprobe.fields.taps import Taps, antialiased, interpolated, nearest
 
 
@@ -26,7 +26,7 @@ for _axes, _names in {
     3: "upsample_nearest3d _upsample_nearest_exact3d upsample_trilinear3d",
 }.items():
     for _name in _names.split():
-        register(f"aten::{_name}", _resampled)
+        ship(f"aten::{_name}", _resampled)
 
 
 def _taps(operation: Operation, scale: Fraction) -> Taps:

@@ -41,6 +41,13 @@ def register(operator: OpOverload | OpOverloadPacket | str, rule: Rule) -> None:
     spatialprobe.errors.ArgumentError: Operator 'mine::blur3' has a rule already: a second one would hide it.
     """
     name = _name(operator)
+    if _needs_none(name):
+        raise ArgumentError(f"Operator {name!r} has a rule already, as all that torch tags as pointwise have.")
+    ship(name, rule)
+
+
+def ship(name: str, rule: Rule) -> None:
+    """The same for the rules of this package, where one for a pointwise operator only says what is true anyway."""
     if name in _RULES:
         raise ArgumentError(f"Operator {name!r} has a rule already: a second one would hide it.")
     if not callable(rule):
@@ -54,7 +61,7 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
 
     def registered(function: Rule) -> Rule:
         for name in names:
-            register(f"aten::{name}", function)
+            ship(f"aten::{name}", function)
         return function
 
     return registered
@@ -86,6 +93,13 @@ def _is_pointwise(operator: OpOverload) -> bool:
     other = getattr(getattr(torch.ops, library), name.removesuffix("_"), None)
     forms = [operator, *(getattr(other, overload) for overload in (other.overloads() if other else ()))]
     return any(Tag.pointwise in form.tags for form in forms)
+
+
+def _needs_none(name: str) -> bool:
+    """Whether torch has an operator of this name that is pointwise, which has its rule by that."""
+    library, _, short = name.partition("::")
+    packet = getattr(getattr(torch.ops, library), short, None)
+    return packet is not None and any(_is_pointwise(getattr(packet, overload)) for overload in packet.overloads())
 
 
 def _name(operator: OpOverload | OpOverloadPacket | str) -> str:
