@@ -124,3 +124,27 @@ def test_values_that_do_not_fit():
     with pytest.raises(sp.LayerNotFoundError, match="Did you mean 'conv1'"):
         with sp.edited(ZOO["chain"].model(), {"covn1": sp.ablate(0)}):
             pass
+
+
+def test_what_is_handed_on_instead_stays_as_it_was():
+    """A model that writes over what `replace` hands on writes over a copy: records stay true, and calls repeat."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True)).eval()
+    images = torch.randn(2, 3, 8, 8)
+    record = sp.capture(model, images)["0"]
+    before = record.tensor.clone()
+    spread = record.tensor[:1].expand(2, -1, -1, -1)
+    for given in (record.tensor, spread):
+        with torch.no_grad(), sp.edited(model, {"0": sp.replace(given)}):
+            assert torch.equal(model(images), model(images))
+    assert torch.equal(record.tensor, before)
+    assert before.min() < 0
+
+
+def test_fields_behind_an_ablation():
+    """What an edited model sees is what it saw, but for the channels that are gone: at most that."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3))
+    plain = sp.receptive_fields(model, (1, 3, 10, 10))
+    with sp.edited(model, {"0": sp.ablate([0])}):
+        edited = sp.receptive_fields(model, (1, 3, 10, 10))
+    for layer in plain:
+        assert (edited[layer].size, edited[layer].stride) == (plain[layer].size, plain[layer].stride)

@@ -192,3 +192,51 @@ def test_as_a_model_that_stores_its_own_maps():
     assert torch.equal(logits, storing(images))
     assert torch.equal(probe["conv1"].tensor, storing.maps1)
     assert torch.equal(probe["conv2"].tensor, storing.maps2)
+
+
+class Gated(nn.Module):
+    """A convolution whose output is multiplied with something that was made of it."""
+
+    def __init__(self, gate):
+        super().__init__()
+        self.conv, self.gate = nn.Conv2d(3, 4, 3), gate
+
+    def forward(self, x):
+        return self.gate(self.conv(x))
+
+
+@pytest.mark.parametrize(
+    "gate",
+    [
+        lambda y: y * torch.sigmoid(y),
+        lambda y: torch.sigmoid(y).mul(y),
+        lambda y: y.mul_(y.tanh()),
+        lambda y: y * F.softplus(y),
+        lambda y: y * F.adaptive_avg_pool2d(y, 1).sigmoid(),
+        lambda y: y.__mul__(y.softmax(1)),
+    ],
+)
+def test_a_gate_is_no_activation(gate):
+    """X * sigmoid(x) by hand: what the model goes on with is the product, and the gate alone is not given for it."""
+    with pytest.raises(sp.UnresolvedActivationError, match="'conv': its output was multiplied by its own .*, a gate"):
+        sp.capture(Gated(gate), torch.rand(1, 3, 6, 6), at="post_activation")
+    records = sp.capture(Gated(gate), torch.rand(1, 3, 6, 6), at="post_activation", missing="ignore")
+    assert not records.records
+
+
+def test_a_gate_for_another_tensor_is_an_activation():
+    """Squeeze-and-excite: the activation of its last convolution is the sigmoid, which multiplies something else."""
+    model = Gated(lambda y: y.relu() * y.relu().mean((2, 3), keepdim=True).tanh())
+    with pytest.raises(sp.UnresolvedActivationError, match="2 took its output"):
+        sp.capture(model, torch.rand(1, 3, 6, 6), at="post_activation")
+
+    def excited(y):
+        y = y.relu()
+        return y * squeeze(y.mean((2, 3), keepdim=True)).sigmoid()
+
+    squeeze = nn.Conv2d(4, 4, 1)
+    model = Gated(excited)
+    model.squeeze = squeeze
+    records = sp.capture(model, torch.rand(1, 3, 6, 6), at="post_activation")
+    assert torch.equal(records["conv"].tensor, records["conv"].tensor.relu())
+    assert records["squeeze"].shape == (1, 4, 1, 1)

@@ -155,10 +155,18 @@ def test_one_record_and_mappings(tmp_path):
     """What `feature_maps` draws can be saved: a record alone, or a mapping; a generator of records too."""
     with sp.Probe(ZOO["chain"].model()) as probe:
         probe._model(ZOO["chain"].images())
-    for given in (probe["conv1"], {"first": probe["conv1"]}, (one for one in [probe["conv1"]])):
+    for given in (probe["conv1"], {"conv1": probe["conv1"]}, (one for one in [probe["conv1"]])):
         loaded = sp.load_activations(sp.save_activations(tmp_path / "one", given))
         assert list(loaded) == ["conv1"]
         assert torch.equal(loaded["conv1"].tensor, probe["conv1"].tensor)
+
+
+def test_names_that_a_file_would_lose(tmp_path):
+    """A mapping from other names than the layers', as `evolution` takes it, is not saved without them."""
+    record = sp.capture(nn.Conv2d(1, 1, 1), torch.rand(1, 1, 2, 2))[""]
+    with pytest.raises(sp.ArgumentError, match="would lose the names 'epoch 0', 'epoch 1'"):
+        sp.save_activations(tmp_path / "file", {"epoch 0": record, "epoch 1": record})
+    assert not list(tmp_path.iterdir())
 
 
 def test_nothing_to_save(tmp_path):

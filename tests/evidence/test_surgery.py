@@ -146,3 +146,17 @@ def test_layers_that_cannot_be_drawn_are_refused():
         frozen_copy(parametrizations.weight_norm(nn.Conv2d(2, 3, 3)))
     with pytest.raises(sp.LayerNotFoundError, match="no module of type Conv2d"):
         frozen_copy(nn.Linear(2, 2))
+
+
+def test_modules_of_the_model_and_ties():
+    """A layer may be given itself, though the copy is changed; layers that share kernels share the new ones."""
+    one, other, third = nn.Conv2d(3, 3, 3), nn.Conv2d(3, 3, 3), nn.Conv2d(3, 3, 3)
+    other.weight = one.weight
+    model = nn.Sequential(one, other, third)
+    changed = sp.evidence.kernel_surgery(model, nn.Conv2d, "shuffle")
+    assert changed[0].weight is changed[1].weight
+    assert not torch.equal(changed[0].weight, one.weight)
+    alone = sp.evidence.kernel_surgery(model, one)
+    assert torch.equal(alone[2].weight, third.weight)
+    assert not torch.equal(alone[0].weight, one.weight)
+    assert not any(p.requires_grad for p in sp.evidence.frozen_copy(model, [third])[2].parameters())

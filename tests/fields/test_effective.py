@@ -198,3 +198,26 @@ def test_mass_outside_the_box_is_an_error():
     """A model that does something else than when it was traced is found out, instead of giving a wrong map."""
     with pytest.raises(sp.ForwardError, match="which its receptive field rules out"):
         sp.effective_receptive_field(Moody(), torch.rand(1, 1, 4, 4), "conv", unit=(1, 1))
+
+
+class Counting(nn.Module):
+    """A model that writes to a buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.register_buffer("seen", torch.zeros(1))
+
+    def forward(self, x):
+        self.seen += 1
+        return self.conv(x)
+
+
+def test_buffers_are_put_back_and_inference_mode_does_no_harm():
+    """The model comes back as it was, and gradients flow inside, whatever is switched off outside."""
+    model, images = Counting(), torch.rand(2, 3, 8, 8)
+    found = sp.effective_receptive_field(model, images, "conv")
+    with torch.inference_mode():
+        again = sp.effective_receptive_field(model, images, "conv")
+    assert (found.map == again.map).all()
+    assert model.seen.item() == 0

@@ -408,3 +408,21 @@ def test_copied_model_has_no_hooks():
 
     sp.receptive_fields(Copies(), (1, 1, 3, 3))
     assert all(hook(None, (), torch.zeros(1)) is None for hooks in twins for hook in hooks.values())
+
+
+def test_batch_norm_without_statistics_of_its_own():
+    """It takes those of the batch in evaluation too, so that every unit sees everything."""
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2, track_running_stats=False)).eval()
+    assert sp.receptive_fields(model, (1, 1, 7, 7))["1"].is_global
+    usual = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)).eval()
+    assert sp.receptive_fields(usual, (1, 1, 7, 7))["1"].size == (3, 3)
+
+
+def test_fields_know_their_source():
+    """A field in units of a layer says so, and is not drawn on images."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3))
+    inner = sp.receptive_fields(model, (1, 3, 9, 9), source="0")["1"]
+    assert inner.source == "0"
+    assert sp.receptive_fields(model, (1, 3, 9, 9))["1"].source is None
+    with pytest.raises(sp.ArgumentError, match="in units of layer '0', not in pixels"):
+        sp.receptive_field_overlay(torch.rand(3, 9, 9), inner, (3, 3))

@@ -184,3 +184,11 @@ def test_a_swept_layer_is_named():
     found = sp.sweep(nn.Sequential(nn.Conv2d(3, 5, 3)), torch.rand(4, 3, 8, 8), {"all": sp.Histogram}, progress=False)
     assert sp.activation_histogram(found["0"]["all"]).title.startswith("0, over a data set")
     assert sp.activation_histogram(found["0"]["all"]).metadata["Layer"] == "0"
+
+
+@pytest.mark.parametrize("options", [{"bins": 5}, {"span": (0, 1)}])
+def test_what_was_counted_is_not_counted_again(options):
+    """Bins of its own are what a swept histogram has: others cannot be asked for."""
+    result = sp.sweep(nn.Conv2d(1, 2, 1), torch.rand(3, 1, 4, 4), {"h": sp.Histogram}, progress=False)[""]["h"]
+    with pytest.raises(sp.ArgumentError, match="bins= and span= are for records"):
+        sp.activation_histogram(result, **options)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from stand_ins import Box, Field
+from torch import nn
 
 import spatialprobe as sp
 
@@ -149,3 +150,12 @@ def test_what_is_no_field():
     fields = sp.receptive_fields(torch.nn.Conv2d(3, 4, 3), (1, 3, 8, 8))
     with pytest.raises(sp.ArgumentError, match=r"field is a ReceptiveFields: give one layer's .*\['conv1'\]"):
         sp.receptive_field_overlay(torch.rand(3, 8, 8), fields, (0, 0))
+
+
+def test_borders_that_wrap_round():
+    """Circular padding lets a corner see the other side: that is said, and nothing of it is called padding."""
+    conv = nn.Conv2d(3, 2, 3, padding=1, padding_mode="circular")
+    overlay = sp.receptive_field_overlay(torch.rand(3, 8, 8), sp.receptive_fields(conv, (1, 3, 8, 8))[""], (0, 0))
+    assert "sees the whole image" in overlay.caption
+    assert "padding" not in overlay.caption
+    assert overlay.title == "the model, what unit (0, 0) sees"

@@ -13,6 +13,7 @@ import torch
 from spatialprobe.activations.archive import Archive
 from spatialprobe.activations.collection import Activations, records_given
 from spatialprobe.activations.records import Activation, ConvSpec
+from spatialprobe.errors import ArgumentError
 
 _ARCHIVE = Archive("spatialprobe activations", 1, writer="save_activations", kind="file of activations")
 _PLAIN = ("layer", "aliases", "call", "forward", "order", "at", "module_type")  # fields that JSON holds as they are
@@ -25,10 +26,11 @@ def save_activations(
 
     Args:
         path: a file, usually `*.safetensors`; one that exists is replaced when the new one is whole.
-        records: a probe, what `capture` returned, one record, or a mapping or sequence of records.
+        records: a probe, what `capture` returned, one record, or a mapping or sequence of records. A file finds them
+            by their layers; the keys of a mapping are not kept, so they must be these.
 
     Raises:
-        ArgumentError: there are no records.
+        ArgumentError: there are no records, or they are found by other keys than their layers.
         StorageError: the folder does not exist, or a tensor's dtype cannot be stored.
         MutatedActivationError: a record has lost its values.
 
@@ -39,6 +41,15 @@ def save_activations(
     >>> torch.equal(loaded[""].tensor, records[""].tensor)
     True
     """
+    if isinstance(records, Mapping) and not isinstance(records, Activations):
+        other = [
+            key for key, one in records.items() if isinstance(one, Activation) and key not in (one.layer, *one.aliases)
+        ]
+        if other:
+            raise ArgumentError(
+                f"A file finds records by their layers, and would lose the names {', '.join(map(repr, other))}: save "
+                "each under a path of its own, or give a list of them."
+            )
     tensors: dict[str, torch.Tensor] = {}
     described = []
     for index, record in enumerate(records_given(records, "save_activations()")):

@@ -23,6 +23,8 @@ from spatialprobe.render.scale import Extremes, Values
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_BINS = 80
+
 
 @dataclass(frozen=True, eq=False)
 class ActivationHistogram:
@@ -95,7 +97,7 @@ def activation_histogram(
     record: Activation | SweptHistogram,
     *,
     channels: Sequence[int] | None = None,
-    bins: int = 80,
+    bins: int | None = None,
     span: tuple[float, float] | None = None,
 ) -> ActivationHistogram:
     """How a layer's values are distributed: for each channel, and for all together.
@@ -105,7 +107,7 @@ def activation_histogram(
             are counted. Or one layer's result of the `Histogram` reducer, for a whole data set; it has bins of its
             own, and channels whose bins differ are drawn in those of the coarsest.
         channels: which channels, and in which order; all if left out.
-        bins: the number of bins that a record's values are counted into, all of one width.
+        bins: the number of bins that a record's values are counted into, all of one width; 80 if left out.
         span: the values (low, high) that these bins divide; from the least to the greatest value if left out.
 
     Raises:
@@ -120,7 +122,7 @@ def activation_histogram(
     if isinstance(record, Activation):
         values = _by_channel(record)
         count, shown = len(values), _shown(len(values), f"Layer {record.layer!r}", channels)
-        found = Counts.of_values(values[shown], bins, span)
+        found = Counts.of_values(values[shown], _BINS if bins is None else bins, span)
         named = f"{record.layer or record.module_type}, {record.at.replace('_', ' ')}: how its values are distributed"
         layer = f"{record.layer} ({record.module_type}), {record.at}"
         about = {"Layer": layer, "Value range": Extremes.of(values[shown]).words()}
@@ -129,6 +131,11 @@ def activation_histogram(
             raise ArgumentError(
                 "activation_histogram() takes a record, such as probe['conv1'], or one layer's result of the Histogram "
                 f"reducer, not a {type(record).__name__}."
+            )
+        if bins is not None or span is not None:
+            raise ArgumentError(
+                "bins= and span= are for records: a swept histogram has been counted, into bins of its own. Sweep with "
+                "partial(sp.Histogram, bins=..., low=..., high=...)."
             )
         count, shown = len(record.counts), _shown(len(record.counts), "The histogram", channels)
         found = Counts.of_histogram(record, shown)
