@@ -79,6 +79,14 @@ def test_evidence_is_found_when_asked_for():
         assert getattr(evidence, name).__doc__, name
 
 
+@pytest.mark.parametrize("name", ["evidence", "testing"])
+def test_packages_are_found_without_an_import_of_their_own(name):
+    """What the documentation calls `sp.testing` and so on is there after `import spatialprobe as sp`."""
+    code = f"import spatialprobe as sp; print(sp.{name}.__name__)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == f"spatialprobe.{name}"
+
+
 def test_error_tree_is_drawn():
     """Every error is public, and is in the tree that the module's docstring draws with its builtin parent."""
     from spatialprobe import errors

@@ -149,7 +149,7 @@ _ON_FIRST_USE = {
     "statistics.run": ("sweep",),
 }
 _HOME = {name: f"{__name__}.{module}" for module, names in _ON_FIRST_USE.items() for name in names}
-_PACKAGES_ON_FIRST_USE = ("evidence",)
+_PACKAGES_ON_FIRST_USE = ("evidence", "testing")
 
 
 def __getattr__(name: str) -> object:
