@@ -66,6 +66,8 @@ def sweep(model=CONV, **options):
         (lambda: sp.receptive_fields(CONV, IMAGES, ignore=nn.SiLU()), "ignore takes module types or class names"),
         (lambda: field().box(1, 1, channel="a"), "channel must be a whole number, not 'a'"),
         (lambda: sp.effective_receptive_field(CONV, IMAGES, 0), "layer cannot be 0"),
+        (lambda: sp.effective_receptive_field(CONV, IMAGES / 0, ""), "images hold values that are infinite"),
+        (lambda: sp.effective_receptive_field(CONV, (255 * IMAGES).byte(), ""), "images are torch.uint8"),
         (lambda: sp.effective_receptive_field(CONV, IMAGES, "", unit=3), "unit must be whole numbers"),
         (lambda: sp.effective_receptive_field(CONV, IMAGES, "", channels="some"), "channels must be whole numbers"),
         (lambda: sp.feature_maps({"a": IMAGES}), r"a mapping of records.* Tensor \(6, 3, 12, 12\) in it"),

@@ -14,9 +14,9 @@ from torch import nn
 from spatialprobe.activations.select import select_one
 from spatialprobe.arguments import whole_numbers
 from spatialprobe.errors import ArgumentError
-from spatialprobe.evidence.layer import check_images, outputs, unit_by_unit
+from spatialprobe.evidence.layer import outputs, unit_by_unit
 from spatialprobe.evidence.result import Averaged, Bools
-from spatialprobe.fields.images import field_of
+from spatialprobe.fields.images import check_images, field_of
 from spatialprobe.fields.result import ReceptiveField
 
 _Ints = npt.NDArray[np.int64]

@@ -11,9 +11,9 @@ from torch import nn
 from spatialprobe.activations.select import select_one
 from spatialprobe.arguments import seeded, whole_number, whole_numbers
 from spatialprobe.errors import ArgumentError
-from spatialprobe.evidence.layer import check_images, outputs, unit_by_unit
+from spatialprobe.evidence.layer import outputs, unit_by_unit
 from spatialprobe.evidence.result import Bools
-from spatialprobe.fields.images import field_of
+from spatialprobe.fields.images import check_images, field_of
 from spatialprobe.fields.result import ReceptiveField
 
 

@@ -14,8 +14,7 @@ from spatialprobe.activations.forward import images_error
 from spatialprobe.activations.records import At
 from spatialprobe.activations.select import model_name
 from spatialprobe.activations.weights import device_of
-from spatialprobe.errors import ArgumentError, LayerNotRunError, SpatialProbeError
-from spatialprobe.fields.images import check_batch
+from spatialprobe.errors import LayerNotRunError, SpatialProbeError
 from spatialprobe.statistics.loan import borrowed
 
 
@@ -53,20 +52,3 @@ def outputs(model: nn.Module, images: torch.Tensor, layer: str, *, at: At = "out
         except Exception as error:
             raise images_error(model, images, error) from error
     return records.calls(layer)[0].tensor
-
-
-def check_images(images: torch.Tensor, called: str = "images") -> None:
-    """That these are images, in numbers that can be changed a little.
-
-    Raises:
-        ArgumentError: they are not.
-    """
-    check_batch(images, called)
-    if not images.is_floating_point():
-        raise ArgumentError(
-            f"{called} are {images.dtype}: give them as the model takes them, as floating-point numbers."
-        )
-    if images.is_meta:
-        raise ArgumentError(f"{called} are on the meta device, where tensors have no values: give real ones.")
-    if not images.isfinite().all():
-        raise ArgumentError(f"{called} hold values that are infinite or no number.")

@@ -12,8 +12,9 @@ from spatialprobe.activations.records import At
 from spatialprobe.activations.select import select_one
 from spatialprobe.arguments import real_number, whole_number
 from spatialprobe.errors import ArgumentError, ForwardError, UnsupportedOutputError
-from spatialprobe.evidence.layer import check_images, outputs
+from spatialprobe.evidence.layer import outputs
 from spatialprobe.evidence.result import Averaged
+from spatialprobe.fields.images import check_images
 
 
 @dataclass(frozen=True, eq=False)

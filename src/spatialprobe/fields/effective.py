@@ -18,7 +18,7 @@ from spatialprobe.activations.select import select_one
 from spatialprobe.arguments import check_one_of, whole_number, whole_numbers
 from spatialprobe.errors import ArgumentError, ForwardError
 from spatialprobe.fields.box import Box
-from spatialprobe.fields.images import check_batch, field_of
+from spatialprobe.fields.images import check_images, field_of
 from spatialprobe.fields.result import ReceptiveField
 
 Statistic = Literal["absolute", "squared"]
@@ -199,7 +199,7 @@ def _sides(shares: Floats, box: Box) -> npt.NDArray[np.int64]:
 
 
 def _check(images: torch.Tensor, statistic: str, probes: int | None) -> None:
-    check_batch(images)
+    check_images(images)
     check_one_of(statistic, "statistic", Statistic)
     if probes is None:
         return

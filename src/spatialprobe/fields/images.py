@@ -43,3 +43,20 @@ def check_batch(images: object, called: str = "images") -> None:
     raise ArgumentError(
         f"{called} must be a tensor (N, C, *spatial) with at least one image, not {shown(images)}.{hint}"
     )
+
+
+def check_images(images: torch.Tensor, called: str = "images") -> None:
+    """That these are images, in numbers that can be changed a little.
+
+    Raises:
+        ArgumentError: they are not.
+    """
+    check_batch(images, called)
+    if not images.is_floating_point():
+        raise ArgumentError(
+            f"{called} are {images.dtype}: give them as the model takes them, as floating-point numbers."
+        )
+    if images.is_meta:
+        raise ArgumentError(f"{called} are on the meta device, where tensors have no values: give real ones.")
+    if not images.isfinite().all():
+        raise ArgumentError(f"{called} hold values that are infinite or no number.")
