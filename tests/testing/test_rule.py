@@ -153,6 +153,22 @@ def test_too_many_elements():
         check_rule(nn.Conv2d(1, 2, 1), (1, 1, 64, 64))
 
 
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        (lambda operation: operation.reach("y"), "KeyError"),
+        (lambda operation: None, "TypeError"),
+        (lambda operation: 1 // 0, "ZeroDivisionError"),
+    ],
+)
+def test_a_mistake_in_a_rule_names_the_rule(rule, said):
+    """What a rule raises, or returns in place of a reach, is told of the rule and not of the model."""
+    made = operator(blur)
+    rules.register(made._qualname, rule)
+    with pytest.raises(sp.ArgumentError, match=f"The rule of '{made._qualname}' raised {said}"):
+        sp.receptive_fields(Calls(made), (1, 1, 5, 3))
+
+
 def test_a_second_rule_is_refused():
     """Neither one's own nor a shipped rule is hidden by a second one."""
     made = operator(blur)
