@@ -276,3 +276,20 @@ def test_check_reducer_wants_a_factory():
     """An instance is no factory."""
     with pytest.raises(sp.ArgumentError, match="cannot be called"):
         check_reducer(sp.Moments())
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (sp.Exemplars(3), sp.Exemplars(1)),
+        (sp.Exemplars(3), sp.Moments()),
+        (sp.Histogram(8), sp.Histogram(16)),
+        (sp.Histogram(8, low=0, high=1), sp.Histogram(8, low=0, high=2)),
+        (sp.Histogram(8), sp.Histogram(8, low=0, high=2)),
+        (sp.Histogram(8), sp.Dead()),
+    ],
+)
+def test_what_cannot_be_merged(one, other):
+    """Reducers that were made otherwise, or of another kind, are refused before anything changes."""
+    with pytest.raises(sp.ArgumentError, match="others of"):
+        one.merge(other)

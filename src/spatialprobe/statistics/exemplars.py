@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from spatialprobe.arguments import whole_number
+from spatialprobe.arguments import shown, whole_number
 from spatialprobe.errors import ArgumentError
 from spatialprobe.statistics.summary import Summary
 from spatialprobe.statistics.units import as_units, same_channels
@@ -119,7 +119,13 @@ class Exemplars:
                 self._sort_in()
 
     def merge(self, other: Exemplars) -> None:
-        """Take in what another with the same k has seen."""
+        """Take in what another with the same k has seen.
+
+        Raises:
+            ArgumentError: it has another.
+        """
+        if not isinstance(other, Exemplars) or other._k != self._k:
+            raise ArgumentError(f"Exemplars of k={self._k} take in others of that k, not {shown(other)}.")
         self._sort_in()
         other._sort_in()
         if not len(other._places.values):

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from spatialprobe.arguments import whole_number
+from spatialprobe.arguments import shown, whole_number
 from spatialprobe.errors import ArgumentError
 from spatialprobe.statistics.summary import Summary
 from spatialprobe.statistics.units import as_units, pieces, same_channels
@@ -91,7 +91,13 @@ class Histogram:
             self._count(slots, torch.isfinite(values), channels)
 
     def merge(self, other: Histogram) -> None:
-        """Take in what another with the same bins and bounds has seen."""
+        """Take in what another with the same bins and bounds has seen.
+
+        Raises:
+            ArgumentError: it has others.
+        """
+        if not isinstance(other, Histogram) or not self._alike(other):
+            raise ArgumentError(f"A Histogram takes in others of the same bins and bounds, not {shown(other)}.")
         if not len(other._counts):
             return
         if not len(self._counts):
@@ -102,6 +108,12 @@ class Histogram:
             return
         self._widen(other._low, other._high)
         self._counts = self._counts + _rebinned(other._counts, other._low, other._high, self._low, self._high)
+
+    def _alike(self, other: Histogram) -> bool:
+        mine, theirs = self._edges, other._edges
+        if mine is None or theirs is None:
+            return mine is theirs and self._bins == other._bins
+        return np.array_equal(mine, theirs)
 
     def result(self) -> HistogramResult:
         """The histogram so far."""
