@@ -81,14 +81,14 @@ def ablate(
 
     def edit(output: torch.Tensor) -> torch.Tensor:
         _check_channels(output, chosen, axis)
-        count = output.shape[axis]
-        given = dict(zip(chosen, values.expand(len(chosen)).unbind(), strict=True))
-        filling = torch.stack([given.get(channel, torch.zeros_like(values.sum())) for channel in range(count)])
         shape = [1] * output.ndim
-        shape[axis] = count
-        replaced = torch.tensor([channel in given for channel in range(count)], device=output.device).reshape(shape)
+        shape[axis] = output.shape[axis]
+        replaced, filling = torch.zeros(shape[axis], dtype=torch.bool), values.new_zeros(shape[axis])
+        replaced[chosen], filling[chosen] = True, values
         # Chosen, not written by numbers, so that receptive fields behind an edit stay what they are.
-        return torch.where(replaced, filling.to(output.device, output.dtype).reshape(shape), output)
+        return torch.where(
+            replaced.to(output.device).reshape(shape), filling.to(output.device, output.dtype).reshape(shape), output
+        )
 
     return edit
 

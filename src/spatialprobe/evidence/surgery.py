@@ -50,12 +50,11 @@ def kernel_surgery(model: nn.Module, layer: Selector, how: How = "mean", seed: i
     check_one_of(how, "how", How)
     changed = _copied(model)
     generator = seeded(seed)
-    kept: list[torch.Tensor] = []  # the old ones, so that no new one takes the place of one in memory
-    shared: dict[int, nn.Parameter] = {}  # new kernels of layers that share theirs, by those
+    shared: dict[torch.Tensor, nn.Parameter] = {}  # the new kernels by the old ones, which layers may share
     for chosen in _in_copy(changed, select(model, layer, "layer")):
         kernels = _kernels(chosen)
-        if id(kernels) in shared:
-            chosen.module.weight = shared[id(kernels)]
+        if kernels in shared:
+            chosen.module.weight = shared[kernels]
             continue
         taps = kernels.detach().flatten(2)
         if how == "mean":
@@ -66,8 +65,7 @@ def kernel_surgery(model: nn.Module, layer: Selector, how: How = "mean", seed: i
         chosen.module.weight = nn.Parameter(
             new.reshape(kernels.shape).contiguous(), requires_grad=kernels.requires_grad
         )
-        shared[id(kernels)] = chosen.module.weight
-        kept.append(kernels)
+        shared[kernels] = chosen.module.weight
     return changed
 
 
