@@ -20,7 +20,7 @@ from spatialprobe.activations.edit import ablate, edited, replace
 from spatialprobe.activations.plan import Plan, PlannedLayer, plan
 from spatialprobe.activations.probe import Probe
 from spatialprobe.activations.records import Activation, ConvSpec
-from spatialprobe.activations.storage import load_activations, save_activations
+from spatialprobe.activations.save import load_activations, save_activations
 from spatialprobe.errors import (
     AmbiguousCallError,
     ArgumentError,
@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from spatialprobe.fields.box import Box
     from spatialprobe.fields.collection import ReceptiveFields
     from spatialprobe.fields.effective import EffectiveReceptiveField, effective_receptive_field
+    from spatialprobe.fields.receptive_fields import receptive_fields
     from spatialprobe.fields.result import ReceptiveField
-    from spatialprobe.fields.trace import receptive_fields
     from spatialprobe.render.evolution import Evolution, evolution
     from spatialprobe.render.feature_maps import feature_maps
     from spatialprobe.render.gallery import Gallery
@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from spatialprobe.statistics.moments import Moments
     from spatialprobe.statistics.reducer import Reducer
     from spatialprobe.statistics.result import SweepResult
-    from spatialprobe.statistics.run import sweep
+    from spatialprobe.statistics.sweep import sweep
 
 __version__ = "0.1.0"
 
@@ -128,7 +128,7 @@ _ON_FIRST_USE = {
     "fields.collection": ("ReceptiveFields",),
     "fields.effective": ("EffectiveReceptiveField", "effective_receptive_field"),
     "fields.result": ("ReceptiveField",),
-    "fields.trace": ("receptive_fields",),
+    "fields.receptive_fields": ("receptive_fields",),
     "render.evolution": ("Evolution", "evolution"),
     "render.feature_maps": ("feature_maps",),
     "render.gallery": ("Gallery",),
@@ -146,7 +146,7 @@ _ON_FIRST_USE = {
     "statistics.moments": ("Moments",),
     "statistics.reducer": ("Reducer",),
     "statistics.result": ("SweepResult",),
-    "statistics.run": ("sweep",),
+    "statistics.sweep": ("sweep",),
 }
 _HOME = {name: f"{__name__}.{module}" for module, names in _ON_FIRST_USE.items() for name in names}
 _PACKAGES_ON_FIRST_USE = ("evidence", "testing")

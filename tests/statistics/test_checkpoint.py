@@ -50,7 +50,7 @@ def killed(sweeping, delay):
 def killed_often(folder):
     """Sweeps of three kinds of data, each killed at random moments and continued, beside uninterrupted ones."""
     del os.environ["WORLD_SIZE"]
-    for heavy in ("spatialprobe.statistics.run", "spatialprobe.statistics.store", "zarr"):
+    for heavy in ("spatialprobe.statistics.sweep", "spatialprobe.statistics.store", "zarr"):
         if find_spec(heavy):  # imported here once, not in each child
             import_module(heavy)
     draw = random.Random(0)

@@ -15,9 +15,9 @@ from spatialprobe.activations.keeper import Transform
 from spatialprobe.activations.probe import Missing, Probe
 from spatialprobe.activations.recorder import Entry, OutputPicker, Threads
 from spatialprobe.activations.records import At
-from spatialprobe.activations.select import Selector
-from spatialprobe.activations.stop import Stopped, stop_forward
 from spatialprobe.arguments import whole_number
+from spatialprobe.model.select import Selector
+from spatialprobe.model.stop import Stopped, stop_forward
 
 
 class _StopAfter:

@@ -10,8 +10,8 @@ import torch
 from spatialprobe.activations.records import Activation
 from spatialprobe.activations.table import records_table
 from spatialprobe.arguments import shown
-from spatialprobe.calls import LayerCalls
 from spatialprobe.errors import ArgumentError, LayerNotFoundError, LayerNotRunError
+from spatialprobe.model.calls import LayerCalls
 
 
 class Activations(LayerCalls[Activation]):

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from spatialprobe.activations.hooks import attach_edits
-from spatialprobe.activations.select import check_model, select
 from spatialprobe.arguments import whole_numbers
 from spatialprobe.errors import ArgumentError
+from spatialprobe.model.hooks import attach_edits
+from spatialprobe.model.select import check_model, select
 
 Edit = Callable[[Any], Any]
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 
 from spatialprobe.activations.guard import Copy, Guard, Kept, version_of
-from spatialprobe.activations.table import byte_size
 from spatialprobe.errors import ArgumentError, MemoryBudgetError, UnsupportedOutputError
+from spatialprobe.text import byte_size
 
 Transform = Callable[[torch.Tensor], torch.Tensor]
 Watched = tuple[Guard, torch.Tensor, int]  # a live tensor that was copied, and its version counter at that time

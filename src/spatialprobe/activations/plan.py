@@ -10,12 +10,13 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_map_only
 
-from spatialprobe.activations.forward import forward_error
 from spatialprobe.activations.probe import Probe
-from spatialprobe.activations.restore import attributes_restored
-from spatialprobe.activations.select import Selector, model_name, unwrapped
-from spatialprobe.activations.table import byte_size, counted, layers_table
+from spatialprobe.activations.table import layers_table
 from spatialprobe.errors import LayerNotFoundError, SpatialProbeError
+from spatialprobe.model.evaluation import attributes_restored
+from spatialprobe.model.forward import forward_error
+from spatialprobe.model.select import Selector, model_name, unwrapped
+from spatialprobe.text import byte_size, counted
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,10 @@ from torch import nn
 
 from spatialprobe.activations.collection import Activations
 from spatialprobe.activations.guard import Copy, Guard
-from spatialprobe.activations.hooks import Attached, ProbeHook, attach
 from spatialprobe.activations.keeper import Keeping, Transform
 from spatialprobe.activations.post import unresolved
 from spatialprobe.activations.recorder import Entry, OutputPicker, Recorder, Recording, Threads
 from spatialprobe.activations.records import Activation, At, ConvSpec
-from spatialprobe.activations.select import Selector, all_layers, check_model, model_name, no_such_name, select
 from spatialprobe.arguments import check_bytes, check_dtype, check_function, check_one_of, device_named
 from spatialprobe.errors import (
     LayerNotFoundError,
@@ -26,6 +24,8 @@ from spatialprobe.errors import (
     ProbeStateError,
     SpatialProbeError,
 )
+from spatialprobe.model.hooks import Attached, ProbeHook, attach
+from spatialprobe.model.select import Selector, all_layers, check_model, model_name, no_such_name, select
 
 Missing = Literal["error", "warn", "ignore"]
 

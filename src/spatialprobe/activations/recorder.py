@@ -15,12 +15,12 @@ from torch.utils._pytree import keystr, tree_flatten_with_path
 
 from spatialprobe.activations.gradient import Gradient, replaced, require_gradients, start_of_graph
 from spatialprobe.activations.guard import Guard, Kept
-from spatialprobe.activations.hooks import ProbeHook, keep_last
 from spatialprobe.activations.keeper import Keeper, Keeping, Watched
 from spatialprobe.activations.post import Follower, Trail
 from spatialprobe.activations.records import At
-from spatialprobe.activations.select import Layer
 from spatialprobe.errors import UnsupportedOutputError
+from spatialprobe.model.hooks import ProbeHook, keep_last
+from spatialprobe.model.select import Layer
 
 OutputPicker = Callable[[Any], torch.Tensor]
 Take = Callable[[Layer, int, torch.Tensor], None]  # the layer, its run in this forward, and the live value

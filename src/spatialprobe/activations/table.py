@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from spatialprobe.text import byte_size, counted, table
+
 if TYPE_CHECKING:
     from spatialprobe.activations.records import Activation
 
@@ -29,38 +31,9 @@ def layers_table(heading: str, rows: Sequence[tuple[str, ...]]) -> str:
     return table(heading, [_HEADINGS, *rows], flush_right=_NUMBERS)
 
 
-def table(heading: str, lines: Sequence[tuple[str, ...]], flush_right: Sequence[int] = ()) -> str:
-    """A heading, and lines of cells in columns, of which some are set flush right."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join([heading, *("  " + _aligned(line, widths, flush_right) for line in lines)])
-
-
-def byte_size(count: int) -> str:
-    """A number of bytes in the unit that suits it."""
-    size = float(count)
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} GiB"
-
-
-def counted(count: int, noun: str) -> str:
-    """`1 layer`, `2 layers`."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
 def _row(layer: str, runs: list[Activation]) -> tuple[str, ...]:
     shapes = dict.fromkeys(str(run.shape) for run in runs)
     dtypes = dict.fromkeys(str(run.dtype).removeprefix("torch.") for run in runs)
     shown = " ".join(list(shapes)[:2]) + (f" and {len(shapes) - 2} more" if len(shapes) > 2 else "")
     size = byte_size(sum(run.nbytes for run in runs))
     return (layer or "(model)", runs[0].module_type, str(len(runs)), shown, " ".join(dtypes), size)
-
-
-def _aligned(row: Sequence[str], widths: list[int], flush_right: Sequence[int]) -> str:
-    cells = (
-        cell.rjust(width) if column in flush_right else cell.ljust(width)
-        for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-    )
-    return "  ".join(cells).rstrip()

@@ -15,9 +15,9 @@ from spatialprobe.errors import ArgumentError
 from spatialprobe.evidence.result import Averaged, Bools, Floats
 from spatialprobe.fields.box import Box
 from spatialprobe.fields.result import ReceptiveField
+from spatialprobe.model.samples import CountedImages, first_entry
 from spatialprobe.render.boxes import whole_box
 from spatialprobe.render.exemplars import check_exemplars
-from spatialprobe.samples import CountedImages, first_entry
 from spatialprobe.statistics.exemplars import ExemplarsResult
 
 

@@ -11,13 +11,13 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from spatialprobe.activations.select import select_one
 from spatialprobe.arguments import whole_numbers
 from spatialprobe.errors import ArgumentError
 from spatialprobe.evidence.layer import outputs, unit_by_unit
 from spatialprobe.evidence.result import Averaged, Bools
 from spatialprobe.fields.images import check_images, field_of
 from spatialprobe.fields.result import ReceptiveField
+from spatialprobe.model.select import select_one
 
 _Ints = npt.NDArray[np.int64]
 

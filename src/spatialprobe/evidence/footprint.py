@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from spatialprobe.activations.select import select_one
 from spatialprobe.arguments import seeded, whole_number, whole_numbers
 from spatialprobe.errors import ArgumentError
 from spatialprobe.evidence.layer import outputs, unit_by_unit
 from spatialprobe.evidence.result import Bools
 from spatialprobe.fields.images import check_images, field_of
 from spatialprobe.fields.result import ReceptiveField
+from spatialprobe.model.select import select_one
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 from spatialprobe.activations.capture import capture
-from spatialprobe.activations.forward import images_error
 from spatialprobe.activations.records import At
-from spatialprobe.activations.select import model_name
-from spatialprobe.activations.weights import device_of
 from spatialprobe.errors import LayerNotRunError, SpatialProbeError
-from spatialprobe.statistics.loan import borrowed
+from spatialprobe.model.evaluation import borrowed
+from spatialprobe.model.forward import images_error
+from spatialprobe.model.select import model_name
+from spatialprobe.model.weights import device_of
 
 
 @contextmanager

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from spatialprobe.activations.select import select_one
-from spatialprobe.activations.weights import dtype_of
 from spatialprobe.arguments import shown, whole_number, whole_numbers
 from spatialprobe.errors import ArgumentError, ForwardError, UnsupportedOutputError
 from spatialprobe.evidence.layer import outputs, unit_by_unit
 from spatialprobe.evidence.result import Floats
+from spatialprobe.model.select import select_one
+from spatialprobe.model.weights import dtype_of
 
 FREQUENCIES = (0.04, 0.08, 0.12, 0.16, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45)  # cycles per pixel
 _MEAN, _AMPLITUDE = 0.5, 0.5

@@ -9,12 +9,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from spatialprobe.activations.records import At
-from spatialprobe.activations.select import select_one
 from spatialprobe.arguments import real_number, whole_number
 from spatialprobe.errors import ArgumentError, ForwardError, UnsupportedOutputError
 from spatialprobe.evidence.layer import outputs
 from spatialprobe.evidence.result import Averaged
 from spatialprobe.fields.images import check_images
+from spatialprobe.model.select import select_one
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,10 +11,10 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
-from spatialprobe.activations.select import Layer, Selector, check_model, model_name, select
-from spatialprobe.activations.weights import device_of
 from spatialprobe.arguments import check_one_of, seeded, whole_number
 from spatialprobe.errors import ArgumentError
+from spatialprobe.model.select import Layer, Selector, check_model, model_name, select
+from spatialprobe.model.weights import device_of
 
 How = Literal["mean", "shuffle"]
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from math import prod
 
-from spatialprobe.calls import LayerCalls
 from spatialprobe.errors import LayerNotFoundError
 from spatialprobe.fields.result import ReceptiveField
+from spatialprobe.model.calls import LayerCalls
 
 
 class ReceptiveFields(LayerCalls[ReceptiveField]):

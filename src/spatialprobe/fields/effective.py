@@ -12,14 +12,13 @@ import torch
 from torch import nn
 
 from spatialprobe.activations.capture import capture
-from spatialprobe.activations.mode import evaluating
-from spatialprobe.activations.restore import buffers_restored
-from spatialprobe.activations.select import select_one
 from spatialprobe.arguments import check_one_of, whole_number, whole_numbers
 from spatialprobe.errors import ArgumentError, ForwardError
 from spatialprobe.fields.box import Box
 from spatialprobe.fields.images import check_images, field_of
 from spatialprobe.fields.result import ReceptiveField
+from spatialprobe.model.evaluation import buffers_restored, evaluating
+from spatialprobe.model.select import select_one
 
 Statistic = Literal["absolute", "squared"]
 Floats = npt.NDArray[np.float64]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from spatialprobe.activations.forward import images_error
 from spatialprobe.arguments import shown
 from spatialprobe.errors import ArgumentError, ForwardError
+from spatialprobe.fields.receptive_fields import receptive_fields
 from spatialprobe.fields.result import ReceptiveField
-from spatialprobe.fields.trace import receptive_fields
+from spatialprobe.model.forward import images_error
 
 
 def field_of(model: nn.Module, images: torch.Tensor, layer: str) -> ReceptiveField:

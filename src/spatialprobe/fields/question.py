@@ -11,9 +11,9 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from spatialprobe.activations.weights import dtype_of
 from spatialprobe.arguments import shown, whole_numbers
 from spatialprobe.errors import ArgumentError
+from spatialprobe.model.weights import dtype_of
 
 Ignored: TypeAlias = Iterable[type[nn.Module] | str]
 

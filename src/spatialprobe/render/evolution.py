@@ -13,7 +13,6 @@ import numpy as np
 from spatialprobe.activations.collection import Activations, records_given
 from spatialprobe.activations.records import Activation
 from spatialprobe.errors import ArgumentError
-from spatialprobe.files import replacing
 from spatialprobe.render.gif import gif
 from spatialprobe.render.maps import Order, chosen_channels, count_words, maps_of, order_words, slice_words
 from spatialprobe.render.marks import Marks
@@ -21,6 +20,7 @@ from spatialprobe.render.mosaic import ColourBar, Mosaic, picture_path
 from spatialprobe.render.palette import palette
 from spatialprobe.render.scale import Extremes, Scale, ScaleChoice, Values, choose_scale
 from spatialprobe.render.steps import Step, in_columns, in_frames, in_panels
+from spatialprobe.storage.files import replacing
 
 EvolutionScale: TypeAlias = Literal["auto", "all"] | ScaleChoice
 

@@ -8,8 +8,8 @@ from typing import Protocol
 import torch
 
 from spatialprobe.errors import ArgumentError
+from spatialprobe.model.samples import Images
 from spatialprobe.render.boxes import by, check_is_field
-from spatialprobe.samples import Images
 
 
 class Exemplars(Protocol):

@@ -14,11 +14,11 @@ import numpy.typing as npt
 
 from spatialprobe.activations.records import Activation
 from spatialprobe.errors import ArgumentError
-from spatialprobe.files import replacing
 from spatialprobe.render.counts import Counts, Floats, Integers, SweptHistogram
 from spatialprobe.render.mosaic import picture_path
 from spatialprobe.render.png import png
 from spatialprobe.render.scale import Extremes, Values
+from spatialprobe.storage.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from spatialprobe.errors import ArgumentError
-from spatialprobe.files import path_of, replacing, target_of
 from spatialprobe.render.palette import Colours
 from spatialprobe.render.png import png
 from spatialprobe.render.scale import Scale
+from spatialprobe.storage.files import path_of, replacing, target_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from spatialprobe.arguments import whole_numbers
 from spatialprobe.errors import ArgumentError
+from spatialprobe.model.samples import Images, first_entry
 from spatialprobe.render.boxes import Box, Field, check_planar, inexact_words, named, whole_box
 from spatialprobe.render.exemplars import Exemplars, check_exemplars
 from spatialprobe.render.images import Image, Stretch, extremes_of, image_values, nonfinite_words
@@ -18,7 +19,6 @@ from spatialprobe.render.mosaic import Mosaic
 from spatialprobe.render.palette import HATCH, PAPER, palette
 from spatialprobe.render.rows import Rows, lay_out_rows
 from spatialprobe.render.scale import Extremes
-from spatialprobe.samples import Images, first_entry
 
 _PIXEL, _PADDING, _EMPTY = range(3)  # what a place of a patch is; empty where its box is smaller than others
 _PERIOD = 5  # pixels between the lines over padding

@@ -9,12 +9,12 @@ from torch import nn
 
 from spatialprobe.activations.capture import capture
 from spatialprobe.activations.records import At
-from spatialprobe.activations.weights import device_of
 from spatialprobe.errors import told
-from spatialprobe.samples import Images
+from spatialprobe.model.evaluation import borrowed
+from spatialprobe.model.samples import Images
+from spatialprobe.model.weights import device_of
 from spatialprobe.statistics.exemplars import ExemplarsResult
 from spatialprobe.statistics.loading import collated_inputs
-from spatialprobe.statistics.loan import borrowed
 from spatialprobe.statistics.result import SweepResult
 
 _TOLERANCE = 0.1  # of the values' norm: far above what number formats and devices do, far below what other weights do

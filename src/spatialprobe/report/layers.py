@@ -13,20 +13,20 @@ import torch
 from torch import nn
 
 from spatialprobe.activations.capture import capture
-from spatialprobe.activations.forward import images_error
 from spatialprobe.activations.probe import Probe
 from spatialprobe.activations.records import Activation, At
-from spatialprobe.activations.select import Selector, model_name, select, unwrapped
-from spatialprobe.activations.weights import device_of
 from spatialprobe.errors import ArgumentError, SpatialProbeError
+from spatialprobe.fields.receptive_fields import receptive_fields
 from spatialprobe.fields.result import ReceptiveField
-from spatialprobe.fields.trace import receptive_fields
+from spatialprobe.model.evaluation import borrowed
+from spatialprobe.model.forward import images_error
+from spatialprobe.model.select import Selector, model_name, select, unwrapped
+from spatialprobe.model.weights import device_of
 from spatialprobe.render.maps import maps_of, no_maps
 from spatialprobe.report.boxes import LayerBoxes
 from spatialprobe.report.codes import CodedMaps
 from spatialprobe.report.kernels import CodedKernels
 from spatialprobe.report.swept import Swept
-from spatialprobe.statistics.loan import borrowed
 
 Run = tuple[str, int]  # a layer's name, and which of its runs
 

@@ -13,11 +13,11 @@ from importlib.resources import files
 from urllib.parse import quote
 
 import spatialprobe
-from spatialprobe.activations.table import counted
 from spatialprobe.render.palette import NONFINITE, colours, palette
 from spatialprobe.report.inputs import Inputs
 from spatialprobe.report.payload import PackedLayer, script_safe
 from spatialprobe.report.stills import Still, still
+from spatialprobe.text import counted
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,13 +11,13 @@ import numpy.typing as npt
 from spatialprobe.errors import ArgumentError
 from spatialprobe.fields.box import Box
 from spatialprobe.fields.result import ReceptiveField
+from spatialprobe.model.samples import Images
 from spatialprobe.render.exemplars import check_samples
 from spatialprobe.render.images import Stretch
 from spatialprobe.render.palette import PAPER, palette
 from spatialprobe.render.patches import image_of
 from spatialprobe.report.boxes import LayerBoxes
 from spatialprobe.report.pixels import Pixels, data_uri, is_lossless, scaled
-from spatialprobe.samples import Images
 from spatialprobe.statistics.exemplars import ExemplarsResult
 
 _LARGEST = 48  # pixels: the side of a patch on the sheet

@@ -6,7 +6,7 @@ import html
 from dataclasses import dataclass
 from pathlib import Path
 
-from spatialprobe.activations.table import byte_size
+from spatialprobe.text import byte_size
 
 _FRAME_HEIGHT = 940  # pixels
 

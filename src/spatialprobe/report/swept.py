@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from spatialprobe.errors import ArgumentError
 from spatialprobe.fields.result import ReceptiveField
+from spatialprobe.model.samples import Images
 from spatialprobe.render.images import Stretch
 from spatialprobe.report.boxes import LayerBoxes
 from spatialprobe.report.patches import Patches, check_places, patches_of
-from spatialprobe.samples import Images
 from spatialprobe.statistics.dead import DeadResult
 from spatialprobe.statistics.exemplars import ExemplarsResult
 from spatialprobe.statistics.moments import MomentsResult

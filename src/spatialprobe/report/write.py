@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from spatialprobe.activations.records import At
-from spatialprobe.activations.select import Selector, check_model, model_name
 from spatialprobe.arguments import check_bytes, check_one_of
 from spatialprobe.errors import ArgumentError
-from spatialprobe.files import replacing, target_of
+from spatialprobe.model.samples import Images
+from spatialprobe.model.select import Selector, check_model, model_name
 from spatialprobe.report.agreement import doubts
 from spatialprobe.report.budget import fitted
 from spatialprobe.report.inputs import Inputs, checked_images, inputs_of
@@ -23,8 +23,8 @@ from spatialprobe.report.page import Page, stills_of
 from spatialprobe.report.payload import PackedLayer
 from spatialprobe.report.result import Report
 from spatialprobe.report.swept import Swept
-from spatialprobe.samples import Images
 from spatialprobe.statistics.result import SweepResult
+from spatialprobe.storage.files import replacing, target_of
 
 _ANSWERS = 3  # classes that are named
 

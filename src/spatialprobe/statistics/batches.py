@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset, TensorDataset
 
-from spatialprobe.activations.checksum import fingerprint
 from spatialprobe.errors import ArgumentError, StorageError, SweepError
-from spatialprobe.samples import first_entry
+from spatialprobe.model.samples import first_entry
 from spatialprobe.statistics.identity import describe
 from spatialprobe.statistics.loading import Inputs, collated, collated_inputs, is_plain_loader, located
+from spatialprobe.storage.checksum import fingerprint
 
 Data: TypeAlias = "torch.Tensor | Dataset[Any] | Iterable[Any]"
 _PROBED = 32  # samples of a data set that stand for all when it is to be recognised

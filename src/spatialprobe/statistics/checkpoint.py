@@ -11,11 +11,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from spatialprobe.activations.checksum import digest
 from spatialprobe.errors import ArgumentError, StorageError, told
-from spatialprobe.files import replacing, target_of
 from spatialprobe.statistics.batches import Progress
 from spatialprobe.statistics.reducer import Reducer
+from spatialprobe.storage.checksum import digest
+from spatialprobe.storage.files import replacing, target_of
 
 State = Mapping[str, Mapping[str, Reducer]]  # layer -> name -> reducer
 _MAGIC = "spatialprobe sweep"

@@ -11,13 +11,9 @@ import torch
 from torch import nn
 
 from spatialprobe.activations.guard import version_of
-from spatialprobe.activations.hooks import Attached, ProbeHook, attach
 from spatialprobe.activations.post import unresolved
 from spatialprobe.activations.recorder import Recorder, Recording
 from spatialprobe.activations.records import At
-from spatialprobe.activations.select import Layer
-from spatialprobe.activations.stop import Stopped, stop_forward
-from spatialprobe.activations.weights import lacks_batch, unlike_weights
 from spatialprobe.errors import (
     ArgumentError,
     LayerNotRunError,
@@ -27,6 +23,10 @@ from spatialprobe.errors import (
     UnsupportedOutputError,
     told,
 )
+from spatialprobe.model.hooks import Attached, ProbeHook, attach
+from spatialprobe.model.select import Layer
+from spatialprobe.model.stop import Stopped, stop_forward
+from spatialprobe.model.weights import lacks_batch, unlike_weights
 from spatialprobe.statistics.batches import Batch
 from spatialprobe.statistics.reducer import Reducer
 

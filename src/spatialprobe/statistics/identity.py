@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from spatialprobe.activations.checksum import digest, fingerprint
-from spatialprobe.activations.select import all_layers
+from spatialprobe.model.select import all_layers
+from spatialprobe.storage.checksum import digest, fingerprint
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
 

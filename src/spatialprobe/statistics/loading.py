@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 
 from spatialprobe.errors import SweepError, told
-from spatialprobe.samples import first_entry
+from spatialprobe.model.samples import first_entry
 
 _MAKE_TENSORS = "For images, give the data set a transform that makes tensors."
 

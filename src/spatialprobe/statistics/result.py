@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from spatialprobe.activations.archive import Archive
-from spatialprobe.activations.table import counted, table
 from spatialprobe.errors import LayerNotFoundError, StorageError
 from spatialprobe.statistics.summary import Summary, outline
+from spatialprobe.storage.archive import Archive
+from spatialprobe.text import counted, table
 
 _ARCHIVE = Archive("spatialprobe sweep result", 1, writer="SweepResult.save", kind="result of a sweep")
 

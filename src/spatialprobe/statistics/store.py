@@ -19,10 +19,10 @@ from urllib.parse import quote
 import torch
 
 from spatialprobe.activations.records import At, ConvSpec
-from spatialprobe.activations.select import Layer
 from spatialprobe.errors import ArgumentError, StorageError
-from spatialprobe.files import path_of
+from spatialprobe.model.select import Layer
 from spatialprobe.statistics.batches import Batch
+from spatialprobe.storage.files import path_of
 
 if TYPE_CHECKING:
     import zarr

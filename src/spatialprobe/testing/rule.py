@@ -12,11 +12,11 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from spatialprobe.activations.mode import evaluating
 from spatialprobe.errors import ArgumentError
+from spatialprobe.fields.receptive_fields import receptive_fields
 from spatialprobe.fields.result import ReceptiveField
 from spatialprobe.fields.taps import Bools
-from spatialprobe.fields.trace import receptive_fields
+from spatialprobe.model.evaluation import evaluating
 
 _MOST_UNITS = 4096
 _DRAWS = 64  # random images at most: what one hides (behind a ReLU, or in a window of a max-pool), another shows

@@ -12,16 +12,16 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from spatialprobe.activations.forward import forward_error
-from spatialprobe.activations.hooks import Attached, ProbeHook
-from spatialprobe.activations.restore import attributes_restored
-from spatialprobe.activations.select import Layer, unwrapped
-from spatialprobe.activations.weights import device_of, lacks_batch
 from spatialprobe.errors import AmbiguousCallError, ArgumentError, UnsupportedOutputError
-from spatialprobe.fields.follow import Follower, ReadingWatch
+from spatialprobe.fields.dispatch import Follower, ReadingWatch
 from spatialprobe.fields.intervals import Span
 from spatialprobe.fields.question import Question, checked_axes
 from spatialprobe.fields.reach import Reach, constant
+from spatialprobe.model.evaluation import attributes_restored
+from spatialprobe.model.forward import forward_error
+from spatialprobe.model.hooks import Attached, ProbeHook
+from spatialprobe.model.select import Layer, unwrapped
+from spatialprobe.model.weights import device_of, lacks_batch
 
 _WHAT_TO_GIVE = (
     "Give the shape that the model takes, batch included, or a tuple with one for each input; or an example of real "

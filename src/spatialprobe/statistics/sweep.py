@@ -9,23 +9,23 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from spatialprobe.activations.checksum import digest
 from spatialprobe.activations.probe import check_arguments
 from spatialprobe.activations.records import At
-from spatialprobe.activations.select import Layer, Selector, model_name, select
-from spatialprobe.activations.weights import device_of
 from spatialprobe.arguments import device_named, real_number, whole_number
 from spatialprobe.errors import ArgumentError, SpatialProbeError, StorageError, SweepError, told
+from spatialprobe.model.evaluation import borrowed
+from spatialprobe.model.select import Layer, Selector, model_name, select
+from spatialprobe.model.weights import device_of
 from spatialprobe.statistics.batches import Batch, Data, Progress, Source, Workload, source_of
 from spatialprobe.statistics.checkpoint import Checkpoint, check_picklable, checkpoint_path
 from spatialprobe.statistics.distributed import Peers, peers
 from spatialprobe.statistics.feed import Feeder, NonFinite
 from spatialprobe.statistics.identity import describe, model_identity
-from spatialprobe.statistics.loan import borrowed
 from spatialprobe.statistics.progress import Shown, bar
 from spatialprobe.statistics.reducer import Factory, Reducer, fresh
 from spatialprobe.statistics.result import SweepResult, frozen_results
 from spatialprobe.statistics.store import Store
+from spatialprobe.storage.checksum import digest
 
 
 def sweep(

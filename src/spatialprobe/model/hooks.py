@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from spatialprobe.activations.compiled import hold_eager, release_eager
+from spatialprobe.model.compiled import hold_eager, release_eager
 
 ForwardHook = Callable[[nn.Module, tuple[Any, ...], Any], Any]
 ForwardPreHook = Callable[[nn.Module, tuple[Any, ...]], None]

@@ -11,8 +11,8 @@ from torch import nn
 from zoo import ZOO
 
 import spatialprobe as sp
-from spatialprobe.activations.select import all_layers, select, select_one
 from spatialprobe.errors import ArgumentError, LayerNotFoundError
+from spatialprobe.model.select import all_layers, select, select_one
 
 
 def names(model, selector):

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from spatialprobe.activations.select import model_name
-from spatialprobe.activations.weights import unlike_weights
 from spatialprobe.arguments import shown
 from spatialprobe.errors import ForwardError
+from spatialprobe.model.select import model_name
+from spatialprobe.model.weights import unlike_weights
 
 
 def forward_error(model: nn.Module, inputs: Any, error: Exception, hint: str) -> ForwardError:

@@ -9,7 +9,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from spatialprobe.activations.select import (
+from spatialprobe.arguments import whole_number
+from spatialprobe.errors import LayerNotRunError, UnsupportedOutputError
+from spatialprobe.fields.collection import ReceptiveFields
+from spatialprobe.fields.forward_pass import Trace, traced
+from spatialprobe.fields.question import Ignored, Question, arguments_of, axes_given, checked_axes, types_and_names
+from spatialprobe.fields.reach import Reach
+from spatialprobe.fields.result import Geometry, ReceptiveField
+from spatialprobe.model.select import (
     Layer,
     Selector,
     all_layers,
@@ -18,13 +25,6 @@ from spatialprobe.activations.select import (
     select,
     select_one,
 )
-from spatialprobe.arguments import whole_number
-from spatialprobe.errors import LayerNotRunError, UnsupportedOutputError
-from spatialprobe.fields.collection import ReceptiveFields
-from spatialprobe.fields.question import Ignored, Question, arguments_of, axes_given, checked_axes, types_and_names
-from spatialprobe.fields.reach import Reach
-from spatialprobe.fields.result import Geometry, ReceptiveField
-from spatialprobe.fields.tracer import Trace, traced
 
 _CHANNELS_LAST = (nn.Linear, nn.LayerNorm)  # exactly these: there are kinds of LayerNorm that turn axes inside
 

@@ -1,15 +1,61 @@
-"""What a forward pass writes into a model's own attributes, undone."""
+"""A model temporarily in evaluation mode, on a device, and everything that a forward pass writes into it restored."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import nn
 
+from spatialprobe.errors import ArgumentError
+from spatialprobe.model.select import model_name
+
 _Contents = tuple[dict[str, Any], dict[str, Any], list[tuple[Any, Any]]]
+
+
+@contextmanager
+def borrowed(model: nn.Module, device: torch.device) -> Iterator[nn.Module]:
+    """The model in evaluation mode on the device, without gradients, until the block ends, however it ends.
+
+    Modes, buffers that the model writes to, weights that moved and random state are put back.
+
+    Raises:
+        ArgumentError: its weights have no values.
+    """
+    if any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
+        raise ArgumentError(
+            f"Weights of the {model_name(model)} are on the meta device, where tensors have no values: make it on a "
+            "real one, or load its weights first."
+        )
+    cuda = [device] if device.type == "cuda" else []
+    with ExitStack() as stack:
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(torch.random.fork_rng(devices=cuda))
+        stack.enter_context(evaluating(model))
+        stack.enter_context(buffers_restored(model))
+        for tensor in [*model.parameters(), *model.buffers()]:
+            if tensor.device != device:
+                stack.callback(setattr, tensor, "data", tensor.data)
+                tensor.data = tensor.data.to(device)
+        yield model
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Every module in evaluation mode until the block ends, then each in the mode it was in.
+
+    Modes are set one by one, since `eval()` may be overridden with something that `train()` does not undo.
+    """
+    training = [module for module in model.modules() if module.training]
+    try:
+        for module in training:
+            module.training = False
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 @contextmanager

@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from spatialprobe.activations.checksum import apart, digest, fingerprint
 from spatialprobe.errors import StorageError
-from spatialprobe.files import path_of, replacing, target_of
+from spatialprobe.storage.checksum import apart, digest, fingerprint
+from spatialprobe.storage.files import path_of, replacing, target_of
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
-from spatialprobe.activations.archive import Archive
 from spatialprobe.activations.collection import Activations, records_given
 from spatialprobe.activations.records import Activation, ConvSpec
 from spatialprobe.errors import ArgumentError
+from spatialprobe.storage.archive import Archive
 
 _ARCHIVE = Archive("spatialprobe activations", 1, writer="save_activations", kind="file of activations")
 _PLAIN = ("layer", "aliases", "call", "forward", "order", "at", "module_type")  # fields that JSON holds as they are

@@ -1,0 +1,1 @@
+"""The user's model: which layers, hooks on it, calling it, evaluation mode and restoring."""
