@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import os
 import pickle
 import random
 import signal
 import time
+from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
@@ -20,6 +23,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import spatialprobe as sp
+from spatialprobe.storage.restricted_pickle import RestrictedPickle
 
 COUNT, KILLS = 150, 12
 
@@ -265,24 +269,111 @@ def test_other_versions_are_refused(tmp_path):
     """A file of another format says so."""
     path = tmp_path / "state"
     swept(images(9), checkpoint=path)
-    path.write_bytes(path.read_bytes().replace(b"spatialprobe sweep 1 ", b"spatialprobe sweep 2 ", 1))
-    with pytest.raises(sp.StorageError, match="has format .*2.*, not 1"):
+    path.write_bytes(path.read_bytes().replace(b"spatialprobe sweep 2 ", b"spatialprobe sweep 1 ", 1))
+    with pytest.raises(sp.StorageError, match="has format .*1.*, not 2"):
         swept(images(9), checkpoint=path)
 
 
-def test_foreign_code_is_not_run(tmp_path):
-    """What a foreign file holds is not unpickled before its identity is known."""
-    path = tmp_path / "state"
-    swept(images(9), checkpoint=path)
-    head, line, _ = path.read_bytes().split(b"\n", 2)
-    path.write_bytes(b"\n".join([head, line, pickle.dumps(_Bomb())]))
-    with pytest.raises(sp.StorageError, match="its checksum is wrong"):
-        swept(images(9), checkpoint=path)
+def forged(path, *, payload=None, **described):
+    """The checkpoint with another state or description, and the checksum that belongs to it."""
+    whole = path.read_bytes()
+    line, held = whole.split(b"\n", 1)[1].split(b"\n", 1)
+    rest = json.dumps(json.loads(line) | described).encode() + b"\n" + (held if payload is None else payload)
+    path.write_bytes(b"spatialprobe sweep 2 " + hashlib.sha256(rest).hexdigest().encode() + b"\n" + rest)
 
 
 class _Bomb:
     def __reduce__(self):
         return exec, ("raise SystemExit('exploded')",)
+
+
+def bomb(**_):
+    torch.save({"0": _Bomb()}, made := io.BytesIO())
+    return made.getvalue()
+
+
+class _Other:
+    pass
+
+
+def of_other_reducers(**reducers):
+    kinds = {name: kind() for name, kind in reducers.items()}
+    return RestrictedPickle(kinds.values()).dumps(({"0": kinds, "3": kinds}, 9))
+
+
+FORGED = {
+    "code": ({"payload": bomb()}, "names __builtin__.exec. .*do not trust"),
+    "another class": ({"payload": of_other_reducers(moments=_Other)}, "names .*_Other"),
+    "other reducers": ({"payload": of_other_reducers(moments=sp.Dead)}, "does not hold these reducers"),
+    "no state": ({"payload": RestrictedPickle().dumps(3)}, "does not hold these reducers"),
+    "no file of torch": ({"payload": pickle.dumps(_Bomb())}, "cannot be read"),
+    "no progress": ({"progress": None}, "was not written by a sweep"),
+    "a negative number": ({"progress": {"samples": -1, "batches": 0, "trail": ""}}, "was not written by a sweep"),
+    "an unknown field": ({"progress": {"samples": 1}}, "was not written by a sweep"),
+    "finished?": ({"finished": "no"}, "was not written by a sweep"),
+    "no identity": ({"identity": [1]}, "is of another sweep"),
+}
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_forged(tmp_path, name):
+    """A file with a right checksum and identity runs no code, and what is wrong in it is a clear error."""
+    path = tmp_path / "state"
+    swept(images(9), checkpoint=path)
+    change, message = FORGED[name]
+    forged(path, **change)
+    with pytest.raises(sp.StorageError, match=message):
+        swept(images(9), checkpoint=path)
+
+
+def test_a_forgery_of_nothing_continues(tmp_path):
+    """The files of the test above are refused for what is wrong in them alone."""
+    path = tmp_path / "state"
+    swept(images(9), checkpoint=path)
+    forged(path)
+    assert swept(images(9), checkpoint=path).samples == 9
+
+
+@dataclass(frozen=True)
+class Entry:
+    sample: int
+    value: np.ndarray
+
+
+class Late:
+    """Holds objects that a new one does not hold."""
+
+    def __init__(self):
+        self.entries = []
+
+    def update(self, activation, samples):
+        self.entries += [
+            Entry(int(sample), value.amax((1, 2)).numpy()) for sample, value in zip(samples, activation, strict=True)
+        ]
+
+    def merge(self, other):
+        self.entries += other.entries
+
+    def result(self):
+        return [(entry.sample, entry.value.tolist()) for entry in self.entries]
+
+
+class Listing(Late):
+    state_types = (Entry,)
+
+
+def test_a_state_of_classes_of_ones_own(tmp_path):
+    """Classes that come into a state later are listed in `state_types`; else the error says so, with their name."""
+    data, options = _TornLater(30), {"batch_size": 4, "progress": False, "checkpoint": tmp_path / "state"}
+    with pytest.raises(sp.SweepError, match="'mine' of layer '0' holds an object of the class .*Entry.*state_types = "):
+        sp.sweep(small_model(), Numbered(30), {"mine": Late}, **options, checkpoint_seconds=0)
+    (tmp_path / "state").unlink(missing_ok=True)
+    with pytest.raises(sp.SweepError, match="torn"):
+        sp.sweep(small_model(), data, {"mine": Listing}, **options)
+    assert described(tmp_path / "state")["progress"]["samples"] == 12
+    continued = sp.sweep(small_model(), data, {"mine": Listing}, **options)
+    whole = sp.sweep(small_model(), Numbered(30), {"mine": Late}, batch_size=4, progress=False)
+    assert continued["3"]["mine"] == whole["3"]["mine"]
 
 
 def batches(count, *, changed=None, size=4):
@@ -357,13 +448,22 @@ def test_paths_that_are_none(tmp_path, path):
 
 
 def test_reducers_that_cannot_be_kept(tmp_path):
-    """A reducer that cannot be pickled is refused before anything runs."""
+    """A reducer that cannot be written and read back is refused before anything runs."""
     model = Counting()
-    local = type("Local", (sp.Dead,), {})
-    with pytest.raises(sp.ArgumentError, match="'mine' cannot be pickled"):
-        sp.sweep(model, images(9), {"mine": local}, checkpoint=tmp_path / "state", progress=False)
+    for factory, message in (
+        (lambda: type("Local", (sp.Dead,), {})(), "'mine', which .*, holds an object of the class .*Local"),
+        (_WithLambda, "'mine', which .*, holds .*<lambda>"),
+    ):
+        with pytest.raises(sp.ArgumentError, match=message):
+            sp.sweep(model, images(9), {"mine": factory}, checkpoint=tmp_path / "state", progress=False)
     assert model.batches == 0
     assert not list(tmp_path.iterdir())
+
+
+class _WithLambda(sp.Dead):
+    def __init__(self):
+        super().__init__()
+        self.function = lambda value: value
 
 
 def test_written_about_as_often_as_asked(tmp_path, monkeypatch):

@@ -215,7 +215,7 @@ def test_one_fate(outcomes, way, guilty, message):
     [
         ("merge raises", "SweepError", "could not be merged: SweepError: reducer 'mine' of layer '0' raised KeyError"),
         ("nothing at all", "ArgumentError", "the data is empty"),
-        ("no pickle", "ArgumentError", "Reducer 'mine' cannot be pickled"),
+        ("no pickle", "ArgumentError", "Reducer 'mine', which checkpoint= and torchrun must write and read back"),
     ],
 )
 def test_failures_that_all_share(outcomes, way, kind, message):

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from spatialprobe.errors import ArgumentError, StorageError, told
+from spatialprobe.errors import StorageError
 from spatialprobe.statistics.batches import Progress
-from spatialprobe.statistics.reducer import Reducer
+from spatialprobe.statistics.state import StateFormat, SweepState
 from spatialprobe.storage.checksum import digest
 from spatialprobe.storage.files import replacing, target_of
 
-State = Mapping[str, Mapping[str, Reducer]]  # layer -> name -> reducer
 _MAGIC = "spatialprobe sweep"
-_VERSION = 1
+_VERSION = 2
 _PARTS = {
     "model": "the model's weights or structure",
     "data": "the data",
@@ -32,52 +30,69 @@ _PARTS = {
 }
 
 
+@dataclass(frozen=True)
+class Saved:
+    """What a checkpoint holds."""
+
+    state: SweepState
+    progress: Progress
+    finished: bool  # whether that was all the data
+
+
 class Checkpoint:
     """One process's file of progress.
 
-    A line with a checksum of all that follows, a line of JSON, and the pickled reducers. They are unpickled only after
-    the checksum, and the identity of model, data, layers and reducers, have been compared.
+    A line with a checksum of all that follows, a line of JSON, and the state of the reducers. The state is read only
+    after the checksum, and the identity of model, data, layers and reducers, have been compared; nothing in it can
+    name a class or function that is not of the reducers.
     """
 
-    def __init__(self, path: Path, seconds: float, identity: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, seconds: float, identity: Mapping[str, Any], form: StateFormat) -> None:
         self.path = path
         self._seconds = seconds
         self._identity = json.loads(json.dumps(identity))  # as it will be read
+        self._form = form
         self._saved = time.monotonic()
 
-    def load(self) -> tuple[State, Progress, bool] | None:
-        """The reducers, how far they have come, and whether that was all; None where there is no file.
+    def load(self) -> Saved | None:
+        """Return what the file holds, None where there is no file.
 
         Raises:
-            StorageError: the file is damaged, of another kind or version, or of another sweep.
+            StorageError: the file is damaged, of another kind or version, or of another sweep, or names something that
+                is not of its reducers.
         """
         if not self.path.exists():
             return None
         head, _, rest = self.path.read_bytes().partition(b"\n")
         described, payload = _opened(self.path, head, rest)
-        self._check_identity(described["identity"])
+        self._check_identity(described.get("identity"))
+        progress, finished = _progress(self.path, described)
         try:
-            state: State = pickle.loads(payload)
-        except Exception as error:
-            raise StorageError(f"The reducers in {str(self.path)!r} cannot be unpickled: {told(error)}.") from error
-        return state, Progress(**described["progress"]), described["finished"]
+            state = self._form.loads(payload)
+        except StorageError as error:
+            raise StorageError(
+                f"The checkpoint {str(self.path)!r} {error}. It was not written by a sweep with these reducers as "
+                "they are now: delete it to start afresh, and do not trust where it came from."
+            ) from error
+        return Saved(state, progress, finished)
 
-    def save_when_due(self, state: State, progress: Progress) -> None:
+    def save_when_due(self, state: SweepState, progress: Progress) -> None:
         """Write the file if the last time is long enough ago."""
         if time.monotonic() - self._saved >= self._seconds:
             self.save(state, progress)
 
-    def save(self, state: State, progress: Progress, *, finished: bool = False) -> None:
+    def save(self, state: SweepState, progress: Progress, *, finished: bool = False) -> None:
         """Write the file, whole or not at all."""
         described = {"identity": self._identity, "progress": asdict(progress), "finished": finished}
-        rest = json.dumps(described).encode() + b"\n" + pickle.dumps(state)
+        rest = json.dumps(described).encode() + b"\n" + self._form.dumps(state)
         # One name for the scratch file: a process that is killed while it writes leaves one, never many.
         with replacing(self.path, scratch=self.path.with_name(f".{self.path.name}.part")) as scratch:
             scratch.write_bytes(f"{_MAGIC} {_VERSION} {digest(rest)}\n".encode() + rest)
         self._saved = time.monotonic()
 
-    def _check_identity(self, theirs: Mapping[str, Any]) -> None:
-        other = [words for part, words in _PARTS.items() if theirs.get(part) != self._identity.get(part)]
+    def _check_identity(self, theirs: Any) -> None:
+        found = theirs if isinstance(theirs, dict) else {}
+        other = [words for part, words in _PARTS.items() if found.get(part) != self._identity.get(part)]
         if other:
             raise StorageError(
                 f"The checkpoint {str(self.path)!r} is of another sweep: different are {', '.join(other)}. Delete it "
@@ -95,23 +110,8 @@ def checkpoint_path(path: str | os.PathLike[str], rank: int) -> Path:
     return chosen.with_name(f"{chosen.name}.rank{rank}") if rank else chosen
 
 
-def check_picklable(name: str, reducer: Reducer) -> None:
-    """That a reducer can be kept or sent.
-
-    Raises:
-        ArgumentError: it cannot.
-    """
-    try:
-        pickle.dumps(reducer)
-    except Exception as error:
-        raise ArgumentError(
-            f"Reducer {name!r} cannot be pickled ({told(error)}), which checkpoint= and torchrun need. Define its "
-            "class at the top of a module, and let it hold no open files, generators or lambdas."
-        ) from error
-
-
 def _opened(path: Path, head: bytes, rest: bytes) -> tuple[dict[str, Any], bytes]:
-    """The description and the pickled reducers of a file that is whole."""
+    """Return the description and the state of a file that is whole."""
     words = head.decode(errors="replace").split(" ")
     if words[:2] != _MAGIC.split():
         raise StorageError(
@@ -124,5 +124,28 @@ def _opened(path: Path, head: bytes, rest: bytes) -> tuple[dict[str, Any], bytes
             f"The checkpoint {str(path)!r} is damaged: its checksum is wrong. Delete it to start afresh."
         )
     line, _, payload = rest.partition(b"\n")
-    described: dict[str, Any] = json.loads(line)
+    try:
+        described = json.loads(line)
+    except ValueError as error:
+        raise _not_written_here(path) from error
+    if not isinstance(described, dict):
+        raise _not_written_here(path)
     return described, payload
+
+
+def _progress(path: Path, described: Mapping[str, Any]) -> tuple[Progress, bool]:
+    """Return how far a sweep had come, and whether that was all."""
+    found, finished = described.get("progress"), described.get("finished")
+    kinds = {"samples": int, "batches": int, "trail": str}
+    if (
+        not isinstance(found, dict)
+        or {name: type(value) for name, value in found.items()} != kinds
+        or min(found["samples"], found["batches"]) < 0
+        or not isinstance(finished, bool)
+    ):
+        raise _not_written_here(path)
+    return Progress(**found), finished
+
+
+def _not_written_here(path: Path) -> StorageError:
+    return StorageError(f"The checkpoint {str(path)!r} was not written by a sweep. Delete it to start afresh.")

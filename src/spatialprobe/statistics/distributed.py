@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import itertools
 import os
-import pickle
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Any, NoReturn, Protocol, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 
-from spatialprobe.errors import SweepError, told
+from spatialprobe.errors import SpatialProbeError, SweepError, told
 from spatialprobe.statistics.wire import PeerGoneError, Wire, answered
 
 _Merged = TypeVar("_Merged")
 _sweeps = itertools.count()  # for which a group was made here; every process counts alike
+
+
+class Form(Protocol):
+    """How what ranks send one another is written and read, so that what is read can run no foreign code."""
+
+    def dumps(self, value: Any) -> bytes:
+        """Return it as bytes."""
+
+    def loads(self, data: bytes) -> Any:
+        """Return what was written."""
 
 
 class Peers:
@@ -76,23 +85,28 @@ class Peers:
             if self._wire is not None:
                 self._settle(self._wire, None)
 
-    def merged(self, mine: _Merged, merge: Callable[[_Merged, _Merged], None]) -> _Merged:
+    def merged(self, mine: _Merged, merge: Callable[[_Merged, _Merged], None], form: Form | None) -> _Merged:
         """What all ranks have, merged in the order of ranks, and the same on every rank.
+
+        Args:
+            mine: what this rank has.
+            merge: takes the second into the first.
+            form: how it is written and read; needed where there are other ranks.
 
         Raises:
             SweepError: some rank could not send or merge.
         """
-        if self._wire is None:
+        if self._wire is None or form is None:
             return mine
         held: Any = mine
         step = 1
         while step < self.size and self.rank % (2 * step) == 0:
             if self.rank + step < self.size:
-                held = _joined(held, _unpacked(self._wire.receive(self.rank + step)), merge)
+                held = _joined(held, _unpacked(self._wire.receive(self.rank + step), form), merge)
             step *= 2
         if self.rank > 0:
-            self._wire.send(_packed(held), self.rank - step)
-        whole = _unpacked(self._wire.broadcast(_packed(held) if self.rank == 0 else b""))
+            self._wire.send(_packed(held, form), self.rank - step)
+        whole = _unpacked(self._wire.broadcast(_packed(held, form) if self.rank == 0 else b""), form)
         if isinstance(whole, _Failure):
             raise SweepError(f"The results of the {self.size} processes could not be merged: {whole.text}")
         return cast(_Merged, whole)
@@ -213,18 +227,21 @@ def _joined(held: Any, other: Any, merge: Callable[[Any, Any], None]) -> Any:
     return held
 
 
-def _packed(held: Any) -> bytes:
+def _packed(held: object, form: Form) -> bytes:
+    """Return a result as bytes behind a 1, or the text of a failure behind a 0."""
     try:
-        return pickle.dumps(held)
-    except Exception as error:
-        return pickle.dumps(_Failure(f"they cannot be pickled: {told(error)}"))
+        if not isinstance(held, _Failure):
+            return b"1" + form.dumps(held)
+    except SpatialProbeError as error:
+        held = _Failure(told(error))
+    return b"0" + held.text.encode(errors="replace")
 
 
-def _unpacked(packed: bytes) -> Any:
+def _unpacked(packed: bytes, form: Form) -> Any:
     try:
-        return pickle.loads(packed)
-    except Exception as error:
-        return _Failure(f"they cannot be unpickled: {told(error)}")
+        return form.loads(packed[1:]) if packed[:1] == b"1" else _Failure(packed[1:].decode(errors="replace"))
+    except SpatialProbeError as error:
+        return _Failure(f"what a rank sent {error}")
 
 
 def _raise(error: Exception) -> NoReturn:

@@ -23,7 +23,8 @@ class Reducer(Protocol):
     `testing.check_reducer` holds a reducer against this.
 
     Any class with these three methods is one; it need not inherit from anything. To be kept in a checkpoint or
-    merged across processes it must be possible to pickle it.
+    merged across processes it must be possible to pickle it; of classes that come into its state later its own class
+    has a tuple, `state_types`.
 
     >>> import torch, spatialprobe as sp
     >>> from spatialprobe.testing import check_reducer

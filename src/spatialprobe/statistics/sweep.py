@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -17,13 +17,14 @@ from spatialprobe.model.evaluation import borrowed
 from spatialprobe.model.select import Layer, Selector, model_name, select
 from spatialprobe.model.weights import device_of
 from spatialprobe.statistics.batches import Batch, Data, Progress, Source, Workload, source_of
-from spatialprobe.statistics.checkpoint import Checkpoint, check_picklable, checkpoint_path
+from spatialprobe.statistics.checkpoint import Checkpoint, checkpoint_path
 from spatialprobe.statistics.distributed import Peers, peers
 from spatialprobe.statistics.feed import Feeder, NonFinite
 from spatialprobe.statistics.identity import describe, model_identity
 from spatialprobe.statistics.progress import Shown, bar
-from spatialprobe.statistics.reducer import Factory, Reducer, fresh
+from spatialprobe.statistics.reducer import Factory, fresh
 from spatialprobe.statistics.result import SweepResult, frozen_results
+from spatialprobe.statistics.state import StateFormat, SweepState
 from spatialprobe.statistics.store import Store
 from spatialprobe.storage.checksum import digest
 
@@ -68,8 +69,8 @@ def sweep(
         progress: whether a bar is shown; "auto": if somebody looks, and in the first process only.
         checkpoint: a file for the state, written whole about every `checkpoint_seconds`, and when the sweep ends.
             A sweep that finds its own file there continues it. Other processes than the first add `.rank1` and so on.
-            It holds pickled reducers: continue only from a file that you trust. A data set is known by its length and
-            32 of its samples, a tensor by all of it.
+            Reading it makes objects of the reducers' own classes only. A data set is known by its length and 32 of its
+            samples, a tensor by all of it.
         checkpoint_seconds: the time between two writes.
         store: a folder for all activations as Zarr arrays; needs the extra `store`. See `statistics/store.py`.
         nonfinite: "error", or "count" to leave such values out of all statistics; `Moments` counts them.
@@ -123,42 +124,10 @@ def sweep(
             if store is not None:
                 part.open_store(store, others)
             part.run(others, where, stop_early=stop_early, progress=progress)
-        whole = others.merged(part.state, _State.merge)
+        whole = others.merged(part.state, SweepState.merge, part.form)
     if not whole.samples:
         raise ArgumentError("the data is empty: there was nothing to sweep.")
     return SweepResult(frozen_results(whole.results()), whole.samples, model_name(model), at)
-
-
-@dataclass
-class _State:
-    """What has been reduced so far."""
-
-    reducers: dict[str, dict[str, Reducer]]  # layer -> name -> reducer
-    samples: int = 0
-
-    def merge(self, other: _State) -> None:
-        """Take in what another process has reduced."""
-        self.samples += other.samples
-        for layer, mine in self.reducers.items():
-            for name, reducer in mine.items():
-                try:
-                    reducer.merge(other.reducers[layer][name])
-                except Exception as error:
-                    raise SweepError(f"reducer {name!r} of layer {layer!r} raised {told(error)}") from error
-
-    def results(self) -> dict[str, dict[str, object]]:
-        """What each reducer came to."""
-        return {
-            layer: {name: _result(layer, name, reducer) for name, reducer in mine.items()}
-            for layer, mine in self.reducers.items()
-        }
-
-
-def _result(layer: str, name: str, reducer: Reducer) -> object:
-    try:
-        return reducer.result()
-    except Exception as error:
-        raise SweepError(f"The result of reducer {name!r} of layer {layer!r} raised {told(error)}.") from error
 
 
 class _Part:
@@ -181,10 +150,11 @@ class _Part:
         self._at = at
         self._nonfinite = nonfinite
         self._kinds = fresh(reducers)  # one of each, to be described
-        self.state = _State({layer.name: fresh(reducers) for layer in layers})
+        self.state = SweepState({layer.name: fresh(reducers) for layer in layers})
         self._begun = self._progress = Progress()  # how far an earlier run had come, and this one has
         self._whole = True  # whether the state is that after whole batches
         self._finished = False
+        self.form: StateFormat | None = None  # in which the state is written, where it must be
         self._checkpoint: Checkpoint | None = None
         self._store: Store | None = None
         self._about: dict[str, object] = {}  # what a checkpoint or store is known by
@@ -194,20 +164,18 @@ class _Part:
         if not self._kinds and not stores:
             raise ArgumentError("reducers is empty, and there is no store=: nothing would come of this sweep.")
         if checkpoint is not None or self._load.ranks > 1:
-            for name, reducer in self._kinds.items():
-                check_picklable(name, reducer)
+            self.form = StateFormat(self.state.reducers, self._kinds, next(iter(self.state.reducers.values())))
         if not self._load.checked:
             return
         self._about = self._identity()
-        if checkpoint is None:
+        if checkpoint is None or self.form is None:
             return
         path = checkpoint_path(checkpoint, self._load.rank)
-        self._checkpoint = Checkpoint(path, seconds, {**self._about, **self._own_identity(stores)})
+        self._checkpoint = Checkpoint(path, seconds, {**self._about, **self._own_identity(stores)}, self.form)
         found = self._checkpoint.load()
         if found is not None:
-            reducers, self._begun, self._finished = found
-            self._progress = self._begun
-            self.state = _State({layer: dict(mine) for layer, mine in reducers.items()}, self._progress.samples)
+            self.state, self._finished = found.state, found.finished
+            self._begun = self._progress = found.progress
 
     def open_store(self, path: str | os.PathLike[str], others: Peers) -> None:
         """Make the store, or find it: the first process does, then the others find what it made."""
@@ -251,7 +219,7 @@ class _Part:
                     self._progress, self.state.samples, self._whole = reached, reached.samples, True
                     told_of.update(len(batch.samples))
                     if self._checkpoint is not None:
-                        self._checkpoint.save_when_due(self.state.reducers, self._progress)
+                        self._checkpoint.save_when_due(self.state, self._progress)
                     others.after_batch()
             if self._store is not None:
                 self._store.close(self._progress.samples)
@@ -264,7 +232,7 @@ class _Part:
         """Write the checkpoint, unless it says so already, or a batch is only half reduced: then it stays as it is."""
         news = self._progress != self._begun or finished
         if self._checkpoint is not None and self._whole and news and not self._finished:
-            self._checkpoint.save(self.state.reducers, self._progress, finished=finished)
+            self._checkpoint.save(self.state, self._progress, finished=finished)
 
     def _batches(self) -> Iterator[tuple[Batch, Progress]]:
         """The batches still to do; whatever the data raises says after which batch."""

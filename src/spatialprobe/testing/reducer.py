@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import pickle
 import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
@@ -12,8 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from spatialprobe.errors import told
+from spatialprobe.errors import ArgumentError, StorageError, SweepError
 from spatialprobe.statistics.reducer import Factory, Reducer, fresh
+from spatialprobe.statistics.state import StateFormat, SweepState
 
 _TRIALS = 20
 _DIGITS = {torch.float64: 1e-9, torch.float32: 1e-4}  # what rounding may change, as a share of the largest value
@@ -26,7 +26,7 @@ def check_reducer(factory: Factory, activation: torch.Tensor | None = None, *, s
     The data comes whole, in batches of any sizes, in any order, and to several reducers that are merged in any order,
     some of which saw nothing; the results must not differ beyond rounding. Beside that, a reducer must not write to
     or depend on the activation once `update` has returned, leave the other as it is when merged, give its result
-    without changing, and go through pickle.
+    without changing, and be what it was after it was written and read.
 
     Args:
         factory: the class, or whatever makes one without arguments, as `sweep` takes it.
@@ -48,7 +48,7 @@ def check_reducer(factory: Factory, activation: torch.Tensor | None = None, *, s
     _update(whole, values, list(range(len(values))))
     expected = whole.result()
     _same("A second call of result()", expected, whole.result())
-    _same("Once pickled, it", expected, pickle.loads(_pickled(whole)).result())
+    _same("Once written and read, it", expected, _written_and_read(factory, whole).result())
     _check_independent(factory, values, expected)
     draw = random.Random(seed)
     for _ in range(_TRIALS):
@@ -70,11 +70,16 @@ def _update(reducer: Reducer, values: torch.Tensor, samples: list[int]) -> None:
     reducer.update(values[samples], torch.tensor(samples, dtype=torch.int64))
 
 
-def _pickled(reducer: Reducer) -> bytes:
+def _written_and_read(factory: Factory, reducer: Reducer) -> Reducer:
+    """Return the reducer as a checkpoint or another process returns it."""
     try:
-        return pickle.dumps(reducer)
-    except Exception as error:
-        raise AssertionError(f"It cannot be pickled, which checkpoint= and torchrun need: {told(error)}.") from error
+        form = StateFormat([""], {"reducer": factory()}, {"reducer": factory()})
+        state = SweepState({"": {"reducer": reducer}})
+        return form.loads(form.dumps(state)).reducers[""]["reducer"]
+    except (ArgumentError, StorageError, SweepError) as error:
+        raise AssertionError(
+            f"It cannot be written and read back, which checkpoint= and torchrun need: {error}"
+        ) from error
 
 
 def _check_independent(factory: Factory, values: torch.Tensor, expected: object) -> None:

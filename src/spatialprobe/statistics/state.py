@@ -1,0 +1,125 @@
+"""What a sweep has reduced so far, and how it is written for a checkpoint or another process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from spatialprobe.errors import ArgumentError, StorageError, SweepError, told
+from spatialprobe.statistics.reducer import Reducer
+from spatialprobe.storage.restricted_pickle import RestrictedPickle
+
+_HOW_TO_NAME_TYPES = (
+    "A reducer's state may hold numbers, text, tensors, numpy arrays, containers of these, and objects of classes that "
+    "a new reducer holds, that are nested in its class, or that its class lists: `state_types = (Entry,)`. Define "
+    "classes and functions at the top of a module, and hold no open files, generators or lambdas."
+)
+
+
+@dataclass
+class SweepState:
+    """The reducers of every layer, and how many samples they have seen."""
+
+    reducers: dict[str, dict[str, Reducer]]  # layer -> name -> reducer
+    samples: int = 0
+
+    def merge(self, other: SweepState) -> None:
+        """Take in what another process has reduced.
+
+        Raises:
+            SweepError: a reducer raised.
+        """
+        self.samples += other.samples
+        for layer, mine in self.reducers.items():
+            for name, reducer in mine.items():
+                try:
+                    reducer.merge(other.reducers[layer][name])
+                except Exception as error:
+                    raise SweepError(f"reducer {name!r} of layer {layer!r} raised {told(error)}") from error
+
+    def results(self) -> dict[str, dict[str, object]]:
+        """Return the result of each reducer.
+
+        Raises:
+            SweepError: a reducer raised.
+        """
+        return {
+            layer: {name: _result(layer, name, reducer) for name, reducer in mine.items()}
+            for layer, mine in self.reducers.items()
+        }
+
+
+class StateFormat:
+    """Writes and reads a sweep's state, where the bytes can make only objects of the reducers' own classes.
+
+    Args:
+        layers: the names of the layers.
+        kinds: a new reducer of each name.
+        others: another of each, by which the first is checked: a class or function that is another in every reducer
+            cannot be read back.
+
+    Raises:
+        ArgumentError: a reducer cannot be written and read back.
+    """
+
+    def __init__(self, layers: Iterable[str], kinds: Mapping[str, Reducer], others: Mapping[str, Reducer]) -> None:
+        for name, reducer in kinds.items():
+            try:
+                alone = RestrictedPickle([reducer])
+                alone.loads(alone.dumps(others[name]))
+            except StorageError as error:
+                raise ArgumentError(
+                    f"Reducer {name!r}, which checkpoint= and torchrun must write and read back, {error}. "
+                    f"{_HOW_TO_NAME_TYPES}"
+                ) from error
+        self._layers = list(layers)
+        self._kinds = {name: type(reducer) for name, reducer in kinds.items()}
+        self._pickle = RestrictedPickle(kinds.values())
+
+    def dumps(self, state: SweepState) -> bytes:
+        """Return the state as bytes.
+
+        Raises:
+            SweepError: a reducer cannot be written.
+        """
+        try:
+            return self._pickle.dumps((state.reducers, state.samples))
+        except StorageError as error:
+            raise SweepError(f"{self._blamed(state)} {error}. {_HOW_TO_NAME_TYPES}") from error
+
+    def loads(self, data: bytes) -> SweepState:
+        """Return the state that was written.
+
+        Raises:
+            StorageError: the bytes name something that is not part of these reducers' state, or are no state of them.
+        """
+        found = self._pickle.loads(data)
+        if not (isinstance(found, tuple) and len(found) == 2 and type(found[1]) is int and self._fits(found[0])):
+            raise StorageError("does not hold these reducers")
+        return SweepState(*found)
+
+    def _fits(self, reducers: object) -> bool:
+        """Whether this is a mapping from the layers to reducers of these names and classes."""
+        if type(reducers) is not dict or list(reducers) != self._layers:
+            return False
+        return all(
+            type(mine) is dict and {name: type(reducer) for name, reducer in mine.items()} == self._kinds
+            for mine in reducers.values()
+        )
+
+    def _blamed(self, state: SweepState) -> str:
+        """The first reducer that cannot be written by itself."""
+        for layer, mine in state.reducers.items():
+            for name, reducer in mine.items():
+                try:
+                    self._pickle.dumps(reducer)
+                except StorageError:
+                    return f"Reducer {name!r} of layer {layer!r}"
+        return "The state of the reducers"
+
+
+def _result(layer: str, name: str, reducer: Reducer) -> object:
+    try:
+        return reducer.result()
+    except Exception as error:
+        raise SweepError(f"The result of reducer {name!r} of layer {layer!r} raised {told(error)}.") from error

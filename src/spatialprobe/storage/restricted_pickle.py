@@ -1,0 +1,241 @@
+"""Objects as bytes and back, where the bytes can name only classes and functions that were known before.
+
+Tensors, numpy arrays and the containers of Python are always known. The bytes are a file of `torch.save`, read by
+torch's `weights_only` unpickler. Every class and function in it is written as a text, which is looked up among the
+known ones: nothing is imported, and only known classes are ever called.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import io
+import pickle
+import pickletools
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Iterator
+from types import BuiltinFunctionType, FunctionType, ModuleType, SimpleNamespace
+from typing import Any
+
+import torch
+
+from spatialprobe.errors import ArgumentError, SpatialProbeError, StorageError, told
+from spatialprobe.storage.rebuilding import CALLED, HELD, OWN_WAYS, fill, reduced_by_itself
+
+# The classes by which a file of torch's says of what dtype a tensor's memory is.
+_STORAGES = {kind for kind in vars(torch).values() if isinstance(kind, type) and kind.__name__.endswith("Storage")}
+_OWN_NAMES = {f"{kind.__module__} {kind.__name__}" for kind in _STORAGES} | {f"{__name__} named"}
+_FILLED_BY_TORCH = {list, dict, OrderedDict, Counter}
+# What pickle may write, and torch's unpickler does not read.
+_UNREADABLE = {"LONG4": "an int of more than 255 bytes", "POP": "a tuple in itself", "POP_MARK": "a tuple in itself"}
+_loading = threading.Lock()  # torch's list of safe globals belongs to the whole process
+
+
+class ForeignNameError(StorageError):
+    """A class or function that is not known: an object of it cannot be written, or bytes that name it not be read."""
+
+    def __init__(self, message: str, name: str) -> None:
+        super().__init__(message)
+        self.name = name
+
+
+class RestrictedPickle:
+    """Writes and reads plain values, tensors, arrays, and objects of the classes that it knows.
+
+    Known are the classes of some example objects and of all that these hold; the classes nested in those; and what
+    they list in an attribute `state_types`. A function or class that an example holds as a value is known as a value:
+    it is read back, and never called. The objects of a class are made as `pickle` makes them: by its `__new__` and
+    `__setstate__`, or as its `__reduce__` says if that names a class; functions that it names must be in `state_types`.
+
+    Raises:
+        StorageError: an example cannot be written.
+
+    >>> known = RestrictedPickle()
+    >>> known.loads(known.dumps({"a": [1 + 2j, torch.ones(2)]}))
+    {'a': [(1+2j), tensor([1., 1.])]}
+    """
+
+    def __init__(self, examples: Iterable[object] = ()) -> None:
+        self._named: dict[str, object] = {}
+        self._names: dict[int, str] = {}
+        self._called: dict[str, Any] = {}  # those of the named that the bytes may call
+        for function in CALLED:
+            self._know(function, called=True)
+        for value in HELD:
+            self._know(value)
+        for example in examples:
+            self._written(example, learning=True)
+
+    def dumps(self, value: object) -> bytes:
+        """Return the value as bytes.
+
+        Raises:
+            ForeignNameError: it holds an object of a class that is not known.
+            StorageError: it cannot be pickled, or not in a way that torch's unpickler reads.
+        """
+        return self._written(value, learning=False)
+
+    def loads(self, data: bytes) -> Any:
+        """Return the value that was written.
+
+        Raises:
+            ForeignNameError: the bytes name a class or function that is not known.
+            StorageError: they are not such bytes, or what they hold cannot be made.
+        """
+        try:
+            _check_stream(_stream_of(data))
+            with _loading, torch.serialization.safe_globals(self._safe_globals()):
+                return torch.load(io.BytesIO(data), weights_only=True, mmap=False)
+        except SpatialProbeError:
+            raise
+        except Exception as error:
+            raise StorageError(f"cannot be read: {_first_line(error)}") from error
+
+    def _safe_globals(self) -> list[Any]:
+        """What torch's unpickler may call, each under a name that no stream can write."""
+        called = [(function, f" {name}") for name, function in self._called.items()]
+        return [(self._find, f"{named.__module__}.{named.__name__}"), *called]
+
+    def _find(self, name: str) -> object:
+        if name not in self._named:
+            raise ForeignNameError(f"names {name}", str(name))
+        return self._named[name]
+
+    def _written(self, value: object, *, learning: bool) -> bytes:
+        # Torch derives its own pickler from the one given, so what it needs to know goes along as attributes.
+        kind = type("Pickler", (_Pickler,), {"known": self, "learning": learning})
+        buffer = io.BytesIO()
+        try:
+            torch.save(value, buffer, pickle_module=SimpleNamespace(Pickler=kind, __name__="pickle"))
+            data = buffer.getvalue()
+            _check_stream(_stream_of(data))
+        except SpatialProbeError:
+            raise
+        except Exception as error:
+            raise StorageError(f"cannot be written: {told(error)}") from error
+        return data
+
+    def _know(self, value: Any, *, called: bool = False) -> None:
+        """Know a class, function or other thing with a name, and whether the bytes may call it."""
+        name = _name_of(value)
+        if self._named.setdefault(name, value) is not value:
+            raise ForeignNameError(f"holds two different things that are called {name}", name)
+        self._names[id(value)] = name
+        if called and name not in self._called:
+            self._called[name] = value
+            for kind in _kinds_of_state(value) if isinstance(value, type) else ():
+                self._know(kind, called=True)
+
+    def _reduced(self, value: Any, *, learning: bool) -> Any:
+        """Return how a value is written that is none of pickle's own kinds: what makes it, from what."""
+        if isinstance(value, (type, FunctionType, BuiltinFunctionType)):
+            if value is named or value in _STORAGES:
+                return NotImplemented  # by their names in their modules, the only ones that the bytes name so
+            return self._as_name(value, learning=learning)
+        own_way = OWN_WAYS.get(type(value))
+        if own_way is not None:
+            return own_way(value)
+        reduced = reduced_by_itself(value)
+        if isinstance(reduced, str):
+            return self._as_name(value, learning=learning)
+        made_by, arguments, state, items, pairs = reduced
+        self._check_called(arguments[0] if _makes_new(made_by) else made_by, learning=learning)
+        if type(value) in _FILLED_BY_TORCH:
+            return reduced
+        within = list(items or ()), list(pairs or ())
+        return (fill, (made_by(*arguments), *within), state) if any(within) else (made_by, arguments, state)
+
+    def _as_name(self, value: Any, *, learning: bool) -> Any:
+        if id(value) not in self._names:
+            if not learning:
+                raise ForeignNameError(f"holds {_name_of(value)}", _name_of(value))
+            self._know(value)
+        return named, (self._names[id(value)],)
+
+    def _check_called(self, made_by: Any, *, learning: bool) -> None:
+        """Check that what makes an object is known; while learning, know its class."""
+        if self._names.get(id(made_by)) in self._called:
+            return
+        name = _name_of(made_by)
+        if not isinstance(made_by, type):
+            raise ForeignNameError(f"holds an object that is made by the function {name}", name)
+        if not learning:
+            raise ForeignNameError(f"holds an object of the class {name}", name)
+        self._know(made_by, called=True)
+
+
+def named(name: str) -> object:
+    """Stand in the bytes for what `RestrictedPickle` looks up by a name.
+
+    Raises:
+        StorageError: the bytes are read by something else.
+    """
+    raise StorageError(f"{name} can be looked up only by the RestrictedPickle that knows it.")
+
+
+class _Pickler(pickle.Pickler):
+    """Pickles as one `RestrictedPickle` says."""
+
+    known: RestrictedPickle
+    learning: bool
+
+    def reducer_override(self, value: Any) -> Any:
+        return self.known._reduced(value, learning=self.learning)
+
+
+def _makes_new(made_by: Any) -> bool:
+    """Whether the first argument is the class of which an object is made."""
+    return made_by is copyreg.__newobj__  # type: ignore[attr-defined]
+
+
+def _kinds_of_state(kind: type) -> Iterator[Any]:
+    """Yield the classes nested in a class, and what it lists."""
+    for member in vars(kind).values():
+        if isinstance(member, type) and member.__qualname__.startswith(f"{kind.__qualname__}."):
+            yield member
+    listed = getattr(kind, "state_types", ())
+    if not isinstance(listed, (tuple, list, set, frozenset)) or not all(map(callable, listed)):
+        raise ArgumentError(f"{kind.__qualname__}.state_types must be a tuple of classes.")
+    yield from listed
+
+
+def _name_of(value: Any) -> str:
+    """Return the name of a class, a function or a dtype, with its module."""
+    module = getattr(value, "__module__", None) or type(value).__module__
+    owner = getattr(value, "__self__", None)
+    if owner is not None and not isinstance(owner, (type, ModuleType)):
+        return f"{_name_of(type(owner))}.{value.__name__} of an object"
+    name = getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
+    return f"{module}.{name or reduced_by_itself(value)}"
+
+
+def _stream_of(data: bytes) -> bytes:
+    """Return the pickle in a file of torch's, found by torch's own reader."""
+    reader = torch._C.PyTorchFileReader(io.BytesIO(data))
+    if "constants.pkl" in reader.get_all_records():
+        raise StorageError("is a file of TorchScript")
+    stream: bytes = reader.get_record("data.pkl")
+    return stream
+
+
+def _check_stream(stream: bytes) -> None:
+    """Check that torch's unpickler reads a pickle, and that the pickle names nothing by itself.
+
+    Raises:
+        StorageError: it has operations that torch's unpickler does not know.
+        ForeignNameError: it names something.
+    """
+    for operation, argument, _ in pickletools.genops(stream):
+        if operation.name in _UNREADABLE:
+            raise StorageError(f"holds {_UNREADABLE[operation.name]}, which torch's unpickler does not read")
+        if operation.name == "PROTO" and argument != 2:
+            raise StorageError(f"is a pickle of protocol {argument}, not 2")
+        if operation.name == "GLOBAL" and argument not in _OWN_NAMES:
+            name = str(argument).replace(" ", ".")
+            raise ForeignNameError(f"names {name}", name)
+
+
+def _first_line(error: Exception) -> str:
+    """Return an error of torch's unpickler without its advice to trust the file."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
