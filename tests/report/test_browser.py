@@ -175,7 +175,7 @@ def test_opens_with_something_to_see(page):
     assert not page.run("return document.getElementById('app').hidden")
     assert page.run("return document.getElementById('plain').hidden")
     assert page.text("channel-title") == "Channel 0"
-    for name in ("mosaic", "map", "input", "bar-colours", "kernel-picture", "exemplar-picture"):
+    for name in ("mosaic", "map", "input", "bar-colors", "kernel-picture", "exemplar-picture"):
         assert page.colours(name) > 4, name
     assert [page.run("return document.getElementById('bar-numbers').children[0].textContent")] == ["0"]
     assert "30 samples" in page.text("samples")
@@ -381,7 +381,7 @@ def test_values_that_are_not_finite(driver, tmp_path):
     sp.write_report(target, nn.Conv2d(3, 4, 1), images)
     page = Opened(driver, target)
     page.open("#(model)/1/0/0")
-    assert page.text("channel-title") == "Channel 1, holds values that are not finite"
+    assert page.text("channel-title") == "Channel 1, with infinite or NaN values"
     page.says("activation not finite. It sees row 0, column 0 of the input.")
     assert page.run("return document.getElementById('bar-mark').hidden")
 

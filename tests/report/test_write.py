@@ -104,7 +104,7 @@ def test_kernels_are_the_weights(path):
             norms = np.square(one).sum(axis=(1, 2))
             assert set(picked) == set(np.argsort(-norms)[:16])
         assert kernels["of"] == weight.shape[1]
-    assert read(path).layer("0")["kernels"]["inColour"]
+    assert read(path).layer("0")["kernels"]["inColor"]
 
 
 def test_sweep_and_exemplars(path):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from spatialprobe.errors import ArgumentError
-from spatialprobe.report.page import Page, stills_of
+from spatialprobe.report.html import Page, stills_of
 from spatialprobe.report.payload import PackedLayer
 
 _FEWER_EXEMPLARS = 4

@@ -120,7 +120,7 @@ def _kernels(kernels: CodedKernels) -> dict[str, Any]:
         "reach": packed(kernels.reach, "<f4"),
         "inputs": packed(kernels.inputs, "<i4"),
         "of": kernels.of,
-        "inColour": kernels.in_colour,
+        "inColor": kernels.in_colour,
     }
 
 

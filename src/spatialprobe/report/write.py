@@ -17,9 +17,9 @@ from spatialprobe.model.samples import Images
 from spatialprobe.model.select import Selector, check_model, model_name
 from spatialprobe.report.agreement import doubts
 from spatialprobe.report.budget import fitted
+from spatialprobe.report.html import Page, stills_of
 from spatialprobe.report.inputs import Inputs, checked_images, inputs_of
 from spatialprobe.report.layers import PageLayer, page_layers, passes
-from spatialprobe.report.page import Page, stills_of
 from spatialprobe.report.payload import PackedLayer
 from spatialprobe.report.result import Report
 from spatialprobe.report.swept import Swept

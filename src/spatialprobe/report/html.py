@@ -9,13 +9,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from urllib.parse import quote
 
 import spatialprobe
-from spatialprobe.render.palette import NONFINITE, colours, palette
+from spatialprobe.render.palette import LEVELS, colours, palette
+from spatialprobe.render.palette import NONFINITE as NONFINITE_COLOR
+from spatialprobe.report.codes import NONFINITE, STEPS
 from spatialprobe.report.inputs import Inputs
 from spatialprobe.report.payload import PackedLayer, script_safe
+from spatialprobe.report.script import page_script, read_part
 from spatialprobe.report.stills import Still, still
 from spatialprobe.text import counted
 
@@ -36,9 +38,9 @@ class Page:
 
     def html(self) -> str:
         """The file."""
-        style, script = _file("page.css"), _file("page.js")
+        style, script = _packed_part("page.css"), page_script()
         return _filled(
-            _file("page.html"),
+            _packed_part("page.html"),
             {
                 "policy": _policy(style, script),
                 "title": _text(self.title),
@@ -85,7 +87,8 @@ class Page:
                 name: base64.b64encode(colours(signed).tobytes()).decode()
                 for name, signed in (("signed", True), ("plain", False))
             },
-            "crimson": palette(False)[NONFINITE].tolist(),
+            "crimson": palette(False)[NONFINITE_COLOR].tolist(),
+            "codes": {"steps": STEPS, "nonfinite": NONFINITE, "levels": LEVELS},
             "layers": [packed.data() for packed in self.layers],
         }
 
@@ -135,11 +138,10 @@ def _digest(text: str) -> str:
 
 
 @cache
-def _file(name: str) -> str:
-    """A part of the page that comes with the package, without its comments' lines and indentation."""
-    text = (files(__package__) / name).read_text(encoding="utf-8")
-    lines = (line.strip() for line in text.splitlines())
-    return "\n".join(line for line in lines if line and not line.startswith("//"))
+def _packed_part(name: str) -> str:
+    """Return the page's template or style without indentation and empty lines."""
+    lines = (line.strip() for line in read_part(name).splitlines())
+    return "\n".join(line for line in lines if line)
 
 
 def _filled(template: str, texts: Mapping[str, str]) -> str:

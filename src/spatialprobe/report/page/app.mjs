@@ -1,0 +1,76 @@
+/**
+ * The one object that changes: what is shown now, and what was loaded for it.
+ */
+
+/** @import { LayerArrays, Maps, Payload } from "./data.mjs" */
+/** @import { Palettes, Scale } from "./colors.mjs" */
+/** @import { Grid } from "./layout.mjs" */
+/** @import { State, Wish } from "./state.mjs" */
+/** @import { Loaded } from "./values.mjs" */
+import { scaleOf, unpackPalettes } from "./colors.mjs";
+import { unpackLayer, unpackMaps } from "./data.mjs";
+import { initialState } from "./state.mjs";
+import { joinLayer } from "./values.mjs";
+
+/**
+ * @typedef {object} App
+ * @property {Payload} payload
+ * @property {Palettes} palettes
+ * @property {HTMLImageElement[]} pictures the input images, which are part of the page
+ * @property {State} state
+ * @property {{ y: number, x: number } | null} preview the unit that is pointed at
+ * @property {Loaded} shown the layer and image that are shown
+ * @property {number[]} order of the channels in the mosaic
+ * @property {Grid} grid of the mosaic
+ * @property {HTMLCanvasElement} mapPicture the chosen channel's map, one pixel a unit
+ * @property {Wish} asked what was asked for and is not shown yet
+ * @property {number} request counts changes, so that a late one gives way to a newer
+ * @property {boolean} printing
+ * @property {{ known: string, timer: number }} address as it was last read or written, and the timer that writes the next
+ * @property {{ layers: Map<number, Promise<LayerArrays>>, maps: Map<string, Promise<Maps>> }} cache
+ */
+
+/** @param {Payload} payload @param {HTMLImageElement[]} pictures @returns {App} what is shown follows with the first change */
+export function createApp(payload, pictures) {
+  return /** @type {App} */ ({
+    payload,
+    palettes: unpackPalettes(payload),
+    pictures,
+    state: initialState(),
+    preview: null,
+    order: /** @type {number[]} */ ([]),
+    asked: {},
+    request: 0,
+    printing: false,
+    address: { known: "", timer: 0 },
+    cache: { layers: new Map(), maps: new Map() },
+  });
+}
+
+/** @template K, V @param {Map<K, V>} cache @param {K} key @param {() => V} make @returns {V} */
+function once(cache, key, make) {
+  const found = cache.get(key) ?? make();
+  cache.set(key, found);
+  return found;
+}
+
+/** @param {App} app @param {number} index @param {number} image @returns {Promise<Loaded>} */
+export async function loadLayer(app, index, image) {
+  const layer = app.payload.layers[index];
+  const [arrays, maps] = await Promise.all([
+    once(app.cache.layers, index, () => unpackLayer(layer)),
+    once(app.cache.maps, `${index} ${image}`, () => unpackMaps(layer.maps[image])),
+    app.pictures[image].decode(),
+  ]);
+  return joinLayer(layer, index, image, arrays, maps, app.payload.codes);
+}
+
+/** @param {App} app @param {number} channel @returns {Scale} the one in which this channel's map is drawn */
+export function currentScale(app, channel) {
+  return scaleOf(app.shown, channel, app.state.scale, app.payload, app.palettes);
+}
+
+/** @param {App} app @returns {{ y: number, x: number }} the unit that is spoken of: pointed at, or chosen */
+export function currentUnit(app) {
+  return app.preview ?? app.state;
+}

@@ -1,0 +1,89 @@
+/**
+ * The payload: what Python wrote into the page, and how its arrays are unpacked.
+ *
+ * Arrays are little-endian bytes, compressed by zlib, in base64. `report/payload.py` writes what this module reads.
+ */
+
+/** @typedef {{ height: number, width: number }} Size */
+/** @typedef {{ name: string, answer: string | null }} ImageEntry */
+/** @typedef {{ differences: string, numbers: string }} PackedMaps */
+/** @typedef {{ tables: string[], byAxis: boolean[], of: number[] | null, exact: boolean, unknown: string[] }} PackedBoxes */
+/** @typedef {{ shape: [number, number, number], codes: string, reach: string, inputs: string, of: number, inColor: boolean }} PackedKernels */
+/** @typedef {{ sheet: string, cell: number, columns: number, share: number, remarks: string[] }} PackedPatches */
+/**
+ * What a sweep found: statistics by name, and the top-activating samples with their patches.
+ * @typedef {{ samples: number, names: string[], numbers: string, values?: string, places?: string, columns?: number, of?: number, patches?: PackedPatches }} PackedSweep
+ */
+/**
+ * One layer. `channels` lists the channels that the page keeps, null for all; `of` counts all.
+ * @typedef {{ name: string, kind: string, of: number, channels: number[] | null, height: number, width: number, signed: boolean, reach: number, maps: PackedMaps[], boxes: PackedBoxes, field: { size: number[], stride: number[] }, kernels: PackedKernels | null, sweep: PackedSweep | null }} LayerEntry
+ */
+/**
+ * How values are written as codes: code k of 0 to `steps` lies between a map's least and greatest value; `levels`
+ * counts the colors of a palette.
+ * @typedef {{ steps: number, nonfinite: number, levels: number }} Codes
+ */
+/** @typedef {{ at: string, input: Size, images: ImageEntry[], codes: Codes, palettes: { signed: string, plain: string }, crimson: [number, number, number], layers: LayerEntry[] }} Payload */
+
+/** @typedef {{ boxes: Int32Array[], kernels?: Uint8Array, kernelReach?: Float32Array, kernelInputs?: Int32Array, statistics?: Float32Array, values?: Float32Array, places?: Int32Array, sheet?: HTMLImageElement }} LayerArrays */
+/**
+ * The maps of one layer for one image: codes (C, H, W), and four numbers a channel.
+ * @typedef {{ codes: Uint8Array, low: Float64Array, high: Float64Array, mean: Float64Array, silent: Float64Array, count: number }} Maps
+ */
+
+/** @param {string} text base64 @returns {Uint8Array<ArrayBuffer>} */
+export function decodeBase64(text) {
+  const native = /** @type {{ fromBase64?: (text: string) => Uint8Array<ArrayBuffer> }} */ (/** @type {unknown} */ (Uint8Array));
+  if (native.fromBase64) return native.fromBase64(text);
+  const raw = atob(text);
+  const bytes = new Uint8Array(raw.length);
+  for (let i = 0; i < raw.length; i++) bytes[i] = raw.charCodeAt(i);
+  return bytes;
+}
+
+/** @param {string} text a compressed array @returns {Promise<ArrayBuffer>} its bytes */
+export async function inflate(text) {
+  const stream = new Blob([decodeBase64(text)]).stream().pipeThrough(new DecompressionStream("deflate"));
+  return new Response(stream).arrayBuffer();
+}
+
+/** @param {PackedMaps} packed @returns {Promise<Maps>} */
+export async function unpackMaps(packed) {
+  const [differences, numbers] = await Promise.all([inflate(packed.differences), inflate(packed.numbers)]);
+  const codes = new Uint8Array(differences);
+  for (let i = 1; i < codes.length; i++) codes[i] += codes[i - 1];
+  const all = new Float64Array(numbers);
+  const count = all.length / 4;
+  const [low, high, mean, silent] = [0, 1, 2, 3].map((row) => all.subarray(row * count, (row + 1) * count));
+  return { codes, low, high, mean, silent, count };
+}
+
+/** @param {LayerEntry} layer @returns {Promise<LayerArrays>} what is the same for all images */
+export async function unpackLayer(layer) {
+  /** @type {LayerArrays} */
+  const arrays = { boxes: await Promise.all(layer.boxes.tables.map(async (table) => new Int32Array(await inflate(table)))) };
+  if (layer.kernels) await unpackKernels(layer.kernels, arrays);
+  if (layer.sweep) await unpackSweep(layer.sweep, arrays);
+  return arrays;
+}
+
+/** @param {PackedKernels} packed @param {LayerArrays} arrays */
+async function unpackKernels(packed, arrays) {
+  arrays.kernels = new Uint8Array(await inflate(packed.codes));
+  arrays.kernelReach = new Float32Array(await inflate(packed.reach));
+  arrays.kernelInputs = new Int32Array(await inflate(packed.inputs));
+}
+
+/** @param {PackedSweep} packed @param {LayerArrays} arrays */
+async function unpackSweep(packed, arrays) {
+  arrays.statistics = new Float32Array(await inflate(packed.numbers));
+  if (packed.values && packed.places) {
+    arrays.values = new Float32Array(await inflate(packed.values));
+    arrays.places = new Int32Array(await inflate(packed.places));
+  }
+  if (packed.patches) {
+    arrays.sheet = new Image();
+    arrays.sheet.src = packed.patches.sheet;
+    await arrays.sheet.decode();
+  }
+}

@@ -1,0 +1,37 @@
+/**
+ * Receptive fields: which box of the input a unit sees.
+ */
+
+/** @import { Size } from "./data.mjs" */
+/** @import { Loaded } from "./values.mjs" */
+
+/**
+ * Half-open rows and columns of the input: (y0, x0, y1, x1) inside it, (Y0, X0, Y1, X1) with what lies in the padding.
+ * @typedef {{ y0: number, x0: number, y1: number, x1: number, Y0: number, X0: number, Y1: number, X1: number }} Box
+ */
+/** @typedef {{ top: boolean, bottom: boolean, left: boolean, right: boolean }} Sides */
+
+/** @param {Loaded} loaded @param {number} channel @param {number} y @param {number} x @returns {Box | null} null: the unit sees only padding */
+export function boxOf(loaded, channel, y, x) {
+  const { layer, boxes } = loaded;
+  const which = layer.boxes.of ? layer.boxes.of[channel] : 0;
+  const table = boxes[which];
+  if (!layer.boxes.byAxis[which]) {
+    const at = 8 * (y * layer.width + x);
+    const [y0, x0, y1, x1, Y0, X0, Y1, X1] = table.subarray(at, at + 8);
+    return y1 > y0 && x1 > x0 ? { y0, x0, y1, x1, Y0, X0, Y1, X1 } : null;
+  }
+  const [y0, y1, Y0, Y1] = table.subarray(4 * y, 4 * y + 4);
+  const [x0, x1, X0, X1] = table.subarray(4 * (layer.height + x), 4 * (layer.height + x) + 4);
+  return y1 > y0 && x1 > x0 ? { y0, x0, y1, x1, Y0, X0, Y1, X1 } : null;
+}
+
+/** @param {Box} box @param {Size} input @returns {Sides} the sides where the border of the input cuts the field */
+export function cutSides(box, input) {
+  return { top: box.Y0 < 0, bottom: box.Y1 > input.height, left: box.X0 < 0, right: box.X1 > input.width };
+}
+
+/** @param {Box} box @param {Size} input @returns {boolean} */
+export function isCut(box, input) {
+  return Object.values(cutSides(box, input)).includes(true);
+}

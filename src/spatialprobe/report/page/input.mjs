@@ -1,0 +1,144 @@
+/**
+ * Mouse, touch and keys: what the reader does, as wishes.
+ */
+
+/** @import { App } from "./app.mjs" */
+/** @import { Order } from "./values.mjs" */
+/** @import { ScaleName } from "./words.mjs" */
+import { readAddress } from "./address.mjs";
+import { currentUnit } from "./app.mjs";
+import { canvasOf, element } from "./drawing.mjs";
+import { tileAt } from "./layout.mjs";
+import { clamp, parseAddress } from "./state.mjs";
+import { change, showAll, showUnit } from "./view.mjs";
+
+/** @param {App} app */
+export function listen(app) {
+  listenToMap(app);
+  listenToMosaic(app);
+  listenToControls(app);
+  listenToWindow(app);
+}
+
+/** @param {App} app @param {PointerEvent} event @returns {{ y: number, x: number }} */
+function unitUnder(app, event) {
+  const box = element("map").getBoundingClientRect();
+  const { height, width } = app.shown.layer;
+  return {
+    y: clamp(Math.floor(((event.clientY - box.top) / box.height) * height), height),
+    x: clamp(Math.floor(((event.clientX - box.left) / box.width) * width), width),
+  };
+}
+
+/** @param {App} app */
+function listenToMap(app) {
+  const map = canvasOf("map");
+  let frame = 0;
+  map.addEventListener("pointermove", (event) => {
+    const unit = unitUnder(app, event);
+    cancelAnimationFrame(frame);
+    frame = requestAnimationFrame(() => {
+      app.preview = unit;
+      showUnit(app);
+    });
+  });
+  map.addEventListener("pointerdown", (event) => {
+    cancelAnimationFrame(frame);
+    change(app, unitUnder(app, event));
+  });
+  map.addEventListener("pointerleave", (event) => {
+    cancelAnimationFrame(frame);
+    if (event.pointerType !== "mouse" && app.preview) {
+      change(app, { ...app.preview });
+      return;
+    }
+    app.preview = null;
+    showUnit(app);
+  });
+  map.addEventListener("keydown", (event) => handleKey(event, () => moveUnit(app, event.key) || turnPage(app, event.key)));
+}
+
+/** @param {App} app */
+function listenToMosaic(app) {
+  const mosaic = canvasOf("mosaic");
+  mosaic.addEventListener("keydown", (event) =>
+    handleKey(event, () => moveChannel(app, event.key) || turnPage(app, event.key)),
+  );
+  mosaic.addEventListener("click", (event) => {
+    const tile = tileAt(event.offsetX, event.offsetY, app.grid, app.order.length);
+    if (tile >= 0) change(app, { channel: app.order[tile] });
+  });
+}
+
+/** @param {KeyboardEvent} event @param {() => boolean} act true: the key was for the page */
+function handleKey(event, act) {
+  if (event.altKey || event.ctrlKey || event.metaKey) return;
+  if (act()) event.preventDefault();
+}
+
+/** @param {App} app @param {string} key @returns {boolean} whether it moves the unit */
+function moveUnit(app, key) {
+  const { y, x } = currentUnit(app);
+  const { height, width } = app.shown.layer;
+  /** @type {Record<string, [number, number]>} */
+  const moves = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1], Home: [-height, -width], End: [height, width] };
+  const move = moves[key];
+  if (!move) return false;
+  change(app, { y: clamp(y + move[0], height), x: clamp(x + move[1], width) });
+  return true;
+}
+
+/** @param {App} app @param {string} key @returns {boolean} whether it chooses another channel in the mosaic */
+function moveChannel(app, key) {
+  const { columns } = app.grid;
+  const steps = { ArrowUp: -columns, ArrowDown: columns, ArrowLeft: -1, ArrowRight: 1 }[key];
+  if (steps) return turn(app, steps);
+  if (key === "Home") change(app, { channel: app.order[0] });
+  else if (key === "End") change(app, { channel: app.order[app.order.length - 1] });
+  else return false;
+  return true;
+}
+
+/** @param {App} app @param {string} key @returns {boolean} whether it turns to the next or the last channel */
+function turnPage(app, key) {
+  const steps = { PageUp: -1, PageDown: 1 }[key];
+  return steps ? turn(app, steps) : false;
+}
+
+/** @param {App} app @param {number} steps @returns {true} */
+function turn(app, steps) {
+  const channel = app.order[app.order.indexOf(app.state.channel) + steps];
+  if (channel !== undefined) change(app, { channel });
+  return true;
+}
+
+/** @param {App} app */
+function listenToControls(app) {
+  /** @param {string} name @param {(value: string) => void} choose */
+  const onChange = (name, choose) => {
+    const control = /** @type {HTMLSelectElement} */ (element(name));
+    control.addEventListener("change", () => choose(control.value));
+  };
+  onChange("layer", (value) => change(app, { layer: Number(value), channel: null }));
+  onChange("image", (value) => change(app, { image: Number(value) }));
+  onChange("scale", (value) => change(app, { scale: /** @type {ScaleName} */ (value) }));
+  onChange("order", (value) => change(app, { order: /** @type {Order} */ (value) }));
+}
+
+/** @param {App} app */
+function listenToWindow(app) {
+  addEventListener("hashchange", () => change(app, parseAddress(readAddress(app), app.payload)));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => showAll(app));
+  for (const name of ["beforeprint", "afterprint"]) {
+    addEventListener(name, () => {
+      app.printing = name === "beforeprint";
+      showAll(app);
+    });
+  }
+  let width = 0;
+  new ResizeObserver(() => {
+    if (width === document.documentElement.clientWidth) return;
+    width = document.documentElement.clientWidth;
+    showAll(app);
+  }).observe(document.documentElement);
+}

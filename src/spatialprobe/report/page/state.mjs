@@ -1,0 +1,86 @@
+/**
+ * What the reader has chosen, what a wish makes of it, and how an address writes it.
+ *
+ * All that the page shows follows from a `State` and the payload. Nothing here touches the document.
+ */
+
+/** @import { Payload } from "./data.mjs" */
+/** @import { Loaded, Order } from "./values.mjs" */
+/** @import { ScaleName } from "./words.mjs" */
+import { findStrongestUnit, numberOf } from "./values.mjs";
+
+/** @typedef {{ layer: number, image: number, scale: ScaleName, order: Order, channel: number, y: number, x: number }} State */
+/**
+ * A change that is asked for; null leaves a channel or a unit to the page.
+ * @typedef {{ layer?: number, image?: number, scale?: ScaleName, order?: Order, channel?: number | null, y?: number | null, x?: number | null }} Wish
+ */
+
+/** @type {ScaleName[]} */
+const SCALES = ["map", "layer", "all"];
+/** @type {Order[]} */
+const ORDERS = ["index", "strength", "sparsity"];
+
+/** @returns {State} */
+export function initialState() {
+  return { layer: 0, image: 0, scale: "layer", order: "index", channel: 0, y: 0, x: 0 };
+}
+
+/** @param {State} state @param {Wish} wish @param {Loaded} found the layer and image wished for @param {Loaded | null} before those shown now @returns {State} */
+export function nextState(state, wish, found, before) {
+  const next = { ...state, ...wish };
+  const { layer } = found;
+  if (before && next.layer !== state.layer && !("y" in wish)) {
+    next.y = Math.floor(((state.y + 0.5) * layer.height) / before.layer.height);
+    next.x = Math.floor(((state.x + 0.5) * layer.width) / before.layer.width);
+  }
+  const channel = Math.min(next.channel ?? Math.max(0, found.marks.indexOf("")), found.count - 1);
+  const [y, x] = next.y === null || next.x === null ? findStrongestUnit(found, channel) : [next.y, next.x];
+  return { ...next, channel, y: clamp(y, layer.height), x: clamp(x, layer.width) };
+}
+
+/** @param {number} value @param {number} count @returns {number} the nearest of 0 to count - 1 */
+export function clamp(value, count) {
+  return Math.min(Math.max(value, 0), count - 1);
+}
+
+/** @param {State} state @param {{ y: number, x: number }} unit @param {Loaded} loaded @returns {string} `#layer/channel/y/x`, and after a question mark what is not as at first */
+export function formatAddress(state, unit, loaded) {
+  const more = new URLSearchParams();
+  if (state.image) more.set("image", `${state.image}`);
+  if (state.scale !== "layer") more.set("scale", state.scale);
+  if (state.order !== "index") more.set("order", state.order);
+  const parts = [encodeURIComponent(loaded.layer.name), numberOf(loaded, state.channel), unit.y, unit.x];
+  return `#${parts.join("/")}${`${more}` ? `?${more}` : ""}`;
+}
+
+/** @param {string} address @param {Payload} payload @returns {Wish} what it asks for; of an address that names no layer, nothing */
+export function parseAddress(address, payload) {
+  const [path, query] = address.slice(1).split("?");
+  const [name, ...rest] = path.split("/");
+  const layer = payload.layers.findIndex((one) => one.name === decodeName(name));
+  if (layer < 0) return {};
+  const numbers = rest.map((text) => (/^\d{1,9}$/.test(text) ? Number(text) : -1));
+  const { channels } = payload.layers[layer];
+  const channel = channels ? channels.indexOf(numbers[0]) : (numbers[0] ?? -1);
+  const unit = numbers[1] >= 0 && numbers[2] >= 0;
+  const more = new URLSearchParams(query || "");
+  const image = Number(more.get("image"));
+  return {
+    layer,
+    channel: channel < 0 ? null : channel,
+    y: unit ? numbers[1] : null,
+    x: unit ? numbers[2] : null,
+    image: Number.isInteger(image) && image >= 0 && image < payload.images.length ? image : 0,
+    scale: SCALES.find((one) => one === more.get("scale")) ?? "layer",
+    order: ORDERS.find((one) => one === more.get("order")) ?? "index",
+  };
+}
+
+/** @param {string} text @returns {string | null} */
+function decodeName(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return null;
+  }
+}

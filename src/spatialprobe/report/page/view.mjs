@@ -1,0 +1,103 @@
+/**
+ * From a changed state to what the page shows: everything, one channel, or one unit.
+ */
+
+/** @import { App } from "./app.mjs" */
+/** @import { Wish } from "./state.mjs" */
+import { currentUnit, loadLayer } from "./app.mjs";
+import { writeAddress } from "./address.mjs";
+import { drawExemplars, drawKernel, writeNumbers } from "./details.mjs";
+import { element, paintMaps } from "./drawing.mjs";
+import { drawMosaic, frameChosen } from "./mosaic.mjs";
+import { nextState } from "./state.mjs";
+import { numberOf, orderChannels } from "./values.mjs";
+import { drawBar, drawInput, drawMap, markBar } from "./views.mjs";
+import { describeChannel, describeChannels, describeLayer, describeOrder, describeUnit } from "./words.mjs";
+
+/** @param {App} app @param {Wish} wish @returns {Promise<void>} when it is shown, or given up for a newer wish */
+export async function change(app, wish) {
+  const mine = ++app.request;
+  const started = performance.now();
+  app.asked = { ...app.asked, ...wish };
+  const { layer, image } = { ...app.state, ...app.asked };
+  const before = app.shown ?? null;
+  const here = before && before.index === layer && before.image === image;
+  const found = here ? before : await loadLayer(app, layer, image);
+  if (mine !== app.request) return;
+  const next = nextState(app.state, app.asked, found, app.shown ?? null);
+  const anew = found !== app.shown || next.scale !== app.state.scale || next.order !== app.state.order;
+  const other = next.channel !== app.state.channel;
+  Object.assign(app, { state: next, asked: {}, shown: found, preview: null });
+  if (anew) showAll(app);
+  else if (other) showChannel(app);
+  else showUnit(app);
+  if (anew) performance.measure("spatialprobe redraw", { start: started });
+}
+
+/** @param {App} app */
+export function showAll(app) {
+  const { state } = app;
+  for (const name of /** @type {const} */ (["layer", "image", "scale", "order"])) {
+    /** @type {HTMLSelectElement} */ (element(name)).value = `${state[name]}`;
+  }
+  app.order = orderChannels(app.shown, state.order);
+  writeLayer(app);
+  drawMosaic(app);
+  showChannel(app);
+}
+
+/** @param {App} app */
+export function showChannel(app) {
+  app.mapPicture = paintMaps(app, 1, 1, [app.state.channel]);
+  frameChosen(app);
+  writeChannel(app);
+  showUnit(app);
+  drawBar(app);
+  drawKernel(app);
+  writeNumbers(app);
+  drawExemplars(app);
+}
+
+/** @param {App} app */
+export function showUnit(app) {
+  const { y, x } = currentUnit(app);
+  drawMap(app, y, x);
+  drawInput(app, y, x);
+  markBar(app, y, x);
+  const words = describeUnit(app.shown, app.payload, app.state.channel, y, x);
+  const status = element("status");
+  if (status.textContent !== words) status.replaceChildren(...words.split(/(\d+-\d+)/).map(unbroken));
+  writeAddress(app);
+}
+
+/** @param {App} app */
+function writeLayer(app) {
+  const { layer, marks } = app.shown;
+  element("layer-title").textContent = layer.name;
+  element("layer-words").textContent = describeLayer(app.shown);
+  element("order-words").textContent = describeOrder(marks, app.state.order);
+  const label = `Mosaic of ${describeChannels(app.shown)} of ${layer.name}. Arrow keys choose the channel.`;
+  element("mosaic").setAttribute("aria-label", label);
+}
+
+/** @param {App} app */
+function writeChannel(app) {
+  const { layer, marks } = app.shown;
+  const number = numberOf(app.shown, app.state.channel);
+  const { name, answer } = app.payload.images[app.state.image];
+  element("channel-title").textContent = describeChannel(number, marks[app.state.channel]);
+  element("map-title").textContent = `Feature map, ${layer.height} x ${layer.width}`;
+  const keys = "Arrow keys move the unit, Page Up and Page Down change the channel.";
+  element("map").setAttribute("aria-label", `Feature map of ${layer.name}, channel ${number}. ${keys}`);
+  element("input-title").textContent = `Input image ${name}`;
+  element("answer").textContent = answer ? `The model's answer: ${answer}` : "";
+}
+
+/** @param {string} text @param {number} i @returns {string | HTMLElement} every second piece, a range of numbers, in one line */
+function unbroken(text, i) {
+  if (i % 2 === 0) return text;
+  const span = document.createElement("span");
+  span.className = "unbroken";
+  span.textContent = text;
+  return span;
+}

@@ -1,0 +1,137 @@
+/**
+ * Numbers and sentences. Nothing here touches the document.
+ */
+
+/** @import { Payload, Size } from "./data.mjs" */
+/** @import { Box } from "./fields.mjs" */
+/** @import { Loaded, Mark, Order } from "./values.mjs" */
+import { boxOf } from "./fields.mjs";
+import { numberOf, stepOf, valueAt } from "./values.mjs";
+
+/** @typedef {"map" | "layer" | "all"} ScaleName */
+
+/** @param {number} count @param {string} noun @returns {string} `1 row`, `2 rows` */
+export function formatCount(count, noun) {
+  return `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
+}
+
+/** @param {number} value @param {number} [digits] significant ones @returns {string} */
+export function formatNumber(value, digits = 4) {
+  return Number.isFinite(value) ? `${Number(value.toPrecision(digits))}` : "none";
+}
+
+/** @param {number} share @returns {string} */
+export function formatPercent(share) {
+  return `${Number((100 * share).toPrecision(3))} %`;
+}
+
+/** @param {number} value @param {number} step @returns {string} the value to one digit more than a step has */
+export function roundToStep(value, step) {
+  const digits = Math.ceil(-Math.log10(step)) + 1;
+  return digits >= 0 && digits < 12 ? `${Number(value.toFixed(digits))}` : formatNumber(value);
+}
+
+/** @param {string} name @param {number} from @param {number} to half open @returns {string} */
+export function formatRange(name, from, to) {
+  return to - from === 1 ? `${name} ${from}` : `${name}s ${from}-${to - 1}`;
+}
+
+/** @param {string[]} items @returns {string} `a, b and c` */
+export function joinWords(items) {
+  return items.length > 1 ? `${items.slice(0, -1).join(", ")} and ${items[items.length - 1]}` : items.join("");
+}
+
+/** @param {Loaded} loaded @param {number} channel @param {number} y @param {number} x @returns {string} */
+export function formatValue(loaded, channel, y, x) {
+  const value = valueAt(loaded, channel, y, x);
+  if (Number.isNaN(value)) return "not finite";
+  const step = stepOf(loaded, channel);
+  return step > 0 ? roundToStep(value, step) : formatNumber(value);
+}
+
+/** @param {Box | null} box @param {Size} input @returns {string} what a unit sees */
+export function describeBox(box, input) {
+  if (!box) return "It sees only padding, nothing of the input.";
+  const { height, width } = input;
+  const whole = box.y0 === 0 && box.x0 === 0 && box.y1 === height && box.x1 === width;
+  const rows = formatRange("row", box.y0, box.y1);
+  const columns = formatRange("column", box.x0, box.x1);
+  const seen = `It sees ${rows}, ${columns} of the input${whole ? ", which is all of it" : ""}.`;
+  /** @type {[number, string, string][]} */
+  const sides = [
+    [-box.Y0, "row", "above"],
+    [box.Y1 - height, "row", "below"],
+    [-box.X0, "column", "left of"],
+    [box.X1 - width, "column", "right of"],
+  ];
+  const beyond = sides.filter(([count]) => count > 0).map(([count, noun, side]) => `${formatCount(count, noun)} ${side} it`);
+  return beyond.length ? `${seen} The border cuts its field: ${joinWords(beyond)} are padding.` : seen;
+}
+
+/** @param {Loaded} loaded @param {Payload} payload @param {number} channel @param {number} y @param {number} x @returns {string} */
+export function describeUnit(loaded, payload, channel, y, x) {
+  const { layer } = loaded;
+  const value = formatValue(loaded, channel, y, x);
+  const words = [
+    `Unit row ${y}, column ${x} of ${layer.name}, channel ${numberOf(loaded, channel)}: activation ${value}.`,
+    describeBox(boxOf(loaded, channel, y, x), payload.input),
+  ];
+  if (!layer.boxes.exact) {
+    const unknown = layer.boxes.unknown.length ? `: there is no rule for ${layer.boxes.unknown.join(", ")}` : "";
+    words.push(`The field may be smaller than shown${unknown}.`);
+  }
+  return words.join(" ");
+}
+
+/** @param {Loaded} loaded @returns {string} `2 of 64 channels` */
+export function describeChannels({ layer }) {
+  return layer.channels ? `${layer.channels.length} of ${layer.of} channels` : formatCount(layer.of, "channel");
+}
+
+/** @param {Loaded} loaded @returns {string} */
+export function describeLayer(loaded) {
+  const { layer } = loaded;
+  const units = `${layer.height} x ${layer.width} units`;
+  return `${layer.kind}, ${describeChannels(loaded)} of ${units}; each sees ${layer.field.size.join(" x ")} pixels of the input.`;
+}
+
+/** @param {Mark[]} marks @param {Order} order @returns {string} how channels are ordered, and which are marked */
+export function describeOrder(marks, order) {
+  const ordered = {
+    index: "In the order of their numbers.",
+    strength: "In order of strength: the largest magnitude first.",
+    sparsity: "In order of sparsity: those with the most units at or below zero first.",
+  }[order];
+  /** @type {[Mark, string][]} */
+  const kinds = [
+    ["dead", "dead (zero everywhere, hatched)"],
+    ["constant", "constant"],
+    ["not finite", "with infinite or NaN values (crimson)"],
+  ];
+  const counts = kinds
+    .map(([mark, words]) => ({ count: marks.filter((one) => one === mark).length, words }))
+    .filter(({ count }) => count)
+    .map(({ count, words }) => `${count} ${words}`);
+  return counts.length ? `${ordered} Marked: ${counts.join(", ")}.` : ordered;
+}
+
+/** @param {number} number @param {Mark} mark @returns {string} the title of a channel */
+export function describeChannel(number, mark) {
+  const words = {
+    "": "",
+    dead: ", dead: zero everywhere for this image",
+    constant: ", constant: one value everywhere",
+    "not finite": ", with infinite or NaN values",
+  }[mark];
+  return `Channel ${number}${words}`;
+}
+
+/** @param {ScaleName} scale @param {number} images @returns {string} for which maps one color means one value */
+export function describeScale(scale, images) {
+  const all = images > 1 ? `, ${images} images` : "";
+  return {
+    map: "Color scale: each map has its own; colors cannot be compared between maps.",
+    layer: `Color scale: one for all maps of this layer${all}.`,
+    all: `Color scale: one for all layers${all}.`,
+  }[scale];
+}

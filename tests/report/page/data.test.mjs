@@ -1,0 +1,32 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import { deflateSync } from "node:zlib";
+import { decodeBase64, inflate, unpackLayer, unpackMaps } from "../../../src/spatialprobe/report/page/data.mjs";
+
+const pack = (array) => deflateSync(Buffer.from(array.buffer)).toString("base64");
+
+test("base64 is decoded with and without the browser's own decoder", () => {
+  const bytes = Uint8Array.from([0, 1, 254, 255]);
+  assert.deepEqual(decodeBase64(Buffer.from(bytes).toString("base64")), bytes);
+});
+
+test("compressed arrays come back", async () => {
+  const numbers = Float64Array.from([1.5, -2, 1e300]);
+  assert.deepEqual(new Float64Array(await inflate(pack(numbers))), numbers);
+});
+
+test("maps are the running sums of their differences, modulo 256, with four numbers a channel", async () => {
+  const maps = await unpackMaps({
+    differences: pack(Uint8Array.from([250, 4, 3, 0])),
+    numbers: pack(Float64Array.from([-1, -2, 1, 2, 0, 0.5, 0.25, 0.75])),
+  });
+  assert.deepEqual([...maps.codes], [250, 254, 1, 1]);
+  assert.deepEqual([maps.low, maps.high, maps.mean, maps.silent].map((row) => [...row]), [[-1, -2], [1, 2], [0, 0.5], [0.25, 0.75]]);
+  assert.equal(maps.count, 2);
+});
+
+test("a layer without kernels and sweep has boxes alone", async () => {
+  const arrays = await unpackLayer({ boxes: { tables: [pack(Int32Array.from([0, 3]))] }, kernels: null, sweep: null });
+  assert.deepEqual(Object.keys(arrays), ["boxes"]);
+  assert.deepEqual([...arrays.boxes[0]], [0, 3]);
+});

@@ -1,0 +1,48 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import { formatAddress, initialState, nextState, parseAddress } from "../../../src/spatialprobe/report/page/state.mjs";
+import { loadedLayer, payload } from "./layers.mjs";
+
+const HOSTILE = "</script> / ? # % 100";
+
+test("an address is read back as it was written, also with a hostile name", () => {
+  const loaded = loadedLayer({ name: HOSTILE });
+  const state = { ...initialState(), image: 1, scale: "all", order: "strength", channel: 1, y: 1, x: 2 };
+  const address = formatAddress(state, state, loaded);
+  assert.ok(!address.slice(1).includes("#"));
+  assert.deepEqual(parseAddress(address, payload([loaded.layer])), { layer: 0, channel: 1, y: 1, x: 2, image: 1, scale: "all", order: "strength" });
+});
+
+test("channels in an address are the model's numbers", () => {
+  const loaded = loadedLayer({ channels: [3, 17] });
+  assert.equal(formatAddress({ ...initialState(), channel: 1 }, { y: 0, x: 1 }, loaded), "#conv1/17/0/1");
+  assert.equal(parseAddress("#conv1/17/0/1", payload([loaded.layer])).channel, 1);
+  assert.equal(parseAddress("#conv1/4/0/1", payload([loaded.layer])).channel, null);
+});
+
+test("addresses that make no sense ask for nothing, or leave it to the page", () => {
+  const all = payload([loadedLayer().layer]);
+  for (const address of ["", "#", "#nothing/1/2/3", "#%E0%A4%A/1"]) assert.deepEqual(parseAddress(address, all), {});
+  const odd = parseAddress("#conv1/1/-4/x?image=9&scale=huge&order=1", all);
+  assert.deepEqual(odd, { layer: 0, channel: 1, y: null, x: null, image: 0, scale: "layer", order: "index" });
+});
+
+test("a change keeps what it does not name, and stays within the layer", () => {
+  const loaded = loadedLayer();
+  const state = { ...initialState(), y: 1, x: 1 };
+  assert.deepEqual(nextState(state, { channel: 9, x: 7 }, loaded, loaded), { ...state, channel: 1, x: 2 });
+});
+
+test("another layer keeps the unit's place in the image", () => {
+  const before = loadedLayer({ height: 20, width: 30 });
+  const next = nextState({ ...initialState(), y: 15, x: 25 }, { layer: 1 }, loadedLayer(), before);
+  assert.deepEqual([next.y, next.x], [1, 2]);
+});
+
+test("what is left to the page is the first living channel at its strongest unit", () => {
+  const loaded = loadedLayer();
+  loaded.marks = ["dead", ""];
+  const next = nextState(initialState(), { channel: null, y: null, x: null }, loaded, null);
+  assert.equal(next.channel, 1);
+  assert.deepEqual([nextState(initialState(), { channel: 0, y: null, x: null }, loaded, null).x], [2]);
+});

@@ -1,0 +1,47 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import { findStrongestUnit, markOf, numberOf, orderChannels, stepOf, valueAt } from "../../../src/spatialprobe/report/page/values.mjs";
+import { CODES, loadedLayer } from "./layers.mjs";
+
+test("both ends of a channel's values are exact, and codes between them lie evenly", () => {
+  const loaded = loadedLayer();
+  assert.equal(valueAt(loaded, 0, 0, 0), 0);
+  assert.equal(valueAt(loaded, 0, 0, 2), 4);
+  assert.ok(Math.abs(valueAt(loaded, 0, 0, 1) - (4 * 127) / 254) < 1e-12);
+  assert.equal(stepOf(loaded, 0), 4 / 254);
+});
+
+test("the code of infinite and NaN values is no number", () => {
+  const loaded = loadedLayer();
+  loaded.codes[4] = CODES.nonfinite;
+  assert.ok(Number.isNaN(valueAt(loaded, 0, 1, 1)));
+});
+
+test("channels are marked as dead, constant, or not finite; a map of one unit is no constant", () => {
+  const maps = { codes: Uint8Array.from([0, 0, 0, 0, 9, 255]), low: [0, 1.5, 0], high: [0, 1.5, 1] };
+  assert.deepEqual([0, 1, 2].map((channel) => markOf(maps, channel, 2, CODES)), ["dead", "constant", "not finite"]);
+  assert.equal(markOf({ codes: Uint8Array.from([0]), low: [0], high: [0] }, 0, 1, CODES), "");
+});
+
+test("channels that the page leaves out keep the others' numbers", () => {
+  assert.equal(numberOf(loadedLayer(), 1), 1);
+  assert.equal(numberOf(loadedLayer({ channels: [3, 17] }), 1), 17);
+});
+
+test("channels are ordered by strength and by sparsity, equal ones by number", () => {
+  const loaded = loadedLayer();
+  assert.deepEqual(orderChannels(loaded, "index"), [0, 1]);
+  assert.deepEqual(orderChannels(loaded, "strength"), [0, 1]);
+  assert.deepEqual(orderChannels(loaded, "sparsity"), [1, 0]);
+  loaded.high[1] = 4;
+  assert.deepEqual(orderChannels(loaded, "strength"), [0, 1]);
+});
+
+test("the strongest unit is that of the largest magnitude, below zero too, and never one that is not finite", () => {
+  const loaded = loadedLayer();
+  assert.deepEqual(findStrongestUnit(loaded, 0), [0, 2]);
+  loaded.low[0] = -9;
+  assert.deepEqual(findStrongestUnit(loaded, 0), [0, 0]);
+  loaded.codes[0] = CODES.nonfinite;
+  assert.deepEqual(findStrongestUnit(loaded, 0), [1, 0]);
+});
