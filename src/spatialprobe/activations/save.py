@@ -6,17 +6,38 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
 from spatialprobe.activations.collection import Activations, records_given
-from spatialprobe.activations.records import Activation, ConvSpec
+from spatialprobe.activations.records import Activation, At, ConvSpec
+from spatialprobe.arguments import shown
 from spatialprobe.errors import ArgumentError
 from spatialprobe.storage.archive import Archive
+from spatialprobe.storage.schema import MalformedError, Or, check
 
 _ARCHIVE = Archive("spatialprobe activations", 1, writer="save_activations", kind="file of activations")
 _PLAIN = ("layer", "aliases", "call", "forward", "order", "at", "module_type")  # fields that JSON holds as they are
+_CONV = {
+    "kernel_size": [int],
+    "stride": [int],
+    "padding": Or([int], str),
+    "dilation": [int],
+    "groups": int,
+    "transposed": bool,
+}
+_RECORD = {
+    "layer": str,
+    "aliases": [str],
+    "call": int,
+    "forward": int,
+    "order": int,
+    "at": set(get_args(At)),
+    "module_type": str,
+    "conv": Or(None, _CONV),
+    "keys": [str],
+}
 
 
 def save_activations(
@@ -31,7 +52,7 @@ def save_activations(
 
     Raises:
         ArgumentError: there are no records, or they are found by other keys than their layers.
-        StorageError: the folder does not exist, or a tensor's dtype cannot be stored.
+        StorageError: the file cannot be written, or a tensor's dtype cannot be stored.
         MutatedActivationError: a record has lost its values.
 
     >>> import tempfile, torch, spatialprobe as sp
@@ -76,8 +97,7 @@ def load_activations(path: str | os.PathLike[str]) -> Activations:
       layer    type    runs  shape         dtype    size
       (model)  Conv2d     1  (1, 2, 6, 6)  float32  288 B
     """
-    described, tensors = _ARCHIVE.read(path)
-    records = [_loaded(record, tensors) for record in described["records"]]
+    records = _ARCHIVE.read(path, _loaded)
     return Activations(records, title=f"Activations of {Path(path).name}")
 
 
@@ -87,10 +107,25 @@ def _described(record: Activation, keys: list[str]) -> dict[str, Any]:
     return {**fields, "conv": None if record.conv is None else asdict(record.conv), "keys": keys}
 
 
-def _loaded(described: dict[str, Any], tensors: Mapping[str, torch.Tensor]) -> Activation:
+def _loaded(description: dict[str, Any], tensors: Mapping[str, torch.Tensor]) -> list[Activation]:
+    """Return the records that a file describes.
+
+    Raises:
+        MalformedError: it describes none, or their tensors are not there.
+    """
+    check(description, {"records": [_RECORD]}, "the description")
+    return [_record(index, described, tensors) for index, described in enumerate(description["records"])]
+
+
+def _record(index: int, described: dict[str, Any], tensors: Mapping[str, torch.Tensor]) -> Activation:
+    known = {f"{index}.{name}": name for name in ("tensor", "gradient")}
     values: dict[str, torch.Tensor | None] = {"tensor": None, "gradient": None}
     for key in described["keys"]:
-        values[key.split(".")[1]] = tensors[key]
+        if key not in known or key not in tensors:
+            raise MalformedError(f"record {index} has no tensor {shown(key)}")
+        values[known[key]] = tensors[key]
+    if values["tensor"] is None:
+        raise MalformedError(f"record {index} has no tensor")
     conv = described["conv"]
     fields = {name: described[name] for name in _PLAIN} | {"aliases": tuple(described["aliases"])}
     return Activation(**fields, conv=None if conv is None else _conv_spec(conv), **values)  # type: ignore[arg-type]

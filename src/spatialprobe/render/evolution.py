@@ -20,7 +20,7 @@ from spatialprobe.render.mosaic import ColourBar, Mosaic, picture_path
 from spatialprobe.render.palette import palette
 from spatialprobe.render.scale import Extremes, Scale, ScaleChoice, Values, choose_scale
 from spatialprobe.render.steps import Step, in_columns, in_frames, in_panels
-from spatialprobe.storage.files import replacing
+from spatialprobe.storage.files import write_bytes
 
 EvolutionScale: TypeAlias = Literal["auto", "all"] | ScaleChoice
 
@@ -59,12 +59,12 @@ class Evolution(Mosaic):
         """Write a PNG of all steps, or, where the name ends in .gif, the animation; whole or not at all.
 
         Raises:
-            ArgumentError: the name ends otherwise, or its folder does not exist.
+            ArgumentError: the name ends otherwise, or no file can be written there.
+            StorageError: writing failed, since the disk is full, say.
         """
         target = picture_path(path, ".png", ".gif")
         data = self.to_gif(seconds) if target.suffix.lower() == ".gif" else self.to_png()
-        with replacing(target) as scratch:
-            scratch.write_bytes(data)
+        write_bytes(target, data)
         return target
 
 

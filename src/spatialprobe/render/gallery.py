@@ -10,13 +10,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from spatialprobe.errors import ArgumentError
 from spatialprobe.render.mosaic import Mosaic
+from spatialprobe.storage.files import folder_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Key: TypeAlias = str | tuple[str, int]  # a layer, or (layer, i) for the i-th run of one that ran several times
+_NAME_LENGTH = 100  # characters of a layer's name in that of a file
 
 
 class Gallery(Mapping[Key, Mosaic]):
@@ -53,10 +54,9 @@ class Gallery(Mapping[Key, Mosaic]):
 
         Raises:
             ArgumentError: the folder does not exist.
+            StorageError: a picture cannot be written there.
         """
-        target = Path(folder)
-        if not target.is_dir():
-            raise ArgumentError(f"Cannot save {len(self)} pictures: the folder {str(target)!r} does not exist.")
+        target = folder_of(folder, f"save {len(self)} pictures")
         digits = len(str(len(self)))
         return [
             mosaic.save(target / f"{number:0{digits}}_{_file_name(key)}.png")
@@ -94,5 +94,5 @@ def _words(key: Key) -> str:
 
 
 def _file_name(key: Key) -> str:
-    """A layer's name as part of a file's, whatever it holds."""
-    return re.sub(r"[^\w.-]+", "_", _words(key), flags=re.ASCII) or "model"
+    """Return a layer's name as part of a file's, whatever it holds and however long it is."""
+    return re.sub(r"[^\w.-]+", "_", _words(key), flags=re.ASCII)[:_NAME_LENGTH] or "model"

@@ -18,7 +18,7 @@ from spatialprobe.render.counts import Counts, Floats, Integers, SweptHistogram
 from spatialprobe.render.mosaic import picture_path
 from spatialprobe.render.png import png
 from spatialprobe.render.scale import Extremes, Values
-from spatialprobe.storage.files import replacing
+from spatialprobe.storage.files import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -73,11 +73,11 @@ class ActivationHistogram:
         """Write the PNG whole or not at all, and return its path.
 
         Raises:
-            ArgumentError: the name does not end in .png, or its folder does not exist.
+            ArgumentError: the name does not end in .png, or no file can be written there.
+            StorageError: writing failed, since the disk is full, say.
         """
         target = picture_path(path, ".png")
-        with replacing(target) as scratch:
-            scratch.write_bytes(self.to_png())
+        write_bytes(target, self.to_png())
         return target
 
     def figure(self, title: str | None = None) -> Figure:

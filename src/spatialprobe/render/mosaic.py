@@ -15,7 +15,7 @@ from spatialprobe.errors import ArgumentError
 from spatialprobe.render.palette import Colours
 from spatialprobe.render.png import png
 from spatialprobe.render.scale import Scale
-from spatialprobe.storage.files import path_of, replacing, target_of
+from spatialprobe.storage.files import path_of, target_of, write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -79,11 +79,11 @@ class Mosaic:
         """Write the PNG whole or not at all, and return its path.
 
         Raises:
-            ArgumentError: the name does not end in .png, or its folder does not exist.
+            ArgumentError: the name does not end in .png, or no file can be written there.
+            StorageError: writing failed, since the disk is full, say.
         """
         target = picture_path(path, ".png")
-        with replacing(target) as scratch:
-            scratch.write_bytes(self.to_png())
+        write_bytes(target, self.to_png())
         return target
 
     def figure(self, title: str | None = None) -> Figure:

@@ -24,7 +24,7 @@ from spatialprobe.report.payload import PackedLayer
 from spatialprobe.report.result import Report
 from spatialprobe.report.swept import Swept
 from spatialprobe.statistics.result import SweepResult
-from spatialprobe.storage.files import replacing, target_of
+from spatialprobe.storage.files import target_of, write_bytes
 
 _ANSWERS = 3  # classes that are named
 
@@ -68,6 +68,7 @@ def write_report(
         ArgumentError: an argument cannot be used, no layer has maps, or max_bytes is too little for any page.
         ForwardError: the model raises an error on the images.
         LayerNotFoundError, UnsupportedOutputError: as of a probe.
+        StorageError: the file cannot be written.
 
     >>> import tempfile, torch, spatialprobe as sp
     >>> from torch import nn
@@ -103,8 +104,7 @@ def write_report(
         max_bytes=max_bytes,
     )
     page, written = fitted(page, max_bytes)
-    with replacing(target) as scratch:
-        scratch.write_bytes(written)
+    write_bytes(target, written)
     names = tuple(one.layer.name for one in page.layers)
     return Report(target, len(written), names, len(page.inputs.images), page.reduced, page.doubts)
 

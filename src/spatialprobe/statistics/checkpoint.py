@@ -14,7 +14,7 @@ from spatialprobe.errors import StorageError
 from spatialprobe.statistics.batches import Progress
 from spatialprobe.statistics.state import StateFormat, SweepState
 from spatialprobe.storage.checksum import digest
-from spatialprobe.storage.files import replacing, target_of
+from spatialprobe.storage.files import target_of, write_bytes
 
 _MAGIC = "spatialprobe sweep"
 _VERSION = 2
@@ -85,9 +85,7 @@ class Checkpoint:
         """Write the file, whole or not at all."""
         described = {"identity": self._identity, "progress": asdict(progress), "finished": finished}
         rest = json.dumps(described).encode() + b"\n" + self._form.dumps(state)
-        # One name for the scratch file: a process that is killed while it writes leaves one, never many.
-        with replacing(self.path, scratch=self.path.with_name(f".{self.path.name}.part")) as scratch:
-            scratch.write_bytes(f"{_MAGIC} {_VERSION} {digest(rest)}\n".encode() + rest)
+        write_bytes(self.path, f"{_MAGIC} {_VERSION} {digest(rest)}\n".encode() + rest)
         self._saved = time.monotonic()
 
     def _check_identity(self, theirs: Any) -> None:
@@ -104,10 +102,10 @@ def checkpoint_path(path: str | os.PathLike[str], rank: int) -> Path:
     """The file of one process: exactly the path for the first, `path.rank1` and so on beside it.
 
     Raises:
-        ArgumentError: the folder does not exist, or the path is one.
+        ArgumentError: no file can be written there.
     """
     chosen = target_of(path)
-    return chosen.with_name(f"{chosen.name}.rank{rank}") if rank else chosen
+    return target_of(chosen.with_name(f"{chosen.name}.rank{rank}")) if rank else chosen
 
 
 def _opened(path: Path, head: bytes, rest: bytes) -> tuple[dict[str, Any], bytes]:

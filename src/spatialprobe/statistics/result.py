@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
-from functools import reduce
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, get_args
 
-import numpy as np
 import torch
 
-from spatialprobe.errors import LayerNotFoundError, StorageError
+from spatialprobe.activations.records import At
+from spatialprobe.errors import LayerNotFoundError
 from spatialprobe.statistics.summary import Summary, outline
+from spatialprobe.statistics.values import put_together, take_apart
 from spatialprobe.storage.archive import Archive
+from spatialprobe.storage.schema import MalformedError, check
 from spatialprobe.text import counted, table
 
 _ARCHIVE = Archive("spatialprobe sweep result", 1, writer="SweepResult.save", kind="result of a sweep")
@@ -73,27 +73,49 @@ class SweepResult(Mapping[str, Mapping[str, Any]]):
         Results may be tensors, numpy arrays, numbers, text, None, and tuples, lists, dicts and dataclasses of these.
 
         Raises:
-            StorageError: the folder does not exist, or a result holds something else.
+            StorageError: the file cannot be written, or a result holds something else.
         """
         tensors: dict[str, torch.Tensor] = {}
-        described = {name: _taken_apart(getattr(self, name), tensors, name) for name in _FIELDS}
+        described = {name: take_apart(getattr(self, name), tensors, name) for name in _SCHEMA}
         return _ARCHIVE.write(path, tensors, {"result": described})
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> SweepResult:
         """The result that a file holds; every tensor's checksum is compared.
 
-        Dataclasses of reducers of your own must be imported before.
+        Dataclasses of reducers of your own must be imported before; their fields are set as they were saved, and no
+        code of theirs runs.
 
         Raises:
             StorageError: the file is damaged, of another kind or version, or holds a class that is not imported.
             FileNotFoundError: there is no such file.
         """
-        described, tensors = _ARCHIVE.read(path)
-        return _frozen(**{name: _put_together(described["result"][name], tensors) for name in _FIELDS})
+        return _ARCHIVE.read(path, _loaded)
 
 
-_FIELDS = tuple(field.name for field in fields(SweepResult))
+_SCHEMA = {field.name: dict for field in fields(SweepResult)}  # of the description: a value for each field
+
+
+def _loaded(description: dict[str, Any], tensors: Mapping[str, torch.Tensor]) -> SweepResult:
+    """Return the result that a file describes.
+
+    Raises:
+        MalformedError: it describes none.
+    """
+    check(description, {"result": _SCHEMA}, "the description")
+    values = {name: put_together(part, tensors) for name, part in description["result"].items()}
+    plain = {**values, "layers": _names(values["layers"])}
+    check(plain, {"layers": {str: [str]}, "samples": int, "model": str, "at": set(get_args(At))}, "the result")
+    if len(set(map(tuple, plain["layers"].values()))) > 1:
+        raise MalformedError("its layers have results of different names")
+    return _frozen(**values)
+
+
+def _names(layers: Any) -> Any:
+    """Return the names of each layer's results, as far as they have the form of such."""
+    if not isinstance(layers, dict):
+        return layers
+    return {layer: list(results) if isinstance(results, dict) else None for layer, results in layers.items()}
 
 
 def frozen_results(layers: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Mapping[str, Any]]:
@@ -112,62 +134,3 @@ def _of_layer(layer: str, result: Any) -> Any:
 
 def _frozen(layers: Mapping[str, Mapping[str, Any]], samples: int, model: str, at: str) -> SweepResult:
     return SweepResult(frozen_results(layers), samples, model, at)
-
-
-def _taken_apart(value: Any, tensors: dict[str, torch.Tensor], where: str) -> Any:
-    """A value as JSON holds it; its tensors go to `tensors`, under names of their own."""
-    if value is None or isinstance(value, (bool, str)) or type(value) in (int, float):
-        return {"value": value} if value is None or isinstance(value, (bool, str, int)) else {"float": value.hex()}
-    if isinstance(value, torch.Tensor):
-        tensors[str(len(tensors))] = value
-        return {"tensor": str(len(tensors) - 1)}
-    if isinstance(value, (np.ndarray, np.generic)):
-        return {"array": _taken_apart(torch.from_numpy(np.array(value)), tensors, where)}
-    if isinstance(value, Mapping):
-        items = [
-            [_taken_apart(key, tensors, where), _taken_apart(value[key], tensors, f"{where}[{key!r}]")] for key in value
-        ]
-        return {"mapping": items}
-    if type(value) in (tuple, list):
-        items = [_taken_apart(item, tensors, where) for item in value]
-        return {type(value).__name__: items}
-    if is_dataclass(value) and not isinstance(value, type):
-        parts = {field.name: _taken_apart(getattr(value, field.name), tensors, where) for field in fields(value)}
-        return {"dataclass": [type(value).__module__, type(value).__qualname__, parts]}
-    raise StorageError(
-        f"Cannot save {where}, a {type(value).__name__}: a reducer's result can be written if it is made of tensors, "
-        "arrays, numbers, text, None, tuples, lists, dicts and dataclasses."
-    )
-
-
-def _put_together(described: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
-    """The value that `_taken_apart` took apart."""
-    ((kind, held),) = described.items()
-    if kind == "value":
-        return held
-    if kind == "float":
-        return float.fromhex(held)
-    if kind == "tensor":
-        return tensors[held]
-    if kind == "array":
-        return _put_together(held, tensors).numpy()
-    if kind == "mapping":
-        return {_put_together(key, tensors): _put_together(item, tensors) for key, item in held}
-    if kind in ("tuple", "list"):
-        items = [_put_together(item, tensors) for item in held]
-        return tuple(items) if kind == "tuple" else items
-    module, name, parts = held
-    return _class(module, name)(**{field: _put_together(part, tensors) for field, part in parts.items()})
-
-
-def _class(module: str, name: str) -> Any:
-    """A dataclass that is in memory already: a file names classes, but brings no code to run."""
-    found = sys.modules.get(module)
-    if found is None and module.startswith("spatialprobe.statistics."):
-        import importlib
-
-        found = importlib.import_module(module)
-    kind = reduce(lambda held, part: getattr(held, part, None), name.split("."), found)
-    if not (isinstance(kind, type) and is_dataclass(kind)):
-        raise StorageError(f"The file holds a {name} of {module}, which is not imported: import {module} first.")
-    return kind

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from spatialprobe.errors import StorageError
 from spatialprobe.storage.checksum import apart, digest, fingerprint
-from spatialprobe.storage.files import path_of, replacing, target_of
+from spatialprobe.storage.files import replacing, shown_path, source_of, target_of
+from spatialprobe.storage.schema import MalformedError, check
+from spatialprobe.storage.tensors import check_dtypes, write_tensors
+
+_CHECKS = {str: ([int], str, str)}  # of each tensor: shape, dtype, checksum
+
+_Made = TypeVar("_Made")
 
 
 @dataclass(frozen=True)
@@ -31,11 +37,13 @@ class Archive:
         """Write tensors with whatever JSON can hold of them, and return the path.
 
         Raises:
-            StorageError: the folder does not exist, the path is one, or a tensor's dtype cannot be stored.
+            StorageError: the file cannot be written there, or a tensor's dtype cannot be stored.
         """
-        from safetensors.torch import save_file
-
         target = target_of(path, StorageError)
+        try:
+            check_dtypes(tensors)
+        except ValueError as error:
+            raise StorageError(f"Cannot save {target.name!r}: {error}.") from error
         ready = apart(tensors)
         checks = {key: fingerprint(tensor) for key, tensor in ready.items()}
         text = json.dumps({"tensors": checks, **description})
@@ -46,57 +54,99 @@ class Archive:
             "digest": digest(text.encode()),
         }
         with replacing(target) as scratch:
-            try:
-                save_file(ready, scratch, header)
-            except (KeyError, ValueError, RuntimeError) as error:
-                dtypes = ", ".join(sorted({str(tensor.dtype) for tensor in tensors.values()}))
-                raise StorageError(
-                    f"Cannot save {target.name!r}: safetensors holds no tensors of {dtypes} ({error})."
-                ) from error
+            write_tensors(scratch, ready, header)
+            self._check_readable(scratch, target)
         return target
 
-    def read(self, path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-        """The description and the tensors, on the CPU, after comparing each tensor with its checksum.
+    def read(
+        self,
+        path: str | os.PathLike[str],
+        build: Callable[[dict[str, Any], Mapping[str, torch.Tensor]], _Made],
+    ) -> _Made:
+        """Return what `build` makes of a file's description and tensors, which are on the CPU and were checked.
+
+        `build` raises MalformedError where the description is not what it must be: a checksum finds damage, but whoever
+        crafts a file can compute it too.
 
         Raises:
             StorageError: the file is damaged, of another kind, or of a newer version of the format.
             FileNotFoundError: there is no such file.
         """
-        from safetensors import SafetensorError, safe_open
+        source = source_of(path, self.kind)
+        header, tensors = self._load(source)
+        text = self._description(header, source)
+        try:
+            description = _parsed(text)
+            expected = description.pop("tensors", None)
+            check(expected, _CHECKS, "the checksums")
+            _compare(tensors, expected)
+            return build(description, tensors)
+        except MalformedError as error:
+            raise StorageError(f"{shown_path(source)} is damaged, or was crafted: {error}. Save it again.") from error
 
-        source = path_of(path)
-        if not source.exists():
-            raise FileNotFoundError(f"No file {str(source)!r}.")
-        if source.is_dir():
-            raise StorageError(f"{str(source)!r} is a folder, no {self.kind}: name the file in it.")
+    def _load(self, source: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
+        """Return the texts in a file's header, and its tensors."""
+        from safetensors import safe_open
+
         try:
             with safe_open(source, framework="pt") as file:
-                description = self._description(file.metadata() or {}, source)
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError, UnicodeDecodeError) as error:
-            raise StorageError(f"{str(source)!r} is damaged, or no {self.kind}: {error}.") from error
-        expected = description.pop("tensors")
-        if expected.keys() != tensors.keys():
-            raise StorageError(f"{str(source)!r} is damaged: it does not hold the tensors it speaks of. Save it again.")
-        wrong = [key for key, tensor in tensors.items() if fingerprint(tensor) != expected[key]]
-        if wrong:
-            raise StorageError(
-                f"{str(source)!r} is damaged: the values of {', '.join(wrong)} do not match their checksums. "
-                "Save it again."
-            )
-        return description, tensors
+                header = dict(file.metadata() or {})
+                if header.get("format") != self.format:  # then its tensors are not read
+                    return header, {}
+                return header, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        except Exception as error:  # it meets bytes of any kind, and does not say what it raises
+            raise StorageError(f"{shown_path(source)} is damaged, or no {self.kind}: {error}.") from error
 
-    def _description(self, header: Mapping[str, str], source: Path) -> dict[str, Any]:
-        if header.get("format") != self.format:
-            raise StorageError(f"{str(source)!r} was not written by {self.writer}, or its header is damaged.")
-        version, text = header.get("version", ""), header.get("description", "")
-        if version.isdecimal() and int(version) > self.version:
+    def _check_readable(self, scratch: Path, target: Path) -> None:
+        """Check that the installed safetensors reads what was written: older ones know fewer dtypes."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(scratch, framework="pt"):
+                pass
+        except SafetensorError as error:
             raise StorageError(
-                f"{str(source)!r} has format {version}; this version reads {self.version}. Update spatialprobe."
+                f"Cannot save {target.name!r}: the installed safetensors does not read it ({error})."
+            ) from error
+
+    def _description(self, header: Mapping[str, str], source: Path) -> str:
+        if header.get("format") != self.format:
+            raise StorageError(f"{shown_path(source)} was not written by {self.writer}, or its header is damaged.")
+        version, text = header.get("version", ""), header.get("description", "")
+        if version.isdecimal() and len(version) < 10 and int(version) > self.version:
+            raise StorageError(
+                f"{shown_path(source)} has format {version}; this version reads {self.version}. Update spatialprobe."
             )
         if version != str(self.version) or header.get("digest") != digest(text.encode()):
             raise StorageError(
-                f"{str(source)!r} is damaged: its description does not match its checksum. Save it again."
+                f"{shown_path(source)} is damaged: its description does not match its checksum. Save it again."
             )
-        description: dict[str, Any] = json.loads(text)
-        return description
+        return text
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    """Return the mapping that a text in JSON describes.
+
+    Raises:
+        MalformedError: it describes none.
+    """
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise MalformedError(f"its description is not JSON ({error})") from error
+    if not isinstance(found, dict):
+        raise MalformedError("its description is not a mapping")
+    return found
+
+
+def _compare(tensors: Mapping[str, torch.Tensor], expected: Mapping[str, Any]) -> None:
+    """Check that the tensors are those that a description speaks of.
+
+    Raises:
+        MalformedError: some are missing, or have other values.
+    """
+    if expected.keys() != tensors.keys():
+        raise MalformedError("it does not hold the tensors it speaks of")
+    wrong = [key for key, tensor in tensors.items() if fingerprint(tensor) != expected[key]]
+    if wrong:
+        raise MalformedError(f"the values of {', '.join(wrong)} do not match their checksums")

@@ -28,8 +28,12 @@ def apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def fingerprint(value: torch.Tensor) -> list[Any]:
     """Shape, dtype, and checksum of the bytes of a tensor, in row-major order."""
     tensor = value.detach().cpu().contiguous()
-    data = tensor.reshape(-1).view(torch.uint8).numpy().data if tensor.numel() else b""
-    return [list(tensor.shape), str(tensor.dtype), digest(data)]
+    return [list(tensor.shape), str(tensor.dtype), digest(bytes_of(tensor))]
+
+
+def bytes_of(tensor: torch.Tensor) -> Any:
+    """Return the bytes of a contiguous tensor on the CPU, in row-major order, without a copy."""
+    return tensor.detach().reshape(-1).view(torch.uint8).numpy().data if tensor.numel() else b""
 
 
 def digest(data: Any) -> str:

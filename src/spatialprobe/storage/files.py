@@ -1,69 +1,221 @@
-"""Files: where they are to be, and how they are written whole or not at all."""
+"""Files: which paths are read and written, and how a file is written whole or not at all."""
 
 from __future__ import annotations
 
+import errno
 import os
-import tempfile
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from spatialprobe.arguments import shown
-from spatialprobe.errors import ArgumentError, SpatialProbeError
+from spatialprobe.errors import ArgumentError, SpatialProbeError, StorageError
+from spatialprobe.storage.scratch import clear_stale, scratch_beside
+
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISSOCK, "a socket"),
+)
 
 
 def path_of(path: str | os.PathLike[str]) -> Path:
-    """It as a path.
+    """Return `path` as a `Path`.
 
     Raises:
-        ArgumentError: it is no path.
+        ArgumentError: it is not a path, or has characters that no path can have.
 
     >>> path_of(5)
     Traceback (most recent call last):
     spatialprobe.errors.ArgumentError: path must be a name such as 'results/maps', or a pathlib.Path, not 5.
     """
     try:
-        return Path(path)
+        found = Path(path)
     except TypeError as error:
         raise ArgumentError(
             f"path must be a name such as 'results/maps', or a pathlib.Path, not {shown(path)}."
         ) from error
+    try:
+        possible = b"\0" not in os.fsencode(found)
+    except UnicodeEncodeError:
+        possible = False
+    if not possible:
+        raise ArgumentError(f"path has characters that no file name can have, such as NUL: {shown(str(found))}.")
+    return found
 
 
 def target_of(path: str | os.PathLike[str], error: type[SpatialProbeError] = ArgumentError) -> Path:
-    """The path of a file that is to be written, in a folder that exists.
+    """Return the path of a file that can be written: a new one in a folder that exists, or a regular file.
 
     Raises:
-        ArgumentError: it is no path.
-        SpatialProbeError: of the kind given: the folder does not exist, or the path is one.
+        ArgumentError: it is not a path.
+        SpatialProbeError: of the given type: the folder does not exist or is read-only, the file is read-only, or the
+            path leads to something else than a regular file.
     """
     target = path_of(path)
-    if not target.parent.is_dir():
-        raise error(f"Cannot write {target.name!r}: the folder {str(target.parent)!r} does not exist. Create it first.")
-    if target.is_dir():
-        raise error(f"Cannot write {str(target)!r}: it is a folder. Name a file in it.")
+    _writable(target, error)
     return target
 
 
-@contextmanager
-def replacing(target: Path, *, scratch: Path | None = None) -> Iterator[Path]:
-    """A scratch file beside the target, which takes its place at once when the block ends well.
+def folder_of(path: str | os.PathLike[str], purpose: str) -> Path:
+    """Return the path of a folder that exists; `purpose` says in errors what it is for, such as "save 3 pictures".
 
-    A crash leaves the old file or the new one, never a part; an exception leaves the old one and no scraps. The name
-    is drawn, unless it is given.
+    Raises:
+        ArgumentError: there is no such folder.
     """
-    if scratch is None:
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        os.close(handle)
-        scratch = Path(name)
+    folder = path_of(path)
     try:
-        yield scratch
-        with open(scratch, "rb+") as file:
-            os.fsync(file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        scratch.chmod(0o666 & ~mask)
-        os.replace(scratch, target)
-    except BaseException:
-        scratch.unlink(missing_ok=True)
-        raise
+        found = _stat(folder)
+    except OSError as error:
+        raise ArgumentError(f"Cannot {purpose} in {shown_path(folder)}: {reason(error)}.") from error
+    if found is None:
+        raise ArgumentError(f"Cannot {purpose}: the folder {shown_path(folder)} does not exist. Create it first.")
+    if not stat.S_ISDIR(found.st_mode):
+        raise ArgumentError(f"Cannot {purpose} in {shown_path(folder)}: it is no folder.")
+    return folder
+
+
+def source_of(path: str | os.PathLike[str], kind: str) -> Path:
+    """Return the path of a regular file to read; `kind` says in errors what it should hold.
+
+    Raises:
+        ArgumentError: it is not a path.
+        FileNotFoundError: there is no such file.
+        StorageError: it is a folder, device or pipe, or cannot be reached.
+    """
+    source = path_of(path)
+    try:
+        found = source.stat()
+    except FileNotFoundError:
+        raise FileNotFoundError(f"No file {shown_path(source)}.") from None
+    except OSError as error:
+        raise StorageError(f"Cannot read {shown_path(source)}: {reason(error)}.") from error
+    if stat.S_ISDIR(found.st_mode):
+        raise StorageError(f"{shown_path(source)} is a folder, no {kind}: name the file in it.")
+    if not stat.S_ISREG(found.st_mode):
+        raise StorageError(f"{shown_path(source)} is {_kind(found)}, no {kind}: pass the path of a regular file.")
+    return source
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Yield the path of a temporary file beside the target, which takes its place when the block ends well.
+
+    A crash leaves the old file or the new one, never a part; an exception leaves the old one and no temporary file. A
+    link is followed, and stays one: the file that it leads to is replaced. The new file has the mode of the old one
+    and, where that is permitted, its owner. Temporary files that dead processes left in the folder are deleted.
+
+    Raises:
+        StorageError: the file cannot be written, because the disk is full, say.
+    """
+    real, old = _writable(target, StorageError)
+    clear_stale(real.parent)
+    try:
+        with scratch_beside(real, 0o666 if old is None else 0o600) as scratch:
+            mode = stat.S_IMODE((scratch.stat() if old is None else old).st_mode)
+            _set_mode(scratch, mode | stat.S_IRUSR | stat.S_IWUSR)
+            yield scratch
+            with open(scratch, "rb+") as file:
+                os.fsync(file.fileno())
+            _set_mode(scratch, mode if old is None else _keep_owner(scratch, old))
+            os.replace(scratch, real)
+    except OSError as error:
+        raise StorageError(f"Cannot write {shown_path(target)}: {reason(error)}.") from error
+
+
+def write_bytes(target: Path, data: bytes) -> None:
+    """Write a file whole or not at all, as `replacing` does.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    with replacing(target) as scratch:
+        scratch.write_bytes(data)
+
+
+def reason(error: OSError) -> str:
+    """Return why the system refused, such as "No space left on device"."""
+    return error.strerror or str(error)
+
+
+def shown_path(path: Path) -> str:
+    """Return a path in quotes, its middle left out where it is very long."""
+    text = str(path)
+    return repr(text if len(text) <= 500 else f"{text[:200]}...{text[-200:]}")
+
+
+def _writable(target: Path, error: type[SpatialProbeError]) -> tuple[Path, os.stat_result | None]:
+    """Return the file that a path leads to, through links, and what is there now: None where there is nothing yet."""
+    try:
+        old = _stat(target)
+        _check_links(target)
+        real = Path(os.path.realpath(target)) if target.is_symlink() else target
+        folder = _stat(real.parent)
+    except OSError as problem:
+        raise error(f"Cannot write {shown_path(target)}: {reason(problem)}.") from problem
+    if old is not None and not stat.S_ISREG(old.st_mode):
+        what = "Name a file in it" if stat.S_ISDIR(old.st_mode) else "Only a regular file is replaced: name another"
+        raise error(f"Cannot write {shown_path(target)}: it is {_kind(old)}. {what}.")
+    if folder is None or not stat.S_ISDIR(folder.st_mode):
+        raise error(
+            f"Cannot write {target.name!r}: the folder {shown_path(real.parent)} does not exist. Create it first."
+        )
+    if old is not None and not os.access(real, os.W_OK):
+        raise error(f"Cannot write {shown_path(target)}: the file is read-only.")
+    if not os.access(real.parent, os.W_OK | os.X_OK):
+        raise error(f"Cannot write {target.name!r}: the folder {shown_path(real.parent)} is read-only.")
+    return real, old
+
+
+def _check_links(path: Path) -> None:
+    """Check that no link was planted: in a folder where everybody may write, such as /tmp, by another user.
+
+    Linux refuses such links itself where `fs.protected_symlinks` is on, as it is by default.
+
+    Raises:
+        PermissionError: one was.
+    """
+    while path.is_symlink():
+        folder, link = path.parent.stat(), path.lstat()
+        shared = folder.st_mode & stat.S_ISVTX and folder.st_mode & stat.S_IWOTH
+        if shared and link.st_uid not in (os.geteuid(), folder.st_uid):
+            raise PermissionError(errno.EACCES, f"{shown_path(path)} is another user's link in a shared folder")
+        path = path.parent / os.readlink(path)
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    """Return what is at the end of a path, links followed, or None where there is nothing."""
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
+
+
+def _kind(found: os.stat_result) -> str:
+    return next((name for test, name in _KINDS if test(found.st_mode)), "no regular file")
+
+
+def _keep_owner(scratch: Path, old: os.stat_result) -> int:
+    """Give a file the owner of the one that it will replace, where that is permitted; return the mode it should have.
+
+    Where the group cannot be kept, another group gets no more than everybody.
+    """
+    mode, new = stat.S_IMODE(old.st_mode), scratch.stat()
+    if hasattr(os, "chown") and (new.st_uid, new.st_gid) != (old.st_uid, old.st_gid):
+        for uid, gid in ((old.st_uid, old.st_gid), (-1, old.st_gid)):
+            try:
+                os.chown(scratch, uid, gid)
+                return mode
+            except OSError:
+                continue
+        return mode & ~stat.S_IRWXG | (mode & stat.S_IRWXO) << 3
+    return mode
+
+
+def _set_mode(path: Path, mode: int) -> None:
+    """Change a file's mode, unless it is that already: some file systems have one mode for all."""
+    if stat.S_IMODE(path.stat().st_mode) != mode:
+        path.chmod(mode)

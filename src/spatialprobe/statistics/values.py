@@ -1,0 +1,207 @@
+"""Results of reducers as JSON and tensors, and back again: what a file can hold, and what may come of it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from importlib.util import find_spec
+from typing import Any, get_type_hints
+
+import numpy as np
+import torch
+
+from spatialprobe.arguments import shown
+from spatialprobe.errors import StorageError
+from spatialprobe.storage.schema import MalformedError, Or, check
+
+_SHOWN = 100  # characters of a name in a message
+_DEEPEST = 100  # containers in containers
+_OURS = "spatialprobe.statistics."
+_KEYS = (str, int, float, bool, type(None))  # what keys of mappings are made of, tuples of these beside
+_WHOLE = Or(None, bool, int, str)
+
+
+def take_apart(value: Any, tensors: dict[str, torch.Tensor], where: str, depth: int = 0) -> Any:
+    """Return a value as JSON holds it; its tensors go to `tensors`, under names of their own.
+
+    Raises:
+        StorageError: it holds something that a file cannot, or is nested too deep.
+    """
+    if depth > _DEEPEST:
+        raise StorageError(f"Cannot save {where[:200]}: it is nested more than {_DEEPEST} deep, or holds itself.")
+    if value is None or isinstance(value, (bool, str)) or type(value) in (int, float):
+        return {"value": value} if value is None or isinstance(value, (bool, str, int)) else {"float": value.hex()}
+    if isinstance(value, torch.Tensor):
+        tensors[str(len(tensors))] = value
+        return {"tensor": str(len(tensors) - 1)}
+    if isinstance(value, (np.ndarray, np.generic)):
+        return {"array": take_apart(_as_tensor(np.array(value), where), tensors, where)}
+    if isinstance(value, Mapping):
+        items = [(_as_key(key, where), value[key]) for key in value]
+        return {
+            "mapping": [
+                [take_apart(key, tensors, where), take_apart(item, tensors, f"{where}[{shown(key)}]", depth + 1)]
+                for key, item in items
+            ]
+        }
+    if type(value) in (tuple, list):
+        return {type(value).__name__: [take_apart(item, tensors, where, depth + 1) for item in value]}
+    if is_dataclass(value) and not isinstance(value, type):
+        parts = {
+            field.name: take_apart(getattr(value, field.name), tensors, where, depth + 1) for field in fields(value)
+        }
+        return {"dataclass": [type(value).__module__, type(value).__qualname__, parts]}
+    raise StorageError(
+        f"Cannot save {where}, a {type(value).__name__}: a reducer's result can be written if it is made of tensors, "
+        "arrays, numbers, text, None, tuples, lists, dicts and dataclasses."
+    )
+
+
+def put_together(described: Any, tensors: Mapping[str, torch.Tensor], depth: int = 0) -> Any:
+    """Return the value that `take_apart` took apart.
+
+    Raises:
+        MalformedError: it describes none.
+        StorageError: it names a class that is not imported.
+    """
+    if depth > _DEEPEST:
+        raise MalformedError(f"a result is nested more than {_DEEPEST} deep")
+    if not isinstance(described, dict) or len(described) != 1:
+        raise MalformedError(f"{shown(described)} describes no value")
+    ((kind, held),) = described.items()
+    if kind in _MADE_OF:
+        schema, make = _MADE_OF[kind]
+        check(held, schema, f"a {kind} in a result")
+        return make(held, tensors)
+    if kind not in _MADE_OF_PARTS:
+        raise MalformedError(f"{shown(kind)} is no kind of value")
+    schema, make_parts = _MADE_OF_PARTS[kind]
+    check(held, schema, f"a {kind} in a result")
+    return make_parts(held, tensors, depth + 1)
+
+
+def _float(held: str, _: object) -> float:
+    try:
+        return float.fromhex(held)
+    except (ValueError, OverflowError) as error:
+        raise MalformedError(f"{shown(held)} is no float") from error
+
+
+def _tensor(held: str, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    if held not in tensors:
+        raise MalformedError(f"there is no tensor {shown(held)}")
+    return tensors[held]
+
+
+def _array(held: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
+    try:
+        return _tensor(held["tensor"], tensors).numpy()
+    except (TypeError, RuntimeError) as error:  # a dtype that numpy lacks
+        raise MalformedError(f"tensor {shown(held)} is no array ({error})") from error
+
+
+def _mapping(held: Any, tensors: Mapping[str, torch.Tensor], depth: int) -> Any:
+    found = {}
+    for key, item in held:
+        name = put_together(key, tensors, depth)
+        if not _is_key(name):
+            raise MalformedError(f"{shown(name)} is no key of a mapping")
+        found[name] = put_together(item, tensors, depth)
+    return found
+
+
+def _list(held: Any, tensors: Mapping[str, torch.Tensor], depth: int) -> list[Any]:
+    return [put_together(item, tensors, depth) for item in held]
+
+
+def _tuple(held: Any, tensors: Mapping[str, torch.Tensor], depth: int) -> tuple[Any, ...]:
+    return tuple(_list(held, tensors, depth))
+
+
+def _instance(held: Any, tensors: Mapping[str, torch.Tensor], depth: int) -> Any:
+    """Return an instance of a dataclass with the fields that it had; no code of the class runs."""
+    module, name, parts = held
+    kind = _class(module, name)
+    known = {field.name: object for field in fields(kind)}
+    if parts.keys() != known.keys():
+        raise MalformedError(f"a {name} has the fields {', '.join(known)}, not {shown(sorted(parts))}")
+    hints = get_type_hints(kind) if kind.__module__.startswith(_OURS) else known
+    made = object.__new__(kind)
+    for field, part in parts.items():
+        value = put_together(part, tensors, depth)
+        if not _fits(value, hints[field]):
+            raise MalformedError(f"{field} of a {name} is {shown(value)}")
+        object.__setattr__(made, field, value)
+    return made
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Return whether a value is of the type that a field is said to have, as far as that can be told."""
+    try:
+        return isinstance(value, hint)
+    except TypeError:  # such as list[int]
+        return True
+
+
+# For each kind of value how it must be described, and what makes it.
+_MADE_OF: dict[str, Any] = {
+    "value": (_WHOLE, lambda held, _: held),
+    "float": (str, _float),
+    "tensor": (str, _tensor),
+    "array": ({"tensor": str}, _array),
+}
+_MADE_OF_PARTS: dict[str, Any] = {
+    "mapping": ([(dict, dict)], _mapping),
+    "list": (list, _list),
+    "tuple": (list, _tuple),
+    "dataclass": ((str, str, dict), _instance),
+}
+
+
+def _class(module: str, name: str) -> Any:
+    """Return a dataclass that is in memory already: a file names classes, but brings no code to run.
+
+    It is looked up without `getattr`, which a module may answer by importing something.
+    """
+    found = sys.modules.get(module)
+    if found is None and module.startswith(_OURS) and module.removeprefix(_OURS).isidentifier() and find_spec(module):
+        import importlib
+
+        found = importlib.import_module(module)
+    for part in name.split("."):
+        found = vars(found).get(part) if hasattr(found, "__dict__") else None
+    if not (isinstance(found, type) and is_dataclass(found)) or hasattr(found, "__del__"):
+        raise StorageError(
+            f"The file holds a {name[:_SHOWN]} of {module[:_SHOWN]}, which is not imported: import {module[:_SHOWN]} "
+            "first."
+        )
+    return found
+
+
+def _as_tensor(array: Any, where: str) -> torch.Tensor:
+    try:
+        return torch.from_numpy(array)
+    except TypeError as error:
+        raise StorageError(
+            f"Cannot save {where}, an array of {array.dtype}: torch has no such dtype. Return it as a list."
+        ) from error
+
+
+def _as_key(key: Any, where: str) -> Any:
+    """Return the key of a mapping as a plain value, numpy's numbers as Python's.
+
+    Raises:
+        StorageError: it is of another kind, and would not be found again.
+    """
+    plain = key.item() if isinstance(key, np.generic) else key
+    if not _is_key(plain):
+        raise StorageError(
+            f"Cannot save {where}: its key {shown(key)} is a {type(key).__name__}. Keys may be text, numbers, None and "
+            "tuples of these."
+        )
+    return plain
+
+
+def _is_key(value: Any) -> bool:
+    return all(map(_is_key, value)) if type(value) is tuple else type(value) in _KEYS

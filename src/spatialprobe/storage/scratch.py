@@ -1,0 +1,102 @@
+"""Temporary files beside the files that they will replace: made by one process alone, and cleared once it is dead."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
+
+_NAME = re.compile(r"\..*\.spatialprobe-[0-9a-f]{16}\.part", re.DOTALL)
+_KEPT = 200  # bytes of the target's name in the temporary file's, which may have 255
+_NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}  # file systems that know none
+_OWN = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+
+
+@contextmanager
+def scratch_beside(target: Path, mode: int) -> Iterator[Path]:
+    """Yield the path of a new, empty file in the target's folder, which is deleted at the end unless it was moved.
+
+    The name is random and the file must not exist before, so that no link that lies there is followed. It is locked
+    while this process lives: whoever writes to the folder later deletes those that no process holds any more.
+
+    Raises:
+        OSError: no file can be made there.
+    """
+    handle = -1
+    try:
+        while handle < 0:
+            path = _random_name(target)
+            handle = _create(path, mode)
+        if fcntl is None:  # Windows cannot move a file that is open
+            os.close(handle)
+        yield path
+    finally:
+        if handle >= 0:
+            with suppress(OSError):
+                path.unlink()
+            if fcntl is not None:
+                os.close(handle)
+
+
+def clear_stale(folder: Path) -> None:
+    """Delete the temporary files in a folder that belong to dead processes of this user."""
+    if fcntl is None:
+        return
+    with suppress(OSError), os.scandir(folder) as entries:
+        stale = [Path(entry.path) for entry in entries if _NAME.fullmatch(entry.name)]
+        for path in stale:
+            with suppress(OSError):
+                _delete_unheld(path)
+
+
+def _random_name(target: Path) -> Path:
+    """Return a name that shows what the file is for, and that nobody can know in advance."""
+    kept = os.fsdecode(os.fsencode(target.name)[:_KEPT])
+    return target.with_name(f".{kept}.spatialprobe-{secrets.token_hex(8)}.part")
+
+
+def _create(path: Path, mode: int) -> int:
+    """Create and lock a file; return its descriptor, or -1 where another process took it for a dead one's before."""
+    handle = os.open(path, _OWN, mode)
+    try:
+        if fcntl is not None:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        return -1
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            os.close(handle)
+            raise
+    if os.fstat(handle).st_nlink == 0:
+        os.close(handle)
+        return -1
+    return handle
+
+
+def _delete_unheld(path: Path) -> None:
+    """Delete a file unless a process holds its lock.
+
+    Raises:
+        OSError: a process does, or the file is no regular one, another user's, or on a file system without locks.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
+            return
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(found, os.lstat(path)):
+            path.unlink()
+    finally:
+        os.close(handle)
