@@ -129,13 +129,23 @@ def device_named(value: object) -> torch.device | None:
 
 
 def check_dtype(value: object) -> None:
-    """That it is a dtype, where anything is given.
+    """Check that `value` is a dtype that torch converts values to, or None.
 
     Raises:
-        ArgumentError: it is none.
+        ArgumentError: it is not.
     """
-    if value is not None and not isinstance(value, torch.dtype):
+    if value is None:
+        return
+    if not isinstance(value, torch.dtype):
         raise ArgumentError(f"dtype must be a torch.dtype, such as torch.float16, not {shown(value)}.")
+    if value.is_complex:
+        return
+    try:
+        torch.zeros(1, device="cpu").to(value)
+    except RuntimeError as error:
+        raise ArgumentError(
+            f"dtype cannot be {value}, which torch converts no values to: pass another, such as torch.float16."
+        ) from error
 
 
 def seeded(seed: object) -> torch.Generator:

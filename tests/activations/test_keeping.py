@@ -111,7 +111,7 @@ def test_bad_transforms():
     with pytest.raises(sp.UnsupportedOutputError, match="transform= returned a float"):
         with sp.Probe(model, transform=lambda x: x.sum().item()):
             model(images)
-    with pytest.raises(sp.ArgumentError, match="wrote over the output of layer 'conv1'"):
+    with pytest.raises(sp.ArgumentError, match="modified the output of layer 'conv1' in place"):
         with sp.Probe(model, transform=lambda x: x.relu_()):
             model(images)
 
@@ -160,3 +160,103 @@ def test_budget():
     assert len(probe.records) == 2
     with pytest.raises(sp.ArgumentError, match="max_bytes is a number of bytes.*not -1"):
         sp.Probe(model, max_bytes=-1)
+
+
+@pytest.mark.parametrize("at", ["output", "post_activation"])
+@pytest.mark.parametrize("runs", [1, 3])
+@pytest.mark.parametrize("name", ZOO)
+def test_budget_of_just_what_is_kept(name, runs, at):
+    """A bound equal to the bytes of all records is enough, in the first pass and in later ones, and never exceeded."""
+    model, images = ZOO[name].model(), ZOO[name].images()
+
+    def probed(**options):
+        with torch.no_grad(), sp.Probe(model, nn.Module, at=at, missing="ignore", **options) as probe:
+            for _ in range(runs):
+                model(images)
+        return probe
+
+    try:
+        free = probed()
+    except sp.UnsupportedOutputError:
+        pytest.skip("the model has layers that return no tensor")
+    total = sum(record.nbytes for record in free.records)
+    if at == "output":
+        assert total == runs * sp.plan(model, images, layers=nn.Module).nbytes
+    bounded = probed(max_bytes=total)
+    for mine, other in zip(bounded.records, free.records, strict=True):
+        assert torch.equal(mine.tensor, other.tensor)
+    if total:
+        with pytest.raises(sp.MemoryBudgetError):
+            probed(max_bytes=total - 1)
+
+
+class Parts(nn.Module):
+    """Two layers that return halves of one tensor."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Identity(), nn.Identity()
+
+    def forward(self, x):
+        y = x * 1
+        return self.first(y[:, :1]) + self.second(y[:, 1:])
+
+
+def test_budget_of_parts_of_a_larger_tensor():
+    """Where sharing would hold more memory than a copy takes, a bounded probe copies, on later passes too."""
+    model, images = Parts(), torch.rand(2, 2, 4, 4)
+    with torch.no_grad(), sp.Probe(model, nn.Identity, max_bytes=3 * images.nbytes) as probe:
+        for _ in range(3):
+            model(images)
+    assert all(record.tensor.untyped_storage().nbytes() == record.nbytes for record in probe.records[2:])
+    assert torch.equal(probe["second", 2].tensor, images[:, 1:])
+
+
+def test_budget_still_learns_of_writes():
+    """A watched tensor that is let go to make room, and was modified by then, still teaches that copies are needed."""
+    model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU(inplace=True), nn.Conv2d(2, 2, 1))
+    images = torch.randn(1, 1, 4, 4)
+    with torch.no_grad():
+        expected = model[0](images)
+        with sp.Probe(model, nn.Conv2d, max_bytes=4 * expected.nbytes) as probe:
+            model(images)
+            model(images)
+    assert torch.equal(probe["0", 0].tensor, expected)
+    assert torch.equal(probe["0", 1].tensor, expected)
+
+
+@pytest.mark.parametrize("options", [{"keep_graph": True}, {"transform": torch.clone}, {}], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_budget_counts_the_dtype_that_is_kept(dtype, options):
+    """The bytes counted are those of the kept values, in the dtype asked for."""
+    model, images = nn.Conv2d(1, 2, 1), torch.rand(1, 1, 8, 8)
+    kept = 2 * 8 * 8 * dtype.itemsize
+    record = sp.capture(model, images, dtype=dtype, max_bytes=kept, **options)[""]
+    assert record.nbytes == kept
+    with pytest.raises(sp.MemoryBudgetError, match=f"takes {kept / 1024:.1f} KiB|takes {kept} B"):
+        sp.capture(model, images, dtype=dtype, max_bytes=kept - 1, **options)
+
+
+@pytest.mark.parametrize("keep_graph", [False, True])
+def test_budget_of_sparse_outputs(keep_graph):
+    """A sparse output takes the bytes of its values and indices, and no more."""
+
+    class Sparse(nn.Module):
+        def forward(self, x):
+            return (x * 1).to_sparse()
+
+    image = torch.zeros(1, 1, 100, 100, requires_grad=True)
+    image.data[0, 0, 3, 4] = 2.0
+    size = 4 + 4 * 8  # one value, and four numbers that say where
+    record = sp.capture(nn.Sequential(Sparse()), image, layers="0", max_bytes=size, keep_graph=keep_graph)["0"]
+    assert record.nbytes == size
+    assert record.numpy().sum() == 2.0
+    with pytest.raises(sp.MemoryBudgetError, match="takes 36 B"):
+        sp.capture(nn.Sequential(Sparse()), image, layers="0", max_bytes=size - 1, keep_graph=keep_graph)
+
+
+@pytest.mark.parametrize("dtype", [torch.qint8, torch.quint4x2, torch.bits8])
+def test_dtypes_that_hold_no_values_by_themselves(dtype):
+    """A dtype that torch converts nothing to is refused before the model runs."""
+    with pytest.raises(sp.ArgumentError, match=f"dtype cannot be {dtype}"):
+        sp.Probe(nn.Conv2d(1, 1, 1), dtype=dtype)

@@ -285,7 +285,7 @@ def test_sweeps_of_something_else(path):
 def test_layers_without_maps(path):
     """A selection without any map is refused with what the layers handed on."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(27, 2))
-    with pytest.raises(sp.ArgumentError, match=r"None of these layers has maps.*handed on \(1, 2\)"):
+    with pytest.raises(sp.ArgumentError, match=r"None of these layers has maps.*returned \(1, 2\)"):
         sp.write_report(path, model, torch.rand(1, 3, 3, 3), layers=nn.Linear)
 
 
@@ -371,5 +371,5 @@ def test_tokens_are_left_out(path):
     report = sp.write_report(path, Tokens(), torch.rand(2, 3, 16, 16), layers=["patches", "norm"])
     assert (report.layers, report.reduced) == (
         ("patches",),
-        ("norm is left out: it handed on (1, 16, 6), no maps.",),
+        ("norm is left out: it returned (1, 16, 6) of torch.float32, no maps.",),
     )

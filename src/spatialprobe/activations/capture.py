@@ -16,6 +16,7 @@ from spatialprobe.activations.probe import Missing, Probe
 from spatialprobe.activations.recorder import Entry, OutputPicker, Threads
 from spatialprobe.activations.records import At
 from spatialprobe.arguments import whole_number
+from spatialprobe.model.inputs import own_copies
 from spatialprobe.model.select import Selector
 from spatialprobe.model.stop import Stopped, stop_forward
 
@@ -62,10 +63,11 @@ def capture(
     threads: Threads = "owner",
     output: OutputPicker | None = None,
 ) -> Probe:
-    """The records of one forward pass of the model, as a mapping from layer names.
+    """Return the records of one forward pass of the model, as a mapping from layer names.
 
     The pass runs without gradients unless `gradients` or `keep_graph` ask for them; the mapping's `output` is what
-    the model returned. The model stays in the mode it is in. The other options are those of `Probe`.
+    the model returned. The model stays in the mode it is in. It gets copies of the inputs' tensors, which it may modify
+    in place. The other options are those of `Probe`.
 
     Args:
         model: any module.
@@ -109,7 +111,8 @@ def capture(
             stopper = _StopAfter(model, probe.watched, calls, stack)
             probe._tell(stopper)
         try:
-            returned = model(*inputs, **(kwargs or {}))
+            arguments, named = own_copies((inputs, dict(kwargs or {})))
+            returned = model(*arguments, **named)
         except Stopped:
             return probe
         probe.output = None if stopper is not None and stopper.done else returned

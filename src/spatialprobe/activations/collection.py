@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from spatialprobe.activations.dense import dense_values
 from spatialprobe.activations.records import Activation
 from spatialprobe.activations.table import records_table
 from spatialprobe.arguments import shown
@@ -58,8 +59,11 @@ class Activations(LayerCalls[Activation]):
     def concatenated(self, layer: str) -> torch.Tensor:
         """All records of one layer as one tensor, joined along the batch (the first axis).
 
+        Sparse, mkldnn and quantized tensors are joined as dense ones.
+
         Raises:
             ArgumentError: the shapes differ in more than the batch.
+            UnsupportedOutputError: the tensors are nested.
         """
         records = self.calls(layer)
         if len({(record.shape[1:], record.dtype, record.device) for record in records}) > 1 or not records[0].shape:
@@ -68,7 +72,9 @@ class Activations(LayerCalls[Activation]):
                 f"The runs of {layer!r} cannot be joined along the batch: their shapes are {shapes}. "
                 f"Use {self._called}.calls({layer!r}) to have them one by one."
             )
-        return torch.cat([record.tensor for record in records])
+        if all(record.tensor.layout is torch.strided and not record.tensor.is_quantized for record in records):
+            return torch.cat([record.tensor for record in records])
+        return torch.cat([dense_values(layer, record.tensor) for record in records])  # torch joins no other kinds right
 
     def __iter__(self) -> Iterator[str]:
         return iter(dict.fromkeys(record.layer for record in self.records))

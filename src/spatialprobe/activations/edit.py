@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from spatialprobe.activations.dense import holds_own_memory
 from spatialprobe.arguments import whole_numbers
 from spatialprobe.errors import ArgumentError
 from spatialprobe.model.hooks import attach_edits
@@ -146,6 +147,9 @@ class _EditHook:
 def _check_channels(output: Any, channels: list[int], axis: int) -> None:
     if not isinstance(output, torch.Tensor):
         raise ArgumentError(f"ablate() works on a tensor, and the output is a {type(output).__name__}.")
+    if not holds_own_memory(output):
+        kind = f"{output.layout} {type(output).__name__} of {output.dtype}"
+        raise ArgumentError(f"ablate() works on plain dense tensors, and the output is a {kind}.")
     if not -output.ndim <= axis < output.ndim:
         raise ArgumentError(f"there is no axis {axis} in an output {tuple(output.shape)}.")
     wrong = [channel for channel in channels if not 0 <= channel < output.shape[axis]]

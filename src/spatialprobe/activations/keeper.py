@@ -8,12 +8,24 @@ from dataclasses import dataclass
 
 import torch
 
+from spatialprobe.activations.dense import count_bytes, dense_values, holds_own_memory, shape_text, why_unreadable
 from spatialprobe.activations.guard import Copy, Guard, Kept, version_of
 from spatialprobe.errors import ArgumentError, MemoryBudgetError, UnsupportedOutputError
 from spatialprobe.text import byte_size
 
 Transform = Callable[[torch.Tensor], torch.Tensor]
-Watched = tuple[Guard, torch.Tensor, int]  # a live tensor that was copied, and its version counter at that time
+
+
+class Watched:
+    """A live tensor that was copied, held until its pass ends to see whether the model modifies it in place."""
+
+    __slots__ = ("guard", "size", "value", "version")
+
+    def __init__(self, guard: Guard, value: torch.Tensor, size: int) -> None:
+        self.guard = guard
+        self.value: torch.Tensor | None = value  # None once it was let go to make room
+        self.size = size  # bytes
+        self.version = value._version
 
 
 @dataclass(frozen=True)
@@ -34,16 +46,16 @@ class Keeping:
 
 
 class Budget:
-    """The memory that all kept values take together, in bytes."""
+    """The memory that all kept values take together, in bytes.
+
+    Live tensors that are only watched count too, but never stand in the way of what must be kept: they are let go.
+    """
 
     def __init__(self, allowed: int | None) -> None:
         self.allowed = allowed
         self.held = 0
+        self._watched: list[Watched] = []
         self._lock = threading.Lock()
-
-    def fits(self, size: int) -> bool:
-        """Whether so many more bytes are allowed."""
-        return self.allowed is None or self.held + size <= self.allowed
 
     def take(self, layer: str, size: int) -> None:
         """Count so many more bytes for a layer.
@@ -54,7 +66,9 @@ class Budget:
         if self.allowed is None:
             return
         with self._lock:
-            if self.fits(size):
+            while self._watched and self.held + size > self.allowed:
+                self._let_go(self._watched[0])
+            if self.held + size <= self.allowed:
                 self.held += size
                 return
             raise MemoryBudgetError(
@@ -63,11 +77,32 @@ class Budget:
                 "transform= or dtype=, run fewer images, or allow more; plan() tells the need beforehand."
             )
 
-    def release(self, size: int) -> None:
-        """Count so many bytes as free again."""
-        if self.allowed is not None:
-            with self._lock:
-                self.held -= size
+    def watch(self, watched: Watched) -> bool:
+        """Count a watched tensor, where there is room for it; return whether there is."""
+        if self.allowed is None:
+            return True
+        with self._lock:
+            fits = self.held + watched.size <= self.allowed
+            if fits:
+                self.held += watched.size
+                self._watched.append(watched)
+        return fits
+
+    def settle(self, watched: Watched, *, whole: bool) -> None:
+        """Learn whether a watched tensor was modified in place, and let it go."""
+        if self.allowed is None:
+            _learn(watched, whole=whole)
+            return
+        with self._lock:
+            if watched.value is not None:
+                _learn(watched, whole=whole)
+                self._let_go(watched)
+
+    def _let_go(self, watched: Watched) -> None:
+        _learn(watched, whole=False)
+        watched.value = None
+        self.held -= watched.size
+        self._watched.remove(watched)
 
 
 class Keeper:
@@ -76,10 +111,11 @@ class Keeper:
     def __init__(self, keeping: Keeping) -> None:
         self._keeping = keeping
         self._plain = keeping.plain
+        self._bounded = keeping.max_bytes is not None
         self.budget = Budget(keeping.max_bytes)
 
     def keep(self, guard: Guard, value: torch.Tensor, watched: list[Watched]) -> Kept:
-        """The value as it is to be kept; a live tensor worth watching is added to `watched`."""
+        """Return the value as it is to be kept; a live tensor worth watching is added to `watched`."""
         if self._plain:
             return self._guarded(guard, value.detach(), watched)
         if self._keeping.keep_graph:
@@ -87,43 +123,44 @@ class Keeper:
         live = value.detach()
         with torch.no_grad():
             made = self._transformed(guard.layer, live)
-            moved, ready = self._moved(made)
-        if moved is made and _shares_memory(made, live):
+            moved, ready = self._moved(guard.layer, made)
+        if moved is made and _may_share_memory(made, live):
             return self._guarded(guard, made, watched)
-        self.budget.take(guard.layer, _size(moved))
+        if self._bounded:
+            self.budget.take(guard.layer, count_bytes(moved))
         version = version_of(moved) if moved is made else None  # the transform may have kept its result too
         return Kept(moved, guard, version, ready)
 
     def _guarded(self, guard: Guard, value: torch.Tensor, watched: list[Watched]) -> Kept:
-        """A tensor of the model, copied or shared as its guard says."""
-        if not (guard.copies or value.is_inference()):  # without a counter there is nothing to watch
-            if self.budget.allowed is not None:
+        """Return a tensor of the model, copied or shared as its guard says."""
+        watchable = holds_own_memory(value) and not value.is_inference()
+        if watchable and not guard.copies and not (self._bounded and _is_part(value)):
+            if self._bounded:
                 self.budget.take(guard.layer, value.untyped_storage().nbytes())
             return Kept(value, guard, value._version)
-        size = _size(value)
-        self.budget.take(guard.layer, size)
-        if guard.copy == "auto" and guard.overwritten is None and not value.is_inference() and self.budget.fits(size):
-            self.budget.take(guard.layer, size)
-            watched.append((guard, value, value._version))
+        if self._bounded:
+            self.budget.take(guard.layer, count_bytes(value))
+        if watchable and guard.copy == "auto" and guard.overwritten is None:
+            live = Watched(guard, value, value.untyped_storage().nbytes())
+            if self.budget.watch(live):
+                watched.append(live)
         return Kept(value.clone(), guard)
 
     def _in_graph(self, guard: Guard, value: torch.Tensor) -> Kept:
-        """A differentiable clone."""
+        """Return a differentiable clone."""
         made = self._transformed(guard.layer, value)
-        self.budget.take(guard.layer, _size(made))
-        moved = made.to(self._keeping.device, self._keeping.dtype or made.dtype)
+        moved = self._converted(guard.layer, made, self._keeping.device or made.device)
+        if self._bounded:
+            self.budget.take(guard.layer, count_bytes(moved))
         return Kept(moved.clone() if moved is made else moved, guard)
 
     def settle(self, watched: list[Watched], *, whole: bool) -> None:
-        """Learn which of the watched tensors were written over, and let them go.
+        """Learn which of the watched tensors were modified in place, and let them go.
 
         Only a `whole` forward pass teaches that a tensor is left alone.
         """
-        for guard, value, version in watched:
-            overwritten = value._version != version
-            if overwritten or whole:
-                guard.learn(overwritten)
-            self.budget.release(_size(value))
+        for one in watched:
+            self.budget.settle(one, whole=whole)
         watched.clear()
 
     def _transformed(self, layer: str, value: torch.Tensor) -> torch.Tensor:
@@ -134,30 +171,90 @@ class Keeper:
         if not isinstance(made, torch.Tensor):
             raise UnsupportedOutputError(
                 f"transform= returned a {type(made).__name__} for layer {layer!r}, not a tensor; it was given a tensor "
-                f"{tuple(value.shape)}."
+                f"{shape_text(value)}."
             )
         if version_of(value) != version:
             raise ArgumentError(
-                f"transform= wrote over the output of layer {layer!r} in place, and so changed what the model "
+                f"transform= modified the output of layer {layer!r} in place, and so changed what the model "
                 "computes. Let it return a new tensor instead, such as x.relu() for x.relu_()."
             )
         return made
 
-    def _moved(self, value: torch.Tensor) -> tuple[torch.Tensor, torch.cuda.Event | None]:
-        """The value on the device and in the dtype asked for; from CUDA to the CPU without waiting."""
-        device, dtype = self._keeping.device or value.device, self._keeping.dtype or value.dtype
-        if value.device.type != "cuda" or device.type != "cpu":
-            return value.to(device, dtype), None
-        pinned = torch.empty(value.shape, dtype=dtype, pin_memory=True)
+    def _moved(self, layer: str, value: torch.Tensor) -> tuple[torch.Tensor, torch.cuda.Event | None]:
+        """Return the value on the device and in the dtype asked for; from CUDA to the CPU without waiting."""
+        device = self._keeping.device or value.device
+        if value.device.type != "cuda" or device.type != "cpu" or not holds_own_memory(value):
+            return self._converted(layer, value, device), None
+        dtype = self._checked_dtype(layer, value)
+        pinned = torch.empty(value.shape, dtype=dtype, device="cpu", pin_memory=True)
         pinned.copy_(value.to(dtype), non_blocking=True)
         ready = torch.cuda.Event()  # type: ignore[no-untyped-call]
         ready.record(torch.cuda.current_stream(value.device))
         return pinned, ready
 
+    def _converted(self, layer: str, value: torch.Tensor, device: torch.device) -> torch.Tensor:
+        """Return the value on a device and in the dtype asked for; itself where it is there already.
 
-def _shares_memory(one: torch.Tensor, other: torch.Tensor) -> bool:
+        Raises:
+            UnsupportedOutputError: torch does not convert such a tensor, or the dtype would lose a part of it.
+        """
+        dtype = self._checked_dtype(layer, value)
+        if (device, dtype) == (value.device, value.dtype):
+            return value
+        if value.is_meta or not holds_own_memory(value):
+            return _convert_unusual(layer, value, device, dtype)
+        return value.to(device, dtype)
+
+    def _checked_dtype(self, layer: str, value: torch.Tensor) -> torch.dtype:
+        """Return the dtype in which a value is kept.
+
+        Raises:
+            UnsupportedOutputError: the value is complex, and the dtype is not.
+        """
+        dtype = self._keeping.dtype or value.dtype
+        if value.is_complex() and not dtype.is_complex:
+            raise UnsupportedOutputError(
+                f"Layer {layer!r} returned {value.dtype}, and dtype={dtype} would drop the imaginary part: keep a "
+                "complex dtype, or say which part with transform=, such as transform=lambda output: output.abs()."
+            )
+        return dtype
+
+
+def _learn(watched: Watched, *, whole: bool) -> None:
+    """Tell the guard of a watched tensor what has become of it."""
+    overwritten = watched.value is not None and watched.value._version != watched.version
+    if overwritten or whole:
+        watched.guard.learn(overwritten)
+
+
+def _convert_unusual(layer: str, value: torch.Tensor, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    """Return a tensor that is sparse, quantized, nested, without values, or a subclass, on a device and in a dtype.
+
+    mkldnn tensors become dense, and so do quantized ones in another dtype, since torch converts neither.
+
+    Raises:
+        UnsupportedOutputError: torch cannot.
+    """
+    if value.is_meta and device.type != "meta":
+        raise UnsupportedOutputError(why_unreadable(layer, value))
+    try:
+        if value.is_mkldnn or (value.is_quantized and dtype is not value.dtype):
+            value = dense_values(layer, value)
+        return value.to(device, dtype)
+    except (RuntimeError, TypeError) as error:
+        raise UnsupportedOutputError(
+            f"The output of layer {layer!r}, a {value.layout} {type(value).__name__} of {value.dtype}, cannot be kept "
+            f"as {dtype} on {str(device)!r}: {error}. Make it a plain tensor with transform=."
+        ) from error
+
+
+def _is_part(value: torch.Tensor) -> bool:
+    """Return whether sharing a tensor would hold more memory than a copy of it takes."""
+    return value.untyped_storage().nbytes() > count_bytes(value)
+
+
+def _may_share_memory(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Return whether two tensors may have memory in common; yes, where torch does not show their memory."""
+    if not (holds_own_memory(one) and holds_own_memory(other)):
+        return True
     return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
-
-
-def _size(value: torch.Tensor) -> int:
-    return value.numel() * value.element_size()

@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
+from spatialprobe.activations.dense import count_bytes
 from spatialprobe.activations.probe import Probe
+from spatialprobe.activations.recorder import Entry
 from spatialprobe.activations.table import layers_table
-from spatialprobe.errors import LayerNotFoundError, SpatialProbeError
+from spatialprobe.errors import LayerNotFoundError, SpatialProbeError, UnsupportedOutputError, told
 from spatialprobe.model.evaluation import attributes_restored
 from spatialprobe.model.forward import forward_error
+from spatialprobe.model.inputs import own_copies
 from spatialprobe.model.select import Selector, model_name, unwrapped
+from spatialprobe.model.weights import device_of
 from spatialprobe.text import byte_size, counted
+
+_QUANTIZING = {
+    torch.ops.aten.quantize_per_tensor,
+    torch.ops.aten.quantize_per_tensor_dynamic,
+    torch.ops.aten.quantize_per_channel,
+}
 
 
 @dataclass(frozen=True)
 class PlannedLayer:
-    """What one layer would hand on in one forward of the model.
+    """What one layer would return in one forward of the model.
 
     >>> import torch, spatialprobe as sp
     >>> sp.plan(torch.nn.Sequential(torch.nn.Conv2d(3, 6, 3)), torch.empty(8, 3, 32, 32, device="meta"))["0"]
@@ -37,7 +49,7 @@ class PlannedLayer:
 
 @dataclass(frozen=True, eq=False)
 class Plan(Mapping[str, PlannedLayer]):
-    """What each layer would hand on, by name, in the order in which the layers first run.
+    """What each layer would return, by name, in the order in which the layers first run.
 
     >>> import torch, spatialprobe as sp
     >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 6, 3), torch.nn.Conv2d(6, 12, 3))
@@ -48,7 +60,7 @@ class Plan(Mapping[str, PlannedLayer]):
 
     layers: Mapping[str, PlannedLayer]
     model: str
-    fallback: str | None  # why the pass ran on the real device instead of on meta tensors; None if it did not
+    fallback: str | None  # why the pass ran on the real device instead of on fake tensors; None if it did not
 
     @property
     def nbytes(self) -> int:
@@ -83,11 +95,12 @@ class Plan(Mapping[str, PlannedLayer]):
 
 
 def plan(model: nn.Module, *inputs: Any, kwargs: Mapping[str, Any] | None = None, layers: Selector = nn.Conv2d) -> Plan:
-    """Shape, dtype, bytes and number of runs of each layer's output, without computing any value.
+    """Return the shape, dtype, bytes and number of runs of each layer's output, without computing any value.
 
-    The forward pass runs on meta tensors, which have shapes but no values; where a model reads values, it runs for
-    real, without gradients, and `fallback` says why. Weights, buffers (batch-norm statistics too) and random state
-    are left as they are. Layers that do not return one tensor are not for planning: choose others.
+    The forward pass runs on fake tensors, which have shapes, dtypes and devices but no values, so that autocast acts on
+    them as on real ones. Where that does not do (a model that reads values, sparse or quantized tensors), it runs for
+    real, without gradients, on copies of the inputs, and `fallback` says why. Weights, buffers (batch-norm statistics
+    too) and random state are left as they are. Layers that do not return one tensor cannot be planned: choose others.
 
     Raises:
         ForwardError: the model raises an error on these inputs.
@@ -103,43 +116,105 @@ def plan(model: nn.Module, *inputs: Any, kwargs: Mapping[str, Any] | None = None
       2      Conv2d     1  (8, 12, 28, 28)  float32  294.0 KiB
     """
     fallback = None
-    probe = Probe(model, layers, device="meta")
+    rehearsal = _Rehearsal(model, layers)
     given = dict(kwargs or {})
     try:
-        _rehearse(model, inputs, given, probe, meta=True)
-    except Exception as error:  # whatever a model does that meta tensors do not allow
-        fallback = f"{type(error).__name__}: {error}"
-        probe = Probe(model, layers, device="meta")
+        rehearsal.run(inputs, given, fake=True)
+    except Exception as error:  # whatever a model does that fake tensors do not allow
+        fallback = f"on fake tensors, which have no values, it raised {told(error)}"
+        rehearsal = _Rehearsal(model, layers)
         try:
-            _rehearse(model, inputs, given, probe, meta=False)
+            rehearsal.run(inputs, given, fake=False)
         except SpatialProbeError:
             raise
         except Exception as cause:
             raise forward_error(model, (inputs, given), cause, _hint(inputs)) from cause
-    planned = {}
-    for name in probe:
-        runs = probe.calls(name)
-        total = sum(run.nbytes for run in runs)
-        planned[name] = PlannedLayer(runs[0].shape, runs[0].dtype, total, len(runs), runs[0].module_type)
-    return Plan(planned, model_name(model), fallback)
+    return Plan(rehearsal.planned(), model_name(model), fallback)
+
+
+class _Rehearsal:
+    """One forward of a model that leaves no trace, and what its layers returned in it."""
+
+    def __init__(self, model: nn.Module, layers: Selector) -> None:
+        self._model = model
+        self._runs: dict[str, list[PlannedLayer]] = {}
+        self._fake = False
+        self._probe = Probe(model, layers, transform=self._outline)
+
+    def run(self, inputs: tuple[Any, ...], kwargs: dict[str, Any], *, fake: bool) -> None:
+        """Run the model on fake tensors, or on real ones with buffers and inputs of its own."""
+        bare = unwrapped(self._model)  # a wrapper may want devices of its own
+        state: dict[str, torch.Tensor] = {name: value.detach() for name, value in bare.named_parameters()}
+        state |= {name: value.detach().clone() for name, value in bare.named_buffers()}
+        arguments: Any = (inputs, kwargs)
+        devices = {value.device for value in state.values() if value.device.type == "cuda"}
+        with ExitStack() as stack:
+            stack.enter_context(attributes_restored(self._model))
+            stack.enter_context(torch.random.fork_rng(devices=list(devices)))
+            stack.enter_context(torch.no_grad())
+            self._fake = fake
+            if fake:
+                state, arguments = _enter_fake(stack, state, arguments, device_of(bare))
+            else:
+                arguments = own_copies(arguments)
+            with self._probe as probe:
+                probe._tell(self._note)
+                torch.func.functional_call(bare, state, *arguments)
+
+    def planned(self) -> dict[str, PlannedLayer]:
+        """Return what each layer returned, in the order in which the layers first ran."""
+        return {
+            name: replace(runs[0], nbytes=sum(run.nbytes for run in runs), calls=len(runs))
+            for name, runs in self._runs.items()
+        }
+
+    def _outline(self, value: torch.Tensor) -> torch.Tensor:
+        """Note what a live value is, and keep nothing of it."""
+        if value.is_nested:
+            raise UnsupportedOutputError("A nested tensor has no one shape to plan: choose other layers.")
+        if self._fake and value.layout is not torch.strided:
+            raise NotImplementedError(f"the size of a {value.layout} tensor depends on its values")
+        self._latest = PlannedLayer(tuple(value.shape), value.dtype, count_bytes(value), 1, "")
+        return torch.empty(0, device="meta")
+
+    def _note(self, entry: Entry) -> None:
+        """Take note of a layer's run, whose value has just been outlined."""
+        run = replace(self._latest, module_type=type(entry.layer.module).__name__)
+        self._runs.setdefault(entry.layer.name, []).append(run)
+
+
+class _NoQuantizing(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Ends a pass on fake tensors that makes quantized ones, of which torch says that they are float32."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.overloadpacket in _QUANTIZING:
+            raise NotImplementedError(f"{func} has no fake result")
+        return func(*args, **(kwargs or {}))
+
+
+def _enter_fake(
+    stack: ExitStack, state: dict[str, torch.Tensor], arguments: Any, device: torch.device
+) -> tuple[dict[str, torch.Tensor], Any]:
+    """Let operators run on fake tensors until the stack is closed; return such weights, and inputs on their device."""
+    # A private module, for want of a public one; other libraries plan with it too.
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+
+    def faked(value: torch.Tensor) -> torch.Tensor:
+        with mode:
+            return mode.from_tensor(value).to(device)
+
+    fakes: dict[str, torch.Tensor] = {name: mode.from_tensor(value) for name, value in state.items()}
+    arguments = tree_map_only(torch.Tensor, faked, arguments)
+    stack.enter_context(mode)
+    stack.enter_context(_NoQuantizing())  # type: ignore[no-untyped-call]
+    return fakes, arguments
 
 
 def _hint(inputs: tuple[Any, ...]) -> str:
-    """What to give to a model that raised an error, such as a tensor in place of a shape."""
+    """Return what to pass to a model that raised an error, such as a tensor in place of a shape."""
     shapes = [one for one in inputs if isinstance(one, (tuple, list)) and all(isinstance(size, int) for size in one)]
     if not shapes:
-        return "The model is given the inputs as they are: give them as it takes them."
-    return f"For a shape alone give torch.empty({tuple(shapes[0])}, device='meta')."
-
-
-def _rehearse(model: nn.Module, inputs: tuple[Any, ...], kwargs: dict[str, Any], probe: Probe, *, meta: bool) -> None:
-    """One forward that leaves no trace: on meta tensors, or on the real device with buffers of its own."""
-    bare = unwrapped(model)  # a wrapper may want devices of its own
-    state: dict[str, torch.Tensor] = {name: value.detach() for name, value in bare.named_parameters()}
-    state |= {name: value.detach().clone() for name, value in bare.named_buffers()}
-    arguments = (inputs, kwargs)
-    if meta:
-        state, arguments = tree_map_only(torch.Tensor, lambda tensor: tensor.to("meta"), (state, arguments))
-    devices = {value.device for value in state.values() if value.device.type == "cuda"}
-    with attributes_restored(model), torch.random.fork_rng(devices=list(devices)), torch.no_grad(), probe:
-        torch.func.functional_call(bare, state, *arguments)
+        return "The model is given the inputs as they are: pass them as it takes them."
+    return f"For a shape alone pass torch.empty({tuple(shapes[0])}, device='meta')."

@@ -48,16 +48,17 @@ class Probe(Activations):
         copy: "auto" copies a layer's output until a whole forward pass has shown that the model does not write
             over it, and shares it from then on, watching its version counter; "always" and "never" copy. What
             was shared and written over is an error when it is read, never a wrong value. Writes that no counter
-            sees (through `.data` or `.numpy()`) need "always". Under `inference_mode`, where there are no counters,
-            every value is copied.
+            sees (through `.data` or `.numpy()`) need "always". Where there are no counters, under `inference_mode`, or
+            none that sees all, for sparse, quantized, mkldnn and nested tensors and wrapper subclasses, every value is
+            copied.
         gradients: after a backward pass, in the block or later, `record.gradient` holds the gradient of the value
             recorded, before `transform` and `dtype`; several passes add up.
         keep_graph: `record.tensor` is a clone in the graph, through which one can differentiate.
         transform: a function of the live tensor, run at once; its result is what is kept.
         device: where values are kept. From an accelerator to the CPU they move without waiting, and are complete
             when they are read.
-        dtype: the number format in which values are kept.
-        max_bytes: the memory that all that is kept may take.
+        dtype: the dtype in which values are kept; complex ones need a complex dtype.
+        max_bytes: the memory that all that is kept may take, in bytes.
         missing: what to do, when the block ends well, about layers that did not run or that no single
             nonlinearity follows: "error", "warn" or "ignore".
         threads: "owner" records forwards of the thread that entered the block, "all" those of all threads.

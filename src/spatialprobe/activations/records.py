@@ -13,8 +13,10 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from spatialprobe.activations.dense import count_bytes, dense_values, numpy_values, shape_text, why_unreadable
 from spatialprobe.activations.gradient import Gradient
 from spatialprobe.activations.guard import Kept
+from spatialprobe.errors import SpatialProbeError, UnsupportedOutputError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -107,12 +109,19 @@ class Activation:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The tensor's shape, (N, C, *spatial) for a convolution."""
-        return tuple(self._unchecked.shape)
+        """The tensor's shape, (N, C, *spatial) for a convolution.
+
+        Raises:
+            UnsupportedOutputError: it is a nested tensor, which has no one shape.
+        """
+        tensor = self._unchecked
+        if tensor.is_nested:
+            raise UnsupportedOutputError(why_unreadable(self.layer, tensor))
+        return tuple(tensor.shape)
 
     @property
     def dtype(self) -> torch.dtype:
-        """The tensor's number format."""
+        """The tensor's dtype."""
         return self._unchecked.dtype
 
     @property
@@ -122,8 +131,8 @@ class Activation:
 
     @property
     def nbytes(self) -> int:
-        """The size of the values in bytes."""
-        return self._unchecked.numel() * self._unchecked.element_size()
+        """The size of the values in bytes, with the indices of a sparse or nested tensor."""
+        return count_bytes(self._unchecked)
 
     @property
     def _unchecked(self) -> torch.Tensor:
@@ -131,9 +140,16 @@ class Activation:
         return held.value if isinstance(held, Kept) else held
 
     def numpy(self) -> npt.NDArray[Any]:
-        """The values as a numpy array on the CPU; bfloat16, which numpy lacks, as float32 without loss."""
-        tensor = self.tensor.detach().cpu()
-        return (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy()
+        """Return the values as a numpy array on the CPU.
+
+        bfloat16 and float8, which numpy lacks, become float32 without loss. Quantized values are those that they stand
+        for, sparse ones are dense.
+
+        Raises:
+            UnsupportedOutputError: the tensor has no values that can be read as one array.
+            MutatedActivationError: the record has lost its values.
+        """
+        return numpy_values(self.layer, self.tensor)
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
         values = self.numpy()
@@ -160,18 +176,39 @@ class Activation:
 
     def __repr__(self) -> str:
         dtype = str(self.dtype).removeprefix("torch.")
-        return f"Activation({self.layer!r}, shape={self.shape}, dtype={dtype}, device={str(self.device)!r})"
+        return f"Activation({self.layer!r}, shape={shape_of(self)}, dtype={dtype}, device={str(self.device)!r})"
 
     def _repr_html_(self) -> str:
         """The maps of the first sample for a notebook; the plain words where they cannot be drawn."""
-        from spatialprobe.errors import ArgumentError
         from spatialprobe.render.feature_maps import feature_maps
 
         words = f"<code>{html.escape(repr(self))}</code>"
         try:
             mosaic = feature_maps(self)
-        except ArgumentError as error:
+        except SpatialProbeError as error:
             return f"{words}<p>{html.escape(str(error))}</p>"
         encoded = base64.b64encode(mosaic.to_png()).decode()
         caption = html.escape(mosaic.caption)
         return f'{words}<p><img alt="{caption}" src="data:image/png;base64,{encoded}"></p><p>{caption}</p>'
+
+
+def values_of(record: Activation) -> torch.Tensor:
+    """Return a record's values as a plain dense tensor on the CPU, without a graph, whatever kind of tensor it is.
+
+    A quantized tensor gives the float32 values that it stands for, a sparse one its zeros too.
+
+    Raises:
+        UnsupportedOutputError: the tensor has no values that can be read as one array.
+        MutatedActivationError: the record has lost its values.
+    """
+    return dense_values(record.layer, record.tensor.detach()).cpu()
+
+
+def why_no_values(record: Activation) -> str | None:
+    """Return why a record's values cannot be read as one array, with what to do; None if they can."""
+    return why_unreadable(record.layer, record._unchecked)
+
+
+def shape_of(record: Activation) -> str:
+    """Return a record's shape as it is written in tables, also of a nested tensor, which has none."""
+    return shape_text(record._unchecked)

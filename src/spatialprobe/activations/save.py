@@ -11,9 +11,10 @@ from typing import Any, get_args
 import torch
 
 from spatialprobe.activations.collection import Activations, records_given
+from spatialprobe.activations.dense import dense_values
 from spatialprobe.activations.records import Activation, At, ConvSpec
 from spatialprobe.arguments import shown
-from spatialprobe.errors import ArgumentError
+from spatialprobe.errors import ArgumentError, StorageError
 from spatialprobe.storage.archive import Archive
 from spatialprobe.storage.schema import MalformedError, Or, check
 
@@ -45,6 +46,8 @@ def save_activations(
 ) -> Path:
     """Write records with all their metadata, and return the path.
 
+    Sparse and mkldnn tensors are stored as dense ones of the same values and dtype.
+
     Args:
         path: a file, usually `*.safetensors`; one that exists is replaced when the new one is whole.
         records: a probe, what `capture` returned, one record, or a mapping or sequence of records. A file finds them
@@ -53,6 +56,7 @@ def save_activations(
     Raises:
         ArgumentError: there are no records, or they are found by other keys than their layers.
         StorageError: the file cannot be written, or a tensor's dtype cannot be stored.
+        UnsupportedOutputError: a record has no values that can be read as one array.
         MutatedActivationError: a record has lost its values.
 
     >>> import tempfile, torch, spatialprobe as sp
@@ -75,7 +79,9 @@ def save_activations(
     described = []
     for index, record in enumerate(records_given(records, "save_activations()")):
         values = {"tensor": record.tensor, "gradient": record.gradient}
-        stored = {f"{index}.{name}": value for name, value in values.items() if value is not None}
+        stored = {
+            f"{index}.{name}": _stored(record.layer, value) for name, value in values.items() if value is not None
+        }
         tensors.update(stored)
         described.append(_described(record, list(stored)))
     return _ARCHIVE.write(path, tensors, {"records": described})
@@ -99,6 +105,21 @@ def load_activations(path: str | os.PathLike[str]) -> Activations:
     """
     records = _ARCHIVE.read(path, _loaded)
     return Activations(records, title=f"Activations of {Path(path).name}")
+
+
+def _stored(layer: str, value: torch.Tensor) -> torch.Tensor:
+    """Return a tensor as a file holds it: dense, and in its dtype.
+
+    Raises:
+        UnsupportedOutputError: it has no values that can be read as one array.
+        StorageError: it is quantized.
+    """
+    if value.is_quantized:
+        raise StorageError(
+            f"Layer {layer!r} returned a quantized tensor ({value.dtype}), which safetensors cannot hold: keep the "
+            "values that it stands for with transform=torch.dequantize."
+        )
+    return dense_values(layer, value.detach())
 
 
 def _described(record: Activation, keys: list[str]) -> dict[str, Any]:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from spatialprobe.activations.records import Activation, shape_of
 from spatialprobe.text import byte_size, counted, table
-
-if TYPE_CHECKING:
-    from spatialprobe.activations.records import Activation
 
 _HEADINGS = ("layer", "type", "runs", "shape", "dtype", "size")
 _NUMBERS = (2,)  # the columns set flush right
@@ -32,7 +29,7 @@ def layers_table(heading: str, rows: Sequence[tuple[str, ...]]) -> str:
 
 
 def _row(layer: str, runs: list[Activation]) -> tuple[str, ...]:
-    shapes = dict.fromkeys(str(run.shape) for run in runs)
+    shapes = dict.fromkeys(shape_of(run) for run in runs)
     dtypes = dict.fromkeys(str(run.dtype).removeprefix("torch.") for run in runs)
     shown = " ".join(list(shapes)[:2]) + (f" and {len(shapes) - 2} more" if len(shapes) > 2 else "")
     size = byte_size(sum(run.nbytes for run in runs))

@@ -102,10 +102,10 @@ def footprint(
     position = _checked(pixel, images)
     field = field_of(model, images, name)
     with unit_by_unit():
-        before = outputs(model, images, name)
+        before = outputs(model, images, name, allow_complex=True)
         changed = torch.zeros(before.shape[1:], dtype=torch.bool, device=before.device)
         for values in _values(images, draws, seed):
-            after = outputs(model, _with_pixel(images, position, values), name)
+            after = outputs(model, _with_pixel(images, position, values), name, allow_complex=True)
             changed |= ((after != before) & ~(after.isnan() & before.isnan())).any(dim=0)
     if field.output_size:
         changed = changed.any(dim=0)

@@ -10,8 +10,10 @@ import torch
 from torch import nn
 
 from spatialprobe.activations.capture import capture
+from spatialprobe.activations.dense import computable_values, real_values
 from spatialprobe.activations.records import At
 from spatialprobe.errors import LayerNotRunError, SpatialProbeError
+from spatialprobe.fields.images import check_rows
 from spatialprobe.model.evaluation import borrowed
 from spatialprobe.model.forward import images_error
 from spatialprobe.model.select import model_name
@@ -29,12 +31,22 @@ def unit_by_unit() -> Iterator[None]:
         yield
 
 
-def outputs(model: nn.Module, images: torch.Tensor, layer: str, *, at: At = "output", **options: Any) -> torch.Tensor:
-    """What the layer's first run hands on for these images, detached, on the device where it was made.
+def outputs(
+    model: nn.Module,
+    images: torch.Tensor,
+    layer: str,
+    *,
+    at: At = "output",
+    allow_complex: bool = False,
+    **options: Any,
+) -> torch.Tensor:
+    """Return the output of the layer's first run on these images, dense and detached, on the device where it was made.
 
-    The model runs in evaluation mode, without gradients, and no further than the layer; it comes back as it was.
+    The model runs in evaluation mode, without gradients, and no further than the layer; it is restored afterwards.
 
     Raises:
+        UnsupportedOutputError: the output has no values that can be read as one array, or not a row for each image; or
+            it is complex, unless that is allowed.
         LayerNotRunError: the layer does not run on these images.
         ForwardError: the model raises an error on them.
     """
@@ -51,4 +63,7 @@ def outputs(model: nn.Module, images: torch.Tensor, layer: str, *, at: At = "out
             raise
         except Exception as error:
             raise images_error(model, images, error) from error
-    return records.calls(layer)[0].tensor
+    output = records.calls(layer)[0].tensor
+    values = computable_values(layer, output) if allow_complex else real_values(layer, output)
+    check_rows(layer, values, len(images))
+    return values

@@ -107,7 +107,7 @@ def orientation_tuning(
             _middle(outputs(model, some.to(dtype), name), name) - grey
             for some in torch.split(gratings(directions, frequency, phases, size), batch_size)
         )
-        each = torch.cat(list(shown)).double().reshape(angles, phases, -1)
+        each = torch.cat(list(shown)).reshape(angles, phases, -1)
         answers.append(each.square().mean(dim=1).sqrt().cpu().numpy())
     response = np.stack(answers, axis=-1).transpose(1, 0, 2)
     angle, selectivity, best = _preferred(response, directions, np.array(frequencies, np.float64))
@@ -153,11 +153,11 @@ def _preferred(response: Floats, directions: Floats, frequencies: Floats) -> tup
 
 
 def _middle(output: torch.Tensor, layer: str) -> torch.Tensor:
-    """The unit in the middle of each map, (N, C)."""
+    """Return the unit in the middle of each map, float64 (N, C)."""
     if output.ndim == 4:
-        return output[:, :, output.shape[2] // 2, output.shape[3] // 2]
+        return output[:, :, output.shape[2] // 2, output.shape[3] // 2].double()
     if output.ndim == 2:
-        return output
+        return output.double()
     raise UnsupportedOutputError(
         f"Layer {layer!r} handed on {tuple(output.shape)}: gratings are for maps (N, C, H, W) or units (N, C)."
     )

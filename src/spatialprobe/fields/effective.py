@@ -12,10 +12,11 @@ import torch
 from torch import nn
 
 from spatialprobe.activations.capture import capture
+from spatialprobe.activations.dense import real_values
 from spatialprobe.arguments import check_one_of, whole_number, whole_numbers
 from spatialprobe.errors import ArgumentError, ForwardError
 from spatialprobe.fields.box import Box
-from spatialprobe.fields.images import check_images, field_of
+from spatialprobe.fields.images import check_images, check_rows, field_of
 from spatialprobe.fields.result import ReceptiveField
 from spatialprobe.model.evaluation import buffers_restored, evaluating
 from spatialprobe.model.select import select_one
@@ -132,7 +133,8 @@ def _gradients(
     """The statistic of each image, (N, *spatial), summed over input and output channels."""
     inputs = images.detach().clone().requires_grad_()
     record = capture(model, inputs, layers=field.layer, keep_graph=True, stop_early=True)[field.layer]
-    units = record.tensor  # (N, channels, *units)
+    units = real_values(field.layer, record.tensor)  # (N, channels, *units)
+    check_rows(field.layer, units, len(images))
     for position in unit:
         units = units[:, :, position]
     chosen = _chosen(units, channels, field.layer)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from spatialprobe.arguments import shown
-from spatialprobe.errors import ArgumentError, ForwardError
+from spatialprobe.errors import ArgumentError, ForwardError, UnsupportedOutputError
 from spatialprobe.fields.receptive_fields import receptive_fields
 from spatialprobe.fields.result import ReceptiveField
 from spatialprobe.model.forward import images_error
@@ -60,3 +60,16 @@ def check_images(images: torch.Tensor, called: str = "images") -> None:
         raise ArgumentError(f"{called} are on the meta device, where tensors have no values: give real ones.")
     if not images.isfinite().all():
         raise ArgumentError(f"{called} hold values that are infinite or no number.")
+
+
+def check_rows(layer: str, output: torch.Tensor, count: int) -> None:
+    """Check that a layer's output has values for each of so many images, and an axis of channels.
+
+    Raises:
+        UnsupportedOutputError: it does not, so that values cannot be matched to images.
+    """
+    if output.ndim < 2 or len(output) != count or not output.numel():
+        raise UnsupportedOutputError(
+            f"Layer {layer!r} returned {tuple(output.shape)} for {count} images: this needs (N, C, *units), the images "
+            "along the first axis and the channels along the second. Choose another layer."
+        )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from spatialprobe.activations.records import Activation
+from spatialprobe.activations.records import Activation, values_of
 from spatialprobe.errors import ArgumentError
 from spatialprobe.render.counts import Counts, Floats, Integers, SweptHistogram
 from spatialprobe.render.mosaic import picture_path
@@ -157,7 +157,7 @@ def activation_histogram(
 
 def _by_channel(record: Activation) -> Values:
     """The values (C, everything else)."""
-    tensor = record.tensor.detach().cpu()
+    tensor = values_of(record)
     if record.conv and tensor.ndim == len(record.conv.kernel_size) + 1:  # a single image without a batch
         tensor = tensor[None]
     if tensor.ndim < 2 or not tensor.numel() or tensor.dtype.is_complex:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from spatialprobe.activations.records import Activation
+from spatialprobe.activations.records import Activation, values_of, why_no_values
 from spatialprobe.arguments import check_one_of, whole_number
 from spatialprobe.errors import ArgumentError
 from spatialprobe.render.palette import PAPER, Codes
@@ -26,15 +26,16 @@ _ORDER_WORDS = {"index": "", "max": ", largest maximum first", "mean": ", larges
 
 
 def no_maps(record: Activation) -> str | None:
-    """Why a record holds nothing to draw, None if it does."""
+    """Return why a record holds nothing to draw, None if it does."""
+    reason = why_no_values(record)
+    if reason is not None:
+        return reason
     shape, spatial = record.shape, _spatial_axes(record)
     if spatial not in (1, 2, 3) or len(shape) not in (spatial + 1, spatial + 2):
         return (
             f"Layer {record.layer!r} handed on {shape}, which is not maps of (N, C, H, W), (N, C, L) or "
             "(N, C, D, H, W): draw another layer, or bring it into that shape."
         )
-    if record.device.type == "meta":
-        return f"Layer {record.layer!r} ran on the meta device, where tensors have no values: there is nothing to draw."
     if record.dtype.is_complex:
         return f"Layer {record.layer!r} handed on complex values: draw .abs() or .angle() of them."
     if 0 in shape[-spatial - 1 :]:
@@ -51,13 +52,13 @@ def maps_of(record: Activation, sample: int) -> Values:
     reason = no_maps(record)
     if reason:
         raise ArgumentError(reason)
-    tensor = record.tensor
+    tensor = values_of(record)
     if tensor.ndim == _spatial_axes(record) + 1:  # a layer that was given one image without a batch
         tensor = tensor[None]
     sample = whole_number(sample, "sample")
     if not -len(tensor) <= sample < len(tensor):
         raise ArgumentError(f"There is no sample {sample}: layer {record.layer!r} holds {len(tensor)} samples.")
-    values = tensor[sample].detach().cpu()
+    values = tensor[sample]
     values = values if values.dtype is torch.float64 else values.float()
     flat = values.flatten(1).contiguous()  # over two axes torch turns channels-last memory round much faster
     return flat.reshape(values.shape).numpy()

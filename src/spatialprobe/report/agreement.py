@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from spatialprobe.activations.capture import capture
-from spatialprobe.activations.records import At
+from spatialprobe.activations.records import At, values_of
 from spatialprobe.errors import told
 from spatialprobe.model.evaluation import borrowed
 from spatialprobe.model.samples import Images
@@ -59,4 +59,4 @@ def _reached(model: nn.Module, layer: str, image: torch.Tensor, at: At) -> torch
     device = device_of(model)
     with borrowed(model, device):
         runs = capture(model, image.to(device), layers=layer, at=at, missing="ignore").calls(layer)
-    return torch.stack([run.tensor[0].flatten(1).amax(dim=1).double().cpu() for run in runs]).amax(dim=0)
+    return torch.stack([values_of(run)[0].double().flatten(1).amax(dim=1) for run in runs]).amax(dim=0)

@@ -14,7 +14,7 @@ from torch import nn
 
 from spatialprobe.activations.capture import capture
 from spatialprobe.activations.probe import Probe
-from spatialprobe.activations.records import Activation, At
+from spatialprobe.activations.records import Activation, At, shape_of
 from spatialprobe.errors import ArgumentError, SpatialProbeError
 from spatialprobe.fields.receptive_fields import receptive_fields
 from spatialprobe.fields.result import ReceptiveField
@@ -202,7 +202,8 @@ def _note(found: Passes, run: Run, record: Activation) -> None:
     """Add the maps of a record, or why it has none."""
     maps = None if no_maps(record) else maps_of(record, 0)
     if maps is None or maps.ndim != 3:
-        found.left_out[run] = f"{record.layer or record.module_type} is left out: it handed on {record.shape}, no maps."
+        name, returned = record.layer or record.module_type, shape_of(record)
+        found.left_out[run] = f"{name} is left out: it returned {returned} of {record.dtype}, no maps."
         return
     found.kinds[run] = record.module_type
     found.maps.setdefault(run, []).append(CodedMaps.of(maps))

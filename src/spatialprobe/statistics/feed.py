@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 import torch
 from torch import nn
 
+from spatialprobe.activations.dense import dense_values, widened
 from spatialprobe.activations.guard import version_of
 from spatialprobe.activations.post import unresolved
 from spatialprobe.activations.recorder import Recorder, Recording
@@ -113,10 +114,12 @@ class Feeder:
     def _take(self, layer: Layer, call: int, value: torch.Tensor) -> None:
         """Is given the live value of each run of a layer."""
         try:
-            self._check(layer, value)
-            self._reduce(layer, value)
+            dense = dense_values(layer.name, value)
+            computable = widened(dense)
+            self._check(layer, computable)
+            self._reduce(layer, computable)
             if self._writer is not None:
-                self._writer.write(layer, call, value, self._batch)
+                self._writer.write(layer, call, dense, self._batch)
         except Exception as error:
             self._failure = error
             raise

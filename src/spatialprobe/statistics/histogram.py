@@ -151,7 +151,7 @@ class Histogram:
     def _given_slots(self, values: torch.Tensor) -> torch.Tensor:
         """The slots of values (n, c, L) among the given bounds: 0 is below, the last one above."""
         edges = torch.from_numpy(self._edges).to(values.device)
-        return torch.bucketize(values, edges, right=True) - (values == edges[-1]).long()
+        return torch.bucketize(values.contiguous(), edges, right=True) - (values == edges[-1]).long()
 
     def _count(self, slots: torch.Tensor, finite: torch.Tensor, channels: slice) -> None:
         counts = self._counts[channels]

@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 import torch
 
+from spatialprobe.activations.dense import numpy_values
 from spatialprobe.activations.records import At, ConvSpec
 from spatialprobe.errors import ArgumentError, StorageError
 from spatialprobe.model.select import Layer
@@ -96,7 +97,7 @@ class Store:
 
     def write(self, layer: Layer, call: int, activation: torch.Tensor, batch: Batch) -> None:
         """Write what a layer handed on for a batch, in place of what may be there."""
-        values = _as_numpy(activation)
+        values = numpy_values(layer.name, activation)
         key = layer.name, call
         if key not in self._arrays:
             group = self._group(layer, call, values, str(activation.dtype))
@@ -183,9 +184,3 @@ def _metadata(layer: Layer, call: int, at: At, dtype: str) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
-
-
-def _as_numpy(activation: torch.Tensor) -> Any:
-    """The values as numpy has them; bfloat16, which it lacks, as float32 without loss."""
-    values = activation.detach().cpu()
-    return (values.float() if values.dtype is torch.bfloat16 else values).numpy()

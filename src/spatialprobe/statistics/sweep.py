@@ -215,7 +215,8 @@ class _Part:
             with feeder.attached(), bar(shown, done=self._progress.samples, total=self._source.count) as told_of:
                 for batch, reached in self._batches():
                     self._whole = False
-                    feeder.feed(replace(batch, inputs=batch.inputs.to(device, non_blocking=True)))
+                    own = batch.inputs.to(device, non_blocking=True, copy=True)  # the model may modify it in place
+                    feeder.feed(replace(batch, inputs=own))
                     self._progress, self.state.samples, self._whole = reached, reached.samples, True
                     told_of.update(len(batch.samples))
                     if self._checkpoint is not None:

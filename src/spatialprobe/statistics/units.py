@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
+from spatialprobe.activations.dense import computable_values
 from spatialprobe.errors import ArgumentError
 
 _PIECE = {"cpu": 1 << 16}  # values; in float64 this is half of a usual second-level cache
@@ -13,11 +14,18 @@ _LARGE_PIECE = 1 << 24  # for accelerators, where starting a kernel costs more t
 
 
 def as_units(activation: torch.Tensor) -> torch.Tensor:
-    """An activation (N, C, *spatial) as (N, C, L), with the units of each map in row-major order.
+    """Return an activation (N, C, *spatial) as (N, C, L), with the units of each map in row-major order.
+
+    Booleans count as zeros and ones; sparse and quantized tensors become dense, and dtypes that torch hardly computes
+    with wider ones.
 
     Raises:
         ArgumentError: it has no channel axis, or holds complex numbers.
+        UnsupportedOutputError: it has no values that can be read as one array.
     """
+    activation = computable_values(None, activation)
+    if activation.dtype is torch.bool:
+        activation = activation.to(torch.uint8)
     if activation.ndim < 2 or activation.is_complex():
         raise ArgumentError(
             f"statistics of channels need real values (N, C, *spatial), not {activation.dtype} "

@@ -1,0 +1,167 @@
+"""What a tensor holds as plain dense values, whatever its layout, dtype or subclass; or why it cannot be read.
+
+A layer may return a conjugate or negative view, a quantized, sparse, mkldnn, float8 or nested tensor, or a subclass.
+Each reader of such values (numpy, pictures, files, statistics, measures) takes them from here, so that all agree.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy.typing as npt
+import torch
+
+from spatialprobe.errors import UnsupportedOutputError
+
+_STRIDED = torch.strided
+_NO_DISPATCH = torch.Tensor.__torch_dispatch__  # of tensors that hold their values themselves
+_FLOAT8 = [getattr(torch, name) for name in dir(torch) if name.startswith("float8_")]
+_NOT_IN_NUMPY = {
+    **dict.fromkeys([torch.bfloat16, *_FLOAT8], torch.float32),
+    torch.complex32: torch.complex64,
+}
+_NOT_IN_TORCH = {  # dtypes that torch stores, but hardly computes with
+    **dict.fromkeys(_FLOAT8, torch.float32),
+    torch.complex32: torch.complex64,
+    torch.uint16: torch.int32,
+    torch.uint32: torch.int64,
+    torch.uint64: torch.float64,
+}
+_INDICES = {
+    torch.sparse_csr: ("crow_indices", "col_indices", "values"),
+    torch.sparse_bsr: ("crow_indices", "col_indices", "values"),
+    torch.sparse_csc: ("ccol_indices", "row_indices", "values"),
+    torch.sparse_bsc: ("ccol_indices", "row_indices", "values"),
+    torch.sparse_coo: ("_indices", "_values"),
+    torch.jagged: ("offsets", "values"),
+}
+
+
+def holds_own_memory(value: torch.Tensor) -> bool:
+    """Return whether a tensor's values lie in one storage, whose version counter sees every write in place.
+
+    Those of sparse, mkldnn and nested tensors and of wrapper subclasses lie in tensors inside them.
+    """
+    return (
+        value.layout is _STRIDED
+        and type(value).__torch_dispatch__ is _NO_DISPATCH
+        and not (value.is_quantized or value.is_nested or value._is_zerotensor())
+    )
+
+
+def count_bytes(value: torch.Tensor) -> int:
+    """Return the bytes that the values of a tensor take, with the indices of a sparse or nested one.
+
+    >>> count_bytes(torch.zeros(2, 3)), count_bytes(torch.eye(100).to_sparse())
+    (24, 2000)
+    """
+    if value.layout in _INDICES:
+        return sum(count_bytes(getattr(value, name)()) for name in _INDICES[value.layout])
+    if type(value).__torch_dispatch__ is not _NO_DISPATCH and hasattr(value, "__tensor_flatten__"):
+        names, _ = value.__tensor_flatten__()
+        return sum(count_bytes(getattr(value, name)) for name in names)
+    return value.numel() * value.element_size()
+
+
+def shape_text(value: torch.Tensor) -> str:
+    """Return the shape of a tensor as it is written in tables and messages, also of a nested one, which has none.
+
+    >>> shape_text(torch.zeros(2, 3))
+    '(2, 3)'
+    """
+    return f"({value.size(0)}, of several shapes)" if value.is_nested else str(tuple(value.shape))
+
+
+def why_unreadable(layer: str | None, value: torch.Tensor) -> str | None:
+    """Return why the values of a layer's output cannot be read as one array, with what to do; None if they can.
+
+    Of a tensor that came by hand the layer is not known, None.
+    """
+    subject = "This is" if layer is None else f"Layer {layer!r} returned"
+    if value.is_nested:
+        return (
+            f"{subject} a nested tensor, whose parts differ in size, so that it has no one shape and no "
+            "array of values: read the parts, record.tensor.unbind(), or keep a padded tensor with "
+            "transform=lambda output: torch.nested.to_padded_tensor(output, 0.0)."
+        )
+    if value.is_meta:
+        return f"{subject} a tensor on the meta device, where tensors have no values: run the model on a real device."
+    if type(value).__torch_dispatch__ is not _NO_DISPATCH:
+        return (
+            f"{subject} a {type(value).__name__}, a subclass of torch.Tensor that keeps its values in a "
+            "form of its own: keep a plain tensor with transform=, such as transform=lambda output: "
+            "output.full_tensor() for a DTensor."
+        )
+    return None
+
+
+def dense_values(layer: str | None, value: torch.Tensor) -> torch.Tensor:
+    """Return the values of a layer's output as a plain dense tensor on the same device; itself if it is one.
+
+    A quantized tensor gives the float32 values that it stands for, a sparse one its zeros too.
+
+    Raises:
+        UnsupportedOutputError: it has no values (meta), no one shape (nested), or keeps them in a form of its own.
+    """
+    reason = why_unreadable(layer, value)
+    if reason is not None:
+        raise UnsupportedOutputError(reason)
+    if type(value) is not torch.Tensor:
+        with torch._C.DisableTorchFunctionSubclass():
+            value = value.as_subclass(torch.Tensor)
+    if value.is_quantized:
+        return value.dequantize()
+    if value.layout is not torch.strided:
+        value = value.to_dense()
+    if value._is_zerotensor():
+        return torch.zeros(value.shape, dtype=value.dtype, device=value.device)
+    return value.resolve_conj().resolve_neg()
+
+
+def computable_values(layer: str | None, value: torch.Tensor) -> torch.Tensor:
+    """Return the values of a layer's output as a dense tensor of a dtype that torch computes with.
+
+    float8 becomes float32, complex32 complex64, and unsigned integers of 16 and more bits a dtype that holds them.
+
+    Raises:
+        UnsupportedOutputError: as `dense_values`.
+    """
+    return widened(dense_values(layer, value))
+
+
+def real_values(layer: str, value: torch.Tensor) -> torch.Tensor:
+    """Return the same as `computable_values`, of a layer whose output is real.
+
+    Raises:
+        UnsupportedOutputError: the output is complex; or as `dense_values`.
+    """
+    if value.is_complex():
+        raise UnsupportedOutputError(
+            f"Layer {layer!r} returned complex values ({value.dtype}), and this needs real ones: let the model compute "
+            "their abs(), angle(), real or imag in a layer of its own, and choose that."
+        )
+    return computable_values(layer, value)
+
+
+def widened(value: torch.Tensor) -> torch.Tensor:
+    """Return a dense tensor in a dtype that torch computes with and that holds all of its values; mostly itself."""
+    wider = _NOT_IN_TORCH.get(value.dtype)
+    return value if wider is None else value.to(wider)
+
+
+def numpy_values(layer: str, value: torch.Tensor) -> npt.NDArray[Any]:
+    """Return the values of a layer's output as a numpy array, which may share its memory.
+
+    bfloat16 and float8, which numpy lacks, become float32, and complex32 complex64, without loss.
+
+    Raises:
+        UnsupportedOutputError: numpy cannot hold the dtype; or as `dense_values`.
+    """
+    plain = dense_values(layer, value.detach()).cpu()
+    try:
+        return plain.to(_NOT_IN_NUMPY.get(plain.dtype, plain.dtype)).numpy()
+    except (TypeError, RuntimeError) as error:
+        raise UnsupportedOutputError(
+            f"Layer {layer!r} returned {plain.dtype}, which numpy cannot hold: keep another dtype with transform= or "
+            "dtype=."
+        ) from error
