@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -18,18 +17,20 @@ from spatialprobe.activations.records import At
 from spatialprobe.arguments import whole_number
 from spatialprobe.model.inputs import own_copies
 from spatialprobe.model.select import Selector
+from spatialprobe.model.settings import set_gradients
 from spatialprobe.model.stop import Stopped, stop_forward
+from spatialprobe.model.undo import Undo, undoing
 
 
 class _StopAfter:
     """Listens to new entries, and ends the forward when each layer has run often enough."""
 
-    def __init__(self, model: nn.Module, layers: tuple[str, ...], calls: int, stack: ExitStack) -> None:
+    def __init__(self, model: nn.Module, layers: tuple[str, ...], calls: int, undo: Undo) -> None:
         self._model = model
         self._calls = calls
         self._runs: Counter[str] = Counter()
         self._wanting = set(layers)
-        self._stack = stack
+        self._undo = undo
 
     @property
     def done(self) -> bool:
@@ -41,7 +42,7 @@ class _StopAfter:
         if self._runs[entry.layer.name] >= self._calls:
             self._wanting.discard(entry.layer.name)
         if self.done:
-            stop_forward(self._model, self._stack)
+            stop_forward(self._model, self._undo)
 
 
 def capture(
@@ -105,10 +106,11 @@ def capture(
         threads=threads,
         output=output,
     )
-    with torch.set_grad_enabled(gradients or keep_graph), probe, ExitStack() as stack:
+    with undoing() as undo, probe:
+        set_gradients(undo, gradients or keep_graph)
         stopper = None
         if stop_early:
-            stopper = _StopAfter(model, probe.watched, calls, stack)
+            stopper = _StopAfter(model, probe.watched, calls, undo)
             probe._tell(stopper)
         try:
             arguments, named = own_copies((inputs, dict(kwargs or {})))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,12 +13,13 @@ from spatialprobe.arguments import whole_numbers
 from spatialprobe.errors import ArgumentError
 from spatialprobe.model.hooks import attach_edits
 from spatialprobe.model.select import check_model, select
+from spatialprobe.model.undo import Undo, as_block
 
 Edit = Callable[[Any], Any]
 
 
-@contextmanager
-def edited(model: nn.Module, edits: Mapping[Any, Edit]) -> Iterator[nn.Module]:
+@as_block
+def edited(undo: Undo, model: nn.Module, edits: Mapping[Any, Edit]) -> nn.Module:
     """The model, whose chosen layers hand on something else until the block ends.
 
     Edits are made after the user's own hooks and before every probe, whichever was entered first, so that a probe
@@ -55,8 +55,8 @@ def edited(model: nn.Module, edits: Mapping[Any, Edit]) -> Iterator[nn.Module]:
         if not callable(edit):
             raise ArgumentError(f"The edit of {selector!r} is a {type(edit).__name__}, not a function of the output.")
         hooks += [(layer.module, _EditHook(layer.name, edit)) for layer in select(model, selector)]
-    with attach_edits(hooks):
-        yield model
+    attach_edits(undo, hooks)
+    return model
 
 
 def ablate(

@@ -11,6 +11,7 @@ import torch
 from spatialprobe.activations.dense import count_bytes, dense_values, holds_own_memory, shape_text, why_unreadable
 from spatialprobe.activations.guard import Copy, Guard, Kept, version_of
 from spatialprobe.errors import ArgumentError, MemoryBudgetError, UnsupportedOutputError
+from spatialprobe.model.settings import without_gradients
 from spatialprobe.text import byte_size
 
 Transform = Callable[[torch.Tensor], torch.Tensor]
@@ -121,7 +122,7 @@ class Keeper:
         if self._keeping.keep_graph:
             return self._in_graph(guard, value)
         live = value.detach()
-        with torch.no_grad():
+        with without_gradients():
             made = self._transformed(guard.layer, live)
             moved, ready = self._moved(guard.layer, made)
         if moved is made and _may_share_memory(made, live):

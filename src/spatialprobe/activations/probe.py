@@ -24,13 +24,14 @@ from spatialprobe.errors import (
     ProbeStateError,
     SpatialProbeError,
 )
-from spatialprobe.model.hooks import Attached, ProbeHook, attach
+from spatialprobe.model.hooks import ProbeHook, attach
 from spatialprobe.model.select import Selector, all_layers, check_model, model_name, no_such_name, select
+from spatialprobe.model.undo import Block, Leaving
 
 Missing = Literal["error", "warn", "ignore"]
 
 
-class Probe(Activations):
+class Probe(Block, Activations):
     """Records what the chosen layers of a model hand on while a `with` block runs.
 
     A mapping from layer names to records, in the order in which the layers first ran. The model is not changed:
@@ -124,26 +125,31 @@ class Probe(Activations):
         self._recorder = Recorder(model, self._layers, self._guards, self._recording)
         self._hooks = self._recorder.hooks(self._layers)
         self._around = ProbeHook(self._recorder.forward_begins), ProbeHook(self._recorder.forward_ends)
-        self._active: Attached | None = None
 
     def __enter__(self) -> Probe:
-        if self._active is not None:
+        if self._is_active:
             raise ProbeStateError("This probe is already active: leave its block first, or make a second Probe.")
-        self._active = attach(self._hooks, self._model, *self._around)
-        self._recorder.begin()
-        self._records = []
+        undo = self._begin()
+        try:
+            self._recorder.begin()
+            self._records = []
+            undo.add(self._recorder.stop_following)
+            attach(undo, self._hooks, self._model, *self._around)
+        except BaseException:
+            undo.run()
+            raise
         return self
 
+    @Leaving
     def __exit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        active, self._active = self._active, None
-        if active is None:
+        if self._active is None or not self._active.open:
             raise ProbeStateError("This probe is not active: enter its block first.")
-        active.close()
+        self._active.run()
         self._recorder.finish()
         if kind is None and self._missing != "ignore":
             self._complain()

@@ -21,6 +21,7 @@ from spatialprobe.activations.records import At
 from spatialprobe.errors import UnsupportedOutputError
 from spatialprobe.model.hooks import ProbeHook, keep_last
 from spatialprobe.model.select import Layer
+from spatialprobe.model.settings import leave_function_mode
 
 OutputPicker = Callable[[Any], torch.Tensor]
 Take = Callable[[Layer, int, torch.Tensor], None]  # the layer, its run in this forward, and the live value
@@ -112,8 +113,8 @@ class Recorder:
         view.passes.append(Pass(next(self._numbers)))
         self._started += 1
         if view.follower is not None and not view.following:
-            view.follower.__enter__()  # type: ignore[no-untyped-call]
             view.following = True
+            view.follower.__enter__()  # type: ignore[no-untyped-call]
 
     def forward_ends(self, model: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         """Forward hook of the model; runs after an exception too."""
@@ -124,6 +125,12 @@ class Recorder:
         if len(view.passes) == 1:
             _stop_following(view)
         self._settle(ended, whole=output is not None)  # after an exception there is no output
+
+    def stop_following(self) -> None:
+        """Leave the torch functions of this thread alone, also where a forward has not ended."""
+        view = self._views.get(threading.get_ident())
+        if view is not None:
+            _stop_following(view)
 
     def finish(self) -> None:
         """The block is left: settle what no end of a forward has settled."""
@@ -207,7 +214,7 @@ class Recorder:
 def _stop_following(view: ThreadView) -> None:
     """Leave the torch functions of the thread alone again."""
     if view.follower is not None and view.following:
-        view.follower.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+        leave_function_mode(view.follower)
         view.follower.forget()
         view.following = False
 

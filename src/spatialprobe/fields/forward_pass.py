@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -17,10 +16,19 @@ from spatialprobe.fields.dispatch import Follower, ReadingWatch
 from spatialprobe.fields.intervals import Span
 from spatialprobe.fields.question import Question, checked_axes
 from spatialprobe.fields.reach import Reach, constant
+from spatialprobe.model.compiled import hold_eager
 from spatialprobe.model.evaluation import attributes_restored
 from spatialprobe.model.forward import forward_error
-from spatialprobe.model.hooks import Attached, ProbeHook
+from spatialprobe.model.hooks import Hooks, ProbeHook
 from spatialprobe.model.select import Layer, unwrapped
+from spatialprobe.model.settings import (
+    enter_dispatch_mode,
+    enter_function_mode,
+    keep_random_state,
+    leave_inference_mode,
+    set_gradients,
+)
+from spatialprobe.model.undo import Undo, undoing
 from spatialprobe.model.weights import device_of, lacks_batch
 
 _WHAT_TO_GIVE = (
@@ -77,23 +85,29 @@ class _Tracer:
 
     def run(self) -> Trace:
         """Follow the pass."""
-        with torch.inference_mode(False):  # it would keep torch from showing every operator
-            return self._followed()
-
-    def _followed(self) -> Trace:
-        state, arguments = self._prepared()
-        self._seed(arguments)
-        devices = {value.device for value in state.values() if value.device.type == "cuda"}
-        rng = torch.random.fork_rng(devices=list(devices))
-        with attributes_restored(self._model), rng, torch.no_grad(), Attached() as attached:
-            for layer in self._layers:
-                attached.add(layer.module.register_forward_hook(ProbeHook(partial(_Tracer._layer_ran, self), layer)))
-                if _keeps_statistics(layer.module):
-                    attached.add(layer.module.register_forward_pre_hook(ProbeHook(self._batch_norm, 1)))
-                    attached.add(layer.module.register_forward_hook(ProbeHook(self._batch_norm, -1), always_call=True))
-            with nullcontext() if self._meta else ReadingWatch(self._follower), self._follower:
+        with undoing() as undo:
+            leave_inference_mode(undo)  # it would keep torch from showing every operator
+            state, arguments = self._prepared()
+            self._seed(arguments)
+            with attributes_restored(self._model), undoing() as watching:
+                self._watch(watching, state)
                 torch.func.functional_call(self._model, state, arguments)
         return self._trace
+
+    def _watch(self, undo: Undo, state: Mapping[str, torch.Tensor]) -> None:
+        """See every layer and every operator, without gradients and leaving the random state alone."""
+        keep_random_state(undo, {value.device for value in state.values() if value.device.type == "cuda"})
+        set_gradients(undo, False)
+        hold_eager(undo)
+        hooks = Hooks(undo)
+        for layer in self._layers:
+            hooks.add(layer.module, ProbeHook(partial(_Tracer._layer_ran, self), layer))
+            if _keeps_statistics(layer.module):
+                hooks.add_before(layer.module, ProbeHook(self._batch_norm, 1))
+                hooks.add(layer.module, ProbeHook(self._batch_norm, -1), always_call=True)
+        if not self._meta:
+            enter_function_mode(undo, ReadingWatch(self._follower))
+        enter_dispatch_mode(undo, self._follower)
 
     def _prepared(self) -> tuple[dict[str, torch.Tensor], tuple[Any, ...]]:
         """Parameters, buffers and inputs for the pass: meta tensors, or the real ones with buffers of their own."""

@@ -1,4 +1,4 @@
-"""Attach forward hooks, all or none, keep them last, and remove exactly those."""
+"""Add hooks to modules, keep those of probes last, and remove exactly these when a block ends."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from functools import partial
 from typing import Any
 
 from torch import nn
-from torch.utils.hooks import RemovableHandle
+from torch.nn.modules import module as module_hooks
 
-from spatialprobe.model.compiled import hold_eager, release_eager
+from spatialprobe.model.compiled import hold_eager
+from spatialprobe.model.undo import Undo
 
 ForwardHook = Callable[[nn.Module, tuple[Any, ...], Any], Any]
 ForwardPreHook = Callable[[nn.Module, tuple[Any, ...]], None]
@@ -22,71 +23,69 @@ class ProbeHook(partial[Any]):
         return _inert_hook, ()
 
 
-class Attached:
-    """Hooks that are on, and compiled models that run eagerly so that the hooks fire; closing it ends both.
+class Hooks:
+    """Hooks that are on until `undo` runs."""
 
-    A plain class, since an `ExitStack` takes longer than all the hooks of a small model.
-    """
+    __slots__ = ("_added",)
 
-    __slots__ = ("_eager", "_handles")
+    def __init__(self, undo: Undo) -> None:
+        self._added: list[tuple[Callable[..., Any], dict[int, Any], dict[int, bool]]] = []
+        undo.add(self._remove)
 
-    def __init__(self) -> None:
-        self._handles: list[RemovableHandle] = []
-        self._eager = hold_eager()
+    def add(self, module: nn.Module, hook: ForwardHook, *, always_call: bool = False) -> None:
+        """A forward hook, behind those that are there."""
+        self._added.append((hook, module._forward_hooks, module._forward_hooks_always_called))
+        module.register_forward_hook(hook, always_call=always_call)
 
-    def add(self, handle: RemovableHandle) -> None:
-        """Take this hook off, too, when closed."""
-        self._handles.append(handle)
+    def add_before(self, module: nn.Module, hook: ForwardPreHook, *, prepend: bool = False) -> None:
+        """A forward pre-hook."""
+        self._added.append((hook, module._forward_pre_hooks, {}))
+        module.register_forward_pre_hook(hook, prepend=prepend)
 
-    def close(self) -> None:
-        """Take off exactly these hooks, the last first, and give back the compiler's stance."""
-        while self._handles:
-            self._handles.pop().remove()
-        if self._eager:
-            self._eager = False
-            release_eager()
+    def add_before_all(self, hook: ForwardPreHook) -> None:
+        """A pre-hook of every forward in the process."""
+        self._added.append((hook, module_hooks._global_forward_pre_hooks, {}))
+        module_hooks.register_module_forward_pre_hook(hook)
 
-    def __enter__(self) -> Attached:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
+    def _remove(self) -> None:
+        """Remove each hook, found by itself, since torch returns its handle only after it has been added."""
+        while self._added:
+            hook, hooks, marks = self._added[-1]
+            for key, known in hooks.items():
+                if known is hook:
+                    marks.pop(key, None)
+                    del hooks[key]  # last, or nothing would find its mark again
+                    break
+            del self._added[-1]
 
 
 def attach(
+    undo: Undo,
     layers: Iterable[tuple[nn.Module, ProbeHook]],
     model: nn.Module,
     begins: ProbeHook,
     ends: ProbeHook,
-) -> Attached:
-    """Hooks on each layer, and a pair around the whole model, all or none; closing the result removes exactly these.
+) -> None:
+    """Hooks on each layer, and a pair around the whole model, until `undo` runs; compiled models run eagerly.
 
-    The layers' hooks come after all that are there, so that they see what the layer hands on. The pair around
+    The layers' hooks come after all that are there, so that they see what the layer returns. The pair around
     the model encloses everything else: `begins` comes first, `ends` last, and also after an exception.
     """
-    attached = Attached()
-    try:
-        for module, hook in layers:
-            attached.add(module.register_forward_hook(hook))
-        attached.add(model.register_forward_pre_hook(begins, prepend=True))
-        attached.add(model.register_forward_hook(ends, always_call=True))
-    except BaseException:
-        attached.close()
-        raise
-    return attached
+    hold_eager(undo)
+    hooks = Hooks(undo)
+    for module, hook in layers:
+        hooks.add(module, hook)
+    hooks.add_before(model, begins, prepend=True)
+    hooks.add(model, ends, always_call=True)
 
 
-def attach_edits(edits: Iterable[tuple[nn.Module, ForwardHook]]) -> Attached:
-    """Hooks that change what layers hand on: after the user's own, and before those of every probe; all or none."""
-    attached = Attached()
-    try:
-        for module, hook in edits:
-            attached.add(module.register_forward_hook(hook))
-            keep_last(module)
-    except BaseException:
-        attached.close()
-        raise
-    return attached
+def attach_edits(undo: Undo, edits: Iterable[tuple[nn.Module, ForwardHook]]) -> None:
+    """Hooks that change what layers return: after the user's own, and before those of every probe."""
+    hold_eager(undo)
+    hooks = Hooks(undo)
+    for module, hook in edits:
+        hooks.add(module, hook)
+        keep_last(module)
 
 
 def keep_last(module: nn.Module) -> None:
@@ -95,7 +94,7 @@ def keep_last(module: nn.Module) -> None:
     if not hooks or isinstance(next(reversed(hooks.values())), ProbeHook):
         return
     for key in [key for key, hook in hooks.items() if isinstance(hook, ProbeHook)]:
-        hooks[key] = hooks.pop(key)
+        hooks.move_to_end(key)  # type: ignore[attr-defined]  # torch keeps them in an OrderedDict
 
 
 def _inert_hook() -> Callable[..., None]:

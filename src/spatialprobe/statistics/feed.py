@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, Protocol
 
 import torch
@@ -24,9 +24,10 @@ from spatialprobe.errors import (
     UnsupportedOutputError,
     told,
 )
-from spatialprobe.model.hooks import Attached, ProbeHook, attach
+from spatialprobe.model.hooks import ProbeHook, attach
 from spatialprobe.model.select import Layer
 from spatialprobe.model.stop import Stopped, stop_forward
+from spatialprobe.model.undo import Undo, undoing
 from spatialprobe.model.weights import lacks_batch, unlike_weights
 from spatialprobe.statistics.batches import Batch
 from spatialprobe.statistics.reducer import Reducer
@@ -71,12 +72,13 @@ class Feeder:
         self._usual = True  # whether the present batch keeps to the order so far
         self._failure: Exception | None = None  # kept, should the model swallow it
 
-    def attached(self) -> Attached:
-        """The hooks, on until the result is closed."""
+    def attach(self, undo: Undo) -> None:
+        """Put the hooks on, until `undo` runs."""
         recorder = self._recorder
         recorder.begin()
+        undo.add(recorder.stop_following)
         around = ProbeHook(recorder.forward_begins), ProbeHook(recorder.forward_ends)
-        return attach(recorder.hooks(list(self._layers)), self._model, *around)
+        attach(undo, recorder.hooks(list(self._layers)), self._model, *around)
 
     def feed(self, batch: Batch) -> None:
         """Run the model on a batch, and its layers' reducers with it.
@@ -91,7 +93,7 @@ class Feeder:
         self._batch, self._seen, self._usual, self._failure = batch, [], True, None
         self._recorder.ran.clear()
         self._recorder.trails.clear()
-        with ExitStack() as self._until:
+        with undoing() as self._until:
             try:
                 self._model(batch.inputs)
             except Stopped:

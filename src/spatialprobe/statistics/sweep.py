@@ -15,6 +15,7 @@ from spatialprobe.arguments import device_named, real_number, whole_number
 from spatialprobe.errors import ArgumentError, SpatialProbeError, StorageError, SweepError, told
 from spatialprobe.model.evaluation import borrowed
 from spatialprobe.model.select import Layer, Selector, model_name, select
+from spatialprobe.model.undo import undoing
 from spatialprobe.model.weights import device_of
 from spatialprobe.statistics.batches import Batch, Data, Progress, Source, Workload, source_of
 from spatialprobe.statistics.checkpoint import Checkpoint, checkpoint_path
@@ -212,7 +213,11 @@ class _Part:
         )
         shown = progress if others.rank == 0 else False
         try:
-            with feeder.attached(), bar(shown, done=self._progress.samples, total=self._source.count) as told_of:
+            with (
+                undoing() as undo,
+                bar(shown, done=self._progress.samples, total=self._source.count) as told_of,
+            ):
+                feeder.attach(undo)
                 for batch, reached in self._batches():
                     self._whole = False
                     own = batch.inputs.to(device, non_blocking=True, copy=True)  # the model may modify it in place
