@@ -74,7 +74,7 @@ def ablate(
     tensor([[5., 0., 7.]])
     """
     chosen = list(whole_numbers(channels if isinstance(channels, Iterable) else (channels,), "channels"))
-    values = torch.as_tensor(value)
+    values = value if isinstance(value, torch.Tensor) else torch.as_tensor(value, device="cpu")
     if values.ndim > 1 or (values.ndim == 1 and len(values) != len(chosen)):
         raise ArgumentError(
             f"value must be one number or one for each of the {len(chosen)} channels, not {tuple(values.shape)}."
@@ -84,7 +84,7 @@ def ablate(
         _check_channels(output, chosen, axis)
         shape = [1] * output.ndim
         shape[axis] = output.shape[axis]
-        replaced, filling = torch.zeros(shape[axis], dtype=torch.bool), values.new_zeros(shape[axis])
+        replaced, filling = torch.zeros(shape[axis], dtype=torch.bool, device="cpu"), values.new_zeros(shape[axis])
         replaced[chosen], filling[chosen] = True, values
         # Chosen, not written by numbers, so that receptive fields behind an edit stay what they are.
         return torch.where(

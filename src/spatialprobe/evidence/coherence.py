@@ -179,7 +179,9 @@ def _places(exemplars: ExemplarsResult, channel: int) -> list[_Place]:
 
 
 def _drawn(samples: int, field: ReceptiveField, generator: torch.Generator) -> _Place:
-    sample, *unit = (int(torch.randint(size, (), generator=generator)) for size in (samples, *field.output_size))
+    sample, *unit = (
+        int(torch.randint(size, (), generator=generator, device="cpu")) for size in (samples, *field.output_size)
+    )
     return _Place(sample, tuple(unit))
 
 

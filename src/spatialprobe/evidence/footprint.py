@@ -142,7 +142,7 @@ def _values(images: torch.Tensor, draws: int, seed: int) -> torch.Tensor:
     """What the pixel becomes, (draws, N, C)."""
     low, high = images.min().double(), images.max().double()
     span = high - low if high > low else torch.ones_like(low)
-    drawn = torch.rand(draws, *images.shape[:2], generator=seeded(seed), dtype=torch.float64)
+    drawn = torch.rand(draws, *images.shape[:2], generator=seeded(seed), dtype=torch.float64, device="cpu")
     return (low - span + 3 * span * drawn.to(low.device)).to(images.dtype)
 
 

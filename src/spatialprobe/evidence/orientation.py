@@ -99,7 +99,7 @@ def orientation_tuning(
     _check(angles, phases, frequencies, batch_size)
     size = _guessed(model, name) if shape is None else _fitting(model, name, [_checked(shape)])
     dtype = dtype_of(model)
-    grey = _middle(outputs(model, torch.full((1, *size), _MEAN, dtype=dtype), name), name)[0]
+    grey = _middle(outputs(model, torch.full((1, *size), _MEAN, dtype=dtype, device="cpu"), name), name)[0]
     directions: Floats = np.arange(angles, dtype=np.float64) * (180 / angles)
     answers = []
     for frequency in frequencies:
@@ -188,7 +188,7 @@ def _fitting(model: nn.Module, layer: str, shapes: Sequence[tuple[int, int, int]
 
 def _side_seen(model: nn.Module, size: tuple[int, int, int], layer: str) -> str | None:
     """A side of the image that the middle unit sees; None if there is none, or the units have no middle."""
-    noise = torch.rand(_NOISES, *size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    noise = torch.rand(_NOISES, *size, generator=torch.Generator().manual_seed(0), dtype=torch.float64, device="cpu")
     noise = noise.to(dtype_of(model))
     with unit_by_unit():
         plain = outputs(model, noise, layer)

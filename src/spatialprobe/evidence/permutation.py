@@ -42,7 +42,7 @@ class PixelPermutation:
     @property
     def order(self) -> torch.Tensor:
         """For each pixel of the result, row by row, the pixel that it comes from; int64 (H * W,)."""
-        drawn = torch.randperm(self.height * self.width, generator=seeded(self.seed))
+        drawn = torch.randperm(self.height * self.width, generator=seeded(self.seed), device="cpu")
         return drawn.argsort() if self.inverted else drawn
 
     @property

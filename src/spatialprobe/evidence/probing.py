@@ -160,8 +160,8 @@ def _fitted(
     variances, axes = torch.linalg.eigh(features.T @ features / len(features))
     basis = axes / (variances.clamp(min=0) / classes + penalty).sqrt()
     turned = features @ basis
-    weights = torch.zeros(features.shape[1], classes, dtype=torch.float64, requires_grad=True)
-    bias = torch.zeros(classes, dtype=torch.float64, requires_grad=True)
+    weights = torch.zeros(features.shape[1], classes, dtype=torch.float64, requires_grad=True, device="cpu")
+    bias = torch.zeros(classes, dtype=torch.float64, requires_grad=True, device="cpu")
     optimizer = torch.optim.LBFGS(
         [weights, bias], max_iter=2000, tolerance_grad=1e-4, history_size=20, line_search_fn="strong_wolfe"
     )

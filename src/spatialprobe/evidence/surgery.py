@@ -151,6 +151,6 @@ def _kernels(chosen: Layer) -> torch.Tensor:
 def _other_order(taps: int, generator: torch.Generator) -> torch.Tensor:
     """An order of the taps other than the one they have."""
     while True:
-        order = torch.randperm(taps, generator=generator)
-        if not torch.equal(order, torch.arange(taps)):
+        order = torch.randperm(taps, generator=generator, device="cpu")
+        if not torch.equal(order, torch.arange(taps, device="cpu")):
             return order

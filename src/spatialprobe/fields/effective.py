@@ -139,7 +139,7 @@ def _gradients(
         units = units[:, :, position]
     chosen = _chosen(units, channels, field.layer)
     measure: Callable[[torch.Tensor], torch.Tensor] = torch.abs if statistic == "absolute" else torch.square
-    total = torch.zeros(len(images), *images.shape[2:], dtype=torch.float64)
+    total = torch.zeros(len(images), *images.shape[2:], dtype=torch.float64, device="cpu")
     sums = list(_directions(chosen, probes))
     for number, one in enumerate(sums):
         (gradient,) = torch.autograd.grad(one, inputs, retain_graph=number + 1 < len(sums), materialize_grads=True)
@@ -154,7 +154,7 @@ def _directions(units: torch.Tensor, probes: int | None) -> Iterator[torch.Tenso
         return
     generator = torch.Generator().manual_seed(0)
     for _ in range(probes):
-        signs = torch.randint(0, 2, units.shape, generator=generator) * 2 - 1
+        signs = torch.randint(0, 2, units.shape, generator=generator, device="cpu") * 2 - 1
         yield (units * signs.to(units)).sum()
 
 

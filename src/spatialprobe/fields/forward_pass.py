@@ -129,7 +129,7 @@ class _Tracer:
         """An input with values, on the model's device: the example's own, or drawn where only a shape was given."""
         if not example.is_meta:
             return example.detach().clone()
-        drawn = torch.rand(example.shape, generator=torch.Generator().manual_seed(0))
+        drawn = torch.rand(example.shape, generator=torch.Generator().manual_seed(0), device="cpu")
         return drawn.to(device_of(self._model), example.dtype)
 
     def _mark_masks(self, state: Mapping[str, torch.Tensor], buffers: Mapping[str, torch.Tensor]) -> None:

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDa
 from spatialprobe.errors import ArgumentError, StorageError, SweepError
 from spatialprobe.model.samples import first_entry
 from spatialprobe.statistics.identity import describe
-from spatialprobe.statistics.loading import Inputs, collated, collated_inputs, is_plain_loader, located
+from spatialprobe.statistics.loading import Inputs, OwnLoader, collated, collated_inputs, is_plain_loader, located
 from spatialprobe.storage.checksum import fingerprint
 
 Data: TypeAlias = "torch.Tensor | Dataset[Any] | Iterable[Any]"
@@ -88,7 +88,7 @@ def source_of(data: Data, load: Workload) -> Source:
         first, last = share(len(data), load.rank, load.ranks, unit)
         return _Indexed(data, first, last, load)
     if isinstance(data, IterableDataset):
-        data = DataLoader(data, load.batch_size, num_workers=load.workers, collate_fn=collated_inputs)
+        data = OwnLoader(data, load.batch_size, num_workers=load.workers, collate_fn=collated_inputs)
     if not isinstance(data, Iterable) or isinstance(data, (str, bytes, Mapping, np.ndarray)):
         raise ArgumentError(
             f"the data is a {type(data).__name__}: give a data set, a tensor with samples along its first axis "
@@ -124,7 +124,7 @@ class _Indexed:
     def batches(self, done: Progress) -> Iterator[tuple[Batch, Progress]]:
         start, number = self._first + done.samples, done.batches
         for inputs in self._inputs(start):
-            samples = torch.arange(start, start + len(inputs))
+            samples = torch.arange(start, start + len(inputs), device="cpu")
             start, number = start + len(inputs), number + 1
             yield Batch(number - 1, inputs, samples, start - len(inputs)), Progress(start - self._first, number)
 
@@ -134,7 +134,7 @@ class _Indexed:
             for first in range(start, self._last, size):
                 yield self._data[first : min(first + size, self._last)]
         elif start < self._last:
-            yield from DataLoader(
+            yield from OwnLoader(
                 Inputs(self._data),
                 size,
                 sampler=range(start, self._last),
@@ -208,7 +208,7 @@ class _Stream:
                 )
             return where
         # the ranks' streams are taken as interleaved, so that no two samples have one number
-        return (start + torch.arange(count)) * self._load.ranks + self._load.rank
+        return (start + torch.arange(count, device="cpu")) * self._load.ranks + self._load.rank
 
     def _after(self, batch: Batch, progress: Progress) -> Progress:
         trail = progress.trail

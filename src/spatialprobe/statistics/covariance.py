@@ -40,8 +40,9 @@ class ChannelCovariance:
 
     def _start(self, channels: int) -> None:
         self._count = 0
-        self._mean = torch.zeros(channels, dtype=torch.float64)
-        self._products = torch.zeros(channels, channels, dtype=torch.float64)  # sum of the deviations' outer products
+        self._mean = torch.zeros(channels, dtype=torch.float64, device="cpu")
+        # the sum of the deviations' outer products
+        self._products = torch.zeros(channels, channels, dtype=torch.float64, device="cpu")
 
     def update(self, activation: torch.Tensor, samples: torch.Tensor) -> None:
         """Take the values of one batch, (N, C, *spatial)."""

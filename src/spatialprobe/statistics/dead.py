@@ -32,15 +32,15 @@ class Dead:
     """
 
     def __init__(self) -> None:
-        self._fired = torch.zeros(0, dtype=torch.int64)
-        self._latest = torch.zeros(0, dtype=torch.int64)  # the samples of the last batch (N,), and
-        self._latest_fired = torch.zeros(0, 0, dtype=torch.bool)  # in which channels they fired (N, C)
+        self._fired = torch.zeros(0, dtype=torch.int64, device="cpu")
+        self._latest = torch.zeros(0, dtype=torch.int64, device="cpu")  # the samples of the last batch (N,), and
+        self._latest_fired = torch.zeros(0, 0, dtype=torch.bool, device="cpu")  # in which channels they fired (N, C)
 
     def update(self, activation: torch.Tensor, samples: torch.Tensor) -> None:
         """Take the values of one batch, (N, C, *spatial)."""
         units = as_units(activation)
         if not len(self._fired):
-            self._fired = torch.zeros(units.shape[1], dtype=torch.int64)
+            self._fired = torch.zeros(units.shape[1], dtype=torch.int64, device="cpu")
         same_channels(len(self._fired), units.shape[1])
         if not units.numel():
             return

@@ -51,8 +51,16 @@ class _LocatedCollate:
 
     def __call__(self, pairs: list[tuple[Any, Any]]) -> tuple[torch.Tensor | None, Any]:
         indices = [index for index, _ in pairs]
-        numbers = torch.tensor(indices) if all(isinstance(index, int) for index in indices) else None
+        numbers = torch.tensor(indices, device="cpu") if all(isinstance(index, int) for index in indices) else None
         return numbers, self._collate([sample for _, sample in pairs])
+
+
+class OwnLoader(DataLoader[Any]):
+    """A loader that the library makes: it draws its seed on the CPU, whatever torch's default device is."""
+
+    def __iter__(self) -> Any:
+        with torch.device("cpu"):
+            return super().__iter__()
 
 
 def is_plain_loader(data: object) -> bool:

@@ -35,7 +35,7 @@ class Wire:
 
     def begin_sum(self, numbers: Sequence[int]) -> tuple[torch.Tensor, dist.Work]:
         """Begin to add numbers up over all processes: the tensor that will hold the sums, and when it does."""
-        words = self._lend(torch.tensor(numbers))
+        words = self._lend(torch.tensor(numbers, device="cpu"))
         return words, dist.all_reduce(words, group=self._group, async_op=True)
 
     def send(self, data: bytes, rank: int) -> None:
@@ -45,7 +45,7 @@ class Wire:
             PeerGoneError: it is gone.
         """
         with answered():
-            dist.send(self._lend(torch.tensor([len(data)])), rank, self._group)
+            dist.send(self._lend(torch.tensor([len(data)], device="cpu")), rank, self._group)
             dist.send(self._lend(_filled(len(data), data)), rank, self._group)
 
     def receive(self, rank: int) -> bytes:
@@ -55,7 +55,7 @@ class Wire:
             PeerGoneError: it is gone.
         """
         with answered():
-            size = self._lend(torch.zeros(1, dtype=torch.int64))
+            size = self._lend(torch.zeros(1, dtype=torch.int64, device="cpu"))
             dist.recv(size, rank, self._group)
             data = self._lend(_filled(int(size)))
             dist.recv(data, rank, self._group)
@@ -68,7 +68,7 @@ class Wire:
             PeerGoneError: a process is gone.
         """
         with answered():
-            size = self._lend(torch.tensor([len(data)]))
+            size = self._lend(torch.tensor([len(data)], device="cpu"))
             dist.broadcast(size, 0, self._group)
             whole = self._lend(_filled(int(size), data if self.rank == 0 else b""))
             dist.broadcast(whole, 0, self._group)
@@ -81,10 +81,10 @@ class Wire:
             PeerGoneError: a process is gone.
         """
         with answered():
-            sizes = self._lend(torch.zeros(self.size, dtype=torch.int64))
+            sizes = self._lend(torch.zeros(self.size, dtype=torch.int64, device="cpu"))
             sizes[self.rank] = len(data)
             dist.all_reduce(sizes, group=self._group)
-            rows = self._lend(torch.zeros(self.size, int(sizes.max()), dtype=torch.uint8))
+            rows = self._lend(torch.zeros(self.size, int(sizes.max()), dtype=torch.uint8, device="cpu"))
             rows[self.rank, : len(data)] = _filled(len(data), data)
             dist.all_reduce(rows, group=self._group)  # all but one row are zero in each process
         return [row[:size].numpy().tobytes() for row, size in zip(rows, sizes.tolist(), strict=True)]
@@ -111,7 +111,7 @@ def answered() -> Iterator[None]:
 
 def _filled(size: int, data: bytes = b"") -> torch.Tensor:
     """Bytes (size,) in memory of torch's own, which no lock is needed to free; zeros where there is no data."""
-    made = torch.zeros(size, dtype=torch.uint8)
+    made = torch.zeros(size, dtype=torch.uint8, device="cpu")
     if data:
         made.copy_(torch.frombuffer(bytearray(data), dtype=torch.uint8))
     return made

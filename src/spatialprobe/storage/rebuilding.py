@@ -99,7 +99,9 @@ def _dtype(description: Any) -> np.dtype[Any]:
 def _sparse_tensor(
     indices: torch.Tensor, values: torch.Tensor, shape: tuple[int, ...], coalesced: bool
 ) -> torch.Tensor:
-    return torch.sparse_coo_tensor(indices, values, shape, check_invariants=True, is_coalesced=coalesced)
+    return torch.sparse_coo_tensor(
+        indices, values, shape, check_invariants=True, is_coalesced=coalesced, device=values.device
+    )
 
 
 def _bound_method(instance: Any, name: str) -> MethodType:

@@ -61,13 +61,13 @@ def check_reducer(factory: Factory, activation: torch.Tensor | None = None, *, s
 
 
 def _example() -> torch.Tensor:
-    drawn = torch.randn(24, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+    drawn = torch.randn(24, 3, 4, 5, generator=torch.Generator().manual_seed(0), device="cpu")
     coarse = (drawn[::2] * 2).round() / 2  # ties and zeros
     return torch.stack([coarse, drawn[1::2]], dim=1).flatten(0, 1)
 
 
 def _update(reducer: Reducer, values: torch.Tensor, samples: list[int]) -> None:
-    reducer.update(values[samples], torch.tensor(samples, dtype=torch.int64))
+    reducer.update(values[samples], torch.tensor(samples, dtype=torch.int64, device="cpu"))
 
 
 def _written_and_read(factory: Factory, reducer: Reducer) -> Reducer:
@@ -85,7 +85,7 @@ def _written_and_read(factory: Factory, reducer: Reducer) -> Reducer:
 def _check_independent(factory: Factory, values: torch.Tensor, expected: object) -> None:
     """That the activation is neither written to nor needed afterwards."""
     reducer, given = factory(), values.clone()
-    samples = torch.arange(len(values))
+    samples = torch.arange(len(values), device="cpu")
     reducer.update(given, samples)
     if not torch.equal(given.nan_to_num(), values.nan_to_num()):
         raise AssertionError("update() wrote to the activation, which is the model's own: let it work on a new tensor.")
@@ -143,7 +143,9 @@ def _differences(expected: Any, found: Any, where: str) -> Iterator[str]:
         yield from _tensor_differences(torch.from_numpy(expected), torch.from_numpy(found), where)
     elif isinstance(expected, (float, np.floating)):
         yield from _tensor_differences(
-            torch.tensor(float(expected)).double(), torch.tensor(float(found)).double(), where
+            torch.tensor(float(expected), device="cpu").double(),
+            torch.tensor(float(found), device="cpu").double(),
+            where,
         )
     elif isinstance(expected, Mapping) or is_dataclass(expected) or isinstance(expected, (tuple, list)):
         ours, theirs, name = _parts(expected), _parts(found), _naming(expected)

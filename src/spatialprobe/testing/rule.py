@@ -77,7 +77,8 @@ def _problem(module: nn.Module, shape: tuple[int, ...]) -> str | None:
 
 def _moving(module: nn.Module, shape: tuple[int, ...], units: tuple[int, ...], draw: int) -> Bools:
     """Which pixels have a gradient, (channels, *units, *pixels) bool, for one random image."""
-    inputs = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(draw)).requires_grad_()
+    generator = torch.Generator().manual_seed(draw)
+    inputs = torch.randn(shape, dtype=torch.float64, generator=generator, device="cpu").requires_grad_()
     output = functional_call(module, _in_float64(module), (inputs,))
     flat = output[0].reshape(-1)
     if len(flat) > _MOST_UNITS:

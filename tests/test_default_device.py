@@ -1,0 +1,247 @@
+"""Tensors that the library makes for itself are where they should be, whatever torch's default device is."""
+
+from __future__ import annotations
+
+import ast
+import os
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sweeps import together
+from torch import nn
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+
+import spatialprobe as sp
+from spatialprobe import evidence
+from spatialprobe.statistics.loading import located
+from spatialprobe.testing import check_reducer, check_rule
+
+SOURCE = Path(sp.__file__).parent
+# Functions of torch that make a tensor on the default device, unless they are told where.
+FACTORIES = {"arange", "as_tensor", "asarray", "empty", "empty_strided", "eye", "full", "linspace", "logspace", "ones"}
+FACTORIES |= {"rand", "randint", "randn", "randperm", "range", "scalar_tensor", "sparse_coo_tensor", "tensor", "zeros"}
+
+
+def factory_calls(path):
+    """The calls in a file of functions that make a tensor on the default device."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+            continue
+        if isinstance(node.func.value, ast.Name) and node.func.value.id == "torch" and node.func.attr in FACTORIES:
+            yield node
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_own_tensors_are_made_with_their_device_named(path):
+    """No tensor of the library's own is left to the default device."""
+    unnamed = [node.lineno for node in factory_calls(path) if "device" not in {word.arg for word in node.keywords}]
+    assert unnamed == []
+
+
+def convolutions():
+    """A small model whose weights are on the CPU, whatever the default device is."""
+    with torch.device("cpu"), torch.random.fork_rng():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 3)).eval()
+
+
+MODEL = convolutions()
+IMAGES = torch.rand(8, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+LABELS = torch.arange(8) % 2
+REDUCERS = {
+    "moments": sp.Moments,
+    "histogram": sp.Histogram,
+    "bounded": partial(sp.Histogram, low=-1, high=1),
+    "top": sp.Exemplars,
+    "covariance": sp.ChannelCovariance,
+    "dead": sp.Dead,
+}
+
+
+def recorded(folder, **options):
+    """The records of some passes of the model."""
+    with sp.Probe(MODEL, **options) as probe:
+        for _ in range(3):
+            MODEL(IMAGES)
+    return [record.tensor.detach() for record in probe.records]
+
+
+def gradients(folder):
+    with sp.Probe(MODEL, gradients=True) as probe:
+        MODEL(IMAGES).sum().backward()
+    return [record.gradient for record in probe.records]
+
+
+def edited(folder, edit):
+    with sp.edited(MODEL, {"0": edit}), torch.no_grad():
+        return MODEL(IMAGES)
+
+
+def saved(folder):
+    path = sp.save_activations(folder / "records.safetensors", sp.capture(MODEL, IMAGES))
+    return [record.tensor for record in sp.load_activations(path).records]
+
+
+def swept(folder, data=IMAGES, **options):
+    """All that a sweep comes to."""
+    found = sp.sweep(MODEL, data, REDUCERS, batch_size=3, progress=False, **options)
+    path = found.save(folder / "sweep.safetensors")
+    results = [*found.layers.values(), *sp.SweepResult.load(path).layers.values()]
+    return [value for layer in results for result in layer.values() for value in vars(result).values()]
+
+
+def continued(folder):
+    """A sweep that its checkpoint knows to be done."""
+    swept(folder, checkpoint=folder / "state")
+    return swept(folder, checkpoint=folder / "state")
+
+
+def stored(folder):
+    zarr = pytest.importorskip("zarr")
+    swept(folder, store=folder / "activations.zarr")
+    return zarr.open(folder / "activations.zarr")["0"]["activation"][:]
+
+
+def field():
+    return sp.receptive_fields(MODEL, (1, 3, 16, 16))["3"]
+
+
+def page(folder):
+    found = sp.sweep(MODEL, IMAGES, REDUCERS, progress=False)
+    report = sp.write_report(folder / "page.html", MODEL, IMAGES[:2], sweep=found, dataset=IMAGES)
+    assert report.doubts == ()
+    return report.path.read_text()
+
+
+def top(folder):
+    return sp.sweep(MODEL, IMAGES, {"top": sp.Exemplars}, progress=False)["3"]["top"]
+
+
+class Stream(IterableDataset):
+    """The images one by one."""
+
+    def __iter__(self):
+        return iter(IMAGES)
+
+
+class Reads(nn.Module):
+    """A model that reads values, so that fields are followed on its real device."""
+
+    def __init__(self):
+        super().__init__()
+        self.model = MODEL
+
+    def forward(self, x):
+        return self.model(x) if x.sum().item() == x.sum().item() else x
+
+
+USES = {
+    "probe": recorded,
+    "probe after": partial(recorded, layers="0", at="post_activation"),
+    "probe dtype": partial(recorded, dtype=torch.float64, device="cpu"),
+    "probe graph": partial(recorded, keep_graph=True),
+    "probe transform": partial(recorded, transform=lambda maps: maps.mean((2, 3)), max_bytes=10**6),
+    "gradients": gradients,
+    "capture": lambda folder: sp.capture(MODEL, IMAGES, stop_early=True)["3"].numpy(),
+    "record": lambda folder: sp.capture(MODEL, IMAGES)["0"]._repr_html_(),
+    "plan": lambda folder: repr(sp.plan(MODEL, IMAGES)),
+    "plan for real": lambda folder: repr(sp.plan(Reads(), IMAGES)),
+    "ablate": partial(edited, edit=sp.ablate([0, 2], value=[1.0, 2.0])),
+    "ablate by a number": partial(edited, edit=sp.ablate(1)),
+    "replace": partial(edited, edit=sp.replace(torch.ones(8, 4, 14, 14))),
+    "files": saved,
+    "fields": lambda folder: field().boxes(),
+    "fields of an example": lambda folder: sp.receptive_fields(MODEL, IMAGES)["3"].boxes(),
+    "fields for real": lambda folder: sp.receptive_fields(Reads(), IMAGES)["model.3"].boxes(),
+    "fields for real of a shape": lambda folder: sp.receptive_fields(Reads(), (1, 3, 16, 16))["model.3"].boxes(),
+    "effective": lambda folder: sp.effective_receptive_field(MODEL, IMAGES, "3").map,
+    "effective, probed": lambda folder: (
+        sp.effective_receptive_field(MODEL, IMAGES, "3", statistic="squared", probes=3).map
+    ),
+    "sweep": swept,
+    "sweep of a data set": lambda folder: swept(folder, TensorDataset(IMAGES)),
+    "sweep by workers": lambda folder: swept(folder, TensorDataset(IMAGES), num_workers=1),
+    "sweep of batches": lambda folder: swept(folder, [IMAGES[:3], IMAGES[3:]]),
+    "sweep of a stream": lambda folder: swept(folder, Stream()),
+    "positions of a loader": lambda folder: located(DataLoader(TensorDataset(IMAGES))).collate_fn([(3, IMAGES[3])])[0],
+    "sweep with NaN": lambda folder: swept(folder, torch.where(IMAGES < 0.1, torch.nan, IMAGES), nonfinite="count"),
+    "checkpoint": continued,
+    "store": stored,
+    "maps": lambda folder: sp.feature_maps(sp.capture(MODEL, IMAGES))["0"].array,
+    "kernels": lambda folder: sp.kernels(MODEL[0]).array,
+    "overlay": lambda folder: sp.receptive_field_overlay(IMAGES[0], field(), (3, 4)).array,
+    "patches": lambda folder: sp.exemplar_patches(top(folder), IMAGES, field()).array,
+    "evolution": lambda folder: sp.evolution(sp.capture(MODEL, IMAGES)).array,
+    "histogram": lambda folder: sp.activation_histogram(sp.capture(MODEL, IMAGES)["0"]).array,
+    "page": page,
+    "footprint": lambda folder: evidence.footprint(MODEL, IMAGES, "3", pixel=(8, 8)).changed,
+    "equivariance": lambda folder: evidence.equivariance_error(MODEL, IMAGES, "3", shift=(1, 2)).values,
+    "orientation": lambda folder: evidence.orientation_tuning(MODEL, "0").response,
+    "permutation": lambda folder: evidence.PixelPermutation(16, 16).inverse(evidence.PixelPermutation(16, 16)(IMAGES)),
+    "surgery": lambda folder: evidence.kernel_surgery(MODEL, "3", "shuffle")[3].weight,
+    "frozen": lambda folder: evidence.frozen_copy(MODEL)[3].weight,
+    "coherence": lambda folder: evidence.patch_coherence(top(folder), IMAGES, field()).random_values,
+    "linear probe": lambda folder: (
+        evidence.linear_probe(MODEL, IMAGES, LABELS, "3", test_images=IMAGES, test_labels=LABELS).values
+    ),
+    "check_reducer": lambda folder: [check_reducer(reducer) for reducer in REDUCERS.values()],
+    "check_rule": lambda folder: check_rule(nn.AvgPool2d(2), (1, 1, 6, 6)),
+}
+
+
+@contextmanager
+def set_default(device):
+    """The device set for the whole program, as scripts do, until the block ends."""
+    torch.set_default_device(device)
+    try:
+        yield
+    finally:
+        torch.set_default_device(None)
+
+
+def assert_alike(found, expected):
+    """That two outcomes hold the same values, and that none of them is on the default device."""
+    if isinstance(expected, (list, tuple)):
+        assert len(found) == len(expected)
+        for one, other in zip(found, expected, strict=True):
+            assert_alike(one, other)
+    elif isinstance(expected, torch.Tensor):
+        assert found.device == expected.device
+        assert torch.equal(found, expected) or torch.allclose(found, expected, equal_nan=True)
+    elif isinstance(expected, np.ndarray):
+        np.testing.assert_array_equal(found, expected)
+    else:
+        assert found == expected
+
+
+@pytest.mark.parametrize("setting", [set_default, torch.device], ids=["set", "context"])
+@pytest.mark.parametrize("use", USES)
+def test_another_default_device_changes_nothing(use, setting, tmp_path):
+    """The whole public API gives the same with another default device, here one whose tensors have no values."""
+    for name in ("usual", "other"):
+        (tmp_path / name).mkdir()
+    expected = USES[use](tmp_path / "usual")
+    with setting("meta"):
+        found = USES[use](tmp_path / "other")
+    assert_alike(found, expected)
+
+
+def ranked(folder):
+    """What one of several processes makes of a sweep, with another default device in each."""
+    torch.set_default_device("meta")
+    return [value.numpy() for value in swept(folder / os.environ["RANK"]) if isinstance(value, torch.Tensor)]
+
+
+def test_processes_with_another_default_device(tmp_path):
+    """What processes send one another is made on the CPU, and they come to the same result as one alone."""
+    for name in ("0", "1", "alone"):
+        (tmp_path / name).mkdir()
+    alone = [value.numpy() for value in swept(tmp_path / "alone") if isinstance(value, torch.Tensor)]
+    for found in together(ranked, tmp_path, 2):
+        assert len(found) == len(alone)
+        for one, other in zip(found, alone, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
