@@ -18,7 +18,7 @@ from importlib import import_module
 from pathlib import Path
 
 from benchmarks import page
-from benchmarks.method import as_markdown, as_text
+from benchmarks.method import Table, as_markdown, as_text
 
 SECTIONS = ("capture", "fields", "pictures", "report", "sweep", "storage", "imports", "growth", "on_cuda")
 
@@ -35,7 +35,7 @@ def main() -> int:
     form.add_argument("--json", action="store_true", help="print JSON")
     form.add_argument("--markdown", action="store_true", help="print Markdown")
     options = parser.parse_args()
-    collected = {}
+    collected: dict[str, list[Table]] = {}
     if not options.json:
         print(f"{page.surroundings()}; one thread")
     for section in options.section or SECTIONS:

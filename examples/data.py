@@ -82,7 +82,7 @@ def drawn_patterns(seed: int, limit: int | None) -> ImageData:
 
 def cifar10(root: Path, seed: int, limit: int | None) -> ImageData:
     """CIFAR-10 as torchvision reads it from `root`, where it is put first if it is not there yet."""
-    from torchvision.datasets import CIFAR10  # type: ignore[import-untyped]
+    from torchvision.datasets import CIFAR10
 
     try:
         train = CIFAR10(root, train=True, download=True)

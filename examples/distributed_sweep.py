@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -33,7 +34,11 @@ def main(arguments: list[str] | None = None) -> None:
     torch.manual_seed(0)  # all processes must have the same model: one seed here, one file of weights elsewhere
     model = SimpleCNN()
     images = as_input(load(options.data, limit=options.limit).train_images, torch.device("cpu"))
-    reducers = {"moments": sp.Moments, "top": partial(sp.Exemplars, k=9), "dead": sp.Dead}
+    reducers: dict[str, Callable[[], sp.Reducer]] = {
+        "moments": sp.Moments,
+        "top": partial(sp.Exemplars, k=9),
+        "dead": sp.Dead,
+    }
     result = sp.sweep(model, images, reducers, at="post_activation", checkpoint=options.checkpoint)
     if os.environ.get("RANK", "0") == "0":
         result.save(options.out)

@@ -26,6 +26,7 @@ def grad_cam(model: nn.Module, images: torch.Tensor, layer: str) -> torch.Tensor
         logits = model(images)
     logits.max(dim=1).values.sum().backward()
     record = probe[layer]
+    assert record.gradient is not None  # since gradients=True
     weights = record.gradient.mean(dim=(2, 3), keepdim=True)
     cam = (weights * record.tensor).sum(dim=1, keepdim=True).relu()
     return F.interpolate(cam, images.shape[2:], mode="bilinear")[:, 0]

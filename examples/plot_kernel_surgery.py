@@ -47,7 +47,7 @@ versions = {
 
 figure = Figure(figsize=(11, 2.8), layout="constrained")
 for axes, (name, changed) in zip(figure.subplots(1, len(versions)), versions.items(), strict=True):
-    axes.imshow(sp.kernels(changed.conv1).array)
+    axes.imshow(sp.kernels(changed.get_submodule("conv1")).array)
     axes.set_title(f"{name}: a new head reaches {with_new_head(changed):.0%}", fontsize=9)
     axes.set_axis_off()
 figure.suptitle(f"conv1's kernels, on {data.name}; chance is {1 / len(data.classes):.0%}")

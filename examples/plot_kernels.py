@@ -16,10 +16,10 @@ import spatialprobe as sp
 # The first layer: grey is zero, and each colour says how much of red, green and blue a tap adds or takes away.
 
 model = trained()
-first = sp.kernels(model.conv1)
+first = sp.kernels(model.get_submodule("conv1"))
 first.figure(title="conv1").savefig("kernels.png")
 
 # %%
 # The second: in brackets the input channel shown. White is zero, violet adds, brown takes away.
 
-second = sp.kernels(model.conv2)
+second = sp.kernels(model.get_submodule("conv2"))

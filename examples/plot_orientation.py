@@ -48,7 +48,9 @@ tunings = {
 
 figure = Figure(figsize=(11, 5.2), layout="constrained")
 figure.suptitle(f"conv1's answers to gratings of each direction, on {patterns().name}", weight="bold")
-for part, (when, tuning) in zip(figure.subfigures(2, 1), tunings.items(), strict=True):
+rows = figure.add_gridspec(2, 1)
+for row, (when, tuning) in enumerate(tunings.items()):
+    part = figure.add_subfigure(rows[row])
     part.suptitle(f"{when}: mean selectivity {tuning.selectivity.mean():.2f}", fontsize=10)
     for channel, axes in enumerate(part.subplots(1, len(tuning.angle), subplot_kw={"projection": "polar"})):
         draw(axes, tuning, channel)

@@ -48,7 +48,7 @@ class DeepCNN(nn.Module):
             convolution = nn.Conv2d(before, after, 3, padding=1)
             if depth > 2:
                 nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
-                nn.init.zeros_(convolution.bias)
+                nn.init.zeros_(convolution.get_parameter("bias"))
             self.add_module(f"conv{number}", convolution)
         side = 32 // 2 ** min(depth, 2)
         self.depth = depth

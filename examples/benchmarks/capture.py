@@ -54,7 +54,7 @@ def measured(name: str) -> list[Table]:
     layers = {key: module for key, module in model.named_modules() if isinstance(module, nn.Conv2d)}
     runs = {**hooks(model, images, layers), **probes(model, images), **capture_peers(model, images, layers)}
     installed = {key: run for key, run in runs.items() if run is not None}
-    truth = {key: value.clone() for key, value in runs[CLONE]().items()}
+    truth = {key: value.clone() for key, value in installed[CLONE]().items()}
     remarks = {key: share_right(run(), truth) for key, run in installed.items()}
     slow = {key: installed.pop(key) for key in SLOW & installed.keys()}
     figures = paired(lambda: model(images), installed, rounds, remarks=remarks)
@@ -122,7 +122,7 @@ def probes(model: nn.Module, images: torch.Tensor) -> dict[str, Run]:
     """A probe that is entered again for each pass, and drops the records of the last, in two kinds; and a new one."""
 
     def with_probe(make: Callable[[], sp.Probe]) -> Run:
-        def run() -> dict[str, torch.Tensor]:
+        def run() -> Mapping[str, torch.Tensor]:
             with make() as probe:
                 model(images)
             return Records(probe)

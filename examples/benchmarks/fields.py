@@ -41,14 +41,10 @@ def measure(quick: bool) -> Iterator[Table]:
     torch.set_num_threads(1)
     names, rounds = (MODELS[1:3], 5) if quick else (MODELS, 15)
     figures = [beside_meta_forward(name, rounds) for name in names]
-    middle = Figure("median of these", *(median(values) for values in _columns(figures)))
-    yield Table(f"receptive fields of every module, input {SHAPE}", "times a meta forward", (*figures, middle))
+    low, middle, high = (median(part) for part in zip(*((f.low, f.median, f.high) for f in figures), strict=True))
+    together = Figure("median of these", low, middle, high)
+    yield Table(f"receptive fields of every module, input {SHAPE}", "times a meta forward", (*figures, together))
     yield peers(PEER_MODELS[1:2] if quick else PEER_MODELS)
-
-
-def _columns(figures: list[Figure]) -> Iterator[list[float]]:
-    for number in ("low", "median", "high"):
-        yield [getattr(figure, number) for figure in figures]
 
 
 def built(name: str) -> nn.Module:
@@ -100,7 +96,7 @@ def elapsed(run: Callable[[nn.Module], object], model: nn.Module) -> float:
     return time.perf_counter() - start
 
 
-Geometry = tuple[tuple[int, int], tuple[int, int]]  # size and stride, of rows and columns
+Geometry = tuple[tuple[int, ...], tuple[float, ...]]  # size and stride, of rows and columns
 
 
 def ours_of(model: nn.Module) -> dict[str, Geometry]:
@@ -129,7 +125,7 @@ def by_gradients(model: nn.Module) -> Mapping[str, Geometry]:
     for module in plain.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             nn.init.constant_(module.weight, 1 / module.weight[0].numel())
-        module.inplace = False
+        setattr(module, "inplace", False)  # noqa: B010 (modules of any kind)
     swap(plain)
     found: dict[str, Geometry] = {}
     image = torch.rand(SHAPE, dtype=torch.float64).requires_grad_()

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-import numpy as np
 from benchmarks.method import Figure, Table
 
 CASES = {
@@ -24,7 +23,7 @@ def measure(quick: bool) -> Iterator[Table]:
     for _ in range(rounds):
         for name, code in CASES.items():
             found[name].append(milliseconds(code))
-    figures = tuple(Figure(name, *np.percentile(times, [25, 50, 75])) for name, times in found.items())
+    figures = tuple(Figure.of(name, times) for name, times in found.items())
     yield Table("import time, torch imported before", "milliseconds", figures)
 
 

@@ -13,9 +13,10 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,6 +41,12 @@ class Figure:
     median: float
     high: float  # upper quartile
     remark: str = ""  # beside the figure: "8 of 8 records right"
+
+    @staticmethod
+    def of(name: str, values: Sequence[float], remark: str = "") -> Figure:
+        """Return the quartiles of some values."""
+        low, median, high = np.percentile(values, [25, 50, 75]).tolist()
+        return Figure(name, low, median, high, remark)
 
 
 @dataclass(frozen=True)
@@ -70,7 +77,7 @@ def paired(
         shuffle(order)
         for name in order:
             found[name] += _burst(yardstick, contestants[name], clock)
-    return [Figure(name, *_quartiles(ratios), (remarks or {}).get(name, "")) for name, ratios in found.items()]
+    return [Figure.of(name, ratios, (remarks or {}).get(name, "")) for name, ratios in found.items()]
 
 
 def _burst(
@@ -85,11 +92,6 @@ def _burst(
         contestant()
         ratios.append((clock() - between) / (between - start))
     return ratios[1:]
-
-
-def _quartiles(values: list[float]) -> list[float]:
-    """The lower quartile, the median, the upper quartile."""
-    return np.percentile(values, [25, 50, 75]).tolist()
 
 
 def in_child(function: str, argument: object, environment: Mapping[str, str]) -> list[Table]:
@@ -110,7 +112,7 @@ def in_child(function: str, argument: object, environment: Mapping[str, str]) ->
     return [table_from(entry) for entry in json.loads(child.stdout)]
 
 
-def table_from(entry: dict) -> Table:
+def table_from(entry: dict[str, Any]) -> Table:
     """A table from its JSON form."""
     figures = tuple(Figure(**figure) for figure in entry["figures"])
     return Table(**(entry | {"figures": figures, "missing": tuple(entry["missing"])}))

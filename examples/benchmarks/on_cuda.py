@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from benchmarks import capture
@@ -45,7 +45,7 @@ def event_clock() -> Callable[[], float]:
     return clock
 
 
-def offload(model: nn.Module, images: torch.Tensor, layers: dict[str, nn.Module], rounds: int) -> Table:
+def offload(model: nn.Module, images: torch.Tensor, layers: Mapping[str, nn.Module], rounds: int) -> Table:
     """Records on the CPU: by a hook that waits for each copy, and by a probe that does not."""
 
     def waiting() -> None:
@@ -73,8 +73,8 @@ def memory(model: nn.Module, images: torch.Tensor) -> Table:
     """The most memory on the card during one pass, over that of a bare one."""
     figures = []
     bare = peak(lambda: model(images))
-    for name, options in {"Probe": {}, "Probe(device='cpu')": {"device": "cpu"}}.items():
-        with sp.Probe(model, **options):
+    for name, device in {"Probe": None, "Probe(device='cpu')": "cpu"}.items():
+        with sp.Probe(model, device=device):
             ratio = peak(lambda: model(images)) / bare
         figures.append(Figure(name, ratio, ratio, ratio, f"bare {bare >> 20} MiB"))
     return Table("peak memory on the card, ResNet-50", "times the bare forward", tuple(figures))

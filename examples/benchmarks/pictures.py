@@ -63,7 +63,7 @@ def floor_of(record: sp.Activation) -> Callable[[], bytes]:
     """Nothing but the compression of the codes, made beforehand."""
     maps = maps_of(record, 0)
     codes = np.ascontiguousarray(quantise(maps, choose_scale(maps, "layer")))
-    return lambda: zlib.compress(codes, 1)
+    return lambda: zlib.compress(codes.data, 1)
 
 
 def peers(record: sp.Activation) -> dict[str, Callable[[], object]]:

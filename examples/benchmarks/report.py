@@ -8,11 +8,11 @@ table says so.
 from __future__ import annotations
 
 import shutil
-import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from benchmarks.method import Figure, Table
@@ -61,24 +61,18 @@ def measure(quick: bool) -> Iterator[Table]:
         sizes, times = [], []
         for name, write in writers.items():
             report = write()
-            sizes.append(Figure(name, *[report.nbytes / 1000] * 3, "; ".join(report.reduced)))
-            times.append(Figure(name, *quartiles([seconds(write) for _ in range(3 if quick else ROUNDS)])))
+            sizes.append(Figure.of(name, [report.nbytes / 1000], "; ".join(report.reduced)))
+            times.append(Figure.of(name, [seconds(write) for _ in range(3 if quick else ROUNDS)]))
         yield Table("a page's size: at most 120 for the SimpleCNN, 1,500 with the large layer", "kB", tuple(sizes))
         yield Table("time to write it, forward passes and fields included: at most 1", "seconds", tuple(times))
         yield redraw(pages[1], 3 if quick else ROUNDS)
 
 
-def seconds(call) -> float:  # noqa: ANN001
+def seconds(call: Callable[[], object]) -> float:
     """How long a call takes."""
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
-
-
-def quartiles(values: list[float]) -> tuple[float, float, float]:
-    """The lower quartile, the median, the upper quartile."""
-    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
-    return low, middle, high
 
 
 def redraw(page: Path, rounds: int) -> Table:
@@ -98,19 +92,17 @@ def redraw(page: Path, rounds: int) -> Table:
             again.append(switched(driver, LARGE))
     finally:
         driver.quit()
-    return Table(
-        title, "milliseconds", (Figure("first time", *quartiles(first)), Figure("from then on", *quartiles(again)))
-    )
+    return Table(title, "milliseconds", (Figure.of("first time", first), Figure.of("from then on", again)))
 
 
-def browser():  # noqa: ANN201
+def browser() -> Any:
     """Headless Chromium, or None where it, its driver or selenium is missing."""
     paths = shutil.which("chromium"), shutil.which("chromedriver")
     try:
         from selenium import webdriver
     except ImportError:
         return None
-    if not all(paths):
+    if paths[0] is None or paths[1] is None:
         return None
     options = webdriver.ChromeOptions()
     options.binary_location = paths[0]
@@ -119,7 +111,7 @@ def browser():  # noqa: ANN201
     return webdriver.Chrome(options=options, service=webdriver.ChromeService(paths[1]))
 
 
-def switched(driver, layer: str) -> float:  # noqa: ANN001
+def switched(driver: Any, layer: str) -> float:
     """Choose a layer, and wait until it is drawn; the milliseconds that the page measured."""
     script = """
     const [name, done] = arguments, choice = document.getElementById("layer");

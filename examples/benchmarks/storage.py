@@ -37,7 +37,7 @@ def measure(quick: bool) -> Iterator[Table]:
             "torch.save": lambda: torch.save(tensors, path["torch"]),
             "safetensors": lambda: save_file(tensors, path["safetensors"]),
         }
-        figures = paired(lambda: np.savez(path["numpy.npz"], **arrays), writing, rounds)
+        figures = paired(lambda: np.savez(path["numpy.npz"], allow_pickle=False, **arrays), writing, rounds)
         yield Table(f"writing {size} MiB of activations", "times numpy.savez", tuple(figures))
         for write in writing.values():  # whoever wrote last
             write()

@@ -116,7 +116,7 @@ def scaling(batches: int) -> Table:
 def throughput(name: str, processes: int, batches: int, remark: str = "") -> Figure:
     """Of so many processes over that of one, in three turns."""
     ratios = [seconds_with(1, batches) / seconds_with(processes, batches) for _ in range(3)]
-    return Figure(name, *np.percentile(ratios, [25, 50, 75]), remark)
+    return Figure.of(name, ratios, remark)
 
 
 def seconds_with(processes: int, batches: int) -> float:
@@ -150,7 +150,7 @@ def writing(batches: int) -> Table:
             stored = sum(file.stat().st_size for file in Path(folder, f"{round_}.zarr").rglob("*") if file.is_file())
     size = stored / sum(part.nbytes for part in parts)
     title = f"store= of {sum(part.nbytes for part in parts) >> 20} MiB of activations after a ReLU"
-    figure = Figure("Zarr 3, zstd 1, bit-shuffled", *np.percentile(ratios, [25, 50, 75]), f"{size:.2f} of the bytes")
+    figure = Figure.of("Zarr 3, zstd 1, bit-shuffled", ratios, f"{size:.2f} of the bytes")
     return Table(title, "times numpy.save, what the sweep without it takes left out", (figure,))
 
 
@@ -175,7 +175,7 @@ def environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
 
 
-class Drawn(torch.utils.data.Dataset):
+class Drawn(torch.utils.data.Dataset[torch.Tensor]):
     """Images that are drawn when they are read, so that a data set takes no memory."""
 
     def __init__(self, count: int) -> None:

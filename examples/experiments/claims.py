@@ -74,12 +74,7 @@ class Findings:
 
     def each(self, *path: str) -> tuple[float, ...]:
         """One number of every seed, found along a path of names."""
-        values = []
-        for found in self.of_seed:
-            for name in path:
-                found = found[name]
-            values.append(found)
-        return tuple(values)
+        return tuple(_follow(found, path) for found in self.of_seed)
 
     def accuracy(self, kind: str) -> tuple[float, ...]:
         """Test accuracy of a kind of network."""
@@ -135,3 +130,10 @@ def decided(
     return Verdict(
         claim, not failed, rule, tuple(sentences), tuple(failed), tuple(differences), tuple(map(tuple, table))
     )
+
+
+def _follow(found: Any, path: tuple[str, ...]) -> float:
+    """Return the number at the end of a path of names."""
+    for name in path:
+        found = found[name]
+    return float(found)

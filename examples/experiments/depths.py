@@ -46,7 +46,7 @@ def figure(
 
 def table(found: Mapping[int, Sequence[Mapping[str, Any]]]) -> list[tuple[str, ...]]:
     """A row for each depth, from `of_depth` of every seed: numbers of the last convolution, mean and spread."""
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             "convolutions",
             "parameters",

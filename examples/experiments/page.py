@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from data import ImageData
@@ -20,7 +21,7 @@ def write(model: nn.Module, data: ImageData, index: int, out: Path) -> list[Path
     count = len(data.test_images)
     chosen = list(dict.fromkeys(number % count for number in range(index, index + SHOWN)))
     swept = as_input(data.test_images[:SWEPT], CPU)
-    reducers = {"moments": sp.Moments, "dead": sp.Dead, "exemplars": sp.Exemplars}
+    reducers: dict[str, Callable[[], sp.Reducer]] = {"moments": sp.Moments, "dead": sp.Dead, "exemplars": sp.Exemplars}
     report = sp.write_report(
         out / "report.html",
         model,

@@ -34,7 +34,9 @@ def first_light(model: nn.Module, data: ImageData, index: int, out: Path) -> lis
             "input.png": of_image(image, f"The input: {about}"),
             "conv1_maps.png": probe["conv1"].plot(scale="robust", title=f"conv1 after its ReLU: {about}"),
             "conv2_maps.png": probe["conv2"].plot(scale="robust", title=f"conv2 after its ReLU: {about}"),
-            "conv1_kernels.png": sp.kernels(model.conv1).figure(title=f"conv1's kernels, trained on {data.name}"),
+            "conv1_kernels.png": sp.kernels(model.get_submodule("conv1")).figure(
+                title=f"conv1's kernels, trained on {data.name}"
+            ),
         },
         data,
         out,

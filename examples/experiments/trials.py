@@ -109,6 +109,8 @@ def beginning(trial: Trial, classes: int, trained: nn.Module | None = None) -> n
     if trial.kind == RANDOM:
         return sp.evidence.frozen_copy(model, seed=trial.seed + 1000)  # other kernels than those of its seed's CNN
     if trial.kind in HEADS:
+        if trained is None:
+            raise ValueError(f"{trial} needs a trained network.")
         return with_kernels_of(changed(trained, trial.kind, trial.seed), model)
     return model
 
