@@ -15,12 +15,31 @@ import torch.nn.functional as F
 import torchvision
 from sweeps import REDUCERS, Numbered, flat, images, small_model, swept
 from torch import nn
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, SubsetRandomSampler, TensorDataset, WeightedRandomSampler
 from zoo import CONVOLUTIONS, ZOO, Chain
 
 import spatialprobe as sp
 
 quiet = partial(sp.sweep, progress=False)
+
+
+class Indexed(Numbered):
+    """Takes whatever is an integer to Python, also from the end, and remembers what was taken."""
+
+    def __init__(self, count):
+        super().__init__(count)
+        self.taken = []
+
+    def __getitem__(self, index):
+        self.taken.append(range(self.count)[index])
+        return super().__getitem__(self.taken[-1])
+
+
+class Anything(Numbered):
+    """Takes any index."""
+
+    def __getitem__(self, index):
+        return super().__getitem__(3)
 
 
 class Everything:
@@ -280,6 +299,36 @@ class TestData:
         assert samples != sorted(samples)
         with torch.no_grad():
             assert torch.allclose(values, small_model().eval()[0](images(11)[samples]), atol=1e-6)
+
+    ORDERS = {
+        "numpy integers": SubsetRandomSampler(np.arange(10, -1, -1)),
+        "small numpy integers": np.array([3, 0, 10], np.int8),
+        "a tensor": torch.tensor([3, 0, 10]),
+        "tensors": [torch.tensor(3), torch.tensor(0, dtype=torch.uint8)],
+        "weights": WeightedRandomSampler(torch.ones(11), 20),
+        "counted from the end": [-1, 3, -11],
+        "booleans": [True, False],
+    }
+
+    @pytest.mark.parametrize("name", ORDERS)
+    def test_samplers_of_any_integers(self, name):
+        """Positions are right for whatever a data set can be indexed with, counted from its beginning."""
+        data = Indexed(11)
+        values, samples = quiet(small_model(), DataLoader(data, 4, sampler=self.ORDERS[name]), ALL)["0"]["all"]
+        assert samples == data.taken
+        with torch.no_grad():
+            assert torch.allclose(values, small_model().eval()[0](images(11)[samples]), atol=1e-6)
+
+    @pytest.mark.parametrize("index", ["3", (3,), 3.0, None, torch.tensor(3.0), torch.tensor([3, 4])], ids=repr)
+    @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # where there is one core
+    def test_samplers_of_something_else(self, index):
+        """An index that is no whole number has no position, which is an error; the way out is an iterator."""
+        data = Anything(11)
+        for workers in (0, 1):
+            loader = DataLoader(data, 1, sampler=[index], num_workers=workers)
+            with pytest.raises(sp.ArgumentError, match=r"sampler yields .* not a position .* Pass iter\(loader\)"):
+                quiet(small_model(), loader, ALL)
+        assert quiet(small_model(), iter(DataLoader(data, 1, sampler=[index, index])), ALL)["0"]["all"][1] == [0, 1]
 
     def test_a_loader_with_its_own_way(self):
         """Its collate_fn and its sampler are its own."""

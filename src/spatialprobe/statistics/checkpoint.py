@@ -18,12 +18,20 @@ from spatialprobe.storage.files import target_of, write_bytes
 
 _MAGIC = "spatialprobe sweep"
 _VERSION = 2
+_NAMES_SHOWN = 6
 _PARTS = {
     "model": "the model's weights or structure",
+    "code": "the code of the model's classes, or of what they use",
+    "hooks": "the forward hooks or edits on the model",
+    "device": "the kind of device",
+    "dtype": "torch's default dtype",
+    "autocast": "autocast",
+    "precision": "the precision of matrix products",
     "data": "the data",
     "layers": "the layers",
     "at": "at=",
     "nonfinite": "nonfinite=",
+    "stop_early": "stop_early=",
     "reducers": "the reducers or their parameters",
     "processes": "the number of processes, or this one's rank",
     "store": "store=",
@@ -91,11 +99,23 @@ class Checkpoint:
     def _check_identity(self, theirs: Any) -> None:
         found = theirs if isinstance(theirs, dict) else {}
         other = [words for part, words in _PARTS.items() if found.get(part) != self._identity.get(part)]
+        if _PARTS["model"] in other:  # of which the rest is a consequence
+            other = [words for words in other if words != _PARTS["code"]]
+        else:
+            other += _other_attributes(found.get("attributes"), self._identity["attributes"])
         if other:
             raise StorageError(
                 f"The checkpoint {str(self.path)!r} is of another sweep: different are {', '.join(other)}. Delete it "
                 "to start afresh, or give another checkpoint= path."
             )
+
+
+def _other_attributes(theirs: Any, mine: Mapping[str, str]) -> list[str]:
+    """Return which plain attributes of the model's modules are others."""
+    found = theirs if isinstance(theirs, dict) else {}
+    names = [repr(name) for name in sorted({*found, *mine}) if found.get(name) != mine.get(name)]
+    more = ", ..." if len(names) > _NAMES_SHOWN else ""
+    return [f"the attributes {', '.join(names[:_NAMES_SHOWN])}{more} of modules"] if names else []
 
 
 def checkpoint_path(path: str | os.PathLike[str], rank: int) -> Path:

@@ -1,58 +1,107 @@
-"""What tells models, data and reducers apart, as plain values that can be written and compared."""
+"""What a checkpoint or a store must be known by: all that makes a sweep's numbers what they are, in plain values."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections import defaultdict
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
+from spatialprobe.errors import ArgumentError
+from spatialprobe.model.hooks import ProbeHook
 from spatialprobe.model.select import all_layers
-from spatialprobe.storage.checksum import digest, fingerprint
+from spatialprobe.statistics.code import qualified_name
+from spatialprobe.statistics.description import Description, UndescribableError
+from spatialprobe.storage.checksum import digest
 
-_PLAIN = (bool, int, float, complex, str, bytes, type(None))
+_UNKNOWN = (
+    "checkpoint= and store= continue a sweep only with the same model, so all of it must be told from another. Remove "
+    "what cannot be told, give its class a __reduce__ that says what it is made of, or leave both out"
+)
 
 
-def model_identity(model: nn.Module) -> str:
-    """A checksum of a model's structure, and of its weights and buffers bit by bit."""
-    structure = [
-        (layer.name, type(layer.module).__qualname__, layer.module.extra_repr()) for layer in all_layers(model)
-    ]
-    tensors = [
-        (layer.name, name, describe(value))
-        for layer in all_layers(model)
-        for name, value in (*layer.module._parameters.items(), *layer.module._buffers.items())
-    ]
-    return digest(repr((structure, tensors)).encode())
+def model_identity(model: nn.Module) -> dict[str, Any]:
+    """Return what tells a model from others, by parts.
+
+    `model` is structure and weights, bit by bit; `code` that of the user's own classes, with what it uses; `hooks`
+    the user's forward hooks and edits; `attributes` the plain attributes of all modules, by name.
+
+    Raises:
+        ArgumentError: a hook or an attribute cannot be described.
+    """
+    layers = all_layers(model)
+    describes = Description({layer.module: layer.name for layer in layers})
+    return {
+        "model": _structure(model, describes),
+        "code": [describes.of(kind) for kind in dict.fromkeys(type(layer.module) for layer in layers)],
+        "hooks": _hooks(model, describes),
+        "attributes": _attributes(model, describes),
+    }
+
+
+def settings_identity(device: torch.device) -> dict[str, Any]:
+    """Return the settings of torch's that change what a model computes on a device."""
+    return {
+        "device": device.type,
+        "dtype": str(torch.get_default_dtype()),
+        "autocast": [
+            str(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else None
+            for kind in dict.fromkeys(("cpu", device.type))
+        ],
+        "precision": [torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32],
+    }
 
 
 def describe(value: Any) -> Any:
-    """A value in words, equal for equal values in any process: of tensors the checksum, of objects what they hold.
+    """Return a value in words, equal for equal values in any process; checksums of what is not plain.
 
     Raises:
-        TypeError: an object that cannot be pickled, and so cannot be described.
+        ArgumentError: it holds something that cannot be described.
+
+    >>> describe([1, "a", None]), describe(torch.zeros(2)) == describe(torch.zeros(2))
+    (['1', "'a'", 'None'], True)
     """
-    if isinstance(value, torch.Tensor):
-        return fingerprint(value)
-    if isinstance(value, (np.ndarray, np.generic)):
-        return fingerprint(torch.from_numpy(np.array(value))) if value.dtype.kind in "biuf" else repr(value)
-    if isinstance(value, _PLAIN):
-        return repr(value)
-    if isinstance(value, (list, tuple)):
-        return [describe(item) for item in value]
-    if isinstance(value, Set):
-        return sorted(repr(describe(item)) for item in value)
-    if isinstance(value, Mapping):
-        return [[describe(key), describe(item)] for key, item in value.items()]
-    if isinstance(value, type) or (callable(value) and hasattr(value, "__qualname__")):
-        return f"{value.__module__}.{value.__qualname__}"
-    made, arguments, *state = value.__reduce_ex__(2)  # how pickle takes an object apart
-    return [
-        describe(part) for part in (made, arguments, *(list(part) if _is_iterator(part) else part for part in state))
+    return Description().of(value)
+
+
+def _structure(model: nn.Module, describes: Description) -> str:
+    """Return a checksum of which modules of which classes lie where, and of their parameters and buffers."""
+    layers = all_layers(model)
+    kinds = [(layer.name, layer.aliases, qualified_name(type(layer.module))) for layer in layers]
+    tensors = [
+        (layer.name, name, describes.of(value))
+        for layer in layers
+        for name, value in (*layer.module._parameters.items(), *layer.module._buffers.items())
     ]
+    return digest(repr((kinds, tensors)).encode())
 
 
-def _is_iterator(value: Any) -> bool:
-    return hasattr(value, "__next__")
+def _hooks(model: nn.Module, describes: Description) -> str:
+    """Return a checksum of all forward hooks but the library's own, which change nothing; of every module's too."""
+    found = []
+    layers = {layer.module: layer.name for layer in all_layers(model)}
+    name = ""  # of a wrapper around the model
+    try:
+        for module in model.modules():
+            name = layers.get(module, name)
+            found.append((name, describes.hooks(module, without=ProbeHook)))
+        of_all = nn.modules.module._global_forward_pre_hooks, nn.modules.module._global_forward_hooks
+        found.append(("every module", [describes.of(list(hooks.values())) for hooks in of_all]))
+    except UndescribableError as error:
+        raise ArgumentError(f"A forward hook of layer {name!r} holds {error}: {_UNKNOWN}.") from error
+    return digest(repr([entry for entry in found if any(entry[1])]).encode())
+
+
+def _attributes(model: nn.Module, describes: Description) -> dict[str, str]:
+    """Return a checksum of each plain attribute, by its name, over all modules that have one of that name."""
+    found: dict[str, list[Any]] = defaultdict(list)
+    for layer in all_layers(model):
+        try:
+            for name, value in describes.attributes(layer.module).items():
+                found[name].append((layer.name, value))
+        except UndescribableError as error:
+            raise ArgumentError(
+                f"Layer {layer.name!r}, a {type(layer.module).__name__}: {error}: {_UNKNOWN}."
+            ) from error
+    return {name: digest(repr(held).encode())[:16] for name, held in sorted(found.items())}

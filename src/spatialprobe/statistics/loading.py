@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import operator
+from collections.abc import Callable, Sequence, Sized
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 
-from spatialprobe.errors import SweepError, told
+from spatialprobe.arguments import shown
+from spatialprobe.errors import ArgumentError, SweepError, told
 from spatialprobe.model.samples import first_entry
 
 _MAKE_TENSORS = "For images, give the data set a transform that makes tensors."
@@ -34,13 +36,29 @@ class _Located(Dataset[Any]):
     def __init__(self, dataset: Any) -> None:
         self._dataset = dataset
 
-    def __getitem__(self, index: Any) -> tuple[Any, Any]:
-        return index, self._dataset[index]
+    def __getitem__(self, index: Any) -> tuple[int, Any]:
+        return self._position(index), self._dataset[index]
 
-    def __getitems__(self, indices: Sequence[Any]) -> list[tuple[Any, Any]]:
+    def __getitems__(self, indices: Sequence[Any]) -> list[tuple[int, Any]]:
+        positions = [self._position(index) for index in indices]
         if hasattr(self._dataset, "__getitems__"):
-            return list(zip(indices, self._dataset.__getitems__(indices), strict=True))
-        return [self[index] for index in indices]
+            return list(zip(positions, self._dataset.__getitems__(indices), strict=True))
+        return [(position, self._dataset[index]) for position, index in zip(positions, indices, strict=True)]
+
+    def _position(self, index: Any) -> int:
+        """Return what a sampler yields as a position in the data set, counted from its beginning.
+
+        Raises:
+            ArgumentError: it is not a whole number.
+        """
+        try:
+            position = operator.index(index)
+        except TypeError as error:
+            raise ArgumentError(
+                f"The loader's sampler yields {shown(index)}, which is not a position in its data set. Pass "
+                "iter(loader), whose samples are counted as they come, or a sampler that yields whole numbers."
+            ) from error
+        return position + len(self._dataset) if position < 0 and isinstance(self._dataset, Sized) else position
 
 
 class _LocatedCollate:
@@ -49,10 +67,9 @@ class _LocatedCollate:
     def __init__(self, collate: Callable[[list[Any]], Any]) -> None:
         self._collate = collate
 
-    def __call__(self, pairs: list[tuple[Any, Any]]) -> tuple[torch.Tensor | None, Any]:
-        indices = [index for index, _ in pairs]
-        numbers = torch.tensor(indices, device="cpu") if all(isinstance(index, int) for index in indices) else None
-        return numbers, self._collate([sample for _, sample in pairs])
+    def __call__(self, pairs: list[tuple[int, Any]]) -> tuple[torch.Tensor, Any]:
+        positions = torch.tensor([position for position, _ in pairs], dtype=torch.int64, device="cpu")
+        return positions, self._collate([sample for _, sample in pairs])
 
 
 class OwnLoader(DataLoader[Any]):

@@ -21,7 +21,7 @@ from spatialprobe.statistics.batches import Batch, Data, Progress, Source, Workl
 from spatialprobe.statistics.checkpoint import Checkpoint, checkpoint_path
 from spatialprobe.statistics.distributed import Peers, peers
 from spatialprobe.statistics.feed import Feeder, NonFinite
-from spatialprobe.statistics.identity import describe, model_identity
+from spatialprobe.statistics.identity import describe, model_identity, settings_identity
 from spatialprobe.statistics.progress import Shown, bar
 from spatialprobe.statistics.reducer import Factory, fresh
 from spatialprobe.statistics.result import SweepResult, frozen_results
@@ -121,7 +121,8 @@ def sweep(
                 checked=checkpoint is not None or store is not None,
             )
             part = _Part(inner, source_of(data, load), load, select(inner, layers), reducers, at, nonfinite)
-            part.prepare(checkpoint, checkpoint_seconds, stores=store is not None)
+            settings = {**settings_identity(where), "stop_early": stop_early, "store": store is not None}
+            part.prepare(checkpoint, checkpoint_seconds, settings)
             if store is not None:
                 part.open_store(store, others)
             part.run(others, where, stop_early=stop_early, progress=progress)
@@ -160,19 +161,21 @@ class _Part:
         self._store: Store | None = None
         self._about: dict[str, object] = {}  # what a checkpoint or store is known by
 
-    def prepare(self, checkpoint: str | os.PathLike[str] | None, seconds: float, *, stores: bool) -> None:
+    def prepare(
+        self, checkpoint: str | os.PathLike[str] | None, seconds: float, settings: Mapping[str, object]
+    ) -> None:
         """Find out where to begin: at the start, or where a checkpoint ends."""
-        if not self._kinds and not stores:
+        if not self._kinds and not settings["store"]:
             raise ArgumentError("reducers is empty, and there is no store=: nothing would come of this sweep.")
         if checkpoint is not None or self._load.ranks > 1:
             self.form = StateFormat(self.state.reducers, self._kinds, next(iter(self.state.reducers.values())))
         if not self._load.checked:
             return
-        self._about = self._identity()
+        self._about = self._identity(settings)
         if checkpoint is None or self.form is None:
             return
         path = checkpoint_path(checkpoint, self._load.rank)
-        self._checkpoint = Checkpoint(path, seconds, {**self._about, **self._own_identity(stores)}, self.form)
+        self._checkpoint = Checkpoint(path, seconds, {**self._about, **self._own_identity()}, self.form)
         found = self._checkpoint.load()
         if found is not None:
             self.state, self._finished = found.state, found.finished
@@ -261,20 +264,20 @@ class _Part:
                 )
             yield item
 
-    def _identity(self) -> dict[str, object]:
-        """What a store must be known by."""
+    def _identity(self, settings: Mapping[str, object]) -> dict[str, object]:
+        """Return what a store must be known by."""
         return {
-            "model": model_identity(self._model),
+            **settings,
+            **model_identity(self._model),
             "data": self._source.identity(),
             "layers": [layer.name for layer in self._layers],
             "at": self._at,
         }
 
-    def _own_identity(self, stores: bool) -> dict[str, object]:
-        """What a checkpoint must be known by beside that."""
+    def _own_identity(self) -> dict[str, object]:
+        """Return what a checkpoint must be known by beside that."""
         return {
             "nonfinite": self._nonfinite,
             "reducers": {name: describe(reducer) for name, reducer in self._kinds.items()},
             "processes": [self._load.rank, self._load.ranks],
-            "store": stores,
         }

@@ -1,0 +1,93 @@
+"""What functions and classes compute, in plain values: the code of the user's own, the names of all others."""
+
+from __future__ import annotations
+
+import dis
+import sys
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+from types import CodeType, FunctionType, GetSetDescriptorType, MemberDescriptorType, ModuleType
+from typing import Any
+
+_LIBRARIES = tuple({str(Path(sysconfig.get_path(kind))) for kind in ("stdlib", "platstdlib", "purelib", "platlib")})
+_FOLDERS = {"site-packages", "dist-packages"}
+_SLOTS = (MemberDescriptorType, GetSetDescriptorType)
+_METHODS = (FunctionType, staticmethod, classmethod, property)
+
+
+def qualified_name(value: Any) -> str:
+    """Return the name of a class or function, with its module."""
+    return f"{getattr(value, '__module__', None)}.{getattr(value, '__qualname__', type(value).__qualname__)}"
+
+
+def is_installed(value: Any) -> bool:
+    """Whether a class or function is of an installed library or of Python, and not the user's own code."""
+    name = getattr(value, "__module__", None) or "builtins"
+    if name == "__main__":
+        return False
+    if name.split(".")[0] in sys.stdlib_module_names:
+        return True
+    file = getattr(sys.modules.get(name), "__file__", None) or ""
+    return file.startswith(_LIBRARIES) or not _FOLDERS.isdisjoint(Path(file).parts)
+
+
+def code_parts(code: CodeType) -> list[Any]:
+    """Return what a function's code does, without where it stands and how its lines are numbered."""
+    return [
+        (code.co_code, getattr(code, "co_exceptiontable", b"")),
+        [_constant(value) for value in code.co_consts],
+        (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars),
+        (code.co_argcount, code.co_kwonlyargcount, code.co_posonlyargcount, code.co_flags),
+    ]
+
+
+def used_globals(function: FunctionType) -> Iterator[tuple[str, Any]]:
+    """Yield the global values that a function's code names, and what it may take of the user's own modules."""
+    taken = dict.fromkeys(_global_names(function.__code__))
+    for name in taken:
+        if name not in function.__globals__:
+            continue  # one of the builtins, or none
+        value = function.__globals__[name]
+        yield name, value
+        if isinstance(value, ModuleType) and not _is_installed_module(value):
+            for attribute in dict.fromkeys(_all_names(function.__code__)):
+                if attribute in vars(value):
+                    yield f"{name}.{attribute}", vars(value)[attribute]
+
+
+def members(kind: type) -> Iterator[tuple[str, Any]]:
+    """Yield the methods and attributes that a class has of its own."""
+    for name, value in vars(kind).items():
+        of_python = name.startswith("__") or name == "_abc_impl" or isinstance(value, _SLOTS)
+        if isinstance(value, _METHODS) or not of_python:
+            yield name, value
+
+
+def _constant(value: Any) -> Any:
+    if isinstance(value, CodeType):
+        return code_parts(value)
+    if isinstance(value, frozenset):
+        return sorted(map(repr, value))
+    return [_constant(item) for item in value] if isinstance(value, tuple) else repr(value)
+
+
+def _global_names(code: CodeType) -> Iterator[str]:
+    for instruction in dis.get_instructions(code):
+        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+            yield instruction.argval
+    for value in code.co_consts:
+        if isinstance(value, CodeType):
+            yield from _global_names(value)
+
+
+def _all_names(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for value in code.co_consts:
+        if isinstance(value, CodeType):
+            yield from _all_names(value)
+
+
+def _is_installed_module(module: ModuleType) -> bool:
+    file = getattr(module, "__file__", None)
+    return file is None or file.startswith(_LIBRARIES) or not _FOLDERS.isdisjoint(Path(file).parts)

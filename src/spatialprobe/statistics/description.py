@@ -1,0 +1,215 @@
+"""Values in words that are equal for equal values in any process, and differ where the values do."""
+
+from __future__ import annotations
+
+import copyreg
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from types import BuiltinFunctionType, FunctionType, MappingProxyType, MethodType, ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+from spatialprobe.errors import ArgumentError
+from spatialprobe.statistics.code import code_parts, is_installed, members, qualified_name, used_globals
+from spatialprobe.storage.checksum import digest, fingerprint
+
+_PLAIN = (bool, int, float, complex, str, bytes, type(None))
+_LONG = 200  # characters; a checksum takes the place of more
+# Attributes that torch keeps for itself.
+_OWN_TO_MODULES = {*vars(nn.Module()), "_compiled_call_impl", "_is_torch_compile"}
+# Objects that compute nothing, and whose contents are other ones each time.
+_WITHOUT_CONTENT = (type(threading.Lock()), type(threading.RLock()), threading.local, RemovableHandle)
+
+
+class UndescribableError(ArgumentError):
+    """A value holds an object that cannot be told from another of its class."""
+
+
+class Description:
+    """Describes values, each object once, so that cycles end and what is shared costs nothing.
+
+    Args:
+        names: modules that are known by a name.
+    """
+
+    def __init__(self, names: Mapping[nn.Module, str] | None = None) -> None:
+        self._names = dict(names or {})
+        self._done: dict[int, tuple[object, Any]] = {}  # with the object, whose id is then no other's
+        self._open: dict[int, int] = {}  # the objects around the present one, by depth
+
+    def of(self, value: Any) -> Any:
+        """Return the value in words: as plain values where they are short, else a checksum.
+
+        Raises:
+            UndescribableError: it holds an object that neither pickles nor has attributes.
+        """
+        if isinstance(value, _PLAIN):
+            written = repr(value)
+            return written if len(written) <= _LONG else digest(written.encode(errors="surrogatepass"))
+        if id(value) in self._done:
+            return self._done[id(value)][1]
+        if id(value) in self._open:
+            return f"the one {len(self._open) - self._open[id(value)]} outwards"
+        self._open[id(value)] = len(self._open)
+        try:
+            parts = self._parts(value)
+        finally:
+            del self._open[id(value)]
+        written = repr(parts)
+        found = parts if len(written) <= _LONG else digest(written.encode(errors="surrogatepass"))
+        self._done[id(value)] = value, found
+        return found
+
+    def attributes(self, module: nn.Module) -> dict[str, Any]:
+        """Return the plain attributes of a module in words.
+
+        Raises:
+            UndescribableError: one cannot be described; the message names it.
+        """
+        if isinstance(module, torch.jit.ScriptModule):
+            return {"graph": _of_scripted(self, module)}
+        found = {}
+        for name, value in vars(module).items():
+            if name not in _OWN_TO_MODULES:
+                try:
+                    found[name] = self.of(value)
+                except UndescribableError as error:
+                    raise UndescribableError(f"its attribute {name!r} holds {error}") from error
+        return found
+
+    def hooks(self, module: nn.Module, without: type) -> list[Any]:
+        """Return the forward hooks of a module in words, in their order, but for those of one class."""
+        flags = module._forward_hooks_with_kwargs, module._forward_pre_hooks_with_kwargs
+        return [
+            (place, [key in flagged for flagged in (*flags, module._forward_hooks_always_called)], self.of(hook))
+            for place, hooks in enumerate((module._forward_pre_hooks, module._forward_hooks))
+            for key, hook in hooks.items()
+            if not isinstance(hook, without)
+        ]
+
+    def _parts(self, value: Any) -> Any:
+        if type(value) in _CONTAINERS:
+            return _CONTAINERS[type(value)](self, value)
+        return next((parts_of(self, value) for kinds, parts_of in _WAYS if isinstance(value, kinds)), None)
+
+    def _leniently(self, value: Any) -> Any:
+        """Return what code uses in words; the class alone where that cannot be told."""
+        try:
+            return self.of(value)
+        except (UndescribableError, RecursionError):
+            return qualified_name(type(value))
+
+    def _of_tensor(self, value: torch.Tensor) -> Any:
+        if value.is_meta:
+            return [list(value.shape), str(value.dtype), "meta"]
+        if value.layout is torch.sparse_coo:
+            return [list(value.shape), self.of(value._indices()), self.of(value._values())]
+        if value.is_quantized:
+            return [fingerprint(value.int_repr()), fingerprint(value.dequantize())]
+        return fingerprint(value)
+
+    def _of_array(self, value: Any) -> Any:
+        array = np.asarray(value)
+        if array.dtype.hasobject:
+            return [list(array.shape), self.of(array.reshape(-1).tolist())]
+        return [list(array.shape), str(array.dtype), digest(array.tobytes())]
+
+    def _of_module(self, value: nn.Module) -> Any:
+        if value in self._names:
+            return f"layer {self._names[value]}"
+        tensors = [self.of(list(held.items())) for held in (value._parameters, value._buffers)]
+        children = [(name, self.of(child)) for name, child in value._modules.items()]
+        parts = [self.of(type(value)), *tensors, children, self.hooks(value, without=type(None))]
+        return [*parts, sorted(self.attributes(value).items())]
+
+    def _of_class(self, value: type) -> Any:
+        if is_installed(value):
+            return qualified_name(value)
+        bases = [self.of(base) for base in value.__bases__]
+        return [qualified_name(value), bases, [(name, self._leniently(member)) for name, member in members(value)]]
+
+    def _of_function(self, value: FunctionType) -> Any:
+        held = [self.of(value.__defaults__), self.of(value.__kwdefaults__)]
+        held += [self._of_cell(cell) for cell in value.__closure__ or ()]
+        if is_installed(value):
+            return [qualified_name(value), held]
+        used = [(name, self._leniently(item)) for name, item in used_globals(value)]
+        return [qualified_name(value), held, code_parts(value.__code__), used]
+
+    def _of_cell(self, cell: Any) -> Any:
+        try:
+            value = cell.cell_contents
+        except ValueError:  # nothing is in it yet
+            return "empty"
+        return self.of(value)
+
+    def _of_builtin(self, value: BuiltinFunctionType) -> Any:
+        owner = value.__self__
+        return [value.__qualname__, "" if owner is None or isinstance(owner, (type, ModuleType)) else self.of(owner)]
+
+    def _of_object(self, value: Any) -> Any:
+        """Return what an object holds, as pickle takes it apart, or else its attributes."""
+        kind = self.of(type(value))
+        reduce_to = copyreg.dispatch_table.get(type(value))
+        try:
+            reduced: Any = reduce_to(value) if reduce_to is not None else value.__reduce_ex__(2)
+        except Exception:  # whatever a class raises that does not pickle
+            if not hasattr(value, "__dict__") or _is_made_in_c(type(value)):
+                raise UndescribableError(f"a {qualified_name(type(value))}, which cannot be described") from None
+            return [kind, self.of(vars(value))]
+        if isinstance(reduced, str):
+            return [kind, reduced, self.of(getattr(value, "__wrapped__", None))]
+        return [kind, *(self.of(list(part) if hasattr(part, "__next__") else part) for part in reduced)]
+
+
+def _is_made_in_c(kind: type) -> bool:
+    """Whether objects of a class may hold more than their attributes."""
+    return any(isinstance(vars(base).get("__new__"), BuiltinFunctionType) for base in kind.__mro__[:-1])
+
+
+def _of_scripted(describes: Description, value: Any) -> Any:
+    """Return the graph of what TorchScript has compiled, and the tensors in it."""
+    held = value.state_dict() if isinstance(value, nn.Module) else {}
+    return [str(value.graph), [(name, describes.of(tensor)) for name, tensor in held.items()]]
+
+
+def _of_items(describes: Description, value: Iterable[Any]) -> Any:
+    return [describes.of(item) for item in value]
+
+
+def _of_set(describes: Description, value: Iterable[Any]) -> Any:
+    return sorted(repr(describes.of(item)) for item in value)
+
+
+def _of_mapping(describes: Description, value: Mapping[Any, Any]) -> Any:
+    return [[describes.of(key), describes.of(item)] for key, item in value.items()]
+
+
+_CONTAINERS: dict[type, Callable[[Description, Any], Any]] = {  # others, derived from these, are objects
+    **dict.fromkeys((list, tuple), _of_items),
+    **dict.fromkeys((set, frozenset), _of_set),
+    **dict.fromkeys((dict, OrderedDict, MappingProxyType), _of_mapping),
+}
+_WAYS: tuple[tuple[Any, Callable[[Description, Any], Any]], ...] = (
+    (torch.Tensor, Description._of_tensor),
+    ((np.ndarray, np.generic), Description._of_array),
+    ((torch.jit.ScriptModule, torch.jit.ScriptFunction), _of_scripted),
+    (nn.Module, Description._of_module),
+    (type, Description._of_class),
+    (FunctionType, Description._of_function),
+    (MethodType, lambda describes, value: _of_items(describes, (value.__func__, value.__self__))),
+    ((staticmethod, classmethod), lambda describes, value: describes.of(value.__func__)),
+    (property, lambda describes, value: _of_items(describes, (value.fget, value.fset, value.fdel))),
+    (BuiltinFunctionType, Description._of_builtin),
+    (ModuleType, lambda _, value: value.__name__),
+    (weakref.ref, lambda describes, value: describes.of(value())),
+    (torch.Generator, lambda describes, value: describes.of(value.get_state())),
+    (_WITHOUT_CONTENT, lambda _, value: qualified_name(type(value))),
+    (object, Description._of_object),
+)
