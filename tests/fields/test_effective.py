@@ -221,3 +221,41 @@ def test_buffers_are_put_back_and_inference_mode_does_no_harm():
         again = sp.effective_receptive_field(model, images, "conv")
     assert (found.map == again.map).all()
     assert model.seen.item() == 0
+
+
+class OneByOne(nn.Module):
+    """A model that takes only one image at a time, as some detectors do."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x):
+        if len(x) > 1:
+            raise ValueError("one image at a time, please")
+        return self.conv(x)
+
+
+class Backwards(torch.autograd.Function):
+    """An operator whose backward pass fails."""
+
+    @staticmethod
+    def forward(context, x):
+        return x * 2
+
+    @staticmethod
+    def backward(context, gradient):
+        raise ZeroDivisionError("no way back")
+
+
+def test_a_model_that_fails_on_the_batch_alone():
+    """What the model raises on the whole batch, or on the way back, is a ForwardError that says what it said."""
+    with pytest.raises(sp.ForwardError, match="OneByOne raised ValueError.*one image at a time, please"):
+        sp.effective_receptive_field(OneByOne(), torch.rand(2, 3, 8, 8), "conv")
+
+    class Failing(Counting):
+        def forward(self, x):
+            return self.conv(Backwards.apply(x))
+
+    with pytest.raises(sp.ForwardError, match="Failing raised ZeroDivisionError.*no way back"):
+        sp.effective_receptive_field(Failing(), torch.rand(2, 3, 8, 8), "conv")

@@ -130,3 +130,43 @@ def test_zero_weights():
     conv = nn.Conv2d(3, 2, 3)
     nn.init.zeros_(conv.weight)
     assert np.unique(sp.kernels(conv).array[20, 10]).tolist() == [128]
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda: nn.LazyConv2d(2, 3), "has no weights yet: run the model once"),
+        (lambda: nn.LazyConvTranspose1d(2, 3), "has no weights yet: run the model once"),
+        (lambda: nn.Conv2d(3, 2, 3, device="meta"), "on the meta device, where tensors have no values"),
+        (lambda: nn.Conv2d(3, 2, 3, dtype=torch.complex64), r"are complex \(torch.complex64\): copy their abs"),
+        (lambda: nn.Conv1d(3, 2, 3, dtype=torch.complex128), "are complex"),
+        (lambda: nn.Conv2d(0, 2, 3), "there is no kernel to draw"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors:UserWarning", "ignore:Lazy modules:UserWarning")
+def test_kernels_that_cannot_be_drawn(make, why):
+    """Kernels without values, or of values that have no color, are refused with what to do."""
+    with pytest.raises(sp.ArgumentError, match=why):
+        sp.kernels(make())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.float8_e4m3fn])
+def test_kernels_of_any_real_dtype(dtype):
+    """Kernels of another dtype are drawn as those of float32 with the same values."""
+    conv = nn.Conv2d(2, 3, 3)
+    conv.weight.data = conv.weight.data.to(dtype).float()
+    expected = sp.kernels(conv).array
+    conv.weight = nn.Parameter(conv.weight.data.to(dtype), requires_grad=False)
+    np.testing.assert_array_equal(sp.kernels(conv).array, expected)
+
+
+def test_page_of_complex_kernels(tmp_path):
+    """The page of a convolution that computes with complex kernels shows its real maps, without the kernels."""
+
+    class Magnitude(nn.Conv2d):
+        def forward(self, x):
+            return super().forward(x.to(torch.complex64)).abs()
+
+    model = nn.Sequential(Magnitude(1, 2, 3, dtype=torch.complex64))
+    report = sp.write_report(tmp_path / "page.html", model, torch.rand(1, 1, 8, 8))
+    assert report.layers == ("0",)

@@ -152,11 +152,18 @@ def _pooled(activation: torch.Tensor, layer: str, grid: int, image_axes: int) ->
 def _fitted(
     features: torch.Tensor, labels: torch.Tensor, classes: int, penalty: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weights (features, classes) and bias (classes,) of least penalised cross-entropy, a convex problem.
+    """Return weights (features, classes) and bias (classes,) of least penalized cross-entropy, a convex problem.
 
     Solved along the principal axes of the features, each divided by the root of about how steep the problem is along
     it: channels are so alike that along their own axes it takes a hundred times as many steps.
     """
+    with torch.inference_mode(False), torch.enable_grad():
+        return _solved(features.clone(), labels.clone(), classes, penalty)  # tensors made for inference have no graph
+
+
+def _solved(
+    features: torch.Tensor, labels: torch.Tensor, classes: int, penalty: float
+) -> tuple[torch.Tensor, torch.Tensor]:
     variances, axes = torch.linalg.eigh(features.T @ features / len(features))
     basis = axes / (variances.clamp(min=0) / classes + penalty).sqrt()
     turned = features @ basis
@@ -173,8 +180,7 @@ def _fitted(
         weights.grad, bias.grad = torch.autograd.grad(value, [weights, bias])
         return value
 
-    with torch.enable_grad():
-        optimizer.step(loss)  # type: ignore[no-untyped-call]
+    optimizer.step(loss)  # type: ignore[no-untyped-call]
     solved = basis @ weights.detach()
     return solved, bias.detach()
 

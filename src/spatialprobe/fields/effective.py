@@ -13,12 +13,14 @@ from torch import nn
 
 from spatialprobe.activations.capture import capture
 from spatialprobe.activations.dense import real_values
+from spatialprobe.activations.records import Activation
 from spatialprobe.arguments import check_one_of, whole_number, whole_numbers
-from spatialprobe.errors import ArgumentError, ForwardError
+from spatialprobe.errors import ArgumentError, ForwardError, SpatialProbeError
 from spatialprobe.fields.box import Box
 from spatialprobe.fields.images import check_images, check_rows, field_of
 from spatialprobe.fields.result import ReceptiveField
 from spatialprobe.model.evaluation import buffers_restored, evaluating
+from spatialprobe.model.forward import images_error
 from spatialprobe.model.select import select_one
 
 Statistic = Literal["absolute", "squared"]
@@ -89,6 +91,7 @@ def effective_receptive_field(
 
     Raises:
         ArgumentError: the images, the unit, the channels or the statistic do not fit; or no pixel moves the unit.
+        ForwardError: the model raises an error on the images, in the forward or the backward pass.
 
     >>> import torch, spatialprobe as sp
     >>> from torch import nn
@@ -132,7 +135,7 @@ def _gradients(
 ) -> Floats:
     """The statistic of each image, (N, *spatial), summed over input and output channels."""
     inputs = images.detach().clone().requires_grad_()
-    record = capture(model, inputs, layers=field.layer, keep_graph=True, stop_early=True)[field.layer]
+    record = _captured(model, inputs, field.layer)
     units = real_values(field.layer, record.tensor)  # (N, channels, *units)
     check_rows(field.layer, units, len(images))
     for position in unit:
@@ -142,9 +145,36 @@ def _gradients(
     total = torch.zeros(len(images), *images.shape[2:], dtype=torch.float64, device="cpu")
     sums = list(_directions(chosen, probes))
     for number, one in enumerate(sums):
-        (gradient,) = torch.autograd.grad(one, inputs, retain_graph=number + 1 < len(sums), materialize_grads=True)
+        gradient = _gradient(model, one, inputs, keep_graph=number + 1 < len(sums))
         total += measure(gradient).double().sum(dim=1).cpu() / (1 if probes is None else probes)
     return total.numpy()
+
+
+def _captured(model: nn.Module, inputs: torch.Tensor, layer: str) -> Activation:
+    """Return the record of the layer's first run, in the graph of the inputs.
+
+    Raises:
+        ForwardError: the model raises an error on them.
+    """
+    try:
+        return capture(model, inputs, layers=layer, keep_graph=True, stop_early=True).calls(layer)[0]
+    except SpatialProbeError:
+        raise
+    except Exception as error:
+        raise images_error(model, inputs, error) from error
+
+
+def _gradient(model: nn.Module, one: torch.Tensor, inputs: torch.Tensor, *, keep_graph: bool) -> torch.Tensor:
+    """Return the gradient of a number with respect to the inputs, zeros where it does not depend on them.
+
+    Raises:
+        ForwardError: the model's backward pass raises an error.
+    """
+    try:
+        (gradient,) = torch.autograd.grad(one, inputs, retain_graph=keep_graph, materialize_grads=True)
+    except Exception as error:
+        raise images_error(model, inputs, error) from error
+    return gradient
 
 
 def _directions(units: torch.Tensor, probes: int | None) -> Iterator[torch.Tensor]:

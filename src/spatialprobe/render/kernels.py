@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
+from spatialprobe.activations.dense import dense_values
 from spatialprobe.activations.records import ConvSpec
 from spatialprobe.errors import ArgumentError
 from spatialprobe.render.maps import flat_tiles, slice_words
@@ -27,7 +30,7 @@ def kernels(conv: nn.Module, *, columns: int | None = None) -> Mosaic:
         columns: the number of columns; chosen to fit if left out.
 
     Raises:
-        ArgumentError: not a convolution.
+        ArgumentError: it is not a convolution, or one whose kernels cannot be drawn: lazy, on the meta device, complex.
 
     >>> import spatialprobe as sp
     >>> from torch import nn
@@ -39,17 +42,41 @@ def kernels(conv: nn.Module, *, columns: int | None = None) -> Mosaic:
     spec = ConvSpec.of(conv)
     if spec is None:
         raise ArgumentError(f"kernels() draws the kernels of convolutions, not of a {type(conv).__name__}.")
+    reason = why_no_kernels(conv)
+    if reason is not None:
+        raise ArgumentError(reason)
     weights = weights_of(conv, spec)
     title = f"{len(weights)} kernels of {' x '.join(map(str, spec.kernel_size))}"
     in_colour = conv.in_channels == 3 and spec.groups == 1 and len(spec.kernel_size) == 2
     return (_in_colour if in_colour else _strongest)(weights, spec, title, columns)
 
 
+def why_no_kernels(conv: nn.Module) -> str | None:
+    """Return why the kernels of a convolution cannot be drawn, with what to do; None if they can."""
+    weight, name = _weight_of(conv), type(conv).__name__
+    if is_lazy(weight):
+        return f"This {name} has no weights yet: run the model once on an input, then draw its kernels."
+    if weight.is_meta:
+        return f"The weights of this {name} are on the meta device, where tensors have no values: load them first."
+    if weight.is_complex():
+        return (
+            f"The kernels of this {name} are complex ({weight.dtype}): copy their abs(), real or imag into a "
+            "convolution of real weights to draw them."
+        )
+    return None if weight.numel() else f"This {name} has weights {tuple(weight.shape)}: there is no kernel to draw."
+
+
+def _weight_of(conv: nn.Module) -> torch.Tensor:
+    weight: torch.Tensor = conv.weight  # type: ignore[assignment]
+    return weight
+
+
 def weights_of(conv: nn.Module, spec: ConvSpec) -> Values:
-    """The kernels (C_out, C_in / groups, *axes)."""
-    weight = conv.weight.detach().cpu().float()  # type: ignore[operator]
+    """Return the kernels, float32 (C_out, C_in / groups, *axes), of a convolution whose kernels can be drawn."""
+    weight = dense_values(None, _weight_of(conv).detach()).cpu().float()
     if spec.transposed:  # (C_in, C_out / groups, *axes)
-        weight = weight.unflatten(0, (spec.groups, -1)).transpose(1, 2).flatten(0, 1)
+        apart = weight.unflatten(0, (spec.groups, -1))  # type: ignore[no-untyped-call]
+        weight = apart.transpose(1, 2).flatten(0, 1)
     return np.ascontiguousarray(weight)
 
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from torch import nn
 
 from spatialprobe.activations.records import ConvSpec
-from spatialprobe.render.kernels import weights_of
+from spatialprobe.render.kernels import weights_of, why_no_kernels
 
 MOST = 16  # kernels of one channel that a reader can take in
 MIDDLE = 127  # the code of zero: code k stands for (k - MIDDLE) / MIDDLE * reach
@@ -28,9 +28,9 @@ class CodedKernels:
 
     @staticmethod
     def of_module(module: nn.Module) -> CodedKernels | None:
-        """Those of a convolution over two axes, None for another module."""
+        """Return those of a convolution over two axes whose kernels can be drawn, None for another module."""
         spec = ConvSpec.of(module)
-        if spec is None or len(spec.kernel_size) != 2:
+        if spec is None or len(spec.kernel_size) != 2 or why_no_kernels(module) is not None:
             return None
         weights = weights_of(module, spec)
         channels, inputs = weights.shape[:2]

@@ -76,7 +76,12 @@ def _problem(module: nn.Module, shape: tuple[int, ...]) -> str | None:
 
 
 def _moving(module: nn.Module, shape: tuple[int, ...], units: tuple[int, ...], draw: int) -> Bools:
-    """Which pixels have a gradient, (channels, *units, *pixels) bool, for one random image."""
+    """Return which pixels have a gradient, (channels, *units, *pixels) bool, for one random image."""
+    with torch.inference_mode(False), torch.enable_grad():
+        return _with_gradient(module, shape, units, draw)
+
+
+def _with_gradient(module: nn.Module, shape: tuple[int, ...], units: tuple[int, ...], draw: int) -> Bools:
     generator = torch.Generator().manual_seed(draw)
     inputs = torch.randn(shape, dtype=torch.float64, generator=generator, device="cpu").requires_grad_()
     output = functional_call(module, _in_float64(module), (inputs,))
@@ -94,8 +99,10 @@ def _moving(module: nn.Module, shape: tuple[int, ...], units: tuple[int, ...], d
 
 
 def _in_float64(module: nn.Module) -> dict[str, torch.Tensor]:
+    """Return parameters and buffers that a graph may hold, also those that were made for inference."""
     tensors = chain(module.named_parameters(), module.named_buffers())
-    return {name: value.detach().double() if value.is_floating_point() else value for name, value in tensors}
+    copies = ((name, value.detach().clone()) for name, value in tensors)
+    return {name: value.double() if value.is_floating_point() else value for name, value in copies}
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Tensors that the library makes for itself are where they should be, whatever torch's default device is."""
+"""Whatever the program has set for all of torch (default device and dtype, modes), results are the same."""
 
 from __future__ import annotations
 
@@ -194,13 +194,25 @@ USES = {
 
 
 @contextmanager
-def set_default(device):
-    """The device set for the whole program, as scripts do, until the block ends."""
-    torch.set_default_device(device)
+def setting(setter, value, usual):
+    """Something set for the whole program, as scripts do, until the block ends."""
+    setter(value)
     try:
         yield
     finally:
-        torch.set_default_device(None)
+        setter(usual)
+
+
+SETTINGS = {
+    "default device": partial(setting, torch.set_default_device, "meta", None),
+    "device context": partial(torch.device, "meta"),
+    "inference mode": torch.inference_mode,
+    "no gradients": torch.no_grad,
+    "float64": partial(setting, torch.set_default_dtype, torch.float64, torch.float32),
+    "bfloat16": partial(setting, torch.set_default_dtype, torch.bfloat16, torch.float32),
+    "deterministic": partial(setting, torch.use_deterministic_algorithms, True, False),
+}
+NEED_GRADIENTS = {"gradients", "probe graph"}
 
 
 def assert_alike(found, expected):
@@ -218,16 +230,31 @@ def assert_alike(found, expected):
         assert found == expected
 
 
-@pytest.mark.parametrize("setting", [set_default, torch.device], ids=["set", "context"])
+@pytest.mark.parametrize("name", SETTINGS)
 @pytest.mark.parametrize("use", USES)
-def test_another_default_device_changes_nothing(use, setting, tmp_path):
-    """The whole public API gives the same with another default device, here one whose tensors have no values."""
-    for name in ("usual", "other"):
-        (tmp_path / name).mkdir()
+def test_settings_change_nothing(use, name, tmp_path):
+    """The whole public API gives the same: with a default device whose tensors have no values, in every mode."""
+    if use in NEED_GRADIENTS and name in ("inference mode", "no gradients"):
+        with SETTINGS[name](), pytest.raises(sp.ProbeStateError, match="ran without gradients"):
+            USES[use](tmp_path)
+        return
+    for folder in ("usual", "other"):
+        (tmp_path / folder).mkdir()
     expected = USES[use](tmp_path / "usual")
-    with setting("meta"):
+    with SETTINGS[name]():
         found = USES[use](tmp_path / "other")
     assert_alike(found, expected)
+
+
+@pytest.mark.parametrize("use", sorted(use for use in USES.keys() - NEED_GRADIENTS if not use.startswith("probe")))
+def test_images_made_for_inference(use, tmp_path, monkeypatch):
+    """Images that were made under `inference_mode`, which no graph may hold, give the same as others."""
+    for folder in ("usual", "other"):
+        (tmp_path / folder).mkdir()
+    expected = USES[use](tmp_path / "usual")
+    with torch.inference_mode():
+        monkeypatch.setitem(globals(), "IMAGES", IMAGES.clone())
+    assert_alike(USES[use](tmp_path / "other"), expected)
 
 
 def ranked(folder):
