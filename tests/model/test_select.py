@@ -100,6 +100,26 @@ def test_child_that_is_called_module_keeps_its_name():
     assert names(model, nn.Conv2d) == ["module"]
 
 
+def test_many_names_are_found_without_a_search_for_the_nearest(monkeypatch):
+    """Each of many names, also of one module under several, finds its module; only an error looks for similar ones."""
+    model = nn.Sequential(*(nn.Sequential(nn.Conv2d(1, 1, 1), nn.ReLU()) for _ in range(50)))
+    model.again = model[7]
+    truth = dict(model.named_modules(remove_duplicate=False))
+
+    def search(*arguments, **options):
+        raise AssertionError("searched for similar names")
+
+    monkeypatch.setattr("spatialprobe.model.select.get_close_matches", search)
+    for name, module in truth.items():
+        assert [layer.module for layer in select(model, name)] == [module]
+        assert [layer.module for layer in select(model, module)] == [module]
+    everything = select(model, list(truth))
+    assert [layer.module for layer in everything] == list(dict.fromkeys(truth.values()))
+    assert select(model, [f"{name}*" for name in truth]) == everything == select(model, list(truth.values()))
+    with pytest.raises(AssertionError, match="similar"):
+        select(model, ["0", "no such"])
+
+
 def test_misspelt_name_is_told_the_nearest():
     """The error for a wrong name offers the nearest names and lists what is there."""
     with pytest.raises(LayerNotFoundError) as caught:

@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from fnmatch import fnmatchcase
+from fnmatch import translate
+from functools import cached_property
 from typing import TypeAlias
 
 import torch
@@ -72,9 +73,9 @@ def select(model: nn.Module, selector: Selector, called: str = "layers") -> list
         LayerNotFoundError: the selector, or one of a sequence of them, matches nothing.
         ArgumentError: the selector is of no known kind, or means a layer that takes no hooks.
     """
-    layers = all_layers(model)
-    matching = {id(layer.module) for part in _parts(selector) for layer in _matches(model, layers, part, called)}
-    chosen = [layer for layer in layers if id(layer.module) in matching]
+    known = _Known(model)
+    matching = {id(layer.module) for part in _parts(selector) for layer in _matches(known, part, called)}
+    chosen = [layer for layer in known.layers if id(layer.module) in matching]
     for layer in chosen:
         if isinstance(layer.module, torch.jit.ScriptModule):
             raise ArgumentError(f"Layer {layer.name!r} {_SCRIPTED}")
@@ -158,33 +159,67 @@ def _parts(selector: Selector) -> list[Selector]:
     return [inner for part in parts for inner in _parts(part)]
 
 
-def _matches(model: nn.Module, layers: list[Layer], selector: Selector, called: str) -> list[Layer]:
-    """The layers that one selector matches; raises if there are none."""
+class _Known:
+    """A model's layers, and an index by which they are found."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.layers = all_layers(model)
+        self.by_name: dict[str, list[Layer]] = {}
+        for layer in self.layers:
+            for name in layer.names:
+                self.by_name.setdefault(name, []).append(layer)
+
+    @cached_property
+    def by_module(self) -> dict[int, list[Layer]]:
+        """The layer of each module, by the module's id."""
+        return {id(layer.module): [layer] for layer in self.layers}
+
+    def matching(self, pattern: re.Pattern[str]) -> list[Layer]:
+        """The layers of which the pattern matches a whole name."""
+        return [layer for name, layers in self.by_name.items() if pattern.fullmatch(name) for layer in layers]
+
+
+def _matches(known: _Known, selector: Selector, called: str) -> list[Layer]:
+    """The layers that one selector matches.
+
+    Raises:
+        LayerNotFoundError: there are none.
+    """
     if isinstance(selector, (type, tuple)):
         types = _module_types(selector)
-        found = [layer for layer in layers if isinstance(layer.module, types)]
-        problem = f"{model_name(model)} has no module of type {_type_names(selector)}.{_other_convolutions(layers)}"
+        found = [layer for layer in known.layers if isinstance(layer.module, types)]
     elif isinstance(selector, nn.Module):
-        found = [layer for layer in layers if layer.module is unwrapped(selector)]
-        problem = f"This {type(selector).__name__} is not a part of {model_name(model)}."
+        found = known.by_module.get(id(unwrapped(selector)), [])
     elif isinstance(selector, re.Pattern):
-        found = [layer for layer in layers if any(map(selector.fullmatch, layer.names))]
-        problem = f"The pattern {selector.pattern!r} matches no whole layer name."
+        found = known.matching(selector)
     elif isinstance(selector, str):
-        found = _named(layers, selector)
-        problem = no_such_name(selector, layers) + _type_of_name(selector, layers)
+        found = _named(known, selector)
     elif callable(selector):
         _check_predicate(selector, called)
-        found = [layer for layer in layers if selector(layer.name, layer.module)]
-        problem = f"The predicate is true for none of the {len(layers)} modules of {model_name(model)}."
+        found = [layer for layer in known.layers if selector(layer.name, layer.module)]
     else:
         raise ArgumentError(
             f"{called} cannot be {shown(selector)}: give a module type, a name or glob, a compiled regex, "
             "a module of the model, a predicate (name, module) -> bool, or a sequence of these."
         )
     if not found:
-        raise LayerNotFoundError(f"{problem} {_layers_at_hand(layers)}")
+        raise LayerNotFoundError(f"{_describe_mismatch(known, selector)} {_layers_at_hand(known.layers)}")
     return found
+
+
+def _describe_mismatch(known: _Known, selector: Selector) -> str:
+    """Why a selector matches nothing. The search for the nearest names takes long: it is for errors only."""
+    model, layers = model_name(known.model), known.layers
+    if isinstance(selector, (type, tuple)):
+        return f"{model} has no module of type {_type_names(selector)}.{_other_convolutions(layers)}"
+    if isinstance(selector, nn.Module):
+        return f"This {type(selector).__name__} is not a part of {model}."
+    if isinstance(selector, re.Pattern):
+        return f"The pattern {selector.pattern!r} matches no whole layer name."
+    if isinstance(selector, str):
+        return no_such_name(selector, layers) + _type_of_name(selector, layers)
+    return f"The predicate is true for none of the {len(layers)} modules of {model}."
 
 
 def _check_predicate(predicate: Callable[[str, nn.Module], bool], called: str) -> None:
@@ -202,12 +237,13 @@ def _check_predicate(predicate: Callable[[str, nn.Module], bool], called: str) -
         ) from error
 
 
-def _named(layers: list[Layer], name: str) -> list[Layer]:
+def _named(known: _Known, name: str) -> list[Layer]:
     """Layers of exactly this name; else, for a glob, those whose whole name it matches."""
-    exact = [layer for layer in layers if name in layer.names]
-    if exact or not any(mark in name for mark in "*?["):
-        return exact or [layer for layer in layers if _stripped(name) in layer.names]
-    return [layer for layer in layers if any(fnmatchcase(known, name) for known in layer.names)]
+    if name in known.by_name:
+        return known.by_name[name]
+    if any(mark in name for mark in "*?["):
+        return known.matching(re.compile(translate(name)))
+    return known.by_name.get(_stripped(name), [])
 
 
 def _stripped(name: str) -> str:
