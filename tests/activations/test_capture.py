@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch import nn
@@ -76,6 +78,50 @@ def test_stop_early(swallow, at):
     assert (model.between.runs, model.after.runs) == ((1, 0) if at == "post_activation" and swallow == () else (0, 0))
     assert captured.output is None
     assert not any(module._forward_pre_hooks or module._forward_hooks for module in model.modules())
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*deprecated")
+def test_stop_early_with_a_compiled_part():
+    """A part that is compiled to TorchScript, which takes no hooks of its own, does not run after the stop either."""
+
+    class Swallowing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(1, 1, 3)
+            self.norm = torch.jit.script(nn.BatchNorm2d(1))
+
+        def forward(self, x):
+            try:
+                x = self.conv(x)
+            except BaseException:
+                pass
+            return self.norm(x)
+
+    model = Swallowing()
+    captured = sp.capture(model, IMAGES, layers="conv", stop_early=True)
+    assert list(captured) == ["conv"]
+    assert captured.output is None
+    assert model.norm.num_batches_tracked == 0
+    assert sp.capture(model, IMAGES, layers="conv")["conv"].tensor.equal(captured["conv"].tensor)
+    assert model.norm.num_batches_tracked == 1
+
+
+def test_a_stop_is_for_its_own_thread():
+    """While the forward of one thread is stopped, another runs the same modules to the end."""
+    model, ran = staged(BaseException), []
+    run = model.forward
+
+    def forward(x):
+        try:
+            return run(x)
+        except BaseException:  # what was raised in place of the next module, when the model had swallowed the stop
+            with ThreadPoolExecutor(1) as pool:
+                ran.append(pool.submit(run, IMAGES).result().shape)
+            raise
+
+    model.forward = forward
+    sp.capture(model, IMAGES, layers="conv1", stop_early=True)
+    assert ran == [(1, 1, 4, 4)]
 
 
 def test_stop_after_the_last_executed():

@@ -20,7 +20,7 @@ from spatialprobe.model.compiled import hold_eager
 from spatialprobe.model.evaluation import attributes_restored
 from spatialprobe.model.forward import forward_error
 from spatialprobe.model.hooks import Hooks, ProbeHook
-from spatialprobe.model.select import Layer, unwrapped
+from spatialprobe.model.select import Layer, takes_hooks, unwrapped
 from spatialprobe.model.settings import (
     enter_dispatch_mode,
     enter_function_mode,
@@ -101,6 +101,8 @@ class _Tracer:
         hold_eager(undo)
         hooks = Hooks(undo)
         for layer in self._layers:
+            if not takes_hooks(layer.module):
+                continue
             hooks.add(layer.module, ProbeHook(partial(_Tracer._layer_ran, self), layer))
             if _keeps_statistics(layer.module):
                 hooks.add_before(layer.module, ProbeHook(self._batch_norm, 1))

@@ -77,7 +77,7 @@ def select(model: nn.Module, selector: Selector, called: str = "layers") -> list
     matching = {id(layer.module) for part in _parts(selector) for layer in _matches(known, part, called)}
     chosen = [layer for layer in known.layers if id(layer.module) in matching]
     for layer in chosen:
-        if isinstance(layer.module, torch.jit.ScriptModule):
+        if not takes_hooks(layer.module):
             raise ArgumentError(f"Layer {layer.name!r} {_SCRIPTED}")
     return chosen
 
@@ -110,8 +110,13 @@ def check_model(model: object) -> None:
     """
     if not isinstance(model, nn.Module):
         raise ArgumentError(f"model must be an nn.Module, not a {type(model).__name__}.")
-    if isinstance(model, torch.jit.ScriptModule):
+    if not takes_hooks(model):
         raise ArgumentError(f"The model {_SCRIPTED}")
+
+
+def takes_hooks(module: nn.Module) -> bool:
+    """Whether a module is run by Python, with its hooks; TorchScript runs what it has compiled without them."""
+    return not isinstance(module, torch.jit.ScriptModule)
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
