@@ -49,7 +49,7 @@ class _Trace:
             return None
         frame.f_trace_opcodes = self._opcodes
         if event != "exception":
-            self._visit((code.co_filename, frame.f_lineno, event, code.co_qualname))
+            self._visit((code.co_filename, frame.f_lineno, event, getattr(code, "co_qualname", code.co_name)))
         return self
 
     def _visit(self, place: tuple[str, int, str, str]) -> None:

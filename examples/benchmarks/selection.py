@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import torchvision
@@ -19,7 +20,7 @@ def measure(quick: bool) -> Iterator[Table]:
     model = torchvision.models.densenet121()
     modules = dict(model.named_modules())
     del modules[""]
-    ways: dict[str, object] = {
+    ways: dict[str, Any] = {
         "by type": nn.Module,
         "by glob": "*",
         "by regex": re.compile(".+"),
