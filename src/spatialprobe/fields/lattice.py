@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from math import gcd, lcm
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from spatialprobe.fields.taps import NONE, Ints, Taps
 
 BEYOND = 2**40  # an empty interval reaches from here down to -BEYOND, so that any union with it is the other
-_LONGEST = 4096  # entries along one dimension: a longer period is given up
+_LONGEST = 4096  # entries along one dimension: of a longer period, the nearest of so many are listed
 _LONGEST_MEASURED = 64  # likewise, where it has to be tried out
 _FEWEST = 4  # entries that say something by their even spacing: few channels of different crops have one by chance
 
@@ -46,14 +47,15 @@ class Lattice:
         return lo, hi
 
     def tapped(self, dim: int, taps: Taps) -> Lattice:
-        """The union over the taps of each output position."""
+        """Return the union over the taps of each output position; a period that is too long becomes the nearest."""
         period, shift = self.lo.shape[dim], self.shift[dim]
         turns = period // gcd(period, taps.advance)  # of the taps' own period, until the entries repeat too
-        entries = taps.every * turns
+        entries, moved = taps.every * turns, shift * (taps.advance * turns // period)
         if entries > _LONGEST:
-            return self.coarse(dim, _LONGEST)
+            if not shift:
+                return self.coarse(dim, period)
+            entries, moved = _nearest_period(Fraction(moved, entries))
         lo, hi = self.at(dim, taps.positions(np.arange(entries)))
-        moved = shift * (taps.advance * turns // period)
         shifts = _with(self.shift, dim, moved)
         return Lattice(lo.min(axis=dim + 1), hi.max(axis=dim + 1), shifts).simplified(dim)
 
@@ -236,6 +238,13 @@ def concatenated(bounds: Sequence[Ints], dim: int, sizes: Sequence[int]) -> Ints
     extents = np.broadcast_shapes(*((*bound.shape[:dim], 1, *bound.shape[dim + 1 :]) for bound in bounds))
     full = ((*extents[:dim], size, *extents[dim + 1 :]) for size in sizes)
     return np.concatenate([np.broadcast_to(bound, shape) for bound, shape in zip(bounds, full, strict=True)], axis=dim)
+
+
+def _nearest_period(spacing: Fraction) -> tuple[int, int]:
+    """Return how many entries repeat nearly by a whole number of input positions, and by which."""
+    nearest = spacing.limit_denominator(_LONGEST)
+    repeats = _LONGEST // nearest.denominator  # many, as some entries may be larger than others
+    return nearest.denominator * repeats, nearest.numerator * repeats
 
 
 def _repeats(bound: Ints, dim: int, period: int, moved: int) -> bool:

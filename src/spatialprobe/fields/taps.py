@@ -54,11 +54,19 @@ class Taps:
         found = self.positions(np.arange(outputs))
         if self.clamped:
             found = np.where(found == NONE, NONE, found.clip(0, inputs - 1))
-        inside = (found >= 0) & (found < inputs)
-        stand_in = np.take_along_axis(found, inside.argmax(axis=1)[:, None], axis=1)
-        empty: Bools = np.logical_not(inside.any(axis=1))
-        index = np.where(inside, found, np.where(empty[:, None], 0, stand_in))
-        return index, empty if empty.any() else None
+        return _inside(found, inputs)
+
+
+def listed(taps: Taps, inputs: int, rows: Ints) -> Taps:
+    """Return the same taps, but those inside an input of that length as listed, (outputs, k); NONE where fewer than k.
+
+    >>> rows = np.array([[0, NONE], [0, 1], [2, NONE]])
+    >>> listed(window(kernel=1), 3, rows).table(3, 3)[0].tolist()
+    [[0, 0], [0, 1], [2, 2]]
+    """
+    made = Taps(taps.positions, taps.every, taps.advance, clamped=taps.clamped)
+    made._tables[inputs, len(rows)] = _inside(rows, inputs)
+    return made
 
 
 @lru_cache(maxsize=1024)
@@ -117,12 +125,12 @@ def affine(start: int, step: int) -> Taps:
 
 
 @lru_cache(maxsize=1024)
-def nearest(scale: Fraction, *, centred: bool) -> Taps:
-    """Nearest-neighbour resampling by a scale of input positions per output position."""
+def nearest(scale: Fraction, *, centered: bool) -> Taps:
+    """Return the taps of nearest-neighbor resampling by a scale of input positions per output position."""
     up, down = scale.numerator, scale.denominator
 
     def positions(out: Ints) -> Ints:
-        doubled = (2 * out + 1) * up if centred else 2 * out * up
+        doubled = (2 * out + 1) * up if centered else 2 * out * up
         return (doubled // (2 * down))[:, None]
 
     return Taps(positions, down, up, clamped=True)
@@ -143,22 +151,35 @@ def interpolated(scale: Fraction, *, cubic: bool, align_corners: bool) -> Taps:
 
 
 @lru_cache(maxsize=1024)
-def antialiased(scale: Fraction, *, cubic: bool) -> Taps:
-    """Resampling with a kernel that widens with the scale: what lies less than its radius from the output's centre."""
+def antialiased(scale: Fraction, *, radius: int) -> Taps:
+    """Return the taps of resampling with a kernel that widens with the scale.
+
+    It reads what lies less than its radius from the output's center, except where it passes through zero: at the whole
+    numbers between.
+    """
     wide = max(scale, Fraction(1))
-    radius = (2 if cubic else 1) * wide
 
     def positions(out: Ints) -> Ints:
-        # tap x has its centre at x + 1/2; all is multiplied by a common denominator, so that integers suffice
+        # tap x has its center at x + 1/2; all is multiplied by a common denominator, so that integers suffice
         unit = 2 * scale.denominator * wide.denominator
-        centre = (2 * out + 1) * int(scale * unit / 2)
-        start = (centre - int(radius * unit) - unit // 2) // unit + 1
-        stop = -((-centre - int(radius * unit) + unit // 2) // unit)
+        center = (2 * out + 1) * int(scale * unit / 2)
+        reach = int(radius * wide * unit)
+        start = (center - reach - unit // 2) // unit + 1
+        stop = -((-center - reach + unit // 2) // unit)
         taps = _ranges(start, stop)
-        apart = abs(taps * unit + unit // 2 - centre[:, None])
-        return np.where(cubic & (apart == int(wide * unit)), NONE, taps)  # where the cubic kernel passes through zero
+        apart = abs(taps * unit + unit // 2 - center[:, None])
+        return np.where(np.isin(apart, [int(zero * wide * unit) for zero in range(1, radius)]), NONE, taps)
 
     return Taps(positions, scale.denominator, scale.numerator)
+
+
+def _inside(found: Ints, inputs: int) -> tuple[Ints, Bools | None]:
+    """Return taps (outputs, k), those outside an input replaced by others of the same output, and which have none."""
+    inside = (found >= 0) & (found < inputs)
+    stand_in = np.take_along_axis(found, inside.argmax(axis=1)[:, None], axis=1)
+    empty: Bools = np.logical_not(inside.any(axis=1))
+    index = np.where(inside, found, np.where(empty[:, None], 0, stand_in))
+    return index, empty if empty.any() else None
 
 
 def _ranges(start: Ints, stop: Ints) -> Ints:

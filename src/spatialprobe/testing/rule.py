@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, product
 from math import prod
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,12 +64,25 @@ def _smaller(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
     return ((*shape[:2], *size) for size in sizes)
 
 
+class _InFloat64(nn.Module):
+    """A module as it runs in float64, in which resizing may read other pixels than in float32."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, inputs: torch.Tensor) -> Any:
+        """Return the module's output."""
+        return functional_call(self.module, _in_float64(self.module), (inputs,))
+
+
 def _problem(module: nn.Module, shape: tuple[int, ...]) -> str | None:
     """What is wrong with the boxes of the first element for which something is; None if all are right."""
-    field = receptive_fields(module, shape, layers=module)[""]
+    double = _InFloat64(module)
+    field = receptive_fields(double, torch.empty(shape, dtype=torch.float64, device="meta"), layers=double)[""]
     seen, wrong = np.zeros(1, bool), None
     for draw in range(_DRAWS):
-        seen = seen | _moving(module, shape, field.output_size, draw)
+        seen = seen | _moving(double, shape, field.output_size, draw)
         wrong = _first_wrong(field, seen)
         if wrong is None or wrong.how == "too small":
             break
@@ -84,7 +98,7 @@ def _moving(module: nn.Module, shape: tuple[int, ...], units: tuple[int, ...], d
 def _with_gradient(module: nn.Module, shape: tuple[int, ...], units: tuple[int, ...], draw: int) -> Bools:
     generator = torch.Generator().manual_seed(draw)
     inputs = torch.randn(shape, dtype=torch.float64, generator=generator, device="cpu").requires_grad_()
-    output = functional_call(module, _in_float64(module), (inputs,))
+    output = module(inputs)
     flat = output[0].reshape(-1)
     if len(flat) > _MOST_UNITS:
         raise ArgumentError(

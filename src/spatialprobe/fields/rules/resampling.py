@@ -2,52 +2,68 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
+import torch
 
+from spatialprobe.fields.interpolation import Resize, resize_taps
 from spatialprobe.fields.reach import Reach
 from spatialprobe.fields.rules.operation import Operation
 from spatialprobe.fields.rules.table import rule, ship
-from spatialprobe.fields.taps import Taps, antialiased, interpolated, nearest
 
 
 def _resampled(operation: Operation) -> Reach:
-    """Each spatial axis on its own; positions as in torch's `UpSample.h`, in exact fractions."""
-    seen, outputs = operation.reach(next(iter(operation.arguments))), operation.shape
-    for axis, dim in enumerate(range(2, len(outputs))):
-        scale = _scale(operation, axis, seen.shape[dim], outputs[dim])
-        seen = seen.tapped(dim, _taps(operation, scale), outputs[dim])
-    return seen
+    """Each spatial axis on its own, as torch's kernels do it."""
+    seen, exact = operation.reach(next(iter(operation.arguments))), True
+    for resize in _resizes(operation):
+        taps, sure = resize_taps(resize)
+        seen, exact = seen.tapped(2 + resize.axis, taps, resize.outputs), exact and sure
+    return seen if exact else seen.inexact()
 
 
 for _axes, _names in {
     1: "upsample_nearest1d _upsample_nearest_exact1d upsample_linear1d",
     2: "upsample_nearest2d _upsample_nearest_exact2d upsample_bilinear2d upsample_bicubic2d "
-    "_upsample_bilinear2d_aa _upsample_bicubic2d_aa",
+    "_upsample_bilinear2d_aa _upsample_bicubic2d_aa _upsample_lanczos2d_aa",
     3: "upsample_nearest3d _upsample_nearest_exact3d upsample_trilinear3d",
 }.items():
     for _name in _names.split():
         ship(f"aten::{_name}", _resampled)
 
 
-def _taps(operation: Operation, scale: Fraction) -> Taps:
-    name = operation.name
-    if "nearest" in name:
-        return nearest(scale, centred="exact" in name)
-    if name.endswith("_aa"):
-        return antialiased(scale, cubic="cubic" in name)
-    return interpolated(scale, cubic="cubic" in name, align_corners=bool(operation["align_corners"]))
-
-
-def _scale(operation: Operation, axis: int, inputs: int, outputs: int) -> Fraction:
-    """Input positions per output position."""
-    if operation.arguments.get("align_corners"):
-        return Fraction(inputs - 1, outputs - 1) if outputs > 1 else Fraction(0, 1)
-    factors = operation.arguments.get("scale_factors") or [
-        operation[name] for name in ("scales", "scales_d", "scales_h", "scales_w") if name in operation
+def _resizes(operation: Operation) -> list[Resize]:
+    """Return what is done along each spatial axis."""
+    image: torch.Tensor = next(iter(operation.arguments.values()))
+    inputs, outputs = tuple(image.shape[2:]), operation.shape[2:]
+    axes = len(outputs)
+    layouts = {2: torch.channels_last, 3: torch.channels_last_3d}
+    return [
+        Resize(
+            operator=operation.name,
+            axes=axes,
+            axis=axis,
+            inputs=inputs[axis],
+            outputs=outputs[axis],
+            beside=_beside(operation.name, inputs, outputs, axis) if axes == 2 else 1,
+            factor=_factor(operation, axis),
+            align_corners=bool(operation.arguments.get("align_corners")),
+            channels=min(4, image.shape[1]),
+            channels_last=axes in layouts and image.is_contiguous(memory_format=layouts[axes]),
+            dtype=image.dtype,
+        )
+        for axis in range(axes)
     ]
-    if factors and factors[axis] is not None and factors[axis] > 0:
-        return 1 / Fraction(factors[axis]).limit_denominator(1000)
-    return Fraction(inputs, outputs)
+
+
+def _beside(name: str, inputs: tuple[int, ...], outputs: tuple[int, ...], axis: int) -> int:
+    """Return the size of the other axis, which antialiasing resizes before if it is the last."""
+    return inputs[0] if name.endswith("_aa") and axis == 1 else outputs[1 - axis]
+
+
+def _factor(operation: Operation, axis: int) -> float | None:
+    """Return the factor that was given for an axis, which counts unless the output's size was."""
+    given = operation.arguments.get("scale_factors")
+    if given is None:
+        given = [value for name, value in operation.arguments.items() if name.startswith("scales")]
+    return given[axis] if given else None
 
 
 @rule("grid_sampler", "grid_sampler_2d", "grid_sampler_3d", "_grid_sampler_2d_cpu_fallback")
