@@ -15,7 +15,7 @@ import spatialprobe  # noqa: E402
 
 project = "spatialprobe"
 author = "The spatialprobe developers"
-copyright = "The spatialprobe developers, MIT licence"
+copyright = "The spatialprobe developers, MIT license"
 version = release = spatialprobe.__version__
 
 extensions = [

@@ -10,7 +10,7 @@ sentences come from the numbers: a claim that they do not support is reported as
 continues with --resume.
 
 The training procedure is the reference one: batches of 4, shuffled, Adam 1e-3, cross-entropy, inputs in [0, 1]. What
-layers hand on is taken from outside. The parts of the study stand in experiments/.
+layers return is taken from outside. The parts of the study stand in experiments/.
 """
 
 from __future__ import annotations

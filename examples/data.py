@@ -184,7 +184,7 @@ def decoded(files: Sequence[Path], what: str) -> tuple[torch.Tensor, bool]:
 
 
 def decoded_file(file: Path) -> tuple[npt.NDArray[np.uint8], bool]:
-    """One image as RGB `(32, 32, 3)`, its short side brought to 32 and its centre kept, and whether that was so."""
+    """One image as RGB `(32, 32, 3)`, its short side brought to 32 and its center kept, and whether that was so."""
     from PIL import Image, ImageOps
 
     try:
@@ -196,7 +196,7 @@ def decoded_file(file: Path) -> tuple[npt.NDArray[np.uint8], bool]:
         raise DataError(f"Cannot read the image {file} ({error}). Replace the file or delete it.") from error
     if rgb.size == (SIZE, SIZE):
         return np.asarray(rgb), False
-    # `fit` scales the short side, crops the centre, and filters over all pixels that it merges.
+    # `fit` scales the short side, crops the center, and filters over all pixels that it merges.
     return np.asarray(ImageOps.fit(rgb, (SIZE, SIZE), Image.Resampling.BILINEAR)), True
 
 

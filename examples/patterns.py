@@ -1,9 +1,9 @@
 """Ten classes of small pictures that differ only in their local spatial pattern, drawn from a seed.
 
-No download and no licence: the set exists wherever NumPy does. Position, phase, frequency, tilt, contrast, colours
+No download and no license: the set exists wherever NumPy does. Position, phase, frequency, tilt, contrast, colors
 and their polarity are random, and every pattern covers a random share of its picture drawn from one distribution for
-all classes, so that neither a single pixel nor the histogram of colours tells the class. What tells it is how
-neighbouring pixels relate, which is what a convolution sees.
+all classes, so that neither a single pixel nor the histogram of colors tells the class. What tells it is how
+neighboring pixels relate, which is what a convolution sees.
 
 To add a class, write a function from a `Canvas` to a height (its contour lines are the edges of the pattern) and
 name it in `PATTERNS`.
@@ -21,15 +21,15 @@ import numpy.typing as npt
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 
 PERIOD = (3.6, 4.8)  # pixels from one stripe, dot or ring to the next
-TILT = 12.0  # degrees; small against the 45 between neighbouring stripe classes
+TILT = 12.0  # degrees; small against the 45 between neighboring stripe classes
 COVERED_SHARE = (0.3, 0.4)  # of the picture's area, before polarity
-CONTRAST = (0.5, 0.9)  # distance of the two colours in the RGB unit cube
+CONTRAST = (0.5, 0.9)  # distance of the two colors in the RGB unit cube
 CELL = 1.85  # periods, from one scattered motif to the next
 STRAY = 0.2  # cells, how far a motif lies off its place at most
 WARP = 2.4  # pixels, how far lines are bent (root mean square)
 CHECKER_BEND = 0.65  # of the bend of the other patterns
 WARP_LENGTH = 6.0  # pixels, over which the bend changes
-HUES = 1.05  # 0: the two colours differ in lightness alone; large: in hue alone as often
+HUES = 1.05  # 0: the two colors differ in lightness alone; large: in hue alone as often
 NOISE = 0.03  # standard deviation, in units of the full intensity range
 EDGE_WIDTH = 0.35  # pixels; a harder edge would show the pixel grid
 
@@ -71,7 +71,7 @@ def from_motif(canvas: Canvas) -> tuple[FloatArray, FloatArray]:
 
 def checkerboard(canvas: Canvas) -> FloatArray:
     """Squares that alternate in both directions."""
-    # Less bent than stripes, or squares would not be told from blobs. A square is half a wave, hence the longer waves.
+    # Less bent than stripes, or squares would look like blobs. A square is half a wave, hence the longer waves.
     x: FloatArray = canvas.rigid_x + CHECKER_BEND * (canvas.x - canvas.rigid_x)
     y: FloatArray = canvas.rigid_y + CHECKER_BEND * (canvas.y - canvas.rigid_y)
     longer = np.float32(1.5)
@@ -86,7 +86,7 @@ def dots(canvas: Canvas) -> FloatArray:
 
 
 def rings(canvas: Canvas) -> FloatArray:
-    """Closed lines around one centre."""
+    """Closed lines around one center."""
     return wave(np.hypot(canvas.x, canvas.y), canvas)
 
 
@@ -189,9 +189,9 @@ def cover(height: FloatArray, generator: np.random.Generator) -> FloatArray:
 
 
 def paint(coverage: FloatArray, generator: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """Images `(N, 3, H, W)` uint8: two random colours mixed by coverage `(N, H, W)`, with light noise.
+    """Images `(N, 3, H, W)` uint8: two random colors mixed by coverage `(N, H, W)`, with light noise.
 
-    The two colours are exchangeable, so that a pattern is as often brighter than its ground as darker.
+    The two colors are exchangeable, so that a pattern is as often brighter than its ground as darker.
     """
     per_picture = (len(coverage), 3, 1, 1)
     towards_light = generator.choice(np.array([-1, 1], np.float32), (len(coverage), 1, 1, 1))

@@ -1,8 +1,8 @@
 """
-Decoders: neighbours that see different windows
+Decoders: neighbors that see different windows
 ===============================================
 
-Behind a transposed convolution units alternate: some see more pixels than their neighbours. One size and one stride for
+Behind a transposed convolution units alternate: some see more pixels than their neighbors. One size and one stride for
 the whole layer, as most calculators give, are then wrong for most units; boxes are exact for each.
 """
 

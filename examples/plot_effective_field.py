@@ -19,11 +19,11 @@ from training import as_input
 import spatialprobe as sp
 
 # %%
-# The unit in the middle of conv2, in a trained network and in one as it was initialised.
+# The unit in the middle of conv2, in a trained network and in one as it was initialized.
 
 images = as_input(patterns().test_images[:64], torch.device("cpu"))
 torch.manual_seed(0)
-networks = {"as initialised": SimpleCNN().eval(), "trained": trained()}
+networks = {"as initialized": SimpleCNN().eval(), "trained": trained()}
 found = {name: sp.effective_receptive_field(model, images, "conv2") for name, model in networks.items()}
 for name, effective in found.items():
     print(name, effective)

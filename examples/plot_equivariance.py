@@ -40,8 +40,8 @@ found = {
 
 figure = Figure(figsize=(7.6, 3.8), layout="constrained")
 axes = figure.add_subplot()
-for (name, values), colour, marker in zip(found.items(), ("#2b2f5e", "#3f8f8b", "#c9862b"), "os^", strict=True):
-    axes.plot(shifts, values, marker=marker, color=colour, label=name, clip_on=False)
+for (name, values), color, marker in zip(found.items(), ("#2b2f5e", "#3f8f8b", "#c9862b"), "os^", strict=True):
+    axes.plot(shifts, values, marker=marker, color=color, label=name, clip_on=False)
 axes.set_xlabel("shift to the right (pixels)")
 axes.set_ylabel("relative error, inside the image")
 axes.set_ylim(0)

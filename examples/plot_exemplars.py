@@ -1,5 +1,5 @@
 """
-What excites a channel most
+Top-activating patches
 ===========================
 
 One sweep over the test images finds, for each channel, the units with the largest values; their receptive fields cut
@@ -29,7 +29,7 @@ print("conv2 channels that never fire:", result["conv2"]["dead"].dead.nonzero().
 
 field = sp.receptive_fields(model, (1, 3, 32, 32), layers="conv2")["conv2"]
 patches = sp.exemplar_patches(result["conv2"]["top"], images, field, channels=range(6))
-patches.figure(title=f"What excites conv2 most in {data.name}").savefig("exemplars.png")
+patches.figure(title=f"Top-activating patches of conv2 in {data.name}").savefig("exemplars.png")
 
 # %%
 # And how its values are distributed, over all places of all images.

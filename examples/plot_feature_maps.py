@@ -25,7 +25,7 @@ with torch.no_grad(), sp.Probe(model, at="post_activation") as probe:
 print(probe)
 
 # %%
-# One picture for both layers. Channel numbers are those of the layer; the colour bar holds for all maps above it.
+# One picture for both layers. Channel numbers are those of the layer; the color bar holds for all maps above it.
 
 maps = sp.feature_maps(probe)
 maps.figure(title=f"One image of {data.name}").savefig("feature_maps.png")

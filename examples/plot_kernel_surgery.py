@@ -2,9 +2,9 @@
 Kernels without their pattern
 =============================
 
-Averaged kernels keep what they weigh each colour with, shuffled ones keep their numbers; both lose the arrangement, and
-nothing else. How much of the answer goes with it? The head is trained anew on what the changed kernels hand on: the old
-one would only meet values that it does not know.
+Averaged kernels keep what they weigh each color with, shuffled ones keep their numbers; both lose the arrangement, and
+nothing else. How much of the answer goes with it? The head is trained anew on the outputs of the changed kernels: the
+old one would only meet values that it does not know.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ data, model = patterns(), trained()
 
 
 def with_new_head(changed: nn.Module) -> float:
-    """Test accuracy with these convolutions, frozen, and a head trained on what they hand on."""
+    """Test accuracy with these convolutions, frozen, and a head trained on their outputs."""
     torch.manual_seed(1)
     fresh = SimpleCNN()
     for name, parameter in changed.named_parameters():

@@ -2,7 +2,7 @@
 Kernels
 =======
 
-The weights themselves. A first layer of three input channels is shown in colour; of deeper kernels the input channel
+The weights themselves. A first layer of three input channels is shown in color; of deeper kernels the input channel
 with the largest norm, since twelve kernels of six channels each would be seventy-two pictures.
 """
 
@@ -13,7 +13,7 @@ from ready import trained
 import spatialprobe as sp
 
 # %%
-# The first layer: grey is zero, and each colour says how much of red, green and blue a tap adds or takes away.
+# The first layer: gray is zero, and each color says how much of red, green and blue a tap adds or takes away.
 
 model = trained()
 first = sp.kernels(model.get_submodule("conv1"))

@@ -42,8 +42,8 @@ found = {"untrained": read_off(deep()), "trained": read_off(trained(deep))}
 
 figure = Figure(figsize=(6.4, 3.8), layout="constrained")
 axes = figure.add_subplot()
-for (name, values), colour, marker in zip(found.items(), ("#c9862b", "#2b2f5e"), "^o", strict=True):
-    axes.plot(layers, values, marker=marker, color=colour)
+for (name, values), color, marker in zip(found.items(), ("#c9862b", "#2b2f5e"), "^o", strict=True):
+    axes.plot(layers, values, marker=marker, color=color)
     axes.annotate(name, (len(layers) - 1, values[-1]), (8, 0), textcoords="offset points", va="center")
 axes.axhline(100 / len(data.classes), color="#808088", linestyle=":", linewidth=1)
 axes.set_ylabel("accuracy of a linear probe (%), chance dotted", fontsize=9)

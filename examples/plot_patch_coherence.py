@@ -2,7 +2,7 @@
 What a channel looks for
 ========================
 
-The patches that excite a channel most, and how much they have in common: the mean correlation between them, beside that
+A channel's top-activating patches, and how much they have in common: the mean correlation between them, beside that
 of random patches of the same size.
 """
 
@@ -17,7 +17,7 @@ from training import as_input
 import spatialprobe as sp
 
 # %%
-# One pass over the test images finds the nine that excite each channel of conv2 most, and where.
+# One pass over the test images finds the top nine of each channel of conv2, and where.
 
 data, model = patterns(), trained()
 images = as_input(data.test_images, torch.device("cpu"))

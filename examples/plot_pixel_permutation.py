@@ -4,7 +4,7 @@ The same pixels in another order
 
 Both networks are trained anew on images whose pixels are permuted, always in the same way, so that nothing is strange
 to them. To the fully connected one the permuted problem is the very same problem. The convolutional one looks for
-patterns of neighbours, and there are none left.
+patterns of neighbors, and there are none left.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ for axes, title in ((plain, "an image"), (moved, "its pixels in another order"))
     axes.set_title(title, fontsize=9)
     axes.set_axis_off()
 for place, values in enumerate(found.values()):
-    for offset, value, colour in zip((-0.2, 0.2), values, ("#2b2f5e", "#c9862b"), strict=True):
-        bars.bar(place + offset, 100 * value, 0.36, color=colour)
+    for offset, value, color in zip((-0.2, 0.2), values, ("#2b2f5e", "#c9862b"), strict=True):
+        bars.bar(place + offset, 100 * value, 0.36, color=color)
         bars.annotate(f"{100 * value:.0f} %", (place + offset, 100 * value), ha="center", va="bottom", fontsize=8)
 bars.axhline(100 / len(data.classes), color="#808088", linestyle=":", linewidth=1)
 bars.set_xticks(range(len(found)), list(found))

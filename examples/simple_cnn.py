@@ -68,7 +68,7 @@ class DeepCNN(nn.Module):
 class MLP(nn.Module):
     """One hidden layer of fully connected units: about as many weights as the SimpleCNN has, and no notion of place.
 
-    Takes images (N, 3, 32, 32) in [0, 1], which it centres: without that, its units die in the first steps.
+    Takes images (N, 3, 32, 32) in [0, 1], which it centers: without that, its units die in the first steps.
     """
 
     def __init__(self, classes: int = 10, hidden: int = 30) -> None:

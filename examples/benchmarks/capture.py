@@ -66,7 +66,7 @@ def measured(name: str) -> list[Table]:
 
 
 def network(name: str) -> nn.Module:
-    """The model of that name, with weights as they are initialised."""
+    """The model of that name, with weights as they are initialized."""
     if name.startswith("SimpleCNN"):
         return SimpleCNN()
     from torchvision import models
@@ -75,9 +75,9 @@ def network(name: str) -> nn.Module:
 
 
 def share_right(records: Mapping[str, torch.Tensor], truth: Mapping[str, torch.Tensor]) -> str:
-    """How many layers' records are what the layer handed on; read after the pass, as a user reads them.
+    """Return how many layers' records are what the layer returned; read after the pass, as a user reads them.
 
-    The truth is of another pass, in which convolutions may round otherwise; what is written over is far off.
+    The truth is of another pass, in which convolutions may round otherwise; what was modified in place is far off.
     """
     right = sum((records[layer] - value).abs().max() <= ROUNDING * value.abs().max() for layer, value in truth.items())
     return f"{int(right)} of {len(truth)} right"
@@ -133,7 +133,7 @@ def probes(model: nn.Module, images: torch.Tensor) -> dict[str, Run]:
     return {
         "Probe": with_probe(lambda: probe),
         "Probe, copy='always'": with_probe(lambda: copying),
-        "Probe, made anew for each pass": with_probe(lambda: sp.Probe(model)),
+        "Probe, made for each pass": with_probe(lambda: sp.Probe(model)),
     }
 
 
@@ -156,7 +156,7 @@ def held_open(model: nn.Module, images: torch.Tensor, truth: Mapping[str, torch.
 
 
 class Records(Mapping[str, torch.Tensor]):
-    """The tensors of a probe's records, read only when somebody asks."""
+    """The tensors of a probe's records, read only when asked for."""
 
     def __init__(self, probe: sp.Probe) -> None:
         self._probe = probe

@@ -116,7 +116,7 @@ def torchlens_of(model: nn.Module) -> dict[str, Geometry]:
 
 
 def by_gradients(model: nn.Module) -> Mapping[str, Geometry]:
-    """The sizes and strides of all convolutions whose fields fit, from which pixels move two neighbouring units.
+    """The sizes and strides of all convolutions whose fields fit, from which pixels move two neighboring units.
 
     Weights are positive, nonlinearities and norms let everything pass, and maxima are means: no gradient cancels. The
     units are those in the middle; layers whose fields the border cuts are left out.

@@ -1,7 +1,7 @@
 """How everything here is measured: contestant and yardstick in turn, and a figure is a ratio within one such pair.
 
 Machines are shared and noisy, so no figure is a time. A contestant runs right after its yardstick, on one thread, in
-bursts of a few pairs; the bursts of all contestants take turns, in an order drawn anew each time. A figure is the
+bursts of a few pairs; the bursts of all contestants take turns, in a new random order each time. A figure is the
 median over the pairs, with its quartiles.
 """
 

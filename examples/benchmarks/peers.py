@@ -1,4 +1,4 @@
-"""Other ways to keep what layers hand on: `run()` of each gives the tensors of one pass by layer name.
+"""Other ways to keep layers' outputs: `run()` of each gives the tensors of one pass by layer name.
 
 Those that are not installed are left out and named. Baukit is in no package index: its way of retaining outputs is
 written out here, with and without its `clone` option.

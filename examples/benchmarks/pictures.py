@@ -1,7 +1,7 @@
 """What a picture of many feature maps costs in CPU time, and in memory.
 
 The floor is zlib at level 1 on the maps' 8-bit codes: what compressing them would cost if there were nothing to
-quantise, lay out, number and explain. The peers draw the same maps to a PNG in memory.
+quantize, lay out, number and explain. The peers draw the same maps to a PNG in memory.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import nn
 
 import spatialprobe as sp
 from spatialprobe.render.maps import maps_of
-from spatialprobe.render.scale import choose_scale, quantise
+from spatialprobe.render.scale import choose_scale, quantize
 
 ROUNDS = 40
 SLOW_ROUNDS = 5  # of what takes seconds
@@ -62,7 +62,7 @@ def ours(record: sp.Activation) -> Callable[[], bytes]:
 def floor_of(record: sp.Activation) -> Callable[[], bytes]:
     """Nothing but the compression of the codes, made beforehand."""
     maps = maps_of(record, 0)
-    codes = np.ascontiguousarray(quantise(maps, choose_scale(maps, "layer")))
+    codes = np.ascontiguousarray(quantize(maps, choose_scale(maps, "layer")))
     return lambda: zlib.compress(codes.data, 1)
 
 

@@ -39,7 +39,7 @@ def measure(quick: bool) -> Iterator[Table]:
         }
         figures = paired(lambda: np.savez(path["numpy.npz"], allow_pickle=False, **arrays), writing, rounds)
         yield Table(f"writing {size} MiB of activations", "times numpy.savez", tuple(figures))
-        for write in writing.values():  # whoever wrote last
+        for write in writing.values():  # all of them, once more
             write()
         reading = {
             "load_activations": lambda: [record.tensor for record in sp.load_activations(path["ours"]).records],

@@ -105,7 +105,7 @@ def coherences(cnn: nn.Module, data: ImageData, seed: int) -> dict[str, dict[str
 
 
 def exemplars(cnn: nn.Module, images: torch.Tensor) -> sp.SweepResult:
-    """The images that excite each channel most."""
+    """Return each channel's top-activating images."""
     top = partial(sp.Exemplars, k=EXEMPLARS)
     return sp.sweep(cnn, images, {"top": top}, at="post_activation", batch_size=500, progress=False)
 

@@ -17,7 +17,7 @@ SWEPT = 1000  # test images, at most, among which the page's exemplars are found
 
 
 def write(model: nn.Module, data: ImageData, index: int, out: Path) -> list[Path]:
-    """`report.html`: every unit of the chosen test image and some others, with what excites its channel."""
+    """`report.html`: every unit of the chosen test image and some others, with its channel's top-activating patches."""
     count = len(data.test_images)
     chosen = list(dict.fromkeys(number % count for number in range(index, index + SHOWN)))
     swept = as_input(data.test_images[:SWEPT], CPU)

@@ -18,7 +18,7 @@ from training import as_input
 
 import spatialprobe as sp
 
-CLAIMED, CONTROL = "#2b2f5e", "#c9862b"  # blue and orange, apart for colour-blind readers too
+CLAIMED, CONTROL = "#2b2f5e", "#c9862b"  # blue and orange, apart for color-blind readers too
 
 
 def first_light(model: nn.Module, data: ImageData, index: int, out: Path) -> list[Path]:
@@ -48,7 +48,7 @@ def evidence(cnn: SimpleCNN, data: ImageData, layer: str, findings: Findings, ou
     images = as_input(data.test_images[: measures.MOST], measures.CPU)
     top = measures.exemplars(cnn, images)[layer]["top"]
     field = sp.receptive_fields(cnn, images[:1], layers=layer)[layer]
-    title = f"The patches that excite {layer}'s channels most, of {len(images)} test images of {data.name}"
+    title = f"The top-activating patches of {layer}'s channels, of {len(images)} test images of {data.name}"
     return _written(
         {
             "accuracies.png": accuracies(findings, data.name),
@@ -110,11 +110,11 @@ def accuracies(findings: Findings, source: str) -> Figure:
     }
     figure = Figure(figsize=(8.2, 3.9), layout=ConstrainedLayoutEngine(w_pad=0.15), facecolor="white")
     axes = figure.add_subplot()
-    for height, (kind, (_, colour)) in enumerate(rows.items()):
+    for height, (kind, (_, color)) in enumerate(rows.items()):
         values = [100 * value for value in findings.accuracy(kind)]
         mean = sum(values) / len(values)
-        axes.plot(values, [height] * len(values), "o", color=colour, alpha=0.6, markersize=6, markeredgewidth=0)
-        axes.vlines(mean, height - 0.3, height + 0.3, color=colour, linewidth=2)
+        axes.plot(values, [height] * len(values), "o", color=color, alpha=0.6, markersize=6, markeredgewidth=0)
+        axes.vlines(mean, height - 0.3, height + 0.3, color=color, linewidth=2)
         axes.annotate(
             f"{mean:.1f} %", (max(values), height), (8, 0), textcoords="offset points", va="center", fontsize=8
         )

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 
 class Progress:
-    """A bar with the remaining time where somebody looks; else a line for each thing that is done.
+    """A bar with the remaining time if stderr is a terminal; else a line for each thing that is done.
 
     Work is counted in milliseconds that it takes on one core, roughly; the remaining time follows from how fast it
     went so far.

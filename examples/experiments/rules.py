@@ -126,7 +126,7 @@ def pattern_in_kernel(findings: Findings) -> Verdict:
     rows = [
         ("kernels of both convolutions", "head as it was", "a new head, trained on them"),
         ("unchanged (control)", percent(whole), percent(kept)),
-        ("taps averaged, colour kept", percent(findings.each("surgery", "mean, both")), percent(averaged)),
+        ("taps averaged, color kept", percent(findings.each("surgery", "mean, both")), percent(averaged)),
         ("taps shuffled", percent(findings.each("surgery", "shuffle, both")), percent(shuffled)),
     ]
     single = ", ".join(
@@ -136,7 +136,7 @@ def pattern_in_kernel(findings: Findings) -> Verdict:
     )
     return decided(
         "The pattern inside the kernel matters",
-        "With kernels averaged, and with kernels shuffled, a new head trained on what they hand on does worse than a "
+        "With kernels averaged, and with kernels shuffled, a new head trained on their outputs does worse than a "
         "new head on "
         "the unchanged kernels. (The old head alone would not show it: it meets values it was never trained on.)",
         {},
@@ -200,7 +200,7 @@ def nameable(findings: Findings) -> Verdict:
         )
     return decided(
         "Channels detect something nameable",
-        "In every convolution the nine patches that excite a channel most resemble each other more than random "
+        "In every convolution a channel's nine top-activating patches resemble each other more than random "
         "patches of the "
         "same size do.",
         {},

@@ -46,18 +46,23 @@ class Job(Hashable, Protocol):
     def run(
         self, data: ImageData, procedure: Procedure, have: Mapping[Any, Any], tick: Callable[[float], object]
     ) -> Any:
-        """Its result; `tick` is told of work that is done."""
+        """Return its result; `tick` is called with the work that is done."""
 
 
 def results(
-    jobs: Sequence[Job], data: ImageData, procedure: Procedure, have: Mapping[Job, Any], processes: int, told: Progress
+    jobs: Sequence[Job],
+    data: ImageData,
+    procedure: Procedure,
+    have: Mapping[Job, Any],
+    processes: int,
+    progress: Progress,
 ) -> Iterator[tuple[Job, Any]]:
     """Each job with its result, as they end; the first of the list that can begins next. `have`: earlier results."""
     steps = procedure.steps(data)
     if processes == 1 or sum(job.work(steps) for job in jobs) < WORTH_A_PROCESS:
-        yield from _one_by_one(list(jobs), data, procedure, dict(have), told)
+        yield from _one_by_one(list(jobs), data, procedure, dict(have), progress)
     else:
-        yield from _side_by_side(list(jobs), data, procedure, dict(have), processes, told)
+        yield from _side_by_side(list(jobs), data, procedure, dict(have), processes, progress)
 
 
 def _next(waiting: list[Job], have: Mapping[Job, Any]) -> Job | None:
@@ -70,15 +75,15 @@ def _next(waiting: list[Job], have: Mapping[Job, Any]) -> Job | None:
 
 
 def _one_by_one(
-    waiting: list[Job], data: ImageData, procedure: Procedure, have: dict[Job, Any], told: Progress
+    waiting: list[Job], data: ImageData, procedure: Procedure, have: dict[Job, Any], progress: Progress
 ) -> Iterator[tuple[Job, Any]]:
     while (job := _next(waiting, have)) is not None:
-        have[job] = job.run(data, procedure, have, told.advance)
+        have[job] = job.run(data, procedure, have, progress.advance)
         yield job, have[job]
 
 
 def _side_by_side(
-    waiting: list[Job], data: ImageData, procedure: Procedure, have: dict[Job, Any], processes: int, told: Progress
+    waiting: list[Job], data: ImageData, procedure: Procedure, have: dict[Job, Any], processes: int, progress: Progress
 ) -> Iterator[tuple[Job, Any]]:
     context = multiprocessing.get_context("spawn")
     done = context.Value("d", 0.0)
@@ -92,7 +97,7 @@ def _side_by_side(
                     job = running.pop(future)
                     have[job] = future.result()
                     yield job, have[job]
-                told.advance(_taken(done))
+                progress.advance(_taken(done))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

@@ -152,7 +152,7 @@ def test_folder(folder):
 
 
 def test_folder_of_other_sizes_and_modes(folder):
-    """Larger images are resized, and the name says so; grey ones become colour."""
+    """Larger images are resized, and the name says so; gray ones become color."""
     Image.new("L", (80, 64), 200).save(folder / "train" / "cat" / "0.png")
     data = load(f"folder:{folder}")
     assert data.name.endswith("(resized to 32 x 32)")

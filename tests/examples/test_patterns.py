@@ -1,4 +1,4 @@
-"""The drawn patterns: reproducible, balanced, and told apart only by how neighbouring pixels relate."""
+"""The drawn patterns: reproducible, balanced, and told apart only by how neighboring pixels relate."""
 
 from __future__ import annotations
 
@@ -69,12 +69,12 @@ def test_small_perceptron_fails(drawn):
     assert (model(4 * held_out).argmax(1) == answers).float().mean() < 0.25
 
 
-def test_colours_do_not_tell_the_class(drawn):
-    """The nearest class mean of each image's colour statistics is right hardly more often than chance."""
+def test_colors_do_not_tell_the_class(drawn):
+    """The nearest class mean of each image's color statistics is right hardly more often than chance."""
     features = []
     for images, labels in drawn:
-        colours = images.reshape(len(images), 3, -1)
-        features.append((np.concatenate([colours.mean(2), colours.std(2), np.abs(colours).mean(2)], axis=1), labels))
+        colors = images.reshape(len(images), 3, -1)
+        features.append((np.concatenate([colors.mean(2), colors.std(2), np.abs(colors).mean(2)], axis=1), labels))
     (train, labels), (test, answers) = features
     means = np.stack([train[labels == label].mean(axis=0) for label in range(10)])
     nearest = np.linalg.norm((test[:, None] - means) / train.std(axis=0), axis=2).argmin(axis=1)

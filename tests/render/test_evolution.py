@@ -37,7 +37,7 @@ def checkpoints(count=3, signed=False, seed=0):
 
 
 def frames_of(data):
-    """The frames of a GIF as colours, with their durations in milliseconds."""
+    """The frames of a GIF as colors, with their durations in milliseconds."""
     image, frames, durations = Image.open(io.BytesIO(data)), [], []
     for index in range(image.n_frames):
         image.seek(index)
@@ -47,14 +47,14 @@ def frames_of(data):
 
 
 @pytest.mark.parametrize("signed", [False, True])
-def test_colours_decode_back_to_values(signed):
-    """Each channel is a row and each step a column, all on one scale: the colours are those of the values."""
+def test_colors_decode_back_to_values(signed):
+    """Each channel is a row and each step a column, all on one scale: the colors are those of the values."""
     steps = checkpoints(signed=signed)
     picture = sp.evolution(steps)
     values = torch.cat([record.tensor for record in steps.values()]).numpy()
     reach = np.abs(values).max()
     low = -reach if signed else 0
-    assert (picture.colour_bar.low, picture.colour_bar.high) == (pytest.approx(low), pytest.approx(reach))
+    assert (picture.color_bar.low, picture.color_bar.high) == (pytest.approx(low), pytest.approx(reach))
     tiles = tiles_in_columns(picture, 4, 3, 6, 5)
     decoded = low + (tiles + 0.5) / LEVELS * (reach - low)
     assert np.abs(decoded - values.swapaxes(0, 1)).max() <= (reach - low) / LEVELS * 0.501
@@ -78,7 +78,7 @@ def test_layers_are_panels():
         model(ZOO["chain"].images())
     picture = sp.evolution(probe)
     tops = [record.tensor[0].max().item() for record in probe.records]
-    assert picture.colour_bar is None
+    assert picture.color_bar is None
     ranges = f"conv1 0 to {tops[0]:.4g}, conv2 0 to {tops[1]:.4g}"
     assert picture.metadata["Scale"] == f"One scale for each step: {ranges}."
     assert picture.caption.startswith(
@@ -92,9 +92,9 @@ def test_layers_are_panels():
 
 
 def test_signs_have_one_meaning_in_all_steps():
-    """Where one step is signed, colours diverge around zero in all of them."""
+    """Where one step is signed, colors diverge around zero in all of them."""
     picture = sp.evolution({"a": record_of(torch.rand(1, 2, 4, 4)), "b": record_of(-torch.rand(1, 3, 5, 5))})
-    assert np.array_equal(picture.colours, palette(True))
+    assert np.array_equal(picture.colors, palette(True))
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_scales(scale, words, bar):
     picture = sp.evolution(checkpoints(), scale=scale)
     assert words in picture.caption
     assert words in picture.metadata["Scale"]
-    assert (picture.colour_bar is not None) == bar
+    assert (picture.color_bar is not None) == bar
     assert len(picture.figure().axes) == 1 + bar
 
 

@@ -20,7 +20,7 @@ from zoo import ZOO
 import spatialprobe as sp
 from spatialprobe.render.maps import flat_tiles
 from spatialprobe.render.palette import LEVELS, NONFINITE, palette
-from spatialprobe.render.scale import choose_scale, quantise
+from spatialprobe.render.scale import choose_scale, quantize
 from spatialprobe.render.sheet import Grid
 
 
@@ -33,7 +33,7 @@ def record_of(tensor):
 
 
 def tiles_of(mosaic, count, height, width, columns=None):
-    """The colour of each unit, (count, height, width, 3), read back from the picture."""
+    """The color of each unit, (count, height, width, 3), read back from the picture."""
     grid = Grid.of(count, height, width, columns)
     corners = [grid.corner(index) for index in range(count)]
     size = (height * grid.factor, width * grid.factor)
@@ -42,14 +42,14 @@ def tiles_of(mosaic, count, height, width, columns=None):
 
 @settings(deadline=None, max_examples=40)
 @given(st.integers(1, 30), st.integers(1, 20), st.integers(1, 20), st.booleans())
-def test_colours_decode_back_to_values(channels, height, width, signed):
-    """Every unit of every channel has the colour of its value, within the quantisation."""
+def test_colors_decode_back_to_values(channels, height, width, signed):
+    """Every unit of every channel has the color of its value, within the quantization."""
     values = torch.rand(1, channels, height, width, generator=torch.Generator().manual_seed(channels)) + 0.01
     values[:, ::2] *= -1 if signed else 1
     mosaic = sp.feature_maps(record_of(values))
     drawn = tiles_of(mosaic, channels, height, width)
-    code_of = {tuple(colour): code for code, colour in enumerate(palette(bool((values < 0).any()))[:LEVELS])}
-    codes = np.array([code_of[tuple(colour)] for colour in drawn.reshape(-1, 3)]).reshape(drawn.shape[:3])
+    code_of = {tuple(color): code for code, color in enumerate(palette(bool((values < 0).any()))[:LEVELS])}
+    codes = np.array([code_of[tuple(color)] for color in drawn.reshape(-1, 3)]).reshape(drawn.shape[:3])
     reach = values.abs().max().item()
     low = -reach if (values < 0).any() else 0
     decoded = low + (codes + 0.5) / LEVELS * (reach - low)
@@ -74,11 +74,11 @@ def test_sizes_of_the_zoo(name):
 
 
 def test_slices_of_maps_of_three_axes():
-    """Every slice of every channel is there, in order, in the colours of its values."""
+    """Every slice of every channel is there, in order, in the colors of its values."""
     values = torch.rand(1, 2, 6, 4, 3)
     mosaic = sp.feature_maps(record_of(values))
     assert "Each tile holds the 6 slices along the first axis, row by row." in mosaic.caption
-    codes = quantise(values[0].numpy(), choose_scale(values[0].numpy(), "layer"))
+    codes = quantize(values[0].numpy(), choose_scale(values[0].numpy(), "layer"))
     tiles = flat_tiles(codes)
     factor = 64 // 4
     slices = [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]  # three columns
@@ -181,7 +181,7 @@ def test_order_and_limit():
 def test_hidden_channels_count_for_the_scale():
     """The scale of a layer is that of all its channels, so that two pictures of it can be compared."""
     record = record_of(torch.tensor([1.0, 8.0]).reshape(1, 2, 1, 1).repeat(1, 1, 2, 2))
-    assert sp.feature_maps(record, channels=[0]).colour_bar.high == 8
+    assert sp.feature_maps(record, channels=[0]).color_bar.high == 8
 
 
 def test_marks_are_told():
@@ -240,7 +240,7 @@ def test_interrupted_save_leaves_the_old_file(tmp_path, monkeypatch):
 
 
 def test_figure_names_scale_and_has_numbers_only_where_they_hold():
-    """A figure has title and caption; a colour bar with numbers where one scale holds for all maps."""
+    """A figure has title and caption; a color bar with numbers where one scale holds for all maps."""
     record = record_of(torch.rand(1, 6, 8, 8))
     figure = record.plot(title="conv1 of my model")
     words = [text.get_text() for text in figure.texts]

@@ -72,7 +72,7 @@ def test_save(tmp_path):
 
 
 def test_figure():
-    """All layers on one page, each with title, caption and colour bar."""
+    """All layers on one page, each with title, caption and color bar."""
     gallery, _ = gallery_of("chain")
     figure = gallery.figure("A chain")
     words = [text.get_text() for text in figure.texts]

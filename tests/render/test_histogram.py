@@ -137,7 +137,7 @@ def test_bins_that_do_not_nest():
 
 
 def test_figure():
-    """One curve and one row a channel, whatever their number: two axes and a colour bar."""
+    """One curve and one row a channel, whatever their number: two axes and a color bar."""
     found = sp.activation_histogram(record_of(torch.randn(2, 6, 5, 5)))
     figure = found.figure("mine")
     assert len(figure.axes) == 3

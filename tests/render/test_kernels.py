@@ -13,8 +13,8 @@ from spatialprobe.render.palette import LEVELS, NONFINITE, palette
 from spatialprobe.render.sheet import Grid, room_for
 
 
-def test_colour_kernels_show_their_weights():
-    """Over three input channels grey is zero, and each colour is its channel's weight."""
+def test_color_kernels_show_their_weights():
+    """Over three input channels gray is zero, and each color is its channel's weight."""
     conv = nn.Conv2d(3, 2, 2)
     with torch.no_grad():
         conv.weight.zero_()
@@ -27,7 +27,7 @@ def test_colour_kernels_show_their_weights():
     y, x = grid.corner(1)
     assert mosaic.array[y, x].tolist() == [255, 128, 128]
     assert mosaic.array[y + grid.factor, x + grid.factor].tolist() == [128, 128, 0]
-    assert "full colour 2" in mosaic.caption
+    assert "full color 2" in mosaic.caption
 
 
 def test_deeper_kernels_show_the_strongest_input_channel():
@@ -43,7 +43,7 @@ def test_deeper_kernels_show_the_strongest_input_channel():
     assert mosaic.array[y, x + grid.factor].tolist() == palette(True)[LEVELS - 1].tolist()
     assert mosaic.array[y, x].tolist() == palette(True)[LEVELS // 2].tolist()
     assert "3 of 4 are hidden" in mosaic.caption
-    assert (mosaic.colour_bar.low, mosaic.colour_bar.high) == (-1, 1)
+    assert (mosaic.color_bar.low, mosaic.color_bar.high) == (-1, 1)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_the_number_in_brackets_is_the_input_channel(groups, transposed):
         assert np.array_equal(found.pixels[y - LINE_HEIGHT : y, x : x + label.shape[1]], label)
 
 
-def test_groups_of_three_are_no_colours():
+def test_groups_of_three_are_no_colors():
     """Three input channels of a group of many are not red, green and blue."""
     assert "Red" in sp.kernels(nn.Conv2d(3, 6, 3)).caption
     assert "2 of 3 are hidden" in sp.kernels(nn.Conv2d(6, 6, 3, groups=2)).caption
@@ -126,7 +126,7 @@ def test_weights_that_are_not_finite(conv):
 
 
 def test_zero_weights():
-    """A conv of zeros is grey, not an error."""
+    """A conv of zeros is gray, not an error."""
     conv = nn.Conv2d(3, 2, 3)
     nn.init.zeros_(conv.weight)
     assert np.unique(sp.kernels(conv).array[20, 10]).tolist() == [128]

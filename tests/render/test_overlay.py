@@ -26,7 +26,7 @@ def inside(picture, box, factor=FACTOR):
 @settings(deadline=None, max_examples=25)
 @given(st.integers(0, 15), st.integers(0, 15), st.integers(0, 9))
 def test_the_box_is_untouched_and_the_rest_is_not(y, x, seed):
-    """What the unit sees is shown exactly, pixel for pixel enlarged; what it does not see has lost its colours."""
+    """What the unit sees is shown exactly, pixel for pixel enlarged; what it does not see has lost its colors."""
     image = torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
     picture = sp.receptive_field_overlay(image, WIDE, (y, x))
     box = WIDE.box(y, x)
@@ -95,12 +95,12 @@ def test_channel():
     ],
 )
 def test_images(image):
-    """Grey and colour images, bytes and fractions, tensors and arrays, and a batch of one are taken."""
+    """Gray and color images, bytes and fractions, tensors and arrays, and a batch of one are taken."""
     assert sp.receptive_field_overlay(image, Field(), (4, 4)).array.shape == (8 * 64 + 16, 8 * 64 + 16, 3)
 
 
 def test_other_ranges_are_stretched_and_said_to_be():
-    """A normalised image goes from black to white; a NaN in it is marked, not drawn."""
+    """A normalized image goes from black to white; a NaN in it is marked, not drawn."""
     image = torch.linspace(-2, 3, 64).reshape(1, 8, 8).repeat(3, 1, 1)
     picture = sp.receptive_field_overlay(image, Field(size=(20, 20), start=(-10, -10)), (4, 4))
     assert picture.caption.endswith("Image values from -2 to 3 are stretched from black to white.")

@@ -1,11 +1,11 @@
-"""Colours that colour-blind readers can tell apart, by an independent simulation of their sight."""
+"""Colors that color-blind readers can tell apart, by an independent simulation of their sight."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from spatialprobe.render.palette import HATCH, LEVELS, NONFINITE, PAPER, colours, palette
+from spatialprobe.render.palette import HATCH, LEVELS, NONFINITE, PAPER, colors, palette
 
 # Linear sRGB as it looks to each kind of sight [Machado, Oliveira and Fernandes 2009, severity 1.0].
 SIGHTS = {
@@ -25,7 +25,7 @@ RED_GREEN = np.array([[200, 0, 0], [0, 140, 0]])
 
 
 def seen(rgb, sight):
-    """CIELAB (D65) of sRGB colours as one kind of sight has them, written down from the definitions."""
+    """CIELAB (D65) of sRGB colors as one kind of sight has them, written down from the definitions."""
     encoded = np.asarray(rgb, float) / 255
     linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
     linear = np.clip(linear @ np.transpose(SIGHTS[sight]), 0, 1)
@@ -43,8 +43,8 @@ def distance(one, other, sight):
 
 @pytest.mark.parametrize("sight", SIGHTS)
 def test_signs_are_told_apart(sight):
-    """-v and +v differ as much to a colour-blind reader as to anyone: on average by 70, and clearly from a tenth on."""
-    values = colours(True)
+    """-v and +v differ as much to a color-blind reader as to anyone: on average by 70, and clearly from a tenth on."""
+    values = colors(True)
     below, above = values[: LEVELS // 2][::-1], values[LEVELS // 2 + 1 :]
     apart = distance(below, above, sight)
     assert apart.mean() > 0.95 * distance(below, above, "normal").mean() > 65
@@ -54,8 +54,8 @@ def test_signs_are_told_apart(sight):
 @pytest.mark.parametrize("sight", SIGHTS)
 @pytest.mark.parametrize("signed", [False, True])
 def test_values_keep_their_distances(sight, signed):
-    """Neighbouring codes are never the same colour, and the ends of a map are far apart."""
-    values = colours(signed)
+    """Neighboring codes are never the same color, and the ends of a map are far apart."""
+    values = colors(signed)
     assert distance(values[1:], values[:-1], sight).min() > 0.3
     ends = (values[0], values[-1]) if not signed else (values[0], values[LEVELS // 2])
     assert distance(*ends, sight) > 60

@@ -60,7 +60,7 @@ def test_patches_are_the_pixels_of_the_boxes(laid_out):
         crop = padded_crop(data[chosen.samples[channel, rank]], FIELD.box(y, x, clip=False), (5, 5))
         outside = (crop < 0).any(axis=2).repeat(factor, 0).repeat(factor, 1)
         assert np.array_equal(tile[~outside], crop.repeat(factor, 0).repeat(factor, 1)[~outside])
-        assert all(colour in ground for colour in tile[outside].tolist())
+        assert all(color in ground for color in tile[outside].tolist())
         assert labels[index] == f"{chosen.values[channel, rank].item():.3g} #{chosen.samples[channel, rank].item()}"
     assert names == ["0", "1", "2"]
     assert (rows.columns, rows.count) == (4, 3)
@@ -123,8 +123,8 @@ def test_one_stretch_for_all(laid_out):
     assert np.abs(shown - ((value - low) / (high - low) * 255).numpy()).max() <= 0.51
 
 
-def test_grey_images_and_single_patches():
-    """Images of one channel are grey; one patch of one channel is a picture too."""
+def test_gray_images_and_single_patches():
+    """Images of one channel are gray; one patch of one channel is a picture too."""
     picture = sp.exemplar_patches(exemplars(1, 1, 1), torch.rand(1, 1, 12, 12), FIELD)
     assert picture.array.shape[2] == 3
 

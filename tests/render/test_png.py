@@ -26,7 +26,7 @@ def read(data):
 
 @given(st.tuples(SIDES, SIDES).flatmap(lambda shape: arrays(np.uint8, shape, elements=FEW)))
 def test_codes(pixels):
-    """A picture of codes is a palette PNG that holds exactly these codes and colours."""
+    """A picture of codes is a palette PNG that holds exactly these codes and colors."""
     image = read(png(pixels, palette(True), {}))
     assert image.mode == "P"
     assert np.array_equal(np.asarray(image), pixels)
@@ -34,8 +34,8 @@ def test_codes(pixels):
 
 
 @given(st.tuples(SIDES, SIDES).flatmap(lambda shape: arrays(np.uint8, (*shape, 3), elements=st.integers(0, 255))))
-def test_colours(pixels):
-    """A picture in colour is held exactly."""
+def test_colors(pixels):
+    """A picture in color is held exactly."""
     image = read(png(pixels, None, {}))
     assert image.mode == "RGB"
     assert np.array_equal(np.asarray(image), pixels)

@@ -10,8 +10,8 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from spatialprobe.errors import ArgumentError
 from spatialprobe.render.marks import Marks
-from spatialprobe.render.palette import LEVELS, NONFINITE, colours, palette
-from spatialprobe.render.scale import Extremes, choose_scale, quantise
+from spatialprobe.render.palette import LEVELS, NONFINITE, colors, palette
+from spatialprobe.render.scale import Extremes, choose_scale, quantize
 
 MAPS = arrays(
     np.float32,
@@ -25,7 +25,7 @@ def test_codes_decode_to_the_values(maps, choice):
     """A code stands for its value within half a step of the scale."""
     scale = choose_scale(maps, choice)
     low, high = (bound[:, None, None] for bound in (scale.low, scale.high))
-    decoded = low + (quantise(maps, scale) + 0.5) / LEVELS * (high - low)
+    decoded = low + (quantize(maps, scale) + 0.5) / LEVELS * (high - low)
     assert np.all(np.abs(decoded - maps) <= (high - low) / LEVELS * 0.501)
 
 
@@ -35,23 +35,23 @@ def test_zero_is_the_middle_of_signed_scales(maps):
     maps[0, 0, 0] = -1
     scale = choose_scale(maps, "layer")
     assert scale.signed
-    assert quantise(np.zeros_like(maps), scale).ravel().tolist() == [LEVELS // 2] * maps.size
+    assert quantize(np.zeros_like(maps), scale).ravel().tolist() == [LEVELS // 2] * maps.size
 
 
 @pytest.mark.parametrize("largest", [1e-45, 1e-38, 3e38])
 def test_extreme_ranges(largest):
     """The smallest and the largest numbers of float32 are drawn like any others."""
     maps = np.array([[[-largest, 0.0, largest]]], np.float32)
-    assert quantise(maps, choose_scale(maps, "layer")).ravel().tolist() == [0, LEVELS // 2, LEVELS - 1]
+    assert quantize(maps, choose_scale(maps, "layer")).ravel().tolist() == [0, LEVELS // 2, LEVELS - 1]
 
 
 @given(MAPS, st.sampled_from([np.nan, np.inf, -np.inf]))
 def test_nonfinite_values_spoil_nothing_else(maps, bad):
     """One NaN or infinity gets a code of its own and leaves every other code as it was."""
     maps[-1, -1, -1] = 0
-    expected = quantise(maps, choose_scale(maps, "layer"))
+    expected = quantize(maps, choose_scale(maps, "layer"))
     maps[-1, -1, -1] = bad
-    codes = quantise(maps, choose_scale(maps, "layer"))
+    codes = quantize(maps, choose_scale(maps, "layer"))
     assert codes[-1, -1, -1] == NONFINITE
     assert np.array_equal(codes.ravel()[:-1], expected.ravel()[:-1])
 
@@ -111,23 +111,23 @@ def test_marks():
     assert not Marks.of(Extremes.of(np.zeros((1, 1, 1)))).dead.any()
 
 
-def lightness(colour):
-    """CIE L* of sRGB colours, written down from its definition."""
-    linear = np.where(colour / 255 <= 0.04045, colour / 255 / 12.92, ((colour / 255 + 0.055) / 1.055) ** 2.4)
+def lightness(color):
+    """CIE L* of sRGB colors, written down from its definition."""
+    linear = np.where(color / 255 <= 0.04045, color / 255 / 12.92, ((color / 255 + 0.055) / 1.055) ** 2.4)
     luminance = linear @ [0.2126, 0.7152, 0.0722]
     return np.where(luminance > 0.008856, 116 * np.cbrt(luminance) - 16, 903.3 * luminance)
 
 
-def test_lightness_orders_the_colours():
-    """Sequential colours grow lighter from end to end, diverging ones darker to both sides of the middle."""
-    assert (np.diff(lightness(colours(False).astype(float))) > 0).all()
-    diverging = lightness(colours(True).astype(float))
+def test_lightness_orders_the_colors():
+    """Sequential colors grow lighter from end to end, diverging ones darker to both sides of the middle."""
+    assert (np.diff(lightness(colors(False).astype(float))) > 0).all()
+    diverging = lightness(colors(True).astype(float))
     assert (np.diff(diverging[: LEVELS // 2 + 1]) > 0).all()
     assert (np.diff(diverging[LEVELS // 2 :]) < 0).all()
 
 
 @pytest.mark.parametrize("signed", [False, True])
-def test_every_value_has_a_colour_of_its_own(signed):
-    """No two codes of values, and no value and mark, share a colour, so that a picture can be decoded."""
+def test_every_value_has_a_color_of_its_own(signed):
+    """No two codes of values, and no value and mark, share a color, so that a picture can be decoded."""
     entries = palette(signed)[: NONFINITE + 2]
     assert len(np.unique(entries, axis=0)) == len(entries)

@@ -156,8 +156,8 @@ class Opened:
         actions = ActionChains(self.driver, duration=0).move_to_element_with_offset(element, across, down)
         (actions.click() if click else actions).perform()
 
-    def colours(self, name):
-        """How many colours an element's canvas has."""
+    def colors(self, name):
+        """How many colors an element's canvas has."""
         return self.run(
             "const c = document.getElementById(arguments[0]);"
             "const d = new Uint32Array(c.getContext('2d').getImageData(0, 0, c.width, c.height).data.buffer);"
@@ -176,7 +176,7 @@ def test_opens_with_something_to_see(page):
     assert page.run("return document.getElementById('plain').hidden")
     assert page.text("channel-title") == "Channel 0"
     for name in ("mosaic", "map", "input", "bar-colors", "kernel-picture", "exemplar-picture"):
-        assert page.colours(name) > 4, name
+        assert page.colors(name) > 4, name
     assert [page.run("return document.getElementById('bar-numbers').children[0].textContent")] == ["0"]
     assert "30 samples" in page.text("samples")
     assert "9 units with the largest values among 30 samples" in page.text("exemplar-words")
@@ -318,7 +318,7 @@ def test_images_are_switched(page):
 
 
 def test_scales_are_switched_and_named(page, path):
-    """Each scale has its numbers at the bar and its name below it, and colours change with it."""
+    """Each scale has its numbers at the bar and its name below it, and colors change with it."""
     data, seen = read(path), set()
     highs = data.numbers("conv2", 0)[1]
     weak = min((high, channel) for channel, high in enumerate(highs) if high > 0)[1]
@@ -478,15 +478,15 @@ def test_dark_scheme(page):
             " s(document.getElementById('layer-words')).color]"
         )
         contrasts[dark] = brightness(paper)
-        for colour in (ink, quiet):
-            light, deep = sorted((brightness(colour), brightness(paper)), reverse=True)
+        for color in (ink, quiet):
+            light, deep = sorted((brightness(color), brightness(paper)), reverse=True)
             assert (light + 0.05) / (deep + 0.05) > 4.5
     assert contrasts[True] < 0.05 < 0.8 < contrasts[False]
 
 
-def brightness(colour):
-    """The relative luminance of an rgb() colour [WCAG 2.2]."""
-    parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
+def brightness(color):
+    """The relative luminance of an rgb() color [WCAG 2.2]."""
+    parts = [int(part) / 255 for part in re.findall(r"\d+", color)[:3]]
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 

@@ -219,7 +219,7 @@ def test_answers(path):
 
 
 def test_values_outside_zero_and_one_are_said(path):
-    """Images of another range are stretched alike, and grey for other than three channels; the page says both."""
+    """Images of another range are stretched alike, and gray for other than three channels; the page says both."""
     model = nn.Conv2d(4, 2, 3)
     sp.write_report(path, model, torch.randn(2, 4, 8, 8))
     assert "are stretched from black to white" in read(path).text

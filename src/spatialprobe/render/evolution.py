@@ -16,7 +16,7 @@ from spatialprobe.errors import ArgumentError
 from spatialprobe.render.gif import gif
 from spatialprobe.render.maps import Order, chosen_channels, count_words, maps_of, order_words, slice_words
 from spatialprobe.render.marks import Marks
-from spatialprobe.render.mosaic import ColourBar, Mosaic, picture_path
+from spatialprobe.render.mosaic import ColorBar, Mosaic, picture_path
 from spatialprobe.render.palette import palette
 from spatialprobe.render.scale import Extremes, Scale, ScaleChoice, Values, choose_scale
 from spatialprobe.render.steps import Step, in_columns, in_frames, in_panels
@@ -53,7 +53,7 @@ class Evolution(Mosaic):
         """
         if not 0.02 <= seconds <= 600:
             raise ArgumentError(f"seconds must be between 0.02 and 600, not {seconds}.")
-        return gif([(frame.pixels, frame.colours) for frame in self.frames], seconds, f"{self.title}. {self.caption}")
+        return gif([(frame.pixels, frame.colors) for frame in self.frames], seconds, f"{self.title}. {self.caption}")
 
     def save(self, path: str | os.PathLike[str], *, seconds: float = 0.8) -> Path:
         """Write a PNG of all steps, or, where the name ends in .gif, the animation; whole or not at all.
@@ -92,7 +92,7 @@ def evolution(
         limit: how many to show at most in each step.
         scale: "all", one range for all steps; "layer", one for each step; "auto", "all" where the steps are of one
             layer and "layer" elsewhere; "map", one for each map; "robust", as "all" but up to the 99th percentile; or
-            (low, high). Colours diverge around zero in all steps if values are signed in one.
+            (low, high). Colors diverge around zero in all steps if values are signed in one.
 
     Raises:
         ArgumentError: no records, one without maps, or an argument that does not fit them.
@@ -117,7 +117,7 @@ def evolution(
         for one, item, run in zip(known, maps, runs, strict=True)
     ]
     steps = [Step.of(*parts) for parts in zip(names, maps, scales, extremes, picked, strict=True)]
-    colours, one_bar = palette(scales[0].signed), _colour_bar(scales)
+    colors, one_bar = palette(scales[0].signed), _color_bar(scales)
     return Evolution(
         pixels=in_columns(steps) if alike else in_panels(steps, legends=one_bar is None),
         title=f"{_common_layer(runs)}sample {sample} in {len(runs)} step{'s' * (len(runs) > 1)}",
@@ -129,12 +129,11 @@ def evolution(
                 *_remarks(maps, steps),
             ]
         ),
-        colour_bar=one_bar,
+        color_bar=one_bar,
         metadata=_metadata(runs, sample, steps, scale_words, extremes),
-        colours=colours,
+        colors=colors,
         frames=tuple(
-            Mosaic(frame, name, scale_words, colours=colours)
-            for frame, name in zip(in_frames(steps), names, strict=True)
+            Mosaic(frame, name, scale_words, colors=colors) for frame, name in zip(in_frames(steps), names, strict=True)
         ),
     )
 
@@ -197,9 +196,9 @@ def _scales(
     return [one.of(np.zeros(len(item), np.int64)) for item in maps], one.words("all steps")
 
 
-def _colour_bar(scales: Sequence[Scale]) -> ColourBar | None:
+def _color_bar(scales: Sequence[Scale]) -> ColorBar | None:
     """That of the one scale of all steps, None where there are several."""
-    bars = {ColourBar.of(scale) for scale in scales}
+    bars = {ColorBar.of(scale) for scale in scales}
     return bars.pop() if len(bars) == 1 else None
 
 

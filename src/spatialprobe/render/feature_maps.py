@@ -15,9 +15,9 @@ from spatialprobe.errors import ArgumentError
 from spatialprobe.render.gallery import Gallery, Key
 from spatialprobe.render.maps import Order, chosen_channels, count_words, flat_tiles, maps_of, no_maps, slice_words
 from spatialprobe.render.marks import Marks, hatch
-from spatialprobe.render.mosaic import ColourBar, Mosaic
+from spatialprobe.render.mosaic import ColorBar, Mosaic
 from spatialprobe.render.palette import palette
-from spatialprobe.render.scale import Extremes, Scale, ScaleChoice, choose_scale, quantise
+from spatialprobe.render.scale import Extremes, Scale, ScaleChoice, choose_scale, quantize
 from spatialprobe.render.sheet import Grid, lay_out
 
 
@@ -59,7 +59,7 @@ def feature_maps(
 ) -> Mosaic | Gallery:
     """Every channel's map for one sample, on one sheet a layer, each under its channel number.
 
-    Signed values get colours that diverge around zero, others go from dark (zero) to light. Maps that are zero
+    Signed values get colors that diverge around zero, others go from dark (zero) to light. Maps that are zero
     everywhere ("dead"), constant, or hold values that are not finite are marked as such. Maps of one axis are drawn
     as strips, those of three as slices.
 
@@ -140,7 +140,7 @@ def _mosaic(
     ranges = choose_scale(maps, choice, extremes).of(shown)
     marks = Marks.of(extremes.of_maps(shown))
     whole = np.array_equal(shown, np.arange(len(maps)))  # then a copy can be spared
-    tiles = flat_tiles(quantise(maps if whole else maps[shown], ranges))
+    tiles = flat_tiles(quantize(maps if whole else maps[shown], ranges))
     hatch(tiles, marks.dead)
     grid = Grid.of(len(tiles), tiles.shape[1], tiles.shape[2], columns)
     words = [count_words(len(shown), len(maps), order, channels), ranges.words(), *slice_words(maps), *marks.words()]
@@ -148,9 +148,9 @@ def _mosaic(
         pixels=lay_out(tiles, marks.labels(shown.tolist(), grid), grid),
         title=f"{record.layer or record.module_type}, {record.at.replace('_', ' ')}, sample {sample}",
         caption=" ".join(words),
-        colour_bar=ColourBar.of(ranges),
+        color_bar=ColorBar.of(ranges),
         metadata=_metadata(record, sample, shown, ranges, extremes),
-        colours=palette(ranges.signed),
+        colors=palette(ranges.signed),
     )
 
 

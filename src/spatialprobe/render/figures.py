@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
 from spatialprobe.render.histogram import ActivationHistogram
-from spatialprobe.render.mosaic import ColourBar, Mosaic
-from spatialprobe.render.palette import colours
+from spatialprobe.render.mosaic import ColorBar, Mosaic
+from spatialprobe.render.palette import colors
 
 _DPI = 100
 _MARGIN = 14  # pixels
@@ -29,7 +29,7 @@ _TITLE_LINE = 20  # pixels
 _CAPTION_LINE = 15  # pixels
 _HISTOGRAM = 720  # pixels: the width of a histogram's page
 _CURVE = 170  # pixels
-_ROW = 12  # pixels: a channel's row of colours
+_ROW = 12  # pixels: a channel's row of colors
 _MOST_ROWS = 640  # pixels: where there are more channels, their rows are lower
 _MOST_NUMBERS = 40  # channel numbers beside the rows
 _STEPS = [mantissa * 10**power for power in range(9) for mantissa in (1, 2, 5)]  # between the numbers
@@ -59,7 +59,7 @@ class _Panel:
     @property
     def picture(self) -> int:
         """The height of the mosaic, or of a bar that is higher."""
-        return max(len(self.mosaic.pixels), _LOWEST_BAR if self.mosaic.colour_bar else 0)
+        return max(len(self.mosaic.pixels), _LOWEST_BAR if self.mosaic.color_bar else 0)
 
     @property
     def height(self) -> int:
@@ -68,7 +68,7 @@ class _Panel:
 
 
 def mosaic_figure(mosaic: Mosaic, title: str) -> Figure:
-    """The mosaic pixel for pixel at 100 dpi, title above, caption below, colour bar at the right if it has one."""
+    """The mosaic pixel for pixel at 100 dpi, title above, caption below, color bar at the right if it has one."""
     return page([(mosaic, title)], None)
 
 
@@ -89,7 +89,7 @@ def page(mosaics: Sequence[tuple[Mosaic, str]], title: str | None) -> Figure:
 
 
 def _width(mosaic: Mosaic) -> int:
-    return int(mosaic.pixels.shape[1]) + (_BAR_ROOM if mosaic.colour_bar else 0)
+    return int(mosaic.pixels.shape[1]) + (_BAR_ROOM if mosaic.color_bar else 0)
 
 
 def _draw_panel(figure: Figure, panel: _Panel, top: int) -> None:
@@ -103,11 +103,11 @@ def _draw_panel(figure: Figure, panel: _Panel, top: int) -> None:
     axes.set_axis_off()
     _write(figure, panel.head, page_height - top - _MARGIN, _TITLE_FONT)
     _write(figure, panel.foot, page_height - top - panel.above - panel.picture - 6, _CAPTION_FONT, "#404048")
-    if panel.mosaic.colour_bar:
+    if panel.mosaic.color_bar:
         inset = 0.06 * panel.picture  # the numbers at both ends stick out
         foot = page_height - top - panel.above - panel.picture + inset
         place = (left + width + _MARGIN, foot, _BAR_WIDTH, panel.picture - 2 * inset)
-        _draw_bar(figure, _axes(figure, *place), panel.mosaic.colour_bar)
+        _draw_bar(figure, _axes(figure, *place), panel.mosaic.color_bar)
 
 
 def _axes(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
@@ -116,16 +116,16 @@ def _axes(figure: Figure, left: float, bottom: float, width: float, height: floa
     return figure.add_axes((left / across, bottom / up, width / across, height / up))
 
 
-def _write(figure: Figure, lines: list[str], top: float, font: FontProperties, colour: str = "black") -> None:
+def _write(figure: Figure, lines: list[str], top: float, font: FontProperties, color: str = "black") -> None:
     """Lines at the left margin, from `top` pixels above the page's lower edge downwards."""
     across, up = (inches * _DPI for inches in figure.get_size_inches())
     place = (_MARGIN / across, top / up)
-    figure.text(*place, "\n".join(lines), va="top", font=font, color=colour, parse_math=False)
+    figure.text(*place, "\n".join(lines), va="top", font=font, color=color, parse_math=False)
 
 
-def _draw_bar(figure: Figure, axes: Axes, bar: ColourBar) -> None:
-    """The colours of the values with numbers beside them."""
-    shades = ListedColormap(colours(bar.signed) / 255)
+def _draw_bar(figure: Figure, axes: Axes, bar: ColorBar) -> None:
+    """The colors of the values with numbers beside them."""
+    shades = ListedColormap(colors(bar.signed) / 255)
     figure.colorbar(ScalarMappable(Normalize(bar.low, bar.high), shades), cax=axes)
     axes.tick_params(labelsize=_CAPTION_FONT.get_size_in_points())
 
@@ -155,7 +155,7 @@ def _renderer() -> RendererAgg:
 
 
 def histogram_figure(histogram: ActivationHistogram, title: str) -> Figure:
-    """All values as a curve, below it a row of colours for each channel, on one axis of values."""
+    """All values as a curve, below it a row of colors for each channel, on one axis of values."""
     head = _wrapped(title, _HISTOGRAM - 2 * _MARGIN, _TITLE_FONT)
     foot = _wrapped(histogram.caption, _HISTOGRAM - 2 * _MARGIN, _CAPTION_FONT)
     rows = min(max(_ROW * len(histogram.counts), _LOWEST_BAR), _MOST_ROWS)
@@ -188,8 +188,8 @@ def _draw_curve(axes: Axes, histogram: ActivationHistogram) -> None:
 
 
 def _draw_rows(figure: Figure, axes: Axes, bar: Axes, histogram: ActivationHistogram) -> None:
-    """The share of each channel's values in each bin, as colours on a logarithmic scale."""
-    shades = ListedColormap(colours(False) / 255).with_extremes(bad="white")
+    """The share of each channel's values in each bin, as colors on a logarithmic scale."""
+    shades = ListedColormap(colors(False) / 255).with_extremes(bad="white")
     shares = np.ma.masked_equal(histogram.shares, 0)
     scale = LogNorm(_floor(histogram.shares), 1)
     lines = np.arange(len(shares) + 1) - 0.5

@@ -64,7 +64,7 @@ class Gallery(Mapping[Key, Mosaic]):
         ]
 
     def figure(self, title: str | None = None) -> Figure:
-        """All mosaics below each other, each with its own title, caption and colour bar."""
+        """All mosaics below each other, each with its own title, caption and color bar."""
         from spatialprobe.render.figures import page
 
         return page([(mosaic, mosaic.title) for mosaic in self.values()], title)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-Frame = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8] | None]  # codes (H, W) with their colours (256, 3)
+Frame = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8] | None]  # codes (H, W) with their colors (256, 3)
 
 
 def gif(frames: Sequence[Frame], seconds: float, comment: str) -> bytes:
@@ -16,10 +16,10 @@ def gif(frames: Sequence[Frame], seconds: float, comment: str) -> bytes:
     from PIL import Image
 
     images = []
-    for pixels, colours in frames:
+    for pixels, colors in frames:
         image = Image.fromarray(pixels)
-        if colours is not None:
-            image.putpalette(colours.tobytes())
+        if colors is not None:
+            image.putpalette(colors.tobytes())
         images.append(image)
     buffer = io.BytesIO()
     milliseconds = round(1000 * seconds)

@@ -81,7 +81,7 @@ class ActivationHistogram:
         return target
 
     def figure(self, title: str | None = None) -> Figure:
-        """All values as a curve, below it each channel as a row of colours, as a `matplotlib.figure.Figure`."""
+        """All values as a curve, below it each channel as a row of colors, as a `matplotlib.figure.Figure`."""
         from spatialprobe.render.figures import histogram_figure
 
         return histogram_figure(self, self.title if title is None else title)

@@ -69,8 +69,8 @@ class Stretch:
         """(..., 3) uint8 from (..., 3) or (..., 1); what is not finite is crimson."""
         finite = np.isfinite(values).all(axis=-1)
         scaled = (np.where(np.isfinite(values), values, 0) - self.low) / (self.high - self.low)
-        grey = np.rint(255 * np.clip(scaled, 0, 1)).astype(np.uint8)
-        pixels = np.array(np.broadcast_to(grey, (*values.shape[:-1], 3)))
+        gray = np.rint(255 * np.clip(scaled, 0, 1)).astype(np.uint8)
+        pixels = np.array(np.broadcast_to(gray, (*values.shape[:-1], 3)))
         pixels[~finite] = palette(False)[NONFINITE]
         return pixels
 

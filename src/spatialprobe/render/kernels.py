@@ -12,18 +12,18 @@ from spatialprobe.activations.records import ConvSpec
 from spatialprobe.errors import ArgumentError
 from spatialprobe.render.maps import flat_tiles, slice_words
 from spatialprobe.render.marks import Marks, hatch
-from spatialprobe.render.mosaic import ColourBar, Mosaic
+from spatialprobe.render.mosaic import ColorBar, Mosaic
 from spatialprobe.render.palette import NONFINITE, palette
-from spatialprobe.render.scale import Extremes, Values, choose_scale, quantise
+from spatialprobe.render.scale import Extremes, Values, choose_scale, quantize
 from spatialprobe.render.sheet import Grid, lay_out, room_for
 
 
 def kernels(conv: nn.Module, *, columns: int | None = None) -> Mosaic:
     """Every output channel's kernel, under its channel number, all on one scale.
 
-    Two-dimensional kernels of a convolution over three channels, as a first layer's, are drawn in colour: red, green
-    and blue are the weights for the three, grey is zero. Of others the input channel with the largest norm is drawn, in
-    colours that diverge around zero; where there is room its number stands in brackets.
+    Two-dimensional kernels of a convolution over three channels, as a first layer's, are drawn in color: red, green
+    and blue are the weights for the three, gray is zero. Of others the input channel with the largest norm is drawn, in
+    colors that diverge around zero; where there is room its number stands in brackets.
 
     Args:
         conv: a convolution over one, two or three axes, transposed or not.
@@ -47,8 +47,8 @@ def kernels(conv: nn.Module, *, columns: int | None = None) -> Mosaic:
         raise ArgumentError(reason)
     weights = weights_of(conv, spec)
     title = f"{len(weights)} kernels of {' x '.join(map(str, spec.kernel_size))}"
-    in_colour = conv.in_channels == 3 and spec.groups == 1 and len(spec.kernel_size) == 2
-    return (_in_colour if in_colour else _strongest)(weights, spec, title, columns)
+    in_color = conv.in_channels == 3 and spec.groups == 1 and len(spec.kernel_size) == 2
+    return (_in_color if in_color else _strongest)(weights, spec, title, columns)
 
 
 def why_no_kernels(conv: nn.Module) -> str | None:
@@ -80,21 +80,21 @@ def weights_of(conv: nn.Module, spec: ConvSpec) -> Values:
     return np.ascontiguousarray(weight)
 
 
-def _in_colour(weights: Values, spec: ConvSpec, title: str, columns: int | None) -> Mosaic:
+def _in_color(weights: Values, spec: ConvSpec, title: str, columns: int | None) -> Mosaic:
     """Kernels over red, green and blue."""
     extremes = Extremes.of(weights)
     reach = float(extremes.reach.max()) or 1.0
     finite = np.isfinite(weights)
     tiles = np.round(127.5 + 127.5 * np.where(finite, weights, 0) / reach).astype(np.uint8).transpose(0, 2, 3, 1)
     tiles[~finite.all(axis=1)] = palette(False)[NONFINITE]
-    words = f"Red, green and blue are the three input channels: grey is 0, full colour {reach:.4g}, none {-reach:.4g}."
+    words = f"Red, green and blue are the three input channels: gray is 0, full color {reach:.4g}, none {-reach:.4g}."
     marks = Marks.of(extremes)
     grid = Grid.of(len(tiles), tiles.shape[1], tiles.shape[2], columns)
     return Mosaic(
         pixels=lay_out(tiles, marks.labels(range(len(weights)), grid), grid),
         title=title,
         caption=" ".join([words, *marks.words(hatched=False)]),
-        metadata=_metadata(weights, extremes, "colour over three input channels", words),
+        metadata=_metadata(weights, extremes, "color over three input channels", words),
     )
 
 
@@ -107,7 +107,7 @@ def _strongest(weights: Values, spec: ConvSpec, title: str, columns: int | None)
     reach = float(extremes.reach.max()) or 1.0
     scale = choose_scale(shown, (-reach, reach), extremes)
     marks = Marks.of(extremes)
-    tiles = flat_tiles(quantise(shown, scale))
+    tiles = flat_tiles(quantize(shown, scale))
     hatch(tiles, marks.dead)
     grid = Grid.of(len(tiles), tiles.shape[1], tiles.shape[2], columns)
     inputs = weights.shape[1]
@@ -118,9 +118,9 @@ def _strongest(weights: Values, spec: ConvSpec, title: str, columns: int | None)
         pixels=lay_out(tiles, marks.labels(_names(first + chosen, grid), grid), grid),
         title=title,
         caption=" ".join([*([hidden] if inputs > 1 else []), words, *slice_words(shown), *marks.words()]),
-        colour_bar=ColourBar(True, -reach, reach),
+        color_bar=ColorBar(True, -reach, reach),
         metadata=_metadata(weights, extremes, f"largest of {inputs} input channels", words),
-        colours=palette(signed=True),
+        colors=palette(signed=True),
     )
 
 

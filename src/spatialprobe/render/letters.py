@@ -39,7 +39,7 @@ def shortened(text: str, width: int) -> str:
 
 
 def write(sheet: Codes, text: str, top: int, left: int) -> None:
-    """Write a line on a sheet of codes (H, W) or colours (H, W, 3); what would leave the sheet is cut."""
+    """Write a line on a sheet of codes (H, W) or colors (H, W, 3); what would leave the sheet is cut."""
     line = lettering(text)[: len(sheet) - top, : sheet.shape[1] - left]
     sheet[top : top + line.shape[0], left : left + line.shape[1]] = line if sheet.ndim == 2 else palette(False)[line]
 

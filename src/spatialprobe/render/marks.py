@@ -1,4 +1,4 @@
-"""Maps whose colours alone would mislead: dead, constant, or with values that are not finite."""
+"""Maps whose colors alone would mislead: dead, constant, or with values that are not finite."""
 
 from __future__ import annotations
 

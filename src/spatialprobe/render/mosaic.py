@@ -1,4 +1,4 @@
-"""One labelled picture of many maps, as an array, a PNG or a figure."""
+"""One labeled picture of many maps, as an array, a PNG or a figure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spatialprobe.errors import ArgumentError
-from spatialprobe.render.palette import Colours
+from spatialprobe.render.palette import Colors
 from spatialprobe.render.png import png
 from spatialprobe.render.scale import Scale
 from spatialprobe.storage.files import path_of, target_of, write_bytes
@@ -22,24 +22,24 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class ColourBar:
-    """The colours of the values from `low` to `high`, for a legend."""
+class ColorBar:
+    """The colors of the values from `low` to `high`, for a legend."""
 
     signed: bool
     low: float
     high: float
 
     @staticmethod
-    def of(scale: Scale) -> ColourBar | None:
+    def of(scale: Scale) -> ColorBar | None:
         """That of a scale which holds for all maps, None for any other."""
-        return ColourBar(scale.signed, float(scale.low[0]), float(scale.high[0])) if scale.shared else None
+        return ColorBar(scale.signed, float(scale.low[0]), float(scale.high[0])) if scale.shared else None
 
 
 @dataclass(frozen=True, eq=False)
 class Mosaic:
     """One picture of many small maps, that can explain itself.
 
-    `array` is the picture, `figure()` the picture with title, scale and colour bar, `save()` and `to_png()` a PNG
+    `array` is the picture, `figure()` the picture with title, scale and color bar, `save()` and `to_png()` a PNG
     whose text chunks carry layer, channels, scale and value range. For TensorBoard:
     `writer.add_image(mosaic.title, mosaic.array, dataformats="HWC")`.
 
@@ -49,17 +49,17 @@ class Mosaic:
     (dtype('uint8'), 3, b'PNG')
     """
 
-    pixels: npt.NDArray[np.uint8]  # (H, W) palette codes, or (H, W, 3) colours
+    pixels: npt.NDArray[np.uint8]  # (H, W) palette codes, or (H, W, 3) colors
     title: str  # what is shown
     caption: str  # how to read it: how many of how many, the scale, the marks
-    colour_bar: ColourBar | None = None  # None where one scale does not hold for all
+    color_bar: ColorBar | None = None  # None where one scale does not hold for all
     metadata: Mapping[str, str] = field(default_factory=dict)  # the text chunks of the PNG
-    colours: Colours | None = None  # (256, 3) if `pixels` are codes
+    colors: Colors | None = None  # (256, 3) if `pixels` are codes
 
     @property
     def array(self) -> npt.NDArray[np.uint8]:
         """The picture, (H, W, 3) uint8, as `SummaryWriter.add_image(..., dataformats="HWC")` takes it."""
-        return self.pixels if self.colours is None else self.colours[self.pixels]
+        return self.pixels if self.colors is None else self.colors[self.pixels]
 
     def with_source(self, source: str) -> Mosaic:
         """The same picture, whose title and text chunks also name where the data come from.
@@ -72,8 +72,8 @@ class Mosaic:
         return replace(self, title=f"{self.title}: {source}", metadata={**self.metadata, "Source": source})
 
     def to_png(self) -> bytes:
-        """The picture as a PNG, with a palette where the colours are codes."""
-        return png(self.pixels, self.colours, {"Title": self.title, "Description": self.caption, **self.metadata})
+        """The picture as a PNG, with a palette where the colors are codes."""
+        return png(self.pixels, self.colors, {"Title": self.title, "Description": self.caption, **self.metadata})
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the PNG whole or not at all, and return its path.
@@ -87,7 +87,7 @@ class Mosaic:
         return target
 
     def figure(self, title: str | None = None) -> Figure:
-        """The picture with title, caption and colour bar, as a `matplotlib.figure.Figure`; pyplot is not used."""
+        """The picture with title, caption and color bar, as a `matplotlib.figure.Figure`; pyplot is not used."""
         from spatialprobe.render.figures import mosaic_figure
 
         return mosaic_figure(self, self.title if title is None else title)

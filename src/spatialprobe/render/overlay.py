@@ -101,17 +101,17 @@ def _seen(name: str, box: Box | None, field: Field) -> str:
 
 def _outlined(image: npt.NDArray[np.uint8], box: Box | None, factor: int) -> npt.NDArray[np.uint8]:
     """The image on paper, everything outside the box shaded, the box outlined; a box of None is nowhere."""
-    grey = image @ np.array([0.299, 0.587, 0.114])
-    shade = _DARK if grey[_pixels(box, factor)].mean() > 127 else _LIGHT
-    shaded = np.round((1 - _SHADE) * grey + _SHADE * shade).astype(np.uint8)
+    gray = image @ np.array([0.299, 0.587, 0.114])
+    shade = _DARK if gray[_pixels(box, factor)].mean() > 127 else _LIGHT
+    shaded = np.round((1 - _SHADE) * gray + _SHADE * shade).astype(np.uint8)
     sheet = np.full((image.shape[0] + 2 * _MARGIN, image.shape[1] + 2 * _MARGIN, 3), palette(False)[PAPER], np.uint8)
     sheet[_MARGIN:-_MARGIN, _MARGIN:-_MARGIN] = shaded[..., None]
     if box is None:
         return sheet
     ys, xs = _pixels(box, factor)
-    for width, colour in ((2 * _LINE, 0), (_LINE, 255), (0, image[ys, xs])):
+    for width, color in ((2 * _LINE, 0), (_LINE, 255), (0, image[ys, xs])):
         outer = [slice(_MARGIN + side.start - width, _MARGIN + side.stop + width) for side in (ys, xs)]
-        sheet[tuple(outer)] = colour
+        sheet[tuple(outer)] = color
     return sheet
 
 

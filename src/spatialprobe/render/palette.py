@@ -1,7 +1,7 @@
-"""The colours: two colour maps that every reader can tell apart, and the codes reserved for marks.
+"""The colors: two color maps that every reader can tell apart, and the codes reserved for marks.
 
-Colours are laid out in OKLab [Ottosson 2020, "A perceptual color space for image processing"], in which equal
-steps look equal. Lightness alone orders both maps, so that they survive colour blindness and a grey printer.
+Colors are laid out in OKLab [Ottosson 2020, "A perceptual color space for image processing"], in which equal
+steps look equal. Lightness alone orders both maps, so that they survive color blindness and a gray printer.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 Codes = npt.NDArray[np.uint8]  # one palette entry per pixel
-Colours = npt.NDArray[np.uint8]  # (entries, 3), sRGB
+Colors = npt.NDArray[np.uint8]  # (entries, 3), sRGB
 
 LEVELS = 241  # codes 0..240 carry values; odd, so that zero has a code of its own in the middle
 INK = slice(241, 249)  # from paper to full ink, for smooth letters
@@ -22,7 +22,7 @@ HATCH = 250
 
 _PAPER_COLOUR = (236, 236, 241)
 _INK_COLOUR = (32, 32, 40)
-_NONFINITE_COLOUR = (225, 15, 90)  # crimson: of all reds the furthest from both maps, for colour-blind readers too
+_NONFINITE_COLOUR = (225, 15, 90)  # crimson: of all reds the furthest from both maps, for color-blind readers too
 _HATCH_COLOUR = (150, 150, 158)
 
 # (lightness, chroma, hue in degrees) at equal distances along the map
@@ -44,8 +44,8 @@ _ABOVE_ZERO = (
 
 
 @cache
-def colours(signed: bool) -> Colours:
-    """The (LEVELS, 3) colours of the values: diverging around the middle if signed, else dark to light."""
+def colors(signed: bool) -> Colors:
+    """The (LEVELS, 3) colors of the values: diverging around the middle if signed, else dark to light."""
     if not signed:
         return _along(_SEQUENTIAL, LEVELS)
     half = LEVELS // 2 + 1
@@ -53,10 +53,10 @@ def colours(signed: bool) -> Colours:
 
 
 @cache
-def palette(signed: bool) -> Colours:
-    """All 256 entries: the values' colours, then paper, ink and marks."""
+def palette(signed: bool) -> Colors:
+    """All 256 entries: the values' colors, then paper, ink and marks."""
     entries = np.zeros((256, 3), np.uint8)
-    entries[:LEVELS] = colours(signed)
+    entries[:LEVELS] = colors(signed)
     darkness = np.linspace(0, 1, INK.stop - INK.start)[:, None]
     entries[INK] = np.round((1 - darkness) * _PAPER_COLOUR + darkness * _INK_COLOUR)
     entries[NONFINITE] = _NONFINITE_COLOUR
@@ -64,8 +64,8 @@ def palette(signed: bool) -> Colours:
     return entries
 
 
-def _along(anchors: tuple[tuple[float, float, float], ...], count: int) -> Colours:
-    """`count` sRGB colours along a smooth path through anchors given as (lightness, chroma, hue)."""
+def _along(anchors: tuple[tuple[float, float, float], ...], count: int) -> Colors:
+    """`count` sRGB colors along a smooth path through anchors given as (lightness, chroma, hue)."""
     lightness, chroma, hue = np.array(anchors, float).T
     angle = np.radians(hue)
     lab = np.stack([lightness, chroma * np.cos(angle), chroma * np.sin(angle)], axis=1)

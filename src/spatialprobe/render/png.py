@@ -1,4 +1,4 @@
-"""PNG files [W3C, PNG third edition], with a palette or in colour, with text, and without Pillow's copies.
+"""PNG files [W3C, PNG third edition], with a palette or in color, with text, and without Pillow's copies.
 
 Sheets of maps are noise between borders: run lengths find most of what zlib finds in them, and cost less. A row like
 the one above, as there are many in enlarged maps, is written as no difference.
@@ -14,19 +14,19 @@ import numpy as np
 import numpy.typing as npt
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_TRUE_COLOUR, _PALETTE = 2, 3  # colour types
+_TRUE_COLOUR, _PALETTE = 2, 3  # color types
 _UP = 2  # filter type: the difference to the row above
 _LEVEL, _MEMORY = 1, 9  # of zlib
 _PIECE = 2**18  # bytes that are packed at once, so that they stay in the cache
 
 
-def png(pixels: npt.NDArray[np.uint8], colours: npt.NDArray[np.uint8] | None, text: Mapping[str, str]) -> bytes:
-    """The file, from codes (H, W) and their colours (256, 3), or from colours (H, W, 3) and None."""
+def png(pixels: npt.NDArray[np.uint8], colors: npt.NDArray[np.uint8] | None, text: Mapping[str, str]) -> bytes:
+    """The file, from codes (H, W) and their colors (256, 3), or from colors (H, W, 3) and None."""
     height, width = pixels.shape[:2]
-    kind = _TRUE_COLOUR if colours is None else _PALETTE
+    kind = _TRUE_COLOUR if colors is None else _PALETTE
     chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, kind, 0, 0, 0))]
-    if colours is not None:
-        chunks.append((b"PLTE", colours.tobytes()))
+    if colors is not None:
+        chunks.append((b"PLTE", colors.tobytes()))
     chunks += [(b"iTXt", key.encode("latin-1") + b"\0\0\0\0\0" + words.encode()) for key, words in text.items()]
     chunks += [*((b"IDAT", piece) for piece in _compressed(pixels) if piece), (b"IEND", b"")]
     return _SIGNATURE + b"".join(part for name, data in chunks for part in _chunk(name, data))
@@ -38,7 +38,7 @@ def _chunk(name: bytes, data: bytes) -> tuple[bytes, ...]:
 
 
 def _compressed(pixels: npt.NDArray[np.uint8]) -> Iterator[bytes]:
-    """The rows in pieces, some at a time; in colour runs are of three bytes, for which it takes all of zlib."""
+    """The rows in pieces, some at a time; in color runs are of three bytes, for which it takes all of zlib."""
     strategy = zlib.Z_RLE if pixels.ndim == 2 else zlib.Z_DEFAULT_STRATEGY
     packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, zlib.MAX_WBITS, _MEMORY, strategy)
     rows = pixels.reshape(len(pixels), -1)

@@ -55,7 +55,7 @@ class Rows:
 def lay_out_rows(
     tiles: Pixels, labels: Sequence[str], names: Sequence[str], rows: Rows, heads: Sequence[str] = ()
 ) -> Pixels:
-    """Tiles (R * k, h, w) of codes or (R * k, h, w, 3) of colours, labelled, under heads and beside the rows' names."""
+    """Tiles (R * k, h, w) of codes or (R * k, h, w, 3) of colors, labeled, under heads and beside the rows' names."""
     gutter = max(width_of(name) for name in names) + _GAP
     blocks = []
     for first in range(0, rows.count, rows.block):

@@ -15,7 +15,7 @@ ScaleChoice: TypeAlias = Literal["layer", "map", "robust"] | tuple[float, float]
 Values: TypeAlias = npt.NDArray[Any]
 
 _ROBUST_PERCENTILE = 99.0
-_CHUNK = 2**16  # values that are quantised at once
+_CHUNK = 2**16  # values that are quantized at once
 _SMALL_SPAN = 1e-30  # of a scale: its inverse, times LEVELS, would come near the end of float32
 
 
@@ -24,7 +24,7 @@ class Scale:
     """Which value has which code: code k stands for values around `low + (k + 1/2) / LEVELS * (high - low)`."""
 
     choice: str  # "layer", "map", "robust" or "given"
-    signed: bool  # diverging colours around zero, else sequential ones
+    signed: bool  # diverging colors around zero, else sequential ones
     low: npt.NDArray[np.float64]  # (maps,) the value at the lower end of the first code
     high: npt.NDArray[np.float64]  # (maps,) the value at the upper end of the last code
     beyond: float  # the share of finite values outside [low, high], drawn as the nearest end
@@ -35,13 +35,13 @@ class Scale:
 
     @property
     def shared(self) -> bool:
-        """Whether all maps have one range, so that their colours may be compared."""
+        """Whether all maps have one range, so that their colors may be compared."""
         return self.choice != "map"
 
     def words(self, scope: str = "the layer") -> str:
-        """One sentence that says how colours are to be read; `scope` names what a shared scale holds for."""
+        """One sentence that says how colors are to be read; `scope` names what a shared scale holds for."""
         if not self.shared:
-            return "Each map has its own scale: colours cannot be compared between maps."
+            return "Each map has its own scale: colors cannot be compared between maps."
         low, high = (format(float(bound[0]), ".4g") for bound in (self.low, self.high))
         name = {
             "layer": f"One scale for {scope}",
@@ -120,17 +120,17 @@ def choose_scale(maps: Values, choice: ScaleChoice, extremes: Extremes | None = 
     return Scale(choice, known.signed, -reach if known.signed else 0 * reach, reach, beyond)
 
 
-def quantise(maps: Values, scale: Scale) -> Codes:
+def quantize(maps: Values, scale: Scale) -> Codes:
     """The codes of maps (M, *spatial), the same shape: 0 to LEVELS - 1, or NONFINITE."""
     codes = np.empty(maps.shape, np.uint8)
     some = max(1, _CHUNK // max(1, maps[0].size))
     for start in range(0, len(maps), some):  # so few at a time that the numbers in between stay in the cache
         part = slice(start, start + some)
-        _quantise(maps[part], scale.low[part], scale.high[part], codes[part])
+        _quantize(maps[part], scale.low[part], scale.high[part], codes[part])
     return codes
 
 
-def _quantise(maps: Values, low: npt.NDArray[np.float64], high: npt.NDArray[np.float64], codes: Codes) -> None:
+def _quantize(maps: Values, low: npt.NDArray[np.float64], high: npt.NDArray[np.float64], codes: Codes) -> None:
     """Write the codes of some maps, each on the scale from `low` to `high`."""
     broadcast = (slice(None), *[None] * (maps.ndim - 1))
     span = high - low
@@ -157,7 +157,7 @@ def _given(maps: Values, extremes: Extremes, bounds: tuple[float, float]) -> Sca
         raise ArgumentError(f"scale=(low, high) needs two finite numbers, the lower first, not {bounds!r}.")
     beyond = _share_outside(maps, extremes, low, high)
     signed = low < 0 < high
-    if signed:  # the colours diverge at zero, so both sides reach equally far
+    if signed:  # the colors diverge at zero, so both sides reach equally far
         high = max(-low, high)
         low = -high
     ends = np.ones(len(maps))

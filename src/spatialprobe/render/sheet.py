@@ -12,7 +12,7 @@ from spatialprobe.arguments import whole_number
 from spatialprobe.render.letters import LINE_HEIGHT, width_of, write
 from spatialprobe.render.palette import PAPER, palette
 
-Pixels = npt.NDArray[np.uint8]  # (H, W) palette codes or (H, W, 3) colours
+Pixels = npt.NDArray[np.uint8]  # (H, W) palette codes or (H, W, 3) colors
 
 _GAP = 4  # pixels between tiles, and around the sheet
 _SMALLEST_TILE = 32  # pixels: room for a channel number of four digits and a mark
@@ -71,14 +71,14 @@ def best_columns(count: int, height: int, width: int) -> int:
 
 
 def lay_out(tiles: Pixels, labels: Sequence[str], grid: Grid) -> Pixels:
-    """Tiles (M, h, w) of codes or (M, h, w, 3) of colours, magnified on paper, with their labels."""
+    """Tiles (M, h, w) of codes or (M, h, w, 3) of colors, magnified on paper, with their labels."""
     sheet = blank(grid.rows * grid.cell[0] + _GAP, grid.columns * grid.cell[1] + _GAP, tiles)
-    colour = tiles.shape[3:]
-    cells = sheet[_GAP:, _GAP:].reshape(grid.rows, grid.cell[0], grid.columns, grid.cell[1], *colour)
+    color = tiles.shape[3:]
+    cells = sheet[_GAP:, _GAP:].reshape(grid.rows, grid.cell[0], grid.columns, grid.cell[1], *color)
     for row in range(grid.rows):
         here = tiles[row * grid.columns : (row + 1) * grid.columns]
         place = cells[row, LINE_HEIGHT:-_GAP, : len(here), :-_GAP]  # each unit becomes a square of pixels
-        squares = place.reshape(grid.height, grid.factor, len(here), grid.width, grid.factor, *colour)
+        squares = place.reshape(grid.height, grid.factor, len(here), grid.width, grid.factor, *color)
         squares[...] = here.swapaxes(0, 1)[:, None, :, :, None]
     for index, label in enumerate(labels):
         top, left = grid.corner(index)
@@ -87,7 +87,7 @@ def lay_out(tiles: Pixels, labels: Sequence[str], grid: Grid) -> Pixels:
 
 
 def blank(height: int, width: int, like: Pixels) -> Pixels:
-    """Empty paper, of codes or of colours as the tiles that go on it."""
+    """Empty paper, of codes or of colors as the tiles that go on it."""
     paper = palette(False)[PAPER] if like.ndim == 4 else PAPER
     return np.full((height, width, *like.shape[3:]), paper, np.uint8)
 

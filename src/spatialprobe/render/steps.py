@@ -13,7 +13,7 @@ from spatialprobe.render.maps import flat_tiles
 from spatialprobe.render.marks import Marks, hatch
 from spatialprobe.render.palette import LEVELS, PAPER, Codes
 from spatialprobe.render.rows import Rows, head_width, lay_out_rows
-from spatialprobe.render.scale import Extremes, Scale, Values, quantise
+from spatialprobe.render.scale import Extremes, Scale, Values, quantize
 from spatialprobe.render.sheet import Grid, lay_out
 
 _PANEL = 480  # pixels a side that enlarging the maps of one step does not exceed
@@ -39,7 +39,7 @@ class Step:
     def of(name: str, maps: Values, scale: Scale, extremes: Extremes, channels: npt.NDArray[np.int64]) -> Step:
         """The step of these channels of maps (C, *spatial), whose scale and extremes are those of all maps."""
         marks = Marks.of(extremes.of_maps(channels))
-        tiles = flat_tiles(quantise(maps[channels], scale.of(channels)))
+        tiles = flat_tiles(quantize(maps[channels], scale.of(channels)))
         hatch(tiles, marks.dead)
         return Step(name, tiles, marks, channels, len(maps), scale.of(channels))
 
@@ -54,7 +54,7 @@ class Step:
         return panel
 
     def panel_with_legend(self) -> Codes:
-        """The panel, and its colours below it."""
+        """The panel, and its colors below it."""
         panel, legend = self.panel(), self.legend()
         both = _paper(len(panel) + len(legend), max(panel.shape[1], legend.shape[1]))
         both[: len(panel), : panel.shape[1]] = panel
@@ -62,7 +62,7 @@ class Step:
         return both
 
     def legend(self) -> Codes:
-        """The colours between the numbers at their ends, or the words that say that there are no such numbers."""
+        """The colors between the numbers at their ends, or the words that say that there are no such numbers."""
         if not self.scale.shared:
             words = "each map on a scale of its own"
             line = _paper(LINE_HEIGHT + _EDGE, width_of(words) + 2 * _EDGE)

@@ -12,7 +12,7 @@ from functools import cache
 from urllib.parse import quote
 
 import spatialprobe
-from spatialprobe.render.palette import LEVELS, colours, palette
+from spatialprobe.render.palette import LEVELS, colors, palette
 from spatialprobe.render.palette import NONFINITE as NONFINITE_COLOR
 from spatialprobe.report.codes import NONFINITE, STEPS
 from spatialprobe.report.inputs import Inputs
@@ -84,7 +84,7 @@ class Page:
             "input": {"height": self.inputs.height, "width": self.inputs.width},
             "images": [{"name": one.name, "answer": one.answer} for one in self.inputs.images],
             "palettes": {
-                name: base64.b64encode(colours(signed).tobytes()).decode()
+                name: base64.b64encode(colors(signed).tobytes()).decode()
                 for name, signed in (("signed", True), ("plain", False))
             },
             "crimson": palette(False)[NONFINITE_COLOR].tolist(),

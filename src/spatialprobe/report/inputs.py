@@ -53,8 +53,8 @@ def checked_images(images: object, labels: Sequence[str] | None) -> torch.Tensor
 
 
 def inputs_of(images: torch.Tensor, labels: Sequence[str] | None, answers: Sequence[str]) -> Inputs:
-    """The images (N, C, H, W) as pictures: grey or in colour, stretched alike where values lie outside [0, 1]."""
-    values = [_in_colour(image) for image in images]
+    """The images (N, C, H, W) as pictures: gray or in color, stretched alike where values lie outside [0, 1]."""
+    values = [_in_color(image) for image in images]
     lows, highs = zip(*(extremes_of(image) for image in values), strict=True)
     stretch = Stretch.of(min(lows), max(highs))
     shown = tuple(
@@ -64,13 +64,13 @@ def inputs_of(images: torch.Tensor, labels: Sequence[str] | None, answers: Seque
     height, width = images.shape[2:]
     remarks = [*stretch.words(), *dict.fromkeys(word for image in values for word in nonfinite_words(image))]
     if images.shape[1] not in (1, 3):
-        remarks.append(f"Of the {images.shape[1]} channels of the input the mean is shown, in grey.")
+        remarks.append(f"Of the {images.shape[1]} channels of the input the mean is shown, in gray.")
     if not is_lossless(height, width):
         remarks.append("Input images are shown as JPEG; the model saw the originals.")
     return Inputs(height, width, shown, len(shown), stretch, tuple(remarks))
 
 
-def _in_colour(image: torch.Tensor) -> Image:
+def _in_color(image: torch.Tensor) -> Image:
     """(H, W, 3) or (H, W, 1); bytes become fractions of 255."""
     values = image.detach().cpu().movedim(0, -1)
     values = values.float() / 255 if values.dtype is torch.uint8 else values.float()

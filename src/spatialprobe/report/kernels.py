@@ -24,7 +24,7 @@ class CodedKernels:
     reach: npt.NDArray[np.float64]  # (C,) the largest finite weight's magnitude
     inputs: npt.NDArray[np.int64]  # (C, k) the numbers of the input channels
     of: int  # input channels that each kernel has
-    in_colour: bool  # over three input channels, which are drawn as red, green and blue too
+    in_color: bool  # over three input channels, which are drawn as red, green and blue too
 
     @staticmethod
     def of_module(module: nn.Module) -> CodedKernels | None:
@@ -43,12 +43,12 @@ class CodedKernels:
         codes = np.rint(MIDDLE + MIDDLE * scaled).astype(np.uint8)
         codes[~finite[picked]] = NONFINITE
         first = np.arange(channels) // (channels // spec.groups) * inputs  # the group's first input channel
-        in_colour = inputs == 3 and spec.groups == 1
-        return CodedKernels(codes, reach, chosen + first[:, None], inputs, in_colour)
+        in_color = inputs == 3 and spec.groups == 1
+        return CodedKernels(codes, reach, chosen + first[:, None], inputs, in_color)
 
     def of_channels(self, chosen: npt.NDArray[np.int64]) -> CodedKernels:
         """The same for some of the output channels."""
-        return CodedKernels(self.codes[chosen], self.reach[chosen], self.inputs[chosen], self.of, self.in_colour)
+        return CodedKernels(self.codes[chosen], self.reach[chosen], self.inputs[chosen], self.of, self.in_color)
 
 
 def _strongest(weights: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:

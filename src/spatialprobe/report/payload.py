@@ -99,7 +99,7 @@ def _parts(layer: PageLayer) -> dict[str, Any]:
 
 def _maps(maps: CodedMaps) -> dict[str, str]:
     flat = maps.codes.ravel()
-    differences = np.diff(flat, prepend=flat[:1] * 0)  # modulo 256: neighbours are alike, which compresses better
+    differences = np.diff(flat, prepend=flat[:1] * 0)  # modulo 256: neighbors are alike, which compresses better
     return {"differences": packed(differences, "u1"), "numbers": packed(maps.numbers, "<f8")}
 
 
@@ -120,7 +120,7 @@ def _kernels(kernels: CodedKernels) -> dict[str, Any]:
         "reach": packed(kernels.reach, "<f4"),
         "inputs": packed(kernels.inputs, "<i4"),
         "of": kernels.of,
-        "inColor": kernels.in_colour,
+        "inColor": kernels.in_color,
     }
 
 

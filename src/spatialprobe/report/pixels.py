@@ -12,7 +12,7 @@ from spatialprobe.render.palette import PAPER
 
 Pixels = npt.NDArray[np.uint8]
 
-_LOSSLESS = 2**16  # pixels: a larger picture in colour becomes a JPEG
+_LOSSLESS = 2**16  # pixels: a larger picture in color becomes a JPEG
 _QUALITY = 88  # of a JPEG
 
 
@@ -21,21 +21,21 @@ def is_lossless(height: int, width: int) -> bool:
     return height * width <= _LOSSLESS
 
 
-def data_uri(pixels: Pixels, colours: Pixels | None = None) -> str:
+def data_uri(pixels: Pixels, colors: Pixels | None = None) -> str:
     """A picture (H, W, 3), or codes (H, W) and their palette (256, 3), as an address that holds all of it.
 
     The palette's paper is clear.
     """
     from PIL import Image
 
-    if colours is not None:
+    if colors is not None:
         image = Image.frombytes("P", (pixels.shape[1], pixels.shape[0]), pixels.tobytes())
-        image.putpalette(colours.tobytes())
+        image.putpalette(colors.tobytes())
     else:
         image = Image.fromarray(pixels)
     buffer = io.BytesIO()
-    if colours is not None or is_lossless(*pixels.shape[:2]):
-        image.save(buffer, "PNG", optimize=True, **({"transparency": PAPER} if colours is not None else {}))
+    if colors is not None or is_lossless(*pixels.shape[:2]):
+        image.save(buffer, "PNG", optimize=True, **({"transparency": PAPER} if colors is not None else {}))
         return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
     image.save(buffer, "JPEG", quality=_QUALITY, subsampling=0)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
