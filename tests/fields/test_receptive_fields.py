@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torchvision.ops import StochasticDepth
 from zoo import ZOO
 
 import spatialprobe as sp
+from fields.perturbation import hulls, seen
 
 
 def state(model):
@@ -135,12 +138,90 @@ def test_values_that_leave_torch():
         assert field.unknown == ("a value read outside torch",)
 
 
-def test_train_and_evaluation_mode_agree():
-    """Batch norm in training counts as in evaluation; an instance norm sees its whole channel in both."""
-    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Conv2d(2, 2, 3))
-    assert sp.receptive_fields(model.train(), (2, 1, 9, 9))["2"].box(1, 1) == (1, 1, 6, 6)
-    assert sp.receptive_fields(model.eval(), (2, 1, 9, 9))["2"].box(1, 1) == (1, 1, 6, 6)
-    assert sp.receptive_fields(nn.InstanceNorm2d(1), (2, 1, 9, 9))[""].is_global
+class Branches(nn.Module):
+    """Sees the whole image in training, as an auxiliary head or a sampling layer may."""
+
+    def forward(self, x):
+        return x + x.mean((2, 3), keepdim=True) if self.training else x
+
+
+class Functional(nn.Module):
+    """Asks functions for training instead of modules."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(2))
+        self.register_buffer("var", torch.ones(2))
+
+    def forward(self, x):
+        x = F.batch_norm(x, self.mean, self.var, training=self.training)
+        x = F.instance_norm(x, self.mean, self.var, use_input_stats=self.training)
+        return F.dropout(x, 0.5, self.training)
+
+
+class AlwaysTrains(nn.BatchNorm2d):
+    """A batch norm that takes the statistics of the batch in evaluation too."""
+
+    def forward(self, x):
+        return F.batch_norm(x, None, None, self.weight, self.bias, training=True)
+
+
+NORMS = {
+    "batch norm": lambda: nn.BatchNorm2d(2),
+    "instance norm with statistics": lambda: nn.InstanceNorm2d(2, track_running_stats=True, affine=True),
+    "instance norm without": lambda: nn.InstanceNorm2d(2),
+    "dropout": lambda: nn.Dropout2d(0.5),
+    "random slope": lambda: nn.RReLU(),
+    "stochastic depth": lambda: StochasticDepth(0.5, "row"),
+    "branch": Branches,
+    "functions": Functional,
+}
+
+
+@pytest.mark.parametrize("reads", [False, True], ids=["shapes", "values"])
+@pytest.mark.parametrize("name", NORMS)
+def test_fields_are_those_of_evaluation_mode(name, reads):
+    """In whatever mode the model is found, its boxes are what perturbation shows in evaluation mode."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), NORMS[name](), nn.Conv2d(2, 2, 2))
+    if reads:
+        model.append(Tells())
+    truth = seen(model.eval(), (1, 1, 7, 6))
+    model.train()
+    model[0].eval()
+    modes = [module.training for module in model.modules()]
+    fields = sp.receptive_fields(model, (1, 1, 7, 6))
+    assert (fields[""].fallback is not None) == reads
+    for layer in fields:
+        boxes = hulls(truth[layer][0].any(axis=0), 2)
+        np.testing.assert_array_equal(fields[layer].boxes(), boxes, err_msg=layer)
+    assert [module.training for module in model.modules()] == modes
+
+
+@pytest.mark.parametrize("norm", [AlwaysTrains(2), nn.BatchNorm2d(2, track_running_stats=False)])
+@pytest.mark.parametrize("mode", [True, False])
+def test_statistics_of_the_batch_in_evaluation(norm, mode):
+    """A batch norm that takes them in evaluation too sees all of the image, found in any mode."""
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), norm).train(mode)
+    fields = sp.receptive_fields(model, (2, 1, 7, 6))
+    assert fields["1"].is_global
+    assert not fields["0"].is_global
+
+
+class Tells(nn.Module):
+    """Reads a value, which changes nothing."""
+
+    def forward(self, x):
+        return x * float(x.isfinite().all().item())
+
+
+def test_effective_field_of_a_model_in_training_mode():
+    """An instance norm with running statistics does not widen the box of the effective field, found in any mode."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.InstanceNorm2d(4, track_running_stats=True), nn.ReLU())
+    images = torch.rand(2, 3, 17, 17)
+    found = [sp.effective_receptive_field(model.train(mode), images, "2") for mode in (True, False)]
+    assert found[0].box == found[1].box == (7, 7, 10, 10)
+    assert (found[0].map == found[1].map).all()
 
 
 def test_large_models_are_not_copied():

@@ -15,7 +15,7 @@ from spatialprobe.activations.probe import Missing, Probe
 from spatialprobe.activations.recorder import Entry, OutputPicker, Threads
 from spatialprobe.activations.records import At
 from spatialprobe.arguments import whole_number
-from spatialprobe.model.inputs import own_copies
+from spatialprobe.model.forward import run_model
 from spatialprobe.model.select import Selector
 from spatialprobe.model.settings import set_gradients
 from spatialprobe.model.stop import Stopped, stop_forward
@@ -113,9 +113,14 @@ def capture(
             stopper = _StopAfter(model, probe.watched, calls, undo)
             probe._tell(stopper)
         try:
-            arguments, named = own_copies((inputs, dict(kwargs or {})))
-            returned = model(*arguments, **named)
+            returned = run_model(model, (inputs, dict(kwargs or {})), forward=_spread)
         except Stopped:
             return probe
         probe.output = None if stopper is not None and stopper.done else returned
     return probe
+
+
+def _spread(model: nn.Module, arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> Any:
+    """Return what the model makes of positional and keyword arguments."""
+    inputs, kwargs = arguments
+    return model(*inputs, **kwargs)

@@ -17,7 +17,7 @@ from spatialprobe.activations.probe import Probe
 from spatialprobe.activations.recorder import Entry
 from spatialprobe.activations.table import layers_table
 from spatialprobe.errors import LayerNotFoundError, SpatialProbeError, UnsupportedOutputError, told
-from spatialprobe.model.evaluation import attributes_restored
+from spatialprobe.model.evaluation import Restored
 from spatialprobe.model.forward import forward_error
 from spatialprobe.model.inputs import own_copies
 from spatialprobe.model.select import Selector, model_name, unwrapped
@@ -99,8 +99,9 @@ def plan(model: nn.Module, *inputs: Any, kwargs: Mapping[str, Any] | None = None
 
     The forward pass runs on fake tensors, which have shapes, dtypes and devices but no values, so that autocast acts on
     them as on real ones. Where that does not do (a model that reads values, sparse or quantized tensors), it runs for
-    real, without gradients, on copies of the inputs, and `fallback` says why. Weights, buffers (batch-norm statistics
-    too) and random state are left as they are. Layers that do not return one tensor cannot be planned: choose others.
+    real, without gradients, and `fallback` says why. It runs in the mode that the model is in; the model, the inputs
+    and all random states are restored afterwards. Layers that do not return one tensor cannot be planned: choose
+    others.
 
     Raises:
         ForwardError: the model raises an error on these inputs.
@@ -147,10 +148,8 @@ class _Rehearsal:
         state: dict[str, torch.Tensor] = {name: value.detach() for name, value in bare.named_parameters()}
         state |= {name: value.detach().clone() for name, value in bare.named_buffers()}
         arguments: Any = (inputs, kwargs)
-        devices = {value.device for value in state.values() if value.device.type == "cuda"}
         with ExitStack() as stack:
-            stack.enter_context(attributes_restored(self._model))
-            stack.enter_context(torch.random.fork_rng(devices=list(devices)))
+            stack.enter_context(Restored(self._model, values=not fake))
             stack.enter_context(torch.no_grad())
             self._fake = fake
             if fake:

@@ -17,6 +17,7 @@ from spatialprobe.evidence.layer import outputs, unit_by_unit
 from spatialprobe.evidence.result import Averaged, Bools
 from spatialprobe.fields.images import check_images, field_of
 from spatialprobe.fields.result import ReceptiveField
+from spatialprobe.model.evaluation import EvaluationMode
 from spatialprobe.model.select import select_one
 
 _Ints = npt.NDArray[np.int64]
@@ -55,7 +56,7 @@ def equivariance_error(
     A layer whose units have no positions, such as a fully connected one, is given the benefit of the doubt: each unit
     is compared with the unit of the layer that comes nearest over all images, itself or another.
 
-    The model runs in evaluation mode and comes back as it was.
+    The model runs in evaluation mode and is restored afterwards.
 
     Args:
         model: any module that takes images.
@@ -85,12 +86,13 @@ def equivariance_error(
     shifted_images = images.roll(moved, dims=tuple(range(2, images.ndim)))
     images, shifted_images = _that_differ(images, shifted_images)
     if not field.output_size:
-        before, after = (_flat(outputs(model, some, name)) for some in (images, shifted_images))
+        with EvaluationMode(model) as mode:
+            before, after = (_flat(outputs(mode, some, name)) for some in (images, shifted_images))
         return _result(name, moved, True, before[:, _nearest(before, after)], after)
     steps = [along / one for along, one in zip(moved, _strides(field), strict=True)]
     compared = _interior(field, moved, steps)
-    with unit_by_unit():
-        before, after = (outputs(model, some, name).double() for some in (images, shifted_images))
+    with EvaluationMode(model) as mode, unit_by_unit():
+        before, after = (outputs(mode, some, name).double() for some in (images, shifted_images))
     for axis, step in enumerate(steps, start=2):
         before = _shifted(before, step, axis)
     chosen = torch.from_numpy(compared).to(after.device)

@@ -14,6 +14,7 @@ from spatialprobe.evidence.layer import outputs, unit_by_unit
 from spatialprobe.evidence.result import Bools
 from spatialprobe.fields.images import check_images, field_of
 from spatialprobe.fields.result import ReceptiveField
+from spatialprobe.model.evaluation import EvaluationMode
 from spatialprobe.model.select import select_one
 
 
@@ -73,7 +74,7 @@ def footprint(
     The pixel gets values drawn from a range three times as wide as that of the images, each colour its own, and what
     the layer hands on is compared bit for bit. What changed lies within what is predicted; units that stay the same
     all the same are dead or saturated in these images, lose the pixel in a maximum, or see it between the taps of a
-    dilated kernel. The model runs in evaluation mode and comes back as it was.
+    dilated kernel. The model runs in evaluation mode and is restored afterwards.
 
     Args:
         model: any module that takes images.
@@ -101,11 +102,11 @@ def footprint(
     whole_number(draws, "draws", least=1)
     position = _checked(pixel, images)
     field = field_of(model, images, name)
-    with unit_by_unit():
-        before = outputs(model, images, name, allow_complex=True)
+    with EvaluationMode(model) as mode, unit_by_unit():
+        before = outputs(mode, images, name, allow_complex=True)
         changed = torch.zeros(before.shape[1:], dtype=torch.bool, device=before.device)
         for values in _values(images, draws, seed):
-            after = outputs(model, _with_pixel(images, position, values), name, allow_complex=True)
+            after = outputs(mode, _with_pixel(images, position, values), name, allow_complex=True)
             changed |= ((after != before) & ~(after.isnan() & before.isnan())).any(dim=0)
     if field.output_size:
         changed = changed.any(dim=0)

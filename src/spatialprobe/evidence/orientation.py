@@ -14,6 +14,7 @@ from spatialprobe.arguments import shown, whole_number, whole_numbers
 from spatialprobe.errors import ArgumentError, ForwardError, UnsupportedOutputError
 from spatialprobe.evidence.layer import outputs, unit_by_unit
 from spatialprobe.evidence.result import Floats
+from spatialprobe.model.evaluation import EvaluationMode
 from spatialprobe.model.select import select_one
 from spatialprobe.model.weights import dtype_of
 
@@ -69,7 +70,7 @@ def orientation_tuning(
     of the difference between the unit in the middle and what it makes of plain grey: of a linear filter its amplitude,
     of a pooled or rectified unit its rise. At the frequency with the strongest answer to any angle, selectivity is one
     minus the circular variance of the answers, and the angle their circular mean [Ringach et al. 2002]. The model runs
-    in evaluation mode, no further than the layer, and comes back as it was.
+    in evaluation mode, no further than the layer, and is restored afterwards.
 
     Args:
         model: any module that takes images (N, C, H, W).
@@ -97,19 +98,10 @@ def orientation_tuning(
     """
     name = select_one(model, layer).name
     _check(angles, phases, frequencies, batch_size)
-    size = _guessed(model, name) if shape is None else _fitting(model, name, [_checked(shape)])
-    dtype = dtype_of(model)
-    grey = _middle(outputs(model, torch.full((1, *size), _MEAN, dtype=dtype, device="cpu"), name), name)[0]
     directions: Floats = np.arange(angles, dtype=np.float64) * (180 / angles)
-    answers = []
-    for frequency in frequencies:
-        shown = (
-            _middle(outputs(model, some.to(dtype), name), name) - grey
-            for some in torch.split(gratings(directions, frequency, phases, size), batch_size)
-        )
-        each = torch.cat(list(shown)).reshape(angles, phases, -1)
-        answers.append(each.square().mean(dim=1).sqrt().cpu().numpy())
-    response = np.stack(answers, axis=-1).transpose(1, 0, 2)
+    with EvaluationMode(model) as mode:
+        size = _guessed(mode, name) if shape is None else _fitting(mode, name, [_checked(shape)])
+        response = _responses(mode, name, size, directions, frequencies, phases, batch_size)
     angle, selectivity, best = _preferred(response, directions, np.array(frequencies, np.float64))
     return OrientationTuning(
         layer=name,
@@ -121,6 +113,29 @@ def orientation_tuning(
         angles=directions,
         frequencies=np.array(frequencies, np.float64),
     )
+
+
+def _responses(
+    mode: EvaluationMode,
+    layer: str,
+    size: tuple[int, int, int],
+    directions: Floats,
+    frequencies: Sequence[float],
+    phases: int,
+    batch_size: int,
+) -> Floats:
+    """Return each channel's response to each direction and frequency, (C, angles, frequencies)."""
+    dtype = dtype_of(mode.model)
+    gray = _middle(outputs(mode, torch.full((1, *size), _MEAN, dtype=dtype, device="cpu"), layer), layer)[0]
+    found = []
+    for frequency in frequencies:
+        shown = (
+            _middle(outputs(mode, some.to(dtype), layer), layer) - gray
+            for some in torch.split(gratings(directions, frequency, phases, size), batch_size)
+        )
+        each = torch.cat(list(shown)).reshape(len(directions), phases, -1)
+        found.append(each.square().mean(dim=1).sqrt().cpu().numpy())
+    return np.stack(found, axis=-1).transpose(1, 0, 2)
 
 
 def gratings(directions: Floats, frequency: float, phases: int, size: tuple[int, int, int]) -> torch.Tensor:
@@ -163,10 +178,10 @@ def _middle(output: torch.Tensor, layer: str) -> torch.Tensor:
     )
 
 
-def _guessed(model: nn.Module, layer: str) -> tuple[int, int, int]:
+def _guessed(mode: EvaluationMode, layer: str) -> tuple[int, int, int]:
     """A shape of images that nobody has named."""
     try:
-        return _fitting(model, layer, _shapes(model))
+        return _fitting(mode, layer, _shapes(mode.model))
     except ForwardError as error:
         raise ForwardError(
             f"{error} Their shape is a guess, with as many channels as the first convolution takes: shape=(C, H, W) "
@@ -174,10 +189,10 @@ def _guessed(model: nn.Module, layer: str) -> tuple[int, int, int]:
         ) from error.__cause__
 
 
-def _fitting(model: nn.Module, layer: str, shapes: Sequence[tuple[int, int, int]]) -> tuple[int, int, int]:
+def _fitting(mode: EvaluationMode, layer: str, shapes: Sequence[tuple[int, int, int]]) -> tuple[int, int, int]:
     """The first shape in whose middle there is a unit that sees none of the border, where every grating ends."""
     for size in shapes:
-        side = _side_seen(model, size, layer)
+        side = _side_seen(mode, size, layer)
         if side is None:
             return size
     raise ArgumentError(
@@ -186,14 +201,14 @@ def _fitting(model: nn.Module, layer: str, shapes: Sequence[tuple[int, int, int]
     )
 
 
-def _side_seen(model: nn.Module, size: tuple[int, int, int], layer: str) -> str | None:
+def _side_seen(mode: EvaluationMode, size: tuple[int, int, int], layer: str) -> str | None:
     """A side of the image that the middle unit sees; None if there is none, or the units have no middle."""
     noise = torch.rand(_NOISES, *size, generator=torch.Generator().manual_seed(0), dtype=torch.float64, device="cpu")
-    noise = noise.to(dtype_of(model))
+    noise = noise.to(dtype_of(mode.model))
     with unit_by_unit():
-        plain = outputs(model, noise, layer)
+        plain = outputs(mode, noise, layer)
         for side, changed in _with_edges(noise) if plain.ndim == 4 else ():
-            if not torch.equal(_middle(outputs(model, changed, layer), layer), _middle(plain, layer)):
+            if not torch.equal(_middle(outputs(mode, changed, layer), layer), _middle(plain, layer)):
                 return side
     return None
 

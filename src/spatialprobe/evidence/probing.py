@@ -14,6 +14,7 @@ from spatialprobe.errors import ArgumentError, ForwardError, UnsupportedOutputEr
 from spatialprobe.evidence.layer import outputs
 from spatialprobe.evidence.result import Averaged
 from spatialprobe.fields.images import check_images
+from spatialprobe.model.evaluation import EvaluationMode
 from spatialprobe.model.select import select_one
 
 
@@ -65,7 +66,7 @@ def linear_probe(
 
     Each channel is averaged over its whole map, or over the cells of a grid, and standardised; a multinomial logistic
     regression, fitted to the end, does the rest, so that there is no chance in the result. The model runs in evaluation
-    mode, no further than the layer, and comes back as it was.
+    mode, no further than the layer, and is restored afterwards.
 
     Layers differ in the number of features, which alone makes a difference: compare with the same layer of an untrained
     network.
@@ -108,7 +109,8 @@ def linear_probe(
     known, answers = torch.unique(labels.cpu(), return_inverse=True)
     if len(known) < 2:
         raise ArgumentError("All labels are alike: telling classes apart takes two.")
-    learnt, judged = (_features(model, some, name, at, grid, batch_size) for some in (images, test_images))
+    with EvaluationMode(model) as mode:
+        learnt, judged = (_features(mode, some, name, at, grid, batch_size) for some in (images, test_images))
     centre, scale = learnt.mean(dim=0), learnt.std(dim=0, correction=0)
     scale[scale < 1e-12] = 1  # a feature that never varies says nothing
     learnt, judged = ((some - centre) / scale for some in (learnt, judged))
@@ -121,9 +123,11 @@ def linear_probe(
     return LinearProbe(right.numpy(), name, learnt.shape[1], len(learnt), float(right_learnt.mean()), unseen)
 
 
-def _features(model: nn.Module, images: torch.Tensor, layer: str, at: At, grid: int, batch_size: int) -> torch.Tensor:
+def _features(
+    mode: EvaluationMode, images: torch.Tensor, layer: str, at: At, grid: int, batch_size: int
+) -> torch.Tensor:
     """The pooled activations, float64 (N, channels * cells), on the CPU."""
-    parts = (outputs(model, some, layer, at=at) for some in torch.split(images, batch_size))
+    parts = (outputs(mode, some, layer, at=at) for some in torch.split(images, batch_size))
     made = torch.cat([_pooled(part, layer, grid, images.ndim).cpu() for part in parts])
     if not made.isfinite().all():
         raise ForwardError(f"Layer {layer!r} hands on values that are infinite or no number: nothing can be fitted.")

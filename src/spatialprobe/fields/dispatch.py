@@ -65,7 +65,6 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.memory = Memory()
         self.constants = Constants()
-        self.batch_norms = 0  # how many batch norm modules are running right now
         self.everything: Reach | None = None  # what something sees that may depend on all of the input
         self._meta = meta
         self.values_read = False  # whether something that depends on the input has left torch
@@ -182,7 +181,7 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Operation:
         arguments = {name: kwargs.get(name, default) for name, default in traits.arguments}
         arguments.update(zip(arguments, args, strict=False))
-        if arguments.get("training", arguments.get("train")) and not self.batch_norms:
+        if arguments.get("training", arguments.get("train")):
             arguments["statistics_count"] = True
         if before:
             return Operation(

@@ -19,9 +19,11 @@ from spatialprobe.errors import ArgumentError, ForwardError, SpatialProbeError
 from spatialprobe.fields.box import Box
 from spatialprobe.fields.images import check_images, check_rows, field_of
 from spatialprobe.fields.result import ReceptiveField
-from spatialprobe.model.evaluation import buffers_restored, evaluating
+from spatialprobe.model.evaluation import EvaluationMode
 from spatialprobe.model.forward import images_error
 from spatialprobe.model.select import select_one
+from spatialprobe.model.settings import leave_inference_mode
+from spatialprobe.model.undo import undoing
 
 Statistic = Literal["absolute", "squared"]
 Floats = npt.NDArray[np.float64]
@@ -77,7 +79,7 @@ def effective_receptive_field(
 
     For each image and output channel the gradient of the unit with respect to the input is taken; its absolute value,
     or its square, is summed over input and output channels, and averaged over images [Luo et al. 2016]. The model runs
-    in evaluation mode and comes back in the mode it was in; its parameters get no gradients.
+    in evaluation mode and is restored afterwards; its parameters get no gradients.
 
     Args:
         model: any module that takes images.
@@ -110,8 +112,10 @@ def effective_receptive_field(
     box = field.box(*position)
     if box is None:
         raise ArgumentError(f"Unit {position} of layer {field.layer!r} sees only padding: no pixel can move it.")
-    with torch.inference_mode(False), evaluating(model), buffers_restored(model), torch.enable_grad():
-        sums = _gradients(model, images, field, position, channels, statistic, probes)  # (N, *spatial)
+    with undoing() as undo:
+        leave_inference_mode(undo)
+        with EvaluationMode(model, gradients=True):
+            sums = _gradients(model, images, field, position, channels, statistic, probes)  # (N, *spatial)
     _check_inside(sums, box, field)
     total = float(sums.sum())
     if total == 0:

@@ -17,16 +17,14 @@ from spatialprobe.fields.intervals import Span
 from spatialprobe.fields.question import Question, checked_axes
 from spatialprobe.fields.reach import Reach, constant
 from spatialprobe.model.compiled import hold_eager
-from spatialprobe.model.evaluation import attributes_restored
+from spatialprobe.model.evaluation import EvaluationMode
 from spatialprobe.model.forward import forward_error
 from spatialprobe.model.hooks import Hooks, ProbeHook
 from spatialprobe.model.select import Layer, takes_hooks, unwrapped
 from spatialprobe.model.settings import (
     enter_dispatch_mode,
     enter_function_mode,
-    keep_random_state,
     leave_inference_mode,
-    set_gradients,
 )
 from spatialprobe.model.undo import Undo, undoing
 from spatialprobe.model.weights import device_of, lacks_batch
@@ -89,24 +87,19 @@ class _Tracer:
             leave_inference_mode(undo)  # it would keep torch from showing every operator
             state, arguments = self._prepared()
             self._seed(arguments)
-            with attributes_restored(self._model), undoing() as watching:
-                self._watch(watching, state)
+            with EvaluationMode(self._model, values=not self._meta), undoing() as watching:
+                self._watch(watching)
                 torch.func.functional_call(self._model, state, arguments)
         return self._trace
 
-    def _watch(self, undo: Undo, state: Mapping[str, torch.Tensor]) -> None:
-        """See every layer and every operator, without gradients and leaving the random state alone."""
-        keep_random_state(undo, {value.device for value in state.values() if value.device.type == "cuda"})
-        set_gradients(undo, False)
+    def _watch(self, undo: Undo) -> None:
+        """See every layer and every operator."""
         hold_eager(undo)
         hooks = Hooks(undo)
         for layer in self._layers:
             if not takes_hooks(layer.module):
                 continue
             hooks.add(layer.module, ProbeHook(partial(_Tracer._layer_ran, self), layer))
-            if _keeps_statistics(layer.module):
-                hooks.add_before(layer.module, ProbeHook(self._batch_norm, 1))
-                hooks.add(layer.module, ProbeHook(self._batch_norm, -1), always_call=True)
         if not self._meta:
             enter_function_mode(undo, ReadingWatch(self._follower))
         enter_dispatch_mode(undo, self._follower)
@@ -154,9 +147,6 @@ class _Tracer:
         self._follower.everything = seen.reduced(range(tensor.ndim)).inexact("a value read outside torch")
         self._follower.memory.write(tensor, seen)
 
-    def _batch_norm(self, step: int, *_: Any) -> None:
-        self._follower.batch_norms += step
-
     def _layer_ran(self, layer: Layer, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         """Forward hook: note what the output sees."""
         if module is not layer.module:
@@ -203,11 +193,6 @@ class _Tracer:
 def _attributes(model: nn.Module) -> list[Any]:
     """What modules hold in plain attributes, tensors among it."""
     return [leaf for module in model.modules() for leaf in tree_leaves(list(vars(module).values()))]
-
-
-def _keeps_statistics(module: nn.Module) -> bool:
-    """Whether it is a batch norm that in evaluation takes the statistics it has kept, and not those of the batch."""
-    return isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None
 
 
 def _is_mask(buffer: torch.Tensor) -> bool:

@@ -44,7 +44,9 @@ def receptive_fields(
 
     One forward pass is followed operator by operator, on tensors that have shapes but no values, so that it takes
     little time and memory; a model that reads values runs on its real device instead, and `fallback` says why. The
-    model is neither copied nor changed, nor is any random state. Batch norm counts as in evaluation.
+    model is followed in evaluation mode, whatever mode it is in, as the measures run it: batch and instance norms use
+    their running statistics, dropout does nothing, branches on `self.training` are not taken. It is not copied, and
+    restored with all random states afterwards.
 
     Args:
         model: any module.

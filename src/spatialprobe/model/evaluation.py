@@ -1,137 +1,139 @@
-"""A model temporarily in evaluation mode, on a device, and everything that a forward pass writes into it restored."""
+"""A model temporarily in evaluation mode, and everything that a forward pass changes in it restored."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from typing import Any
+from types import TracebackType
+from typing import TypeVar
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from spatialprobe.errors import ArgumentError
 from spatialprobe.model.select import model_name
+from spatialprobe.model.settings import RandomState, set_gradients
+from spatialprobe.model.snapshot import Snapshot
+from spatialprobe.model.undo import Block, Leaving, Undo
 
-_Contents = tuple[dict[str, Any], dict[str, Any], list[tuple[Any, Any]]]
+_Self = TypeVar("_Self", bound="Restored")
 
 
-@contextmanager
-def borrowed(model: nn.Module, device: torch.device) -> Iterator[nn.Module]:
-    """The model in evaluation mode on the device, without gradients, until the block ends, however it ends.
+class Restored(Block):
+    """A block after which a model is as it was before, however the block ends.
 
-    Modes, buffers that the model writes to, weights that moved and random state are put back.
+    Restored are parameters, buffers, modes, hooks and plain attributes, as far as `Snapshot` follows them, and the
+    random states of Python, numpy and torch.
+
+    Args:
+        model: any module.
+        values: whether the values of parameters and registered buffers are kept; a pass on stand-ins of them needs it
+            not.
 
     Raises:
-        ArgumentError: its weights have no values.
+        ArgumentError: on entering; weights of the model are not initialized yet.
+
+    >>> class Counts(nn.Module):
+    ...     calls = 0
+    ...     def forward(self, x):
+    ...         self.calls += 1
+    >>> model = Counts()
+    >>> with Restored(model) as block:
+    ...     model(torch.zeros(1))
+    ...     block.reset()  # the next run begins in the same state
+    ...     model(torch.zeros(1))
+    ...     print(model.calls)
+    1
+    >>> model.calls
+    0
     """
-    if any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
-        raise ArgumentError(
-            f"Weights of the {model_name(model)} are on the meta device, where tensors have no values: make it on a "
-            "real one, or load its weights first."
-        )
-    cuda = [device] if device.type == "cuda" else []
-    with ExitStack() as stack:
-        stack.enter_context(torch.no_grad())
-        stack.enter_context(torch.random.fork_rng(devices=cuda))
-        stack.enter_context(evaluating(model))
-        stack.enter_context(buffers_restored(model))
-        for tensor in [*model.parameters(), *model.buffers()]:
-            if tensor.device != device:
-                stack.callback(setattr, tensor, "data", tensor.data)
-                tensor.data = tensor.data.to(device)
-        yield model
+
+    def __init__(self, model: nn.Module, *, values: bool = True) -> None:
+        self.model = model
+        self._values = values
+
+    def __enter__(self: _Self) -> _Self:
+        undo = self._begin()
+        try:
+            self._change(undo)
+            self._random_state = RandomState({tensor.device for tensor in self._tensors()})
+            undo.add(self._random_state.restore)
+            self._snapshot = Snapshot(self.model, values=self._values)
+            undo.add(self._snapshot.restore)
+            return self
+        except BaseException:
+            undo.run()
+            raise
+
+    @Leaving
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._active is not None:
+            self._active.run()
+
+    def reset(self) -> None:
+        """Put the model and all random states back to where they were when the block began; call it after a run."""
+        self._snapshot.restore(thorough=False)
+        self._random_state.restore()
+
+    def _change(self, undo: Undo) -> None:
+        """Change what is to be other in the block, each time after adding to `undo` how it was."""
+        if any(map(is_lazy, self._tensors())):
+            raise ArgumentError(
+                f"Some weights of the {model_name(self.model)} are not initialized yet: run it once on an input."
+            )
+
+    def _tensors(self) -> list[torch.Tensor]:
+        return [*self.model.parameters(), *self.model.buffers()]
 
 
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Every module in evaluation mode until the block ends, then each in the mode it was in.
+class EvaluationMode(Restored):
+    """A block in which a model is in evaluation mode, on one device; after it everything is as it was before.
 
-    Modes are set one by one, since `eval()` may be overridden with something that `train()` does not undo.
+    Modes are set module by module, since `eval()` may be overridden with something that `train()` does not undo.
+
+    Args:
+        model: any module.
+        device: where its parameters and buffers are until the block ends; None leaves them where they are.
+        gradients: whether operators record gradients in the block.
+        values: as for `Restored`.
+
+    Raises:
+        ArgumentError: on entering; weights of the model are not initialized yet, or have no values, though `values`
+            asks for them.
+
+    >>> model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.Dropout())
+    >>> with EvaluationMode(model):
+    ...     print(model[1].training, torch.is_grad_enabled())
+    False False
+    >>> model[1].training
+    True
     """
-    training = [module for module in model.modules() if module.training]
-    try:
-        for module in training:
-            module.training = False
-        yield
-    finally:
-        for module in training:
-            module.training = True
+
+    def __init__(
+        self, model: nn.Module, *, device: torch.device | None = None, gradients: bool = False, values: bool = True
+    ) -> None:
+        super().__init__(model, values=values)
+        self._device = device
+        self._gradients = gradients
+
+    def _change(self, undo: Undo) -> None:
+        super()._change(undo)
+        if self._values and any(tensor.is_meta for tensor in self._tensors()):
+            raise ArgumentError(
+                f"Weights of the {model_name(self.model)} are on the meta device, where tensors have no values: make "
+                "it on a real one, or load its weights first."
+            )
+        set_gradients(undo, self._gradients)
+        training = [module for module in self.model.modules() if module.training]
+        undo.add(_set_training, training, True)
+        _set_training(training, False)
+        for tensor in self._tensors() if self._device is not None else ():
+            if tensor.device != self._device:
+                undo.add(setattr, tensor, "data", tensor.data)
+                tensor.data = tensor.data.to(self._device)
 
 
-@contextmanager
-def attributes_restored(model: nn.Module) -> Iterator[None]:
-    """Every module's plain attributes as they were when the block began, caches and counters too.
-
-    For passes on stand-ins of the real tensors, which must leave nothing of them behind. Lists, dictionaries and sets
-    get back their contents; deeper containers are taken as they are.
-    """
-    before = [_contents(module.__dict__) for module in model.modules()]
-    try:
-        yield
-    finally:
-        for attributes, values, contents in before:
-            for name in attributes.keys() - values.keys():
-                del attributes[name]
-            for name, value in values.items():
-                if name not in attributes or attributes[name] is not value:
-                    attributes[name] = value
-            for container, content in contents:
-                _refill(container, content)
-
-
-@contextmanager
-def buffers_restored(model: nn.Module) -> Iterator[None]:
-    """Every module's buffers, the same tensors with the same values, as they were when the block began."""
-    before = [_Buffers(module) for module in model.modules() if module._buffers]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for held in before:
-                held.put_back()
-
-
-class _Buffers:
-    """The buffers of one module and their values."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self._module = module
-        self._held = dict(module._buffers)
-        self._values = {name: None if held is None else held.clone() for name, held in module._buffers.items()}
-
-    def put_back(self) -> None:
-        """Make the module hold the same tensors with the same values."""
-        self._module._buffers.clear()
-        self._module._buffers.update(self._held)
-        for name, value in self._values.items():
-            held = self._held[name]
-            if held is not None and value is not None and not torch.equal(held, value.to(held.device)):
-                held.copy_(value)
-
-
-def _contents(attributes: dict[str, Any]) -> _Contents:
-    """A module's attributes, their values, and a copy of what each container among them holds."""
-    containers = [value for value in attributes.values() if type(value) in (list, dict, set)]
-    return attributes, dict(attributes), [(container, container.copy()) for container in containers]
-
-
-def _refill(container: Any, content: Any) -> None:
-    """Give a container its content back, in its order."""
-    same = len(container) == len(content) and (
-        container == content
-        if isinstance(container, set)
-        else all(a is b for a, b in zip(_items(container), _items(content), strict=True))
-    )
-    if not same:
-        container.clear()
-        (container.extend if isinstance(container, list) else container.update)(content)
-
-
-def _items(container: Any) -> Iterator[Any]:
-    """What a list or a dictionary holds, one by one."""
-    if isinstance(container, dict):
-        for key, value in container.items():
-            yield key
-            yield value
-    else:
-        yield from container
+def _set_training(modules: list[nn.Module], mode: bool) -> None:
+    for module in modules:
+        module.training = mode

@@ -1,8 +1,9 @@
-"""What is told when a model raises an error in a forward pass that the library runs by itself."""
+"""Calling the model on a batch, of which it gets a copy that it may modify in place; and what to say if it raises."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
@@ -10,8 +11,34 @@ from torch.utils._pytree import tree_leaves
 
 from spatialprobe.arguments import shown
 from spatialprobe.errors import ForwardError
+from spatialprobe.model.inputs import own_copies
 from spatialprobe.model.select import model_name
 from spatialprobe.model.weights import unlike_weights
+
+Forward: TypeAlias = Callable[[nn.Module, Any], Any]  # how a model is called on a batch
+
+
+def run_model(
+    model: nn.Module, batch: Any, *, forward: Forward | None = None, device: torch.device | None = None
+) -> Any:
+    """Return what a model makes of a batch, of which it gets a copy of its own.
+
+    Every function of the library that runs a model on a batch does it here, so that a model that modifies its input in
+    place leaves the caller's tensors alone.
+
+    Args:
+        model: any module.
+        batch: a tensor, or tensors in tuples, lists and mappings.
+        forward: a function of the model and the batch; by default the model is called on the batch.
+        device: where the copy is made; by default where the batch is.
+
+    >>> images = torch.ones(1, 3, 2, 2)
+    >>> _ = run_model(nn.ReLU(inplace=True), images.neg_())
+    >>> images.unique().item()
+    -1.0
+    """
+    batch = own_copies(batch, device)
+    return model(batch) if forward is None else forward(model, batch)
 
 
 def forward_error(model: nn.Module, inputs: Any, error: Exception, hint: str) -> ForwardError:

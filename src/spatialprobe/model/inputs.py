@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch.utils._pytree import tree_map_only
@@ -10,10 +10,11 @@ from torch.utils._pytree import tree_map_only
 T = TypeVar("T")
 
 
-def own_copies(inputs: T) -> T:
+def own_copies(inputs: T, device: torch.device | None = None) -> T:
     """Return nested inputs with a copy of each tensor, in the graph that the tensor is in.
 
     A tensor that is there twice is one tensor in the copy too: some models ask whether two inputs are the same one.
+    The copies are on the device, if one is given, and else where the tensors are.
 
     >>> image = torch.zeros(1)
     >>> first, second = own_copies((image, image))
@@ -22,10 +23,24 @@ def own_copies(inputs: T) -> T:
     """
     copies: dict[int, torch.Tensor] = {}
 
-    def copied(tensor: torch.Tensor) -> torch.Tensor:
-        if id(tensor) not in copies:
-            copies[id(tensor)] = tensor.clone()
-        return copies[id(tensor)]
+    def copy(part: Any) -> Any:
+        kind = type(part)
+        if isinstance(part, torch.Tensor):
+            if id(part) not in copies:
+                copies[id(part)] = _copy(part, device)
+            return copies[id(part)]
+        if kind is tuple or kind is list:
+            return kind(map(copy, part))
+        if kind is dict:
+            return {key: copy(value) for key, value in part.items()}
+        return tree_map_only(torch.Tensor, copy, part)  # is slower, and knows every container
 
-    made: T = tree_map_only(torch.Tensor, copied, inputs)
+    made: T = copy(inputs)
     return made
+
+
+def _copy(tensor: torch.Tensor, device: torch.device | None) -> torch.Tensor:
+    """Return a copy of a tensor, on a device if one is given; only a move to an accelerator need not be waited for."""
+    if device is None or tensor.device == device:
+        return tensor.clone()
+    return tensor.to(device, non_blocking=device.type != "cpu")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
@@ -9,6 +10,7 @@ from contextlib import _GeneratorContextManager, suppress
 from types import FrameType, GeneratorType
 from typing import Any
 
+import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils import _python_dispatch
@@ -37,11 +39,29 @@ def leave_inference_mode(undo: Undo) -> None:
         outside.__enter__()
 
 
-def keep_random_state(undo: Undo, devices: Iterable[torch.device] = ()) -> None:
-    """Restore torch's random state on the CPU, and on these CUDA devices, when `undo` runs."""
-    undo.add(torch.set_rng_state, torch.get_rng_state())
-    for device in devices:
-        undo.add(torch.cuda.set_rng_state, torch.cuda.get_rng_state(device), device)
+class RandomState:
+    """The state of each random generator that a forward pass on some devices may use: Python's, numpy's, torch's.
+
+    >>> state = RandomState([torch.device("cpu")])
+    >>> first = torch.rand(1), random.random()
+    >>> state.restore()
+    >>> first == (torch.rand(1), random.random())
+    True
+    """
+
+    def __init__(self, devices: Iterable[torch.device]) -> None:
+        self._python = random.getstate()
+        self._numpy = np.random.get_state()
+        self._torch = torch.get_rng_state()
+        self._cuda = {device: torch.cuda.get_rng_state(device) for device in devices if device.type == "cuda"}
+
+    def restore(self) -> None:
+        """Set every generator to the state that it was in."""
+        random.setstate(self._python)
+        np.random.set_state(self._numpy)
+        torch.set_rng_state(self._torch)
+        for device, state in self._cuda.items():
+            torch.cuda.set_rng_state(state, device)
 
 
 def enter_function_mode(undo: Undo, mode: TorchFunctionMode) -> None:

@@ -10,7 +10,7 @@ from torch import nn
 from spatialprobe.activations.capture import capture
 from spatialprobe.activations.records import At, values_of
 from spatialprobe.errors import told
-from spatialprobe.model.evaluation import borrowed
+from spatialprobe.model.evaluation import EvaluationMode
 from spatialprobe.model.samples import Images
 from spatialprobe.model.weights import device_of
 from spatialprobe.statistics.exemplars import ExemplarsResult
@@ -56,7 +56,6 @@ def _of_layer(model: nn.Module, layer: str, result: ExemplarsResult, dataset: Im
 
 def _reached(model: nn.Module, layer: str, image: torch.Tensor, at: At) -> torch.Tensor:
     """(C,) the largest value of each channel over all units and runs, float64."""
-    device = device_of(model)
-    with borrowed(model, device):
-        runs = capture(model, image.to(device), layers=layer, at=at, missing="ignore").calls(layer)
+    with EvaluationMode(model):
+        runs = capture(model, image.to(device_of(model)), layers=layer, at=at, missing="ignore").calls(layer)
     return torch.stack([values_of(run)[0].double().flatten(1).amax(dim=1) for run in runs]).amax(dim=0)

@@ -18,7 +18,7 @@ from spatialprobe.activations.records import Activation, At, shape_of
 from spatialprobe.errors import ArgumentError, SpatialProbeError
 from spatialprobe.fields.receptive_fields import receptive_fields
 from spatialprobe.fields.result import ReceptiveField
-from spatialprobe.model.evaluation import borrowed
+from spatialprobe.model.evaluation import EvaluationMode
 from spatialprobe.model.forward import images_error
 from spatialprobe.model.select import Selector, model_name, select, unwrapped
 from spatialprobe.model.weights import device_of
@@ -95,7 +95,7 @@ class Passes:
 
 
 def passes(model: nn.Module, images: torch.Tensor, layers: Selector, at: At) -> Passes:
-    """One forward pass for each image (N, C, H, W), in evaluation mode; the model is given back as it was.
+    """One forward pass for each image (N, C, H, W), in evaluation mode; the model is restored afterwards.
 
     Raises:
         ForwardError: the model raises an error on an image.
@@ -103,7 +103,7 @@ def passes(model: nn.Module, images: torch.Tensor, layers: Selector, at: At) -> 
     """
     found = Passes({}, {}, {}, [])
     device = device_of(model)
-    with borrowed(model, device):
+    with EvaluationMode(model):
         for image in images:
             records = _captured(model, image[None].to(device), layers, at)
             for layer in records:

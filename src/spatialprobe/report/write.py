@@ -46,7 +46,7 @@ def write_report(
     """One HTML file that shows every channel of the layers, what each unit sees of the input, kernels and exemplars.
 
     The page needs no network and makes no request: its own content security policy forbids it. The model runs once for
-    each image, in evaluation mode, and is given back as it was. In a notebook the report that is returned shows
+    each image, in evaluation mode, and is restored afterwards. In a notebook the report that is returned shows
     the same page.
 
     Args:

@@ -24,6 +24,7 @@ from spatialprobe.errors import (
     UnsupportedOutputError,
     told,
 )
+from spatialprobe.model.forward import run_model
 from spatialprobe.model.hooks import ProbeHook, attach
 from spatialprobe.model.select import Layer
 from spatialprobe.model.stop import Stopped, stop_forward
@@ -57,6 +58,7 @@ class Feeder:
         *,
         at: At,
         nonfinite: NonFinite,
+        device: torch.device,
         stop_early: bool,
         writer: Writer | None = None,
     ) -> None:
@@ -64,6 +66,7 @@ class Feeder:
         self._layers = layers
         self._reducers = reducers
         self._nonfinite = nonfinite
+        self._device = device
         self._stop_early = stop_early
         self._writer = writer
         self._recorder = Recorder(model, list(layers), {}, Recording(at=at, take=self._take))
@@ -95,7 +98,7 @@ class Feeder:
         self._recorder.trails.clear()
         with undoing() as self._until:
             try:
-                self._model(batch.inputs)
+                run_model(self._model, batch.inputs, device=self._device)
             except Stopped:
                 pass
             except SpatialProbeError:

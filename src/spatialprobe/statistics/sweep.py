@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 
 import torch
 from torch import nn
@@ -13,7 +12,7 @@ from spatialprobe.activations.probe import check_arguments
 from spatialprobe.activations.records import At
 from spatialprobe.arguments import device_named, real_number, whole_number
 from spatialprobe.errors import ArgumentError, SpatialProbeError, StorageError, SweepError, told
-from spatialprobe.model.evaluation import borrowed
+from spatialprobe.model.evaluation import EvaluationMode
 from spatialprobe.model.select import Layer, Selector, model_name, select
 from spatialprobe.model.undo import undoing
 from spatialprobe.model.weights import device_of
@@ -50,8 +49,9 @@ def sweep(
     """Run the model over all the data once, and reduce what its layers hand on, as they hand it on.
 
     Nothing is copied or kept but what the reducers keep, so memory does not grow with the data. The model runs in
-    evaluation mode, without gradients, and is given back as it was: modes, buffers, hooks, device, random state. A
-    layer that runs several times in a forward feeds one reducer.
+    evaluation mode, without gradients, on copies of the batches, and everything is restored afterwards: modes,
+    buffers, plain attributes, hooks, device, random state. A layer that runs several times in a forward feeds one
+    reducer.
 
     Under `torchrun`, where every process must call this, each takes its own share of a data set, and all return
     the same merged result; an iterable must bring each process its own. The default process group is used, or made
@@ -109,7 +109,7 @@ def sweep(
     real_number(checkpoint_seconds, "checkpoint_seconds", least=0)
     # The forward of a DistributedDataParallel waits for all ranks, and these may have different numbers of batches.
     inner = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
-    with peers(where) as others, borrowed(inner, where):
+    with peers(where) as others, EvaluationMode(inner, device=device_named(device)):
         with others.one_fate():
             load = Workload(
                 batch_size=batch_size,
@@ -211,6 +211,7 @@ class _Part:
             self.state.reducers,
             at=self._at,
             nonfinite=self._nonfinite,
+            device=device,
             stop_early=stop_early,
             writer=self._store,
         )
@@ -223,8 +224,7 @@ class _Part:
                 feeder.attach(undo)
                 for batch, reached in self._batches():
                     self._whole = False
-                    own = batch.inputs.to(device, non_blocking=True, copy=True)  # the model may modify it in place
-                    feeder.feed(replace(batch, inputs=own))
+                    feeder.feed(batch)
                     self._progress, self.state.samples, self._whole = reached, reached.samples, True
                     told_of.update(len(batch.samples))
                     if self._checkpoint is not None:

@@ -17,7 +17,8 @@ from spatialprobe.errors import ArgumentError
 from spatialprobe.fields.receptive_fields import receptive_fields
 from spatialprobe.fields.result import ReceptiveField
 from spatialprobe.fields.taps import Bools
-from spatialprobe.model.evaluation import evaluating
+from spatialprobe.model.evaluation import EvaluationMode
+from spatialprobe.model.forward import run_model
 
 _MOST_UNITS = 4096
 _DRAWS = 64  # random images at most: what one hides (behind a ReLU, or in a window of a max-pool), another shows
@@ -46,12 +47,12 @@ def check_rule(module: nn.Module, input_shape: Sequence[int]) -> None:
     >>> check_rule(nn.Conv2d(2, 2, 3, stride=2, padding=1), (1, 2, 7, 8))
     """
     shape = tuple(input_shape)
-    with evaluating(module):
-        if _problem(module, shape) is None:
+    with EvaluationMode(module, gradients=True) as mode:
+        if _problem(mode, shape) is None:
             return
         for smaller in _smaller(shape):
             try:
-                found = _problem(module, smaller)
+                found = _problem(mode, smaller)
             except Exception:  # too small for the module
                 continue
             if found is not None:
@@ -76,13 +77,14 @@ class _InFloat64(nn.Module):
         return functional_call(self.module, _in_float64(self.module), (inputs,))
 
 
-def _problem(module: nn.Module, shape: tuple[int, ...]) -> str | None:
+def _problem(mode: EvaluationMode, shape: tuple[int, ...]) -> str | None:
     """What is wrong with the boxes of the first element for which something is; None if all are right."""
-    double = _InFloat64(module)
+    double = _InFloat64(mode.model)
     field = receptive_fields(double, torch.empty(shape, dtype=torch.float64, device="meta"), layers=double)[""]
     seen, wrong = np.zeros(1, bool), None
     for draw in range(_DRAWS):
         seen = seen | _moving(double, shape, field.output_size, draw)
+        mode.reset()
         wrong = _first_wrong(field, seen)
         if wrong is None or wrong.how == "too small":
             break
@@ -98,7 +100,7 @@ def _moving(module: nn.Module, shape: tuple[int, ...], units: tuple[int, ...], d
 def _with_gradient(module: nn.Module, shape: tuple[int, ...], units: tuple[int, ...], draw: int) -> Bools:
     generator = torch.Generator().manual_seed(draw)
     inputs = torch.randn(shape, dtype=torch.float64, generator=generator, device="cpu").requires_grad_()
-    output = module(inputs)
+    output = run_model(module, inputs)
     flat = output[0].reshape(-1)
     if len(flat) > _MOST_UNITS:
         raise ArgumentError(
