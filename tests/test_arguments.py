@@ -89,7 +89,7 @@ def sweep(model=CONV, **options):
         (lambda: evidence.footprint(CONV, IMAGES, "", (1, 1), seed="a"), "seed must be a whole number"),
         (lambda: evidence.PixelPermutation(32.0, 32), "height must be a whole number, not 32.0"),
         (lambda: evidence.PixelPermutation(32, 0), "width must be at least 1, not 0"),
-        (lambda: evidence.PixelPermutation(12, 12)(IMAGES.numpy()), "those of a tensor .* not of a ndarray"),
+        (lambda: evidence.PixelPermutation(12, 12)(IMAGES.numpy()), "those of a tensor .* not of an ndarray"),
         (lambda: probing(penalty="a"), "penalty must be a number, not 'a'"),
         (lambda: probing(test_labels=LABELS[:2]), "test_labels must be int64"),
         (lambda: probing(labels=LABELS.numpy()), r"not ndarray: .* torch.as_tensor\(labels\)"),

@@ -11,6 +11,7 @@ from typing import Any, get_args
 import torch
 
 from spatialprobe.errors import ArgumentError
+from spatialprobe.text import kind_of
 
 _SHOWN = 80  # characters of a value in a message
 
@@ -166,4 +167,4 @@ def shown(value: object) -> str:
     if isinstance(value, torch.Tensor):
         return f"a Tensor {tuple(value.shape)}"
     text = repr(value)
-    return text if len(text) <= _SHOWN and "\n" not in text else f"a {type(value).__name__}"
+    return text if len(text) <= _SHOWN and "\n" not in text else kind_of(value)

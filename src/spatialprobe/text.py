@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+
+_LIKE_YOU = re.compile("uni|use|uint|utf", re.IGNORECASE)  # words that begin with a vowel's letter and not its sound
 
 
 def table(heading: str, lines: Sequence[tuple[str, ...]], flush_right: Sequence[int] = ()) -> str:
@@ -22,8 +25,39 @@ def byte_size(count: int) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """`1 layer`, `2 layers`."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+    """Return a count with its noun.
+
+    >>> counted(1, "layer"), counted(2, "layer"), counted(0, "class"), counted(2, "axis")
+    ('1 layer', '2 layers', '0 classes', '2 axes')
+    """
+    return f"{count} {noun if count == 1 else _plural(noun)}"
+
+
+def with_article(word: str) -> str:
+    """Return a word after its indefinite article, as it is spoken.
+
+    >>> with_article("int"), with_article("Tensor"), with_article("LSTM"), with_article("UNet"), with_article("ReLU")
+    ('an int', 'a Tensor', 'an LSTM', 'a UNet', 'a ReLU')
+    """
+    bare = word.lstrip("_")
+    spelled = bare[:2].isupper() or bare == "ndarray"  # of an abbreviation the first letter is spoken
+    vowel = bare[:1].upper() in "AEFHILMNORSX" if spelled else bare[:1].lower() in "aeiou" and not _LIKE_YOU.match(bare)
+    return f"{'an' if bare and vowel else 'a'} {word}"
+
+
+def kind_of(value: object) -> str:
+    """Return the type of a value with its article, for an error message.
+
+    >>> kind_of(3), kind_of("text"), kind_of(None)
+    ('an int', 'a str', 'a NoneType')
+    """
+    return with_article(type(value).__name__)
+
+
+def _plural(noun: str) -> str:
+    if noun.endswith("axis"):
+        return f"{noun[:-2]}es"
+    return f"{noun}es" if noun.endswith(("s", "x", "sh", "ch")) else f"{noun}s"
 
 
 def _aligned(row: Sequence[str], widths: list[int], flush_right: Sequence[int]) -> str:

@@ -95,7 +95,7 @@ def test_edits_are_gone_after_an_error(chain):
         ({"conv1": lambda out: None}, "returned None"),
         ({"conv1": lambda out: out[:1]}, r"returned float32 \(1, 4, 12, 12\), but the layer hands on float32 \(2, 4,"),
         ({"conv1": lambda out: out.double()}, "returned float64 .* a tensor of that shape and dtype"),
-        ({"conv1": lambda out: out.detach().numpy()}, "returned a ndarray: it must return a tensor"),
+        ({"conv1": lambda out: out.detach().numpy()}, "returned an ndarray: it must return a tensor"),
         ({"conv1": sp.ablate}, r"channels must be whole numbers, .* not a Tensor \(2, 4, 12, 12\)"),
         ({"conv1": sp.replace}, "returned a function: it must return a tensor"),
         ({"conv1": 3.0}, "is a float, not a function"),

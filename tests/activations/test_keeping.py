@@ -225,7 +225,7 @@ def test_budget_still_learns_of_writes():
     assert torch.equal(probe["0", 1].tensor, expected)
 
 
-@pytest.mark.parametrize("options", [{"keep_graph": True}, {"transform": torch.clone}, {}], ids=str)
+@pytest.mark.parametrize("options", [{"keep_graph": True}, {"transform": torch.clone}, {}], ids=" ".join)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
 def test_budget_counts_the_dtype_that_is_kept(dtype, options):
     """The bytes counted are those of the kept values, in the dtype asked for."""

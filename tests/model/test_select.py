@@ -142,7 +142,7 @@ def test_misspelt_name_is_told_the_nearest():
         ("layer*", r"No layer named 'layer\*'"),
         (re.compile("conv"), "The pattern 'conv' matches no whole layer name"),
         (nn.Conv2d(1, 1, 1), "This Conv2d is not a part of Chain"),
-        (lambda name, module: False, "The predicate is true for none of the 6 modules of Chain"),
+        (lambda name, module: False, "The predicate is true for no module of Chain, which has 6 modules"),
         (["conv1", "nope"], "No layer named 'nope'"),
     ],
 )

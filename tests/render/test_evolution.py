@@ -187,7 +187,7 @@ def test_names():
     ("records", "options", "message"),
     [
         ([], {}, "no records"),
-        (checkpoints(), {"names": ["a"]}, "There are 3 steps, but 1 names"),
+        (checkpoints(), {"names": ["a"]}, "3 steps, but 1 name: pass a name for each"),
         (checkpoints(), {"scale": "best"}, "scale must be"),
         (checkpoints(), {"sample": 1}, "There is no sample 1"),
         (checkpoints(), {"channels": [4]}, "there is no 4"),

@@ -22,6 +22,7 @@ from spatialprobe.render.maps import flat_tiles
 from spatialprobe.render.palette import LEVELS, NONFINITE, palette
 from spatialprobe.render.scale import choose_scale, quantize
 from spatialprobe.render.sheet import Grid
+from spatialprobe.text import counted
 
 
 def record_of(tensor):
@@ -99,7 +100,7 @@ def test_slices_of_maps_of_three_axes():
 def test_every_shape(shape, dtype):
     """Single units, single channels, thousands of channels, strips and slices are drawn in any number format."""
     mosaic = sp.feature_maps(record_of((torch.arange(math.prod(shape)).reshape(shape) % 3).to(dtype)))
-    assert mosaic.caption.startswith(f"{shape[1]} of {shape[1]} channels shown.")
+    assert mosaic.caption.startswith(f"{shape[1]} of {counted(shape[1], 'channel')} shown.")
 
 
 @settings(deadline=None, max_examples=30)

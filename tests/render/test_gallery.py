@@ -67,7 +67,7 @@ def test_save(tmp_path):
     assert [path.name for path in paths] == ["1_conv1.png", "2_a_.._b.png", "3__script_.png", "4_model.png"]
     assert sorted(tmp_path.iterdir()) == paths
     assert "conv1" in Image.open(paths[0]).text["Layer"]
-    with pytest.raises(sp.ArgumentError, match="Cannot save 1 pictures: the folder .* does not exist"):
+    with pytest.raises(sp.ArgumentError, match="Cannot save 1 picture: the folder .* does not exist"):
         sp.feature_maps({"x": record}).save(tmp_path / "none")
 
 

@@ -191,7 +191,7 @@ def test_too_many_pixels_are_thinned_out(monkeypatch, laid_out):
         ({"channels": [3]}, "has channels 0 to 2: there is no 3"),
         (
             {"exemplars": Exemplars(torch.ones(1, 1), torch.zeros(1, 1), torch.zeros(1, 1, 1))},
-            "have units of 1 axes, layer 'conv' of 2",
+            "have units of 1 axis, layer 'conv' of 2",
         ),
         ({"exemplars": Exemplars(torch.ones(0, 1), torch.zeros(0, 1), torch.zeros(0, 1, 2))}, "are empty"),
         ({"channels": []}, "channels is empty"),

@@ -214,7 +214,7 @@ def test_answers(path):
     for image, chance in zip(read(path).data["images"], chances, strict=True):
         first = int(chance.argmax())
         assert image["answer"].startswith(f"{['cat', 'dog'][first]} {float(chance[first]):.0%}, ")
-    with pytest.raises(sp.ArgumentError, match=r"There are 3 classes, but for one image the model returned \(1, 2\)"):
+    with pytest.raises(sp.ArgumentError, match=r"3 classes, but for one image the model returned \(1, 2\)"):
         sp.write_report(path, model, images, classes=["a", "b", "c"])
 
 
@@ -249,7 +249,7 @@ def test_model_is_given_back_as_it_was(name, path):
         ({"images": "cat.png"}, "not a str"),
         ({"sweep": {"conv1": {}}}, "sweep is a dict: give what sp.sweep"),
         ({"dataset": torch.rand(2, 3, 12, 12)}, "give the sweep of it too"),
-        ({"labels": ["a"]}, "2 images, but 1 labels"),
+        ({"labels": ["a"]}, "2 images, but 1 label: pass a label for each"),
         ({"labels": "ab"}, "labels must be a sequence of names"),
         ({"classes": "ab"}, "classes must be a sequence of names"),
         ({"max_bytes": "5 MB"}, "max_bytes is a number of bytes"),
@@ -302,7 +302,7 @@ def test_notebook_shows_the_same_page(path):
 
 def test_what_is_no_model(path):
     """It is refused before anything is asked of it."""
-    with pytest.raises(sp.ArgumentError, match="model must be an nn.Module, not a int"):
+    with pytest.raises(sp.ArgumentError, match="model must be an nn.Module, not an int"):
         sp.write_report(path, 3, torch.rand(2, 3, 12, 12))
 
 

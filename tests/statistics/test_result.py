@@ -134,7 +134,7 @@ def test_arrays_and_own_dataclasses(tmp_path):
 
 def test_what_cannot_be_saved(tmp_path):
     """Another kind of object is refused with its place, and no file is left."""
-    with pytest.raises(sp.StorageError, match=r"Cannot save layers\['0'\]\['mine'\]\['a'\], a object"):
+    with pytest.raises(sp.StorageError, match=r"Cannot save layers\['0'\]\['mine'\]\['a'\], an object"):
         giving({"a": object()}).save(tmp_path / "r")
     with pytest.raises(sp.StorageError, match="the folder .* does not exist"):
         giving(1).save(tmp_path / "no" / "r")
@@ -146,7 +146,7 @@ def test_a_class_that_is_not_there(tmp_path):
     path = giving(Own(torch.ones(1), "name", ())).save(tmp_path / "r")
     code = f"import spatialprobe as sp; sp.SweepResult.load({str(path)!r})"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "StorageError: The file holds a Own of" in ran.stderr
+    assert "StorageError: The file holds an Own of" in ran.stderr
     assert "which is not imported" in ran.stderr
 
 

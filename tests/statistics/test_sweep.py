@@ -369,7 +369,7 @@ class TestData:
             (lambda: [], "the data is empty"),
             (lambda: Numbered(0), "the data is empty"),
             (lambda: torch.tensor(3.0), "a tensor without axes"),
-            (lambda: 3, "the data is a int: give a data set"),
+            (lambda: 3, "the data is an int: give a data set"),
             (lambda: None, "the data is a NoneType"),
             (lambda: "folder", "the data is a str"),
             (lambda: {"train": images(2)}, "the data is a dict"),
@@ -636,7 +636,7 @@ class TestLayers:
             def forward(self, x):
                 return self.conv(x.flatten(0, 1)[:, None])
 
-        with pytest.raises(sp.UnsupportedOutputError, match=r"handed on \(12, 2, 8, 8\) for the 4 samples of batch 0"):
+        with pytest.raises(sp.UnsupportedOutputError, match=r"returned \(12, 2, 8, 8\) for the 4 samples of batch 0"):
             quiet(Folds(), images(8), ALL, batch_size=4)
 
     def test_one_that_returns_a_tuple(self):

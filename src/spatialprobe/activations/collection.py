@@ -13,6 +13,7 @@ from spatialprobe.activations.table import records_table
 from spatialprobe.arguments import shown
 from spatialprobe.errors import ArgumentError, LayerNotFoundError, LayerNotRunError
 from spatialprobe.model.calls import LayerCalls
+from spatialprobe.text import kind_of
 
 
 class Activations(LayerCalls[Activation]):
@@ -110,7 +111,7 @@ def records_given(given: object, called: str) -> list[Activation]:
         records = list(given) if isinstance(given, Iterable) else [given]
     wrong = [one for one in records if not isinstance(one, Activation)]
     if wrong:
-        inside = "" if wrong[0] is given else f" with a {type(wrong[0]).__name__} in it"
+        inside = "" if wrong[0] is given else f" with {kind_of(wrong[0])} in it"
         raise ArgumentError(
             f"{called} takes a probe, or records such as [probe['conv1']], and was given {shown(given)}{inside}."
         )

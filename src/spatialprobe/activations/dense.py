@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 
 from spatialprobe.errors import UnsupportedOutputError
+from spatialprobe.text import kind_of
 
 _STRIDED = torch.strided
 _NO_DISPATCH = torch.Tensor.__torch_dispatch__  # of tensors that hold their values themselves
@@ -88,7 +89,7 @@ def why_unreadable(layer: str | None, value: torch.Tensor) -> str | None:
         return f"{subject} a tensor on the meta device, where tensors have no values: run the model on a real device."
     if type(value).__torch_dispatch__ is not _NO_DISPATCH:
         return (
-            f"{subject} a {type(value).__name__}, a subclass of torch.Tensor that keeps its values in a "
+            f"{subject} {kind_of(value)}, a subclass of torch.Tensor that keeps its values in a "
             "form of its own: keep a plain tensor with transform=, such as transform=lambda output: "
             "output.full_tensor() for a DTensor."
         )

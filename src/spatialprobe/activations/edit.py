@@ -14,6 +14,7 @@ from spatialprobe.errors import ArgumentError
 from spatialprobe.model.hooks import attach_edits
 from spatialprobe.model.select import check_model, select
 from spatialprobe.model.undo import Undo, as_block
+from spatialprobe.text import counted, kind_of
 
 Edit = Callable[[Any], Any]
 
@@ -47,13 +48,12 @@ def edited(undo: Undo, model: nn.Module, edits: Mapping[Any, Edit]) -> nn.Module
     check_model(model)
     if not isinstance(edits, Mapping):
         raise ArgumentError(
-            f"edits is a {type(edits).__name__}: give a mapping from layers to edits, such as "
-            "{'conv1': sp.ablate([0])}."
+            f"edits is {kind_of(edits)}: give a mapping from layers to edits, such as {{'conv1': sp.ablate([0])}}."
         )
     hooks = []
     for selector, edit in edits.items():
         if not callable(edit):
-            raise ArgumentError(f"The edit of {selector!r} is a {type(edit).__name__}, not a function of the output.")
+            raise ArgumentError(f"The edit of {selector!r} is {kind_of(edit)}, not a function of the output.")
         hooks += [(layer.module, _EditHook(layer.name, edit)) for layer in select(model, selector)]
     attach_edits(undo, hooks)
     return model
@@ -77,7 +77,8 @@ def ablate(
     values = value if isinstance(value, torch.Tensor) else torch.as_tensor(value, device="cpu")
     if values.ndim > 1 or (values.ndim == 1 and len(values) != len(chosen)):
         raise ArgumentError(
-            f"value must be one number or one for each of the {len(chosen)} channels, not {tuple(values.shape)}."
+            f"value must be one number or one for each of the {counted(len(chosen), 'channel')}, "
+            f"not {tuple(values.shape)}."
         )
 
     def edit(output: torch.Tensor) -> torch.Tensor:
@@ -102,7 +103,7 @@ def replace(tensor: torch.Tensor) -> Edit:
     tensor([1., 1.])
     """
     if not isinstance(tensor, torch.Tensor):
-        raise ArgumentError(f"replace() hands on a tensor, not a {type(tensor).__name__}.")
+        raise ArgumentError(f"replace() hands on a tensor, not {kind_of(tensor)}.")
 
     def edit(output: torch.Tensor) -> torch.Tensor:
         if not isinstance(output, torch.Tensor) or output.shape != tensor.shape:
@@ -134,8 +135,8 @@ class _EditHook:
     def _check_alike(self, output: torch.Tensor, changed: Any) -> None:
         """That what comes after the layer can take the new output as it takes its own."""
         if not isinstance(changed, torch.Tensor):
-            kind = type(changed).__name__
-            raise ArgumentError(f"The edit of layer {self._layer!r} returned a {kind}: it must return a tensor.")
+            kind = kind_of(changed)
+            raise ArgumentError(f"The edit of layer {self._layer!r} returned {kind}: it must return a tensor.")
         if changed.shape != output.shape or changed.dtype != output.dtype:
             given, made = (f"{str(one.dtype)[6:]} {tuple(one.shape)}" for one in (output, changed))
             raise ArgumentError(
@@ -146,7 +147,7 @@ class _EditHook:
 
 def _check_channels(output: Any, channels: list[int], axis: int) -> None:
     if not isinstance(output, torch.Tensor):
-        raise ArgumentError(f"ablate() works on a tensor, and the output is a {type(output).__name__}.")
+        raise ArgumentError(f"ablate() works on a tensor, and the output is {kind_of(output)}.")
     if not holds_own_memory(output):
         kind = f"{output.layout} {type(output).__name__} of {output.dtype}"
         raise ArgumentError(f"ablate() works on plain dense tensors, and the output is a {kind}.")

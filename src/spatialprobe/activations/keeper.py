@@ -12,7 +12,7 @@ from spatialprobe.activations.dense import count_bytes, dense_values, holds_own_
 from spatialprobe.activations.guard import Copy, Guard, Kept, version_of
 from spatialprobe.errors import ArgumentError, MemoryBudgetError, UnsupportedOutputError
 from spatialprobe.model.settings import without_gradients
-from spatialprobe.text import byte_size
+from spatialprobe.text import byte_size, kind_of
 
 Transform = Callable[[torch.Tensor], torch.Tensor]
 
@@ -171,7 +171,7 @@ class Keeper:
         made = self._keeping.transform(value)
         if not isinstance(made, torch.Tensor):
             raise UnsupportedOutputError(
-                f"transform= returned a {type(made).__name__} for layer {layer!r}, not a tensor; it was given a tensor "
+                f"transform= returned {kind_of(made)} for layer {layer!r}, not a tensor; it was given a tensor "
                 f"{shape_text(value)}."
             )
         if version_of(value) != version:

@@ -11,7 +11,6 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import nn
-from torch.utils._pytree import keystr, tree_flatten_with_path
 
 from spatialprobe.activations.gradient import Gradient, replaced, require_gradients, start_of_graph
 from spatialprobe.activations.guard import Guard, Kept
@@ -20,8 +19,10 @@ from spatialprobe.activations.post import Follower, Trail
 from spatialprobe.activations.records import At
 from spatialprobe.errors import UnsupportedOutputError
 from spatialprobe.model.hooks import ProbeHook, keep_last
+from spatialprobe.model.outputs import describe_leaves
 from spatialprobe.model.select import Layer
 from spatialprobe.model.settings import leave_function_mode
+from spatialprobe.text import kind_of
 
 OutputPicker = Callable[[Any], torch.Tensor]
 Take = Callable[[Layer, int, torch.Tensor], None]  # the layer, its run in this forward, and the live value
@@ -228,25 +229,14 @@ def _unusable(layer: Layer, output: Any, value: Any, *, picked: bool) -> str:
         )
     if picked:
         return (
-            f"output= returned a {type(value).__name__} for layer {layer.name!r}, not a tensor. "
-            f"It was given {_leaves(output)}."
+            f"output= returned {kind_of(value)} for layer {layer.name!r}, not a tensor. "
+            f"It was given {describe_leaves(output)}."
         )
     return (
         f"Layer {layer.name or '(model)'!r} ({type(layer.module).__name__}) returned no single tensor but "
-        f"{_leaves(output)}. In a probe, pick one with output=, such as output=lambda out: out[0]; elsewhere choose "
-        "other layers."
+        f"{describe_leaves(output)}. In a probe, pick one with output=, such as output=lambda out: out[0]; elsewhere "
+        "choose other layers."
     )
-
-
-def _leaves(output: Any) -> str:
-    """The leaves of a nested output with their paths and shapes, for an error message."""
-    leaves, _ = tree_flatten_with_path(output)
-    described = (
-        f"{keystr(path) or 'itself'} "
-        + (f"a tensor {tuple(leaf.shape)}" if isinstance(leaf, torch.Tensor) else f"a {type(leaf).__name__}")
-        for path, leaf in leaves
-    )
-    return f"a {type(output).__name__} with " + (", ".join(described) or "no leaves")
 
 
 # Private names of torch, for want of public ones: where a release lacks them, recomputation is recorded like any

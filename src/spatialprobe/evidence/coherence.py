@@ -19,6 +19,7 @@ from spatialprobe.model.samples import CountedImages, first_entry
 from spatialprobe.render.boxes import whole_box
 from spatialprobe.render.exemplars import check_exemplars
 from spatialprobe.statistics.exemplars import ExemplarsResult
+from spatialprobe.text import kind_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +88,7 @@ def patch_coherence(
     """
     check_exemplars(exemplars, dataset, field)
     if not hasattr(dataset, "__len__"):
-        raise ArgumentError(f"A {type(dataset).__name__} has no length, so no random samples can be drawn.")
+        raise ArgumentError(f"dataset is {kind_of(dataset)}, which has no length, so no random samples can be drawn.")
     alive = _channels(exemplars)
     generator = seeded(seed)
     own, random = [], []
@@ -163,7 +164,7 @@ def _overlap(box: Box, sizes: tuple[int, ...]) -> tuple[tuple[slice, ...], tuple
 def _image(dataset: CountedImages, sample: int, field: ReceptiveField) -> npt.NDArray[np.float64]:
     image = first_entry(dataset[sample])
     if not isinstance(image, torch.Tensor) or tuple(image.shape[1:]) != field.input_size:
-        found = tuple(image.shape) if isinstance(image, torch.Tensor) else f"a {type(image).__name__}"
+        found = tuple(image.shape) if isinstance(image, torch.Tensor) else kind_of(image)
         raise ArgumentError(
             f"Sample {sample} of the data set is {found}; the field of {field.layer!r} is of images (C, "
             f"{', '.join(map(str, field.input_size))})."

@@ -17,6 +17,7 @@ from spatialprobe.evidence.result import Floats
 from spatialprobe.model.evaluation import EvaluationMode
 from spatialprobe.model.select import select_one
 from spatialprobe.model.weights import dtype_of
+from spatialprobe.text import counted
 
 FREQUENCIES = (0.04, 0.08, 0.12, 0.16, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45)  # cycles per pixel
 _MEAN, _AMPLITUDE = 0.5, 0.5
@@ -51,7 +52,7 @@ class OrientationTuning:
 
     def __repr__(self) -> str:
         shown = f"selectivity {self.selectivity.min():.2f} to {self.selectivity.max():.2f}"
-        return f"OrientationTuning({self.layer!r}, {len(self.angle)} channels, {shown}, n={self.n} gratings)"
+        return f"OrientationTuning({self.layer!r}, {counted(len(self.angle), 'channel')}, {shown}, n={self.n} gratings)"
 
 
 def orientation_tuning(

@@ -15,6 +15,7 @@ from spatialprobe.arguments import check_one_of, seeded, whole_number
 from spatialprobe.errors import ArgumentError
 from spatialprobe.model.select import Layer, Selector, check_model, model_name, select
 from spatialprobe.model.weights import device_of
+from spatialprobe.text import kind_of
 
 How = Literal["mean", "shuffle"]
 
@@ -120,7 +121,7 @@ def _redraw(chosen: Layer) -> None:
     reset = getattr(module, "reset_parameters", None)
     if not own or not callable(reset):
         raise ArgumentError(
-            f"Layer {chosen.name!r} is a {type(module).__name__}, which has no weights of its own to draw, or no "
+            f"Layer {chosen.name!r} is {kind_of(module)}, which has no weights of its own to draw, or no "
             "reset_parameters() to draw them with: choose other layers."
         )
     reset()
@@ -140,7 +141,7 @@ def _kernels(chosen: Layer) -> torch.Tensor:
     weight = module._parameters.get("weight")
     if weight is None or weight.ndim < 3:
         raise ArgumentError(
-            f"Layer {chosen.name!r} is a {type(module).__name__}, which has no kernels in a parameter 'weight' "
+            f"Layer {chosen.name!r} is {kind_of(module)}, which has no kernels in a parameter 'weight' "
             "(out, in, *taps): choose a convolution."
         )
     if weight[0, 0].numel() < 2:

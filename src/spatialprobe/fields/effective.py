@@ -24,6 +24,7 @@ from spatialprobe.model.forward import images_error
 from spatialprobe.model.select import select_one
 from spatialprobe.model.settings import leave_inference_mode
 from spatialprobe.model.undo import undoing
+from spatialprobe.text import counted
 
 Statistic = Literal["absolute", "squared"]
 Floats = npt.NDArray[np.float64]
@@ -120,7 +121,7 @@ def effective_receptive_field(
     total = float(sums.sum())
     if total == 0:
         raise ArgumentError(
-            f"No pixel moves unit {position} of layer {field.layer!r} in any of these {len(images)} images: all "
+            f"No pixel moves unit {position} of layer {field.layer!r} in any of {counted(len(images), 'image')}: all "
             "gradients are zero. Behind a ReLU that is a dead unit: give more images, or probe the layer before it."
         )
     shares = sums * (len(images) / total)

@@ -28,6 +28,7 @@ from spatialprobe.model.settings import (
 )
 from spatialprobe.model.undo import Undo, undoing
 from spatialprobe.model.weights import device_of, lacks_batch
+from spatialprobe.text import kind_of
 
 _WHAT_TO_GIVE = (
     "Give the shape that the model takes, batch included, or a tuple with one for each input; or an example of real "
@@ -162,13 +163,13 @@ class _Tracer:
             self._check_batch(layer, output)
             runs.append(self._follower.reach_of(output))
         else:
-            runs.append(f"it returns a {type(output).__name__}, not one tensor.")
+            runs.append(f"it returns {kind_of(output)}, not one tensor.")
 
     def _check_batch(self, layer: Layer, output: torch.Tensor) -> None:
         if self._asked.axes is None and lacks_batch(layer.module, self._input, output):
             shape = tuple(self._input.shape)
             raise ArgumentError(
-                f"Layer {layer.name!r}, a {type(layer.module).__name__}, took the input {shape} for one image without "
+                f"Layer {layer.name!r}, {kind_of(layer.module)}, took the input {shape} for one image without "
                 f"a batch axis: give the whole shape, {(1, *shape)}; or name the input's spatial axes with axes=."
             )
 
@@ -176,7 +177,7 @@ class _Tracer:
         if self._origin_ran:
             raise AmbiguousCallError(f"source={layer.name!r} runs more than once: fields can begin at one grid only.")
         if not isinstance(output, torch.Tensor):
-            raise UnsupportedOutputError(f"source={layer.name!r} returns a {type(output).__name__}, not one tensor.")
+            raise UnsupportedOutputError(f"source={layer.name!r} returns {kind_of(output)}, not one tensor.")
         self._origin_ran = True
         self._see_itself(output, self._asked.unit_axes, "unit_axes")
 

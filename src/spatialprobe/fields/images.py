@@ -10,6 +10,7 @@ from spatialprobe.errors import ArgumentError, ForwardError, UnsupportedOutputEr
 from spatialprobe.fields.receptive_fields import receptive_fields
 from spatialprobe.fields.result import ReceptiveField
 from spatialprobe.model.forward import images_error
+from spatialprobe.text import counted
 
 
 def field_of(model: nn.Module, images: torch.Tensor, layer: str) -> ReceptiveField:
@@ -70,6 +71,6 @@ def check_rows(layer: str, output: torch.Tensor, count: int) -> None:
     """
     if output.ndim < 2 or len(output) != count or not output.numel():
         raise UnsupportedOutputError(
-            f"Layer {layer!r} returned {tuple(output.shape)} for {count} images: this needs (N, C, *units), the images "
-            "along the first axis and the channels along the second. Choose another layer."
+            f"Layer {layer!r} returned {tuple(output.shape)} for {counted(count, 'image')}: this needs (N, C, "
+            "*units), the images along the first axis and the channels along the second. Choose another layer."
         )

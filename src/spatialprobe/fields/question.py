@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 from spatialprobe.arguments import shown, whole_numbers
 from spatialprobe.errors import ArgumentError
 from spatialprobe.model.weights import dtype_of
+from spatialprobe.text import kind_of
 
 Ignored: TypeAlias = Iterable[type[nn.Module] | str]
 
@@ -55,10 +56,10 @@ def arguments_of(inputs: Any, model: nn.Module) -> tuple[Any, ...]:
     if isinstance(inputs, torch.Tensor):
         return (inputs,)
     if not isinstance(inputs, (tuple, list)) or not inputs:
-        kind = type(inputs).__name__
+        empty = isinstance(inputs, (tuple, list))
         raise ArgumentError(
             "inputs must be a shape such as (1, 3, 224, 224), a tensor, or a tuple of these, not "
-            + (f"an empty {kind}." if isinstance(inputs, (tuple, list)) else f"a {kind}.")
+            + (f"an empty {type(inputs).__name__}." if empty else f"{kind_of(inputs)}.")
         )
     if _is_shape(inputs):
         return (_from_shape(inputs, model),)

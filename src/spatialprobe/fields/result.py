@@ -16,6 +16,7 @@ from spatialprobe.fields.intervals import Span
 from spatialprobe.fields.lattice import BEYOND, Lattice
 from spatialprobe.fields.reach import Reach
 from spatialprobe.fields.taps import Ints
+from spatialprobe.text import counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,8 +151,8 @@ class ReceptiveField:
     def _check(self, position: Sequence[int], sizes: Sequence[int], one: str, many: str) -> None:
         if len(position) != len(sizes):
             raise ArgumentError(
-                f"Layer {self.layer!r} has {many} along {len(sizes)} axes, {' x '.join(map(str, sizes)) or 'none'}: "
-                f"give as many numbers, not {tuple(position)}."
+                f"Layer {self.layer!r} has {many} along {counted(len(sizes), 'axis')}, "
+                f"{' x '.join(map(str, sizes)) or 'none'}: give as many numbers, not {tuple(position)}."
             )
         if any(not 0 <= at < size for at, size in zip(whole_numbers(position, one), sizes, strict=True)):
             raise ArgumentError(

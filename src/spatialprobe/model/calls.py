@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 
 from spatialprobe.arguments import whole_number
 from spatialprobe.errors import AmbiguousCallError, ArgumentError, LayerNotRunError
+from spatialprobe.text import counted
 
 T = TypeVar("T", covariant=True)
 
@@ -40,7 +41,7 @@ class LayerCalls(Mapping[str, T], Generic[T]):
         index = whole_number(index, "The number of a run")
         if not -len(found) <= index < len(found):
             raise LayerNotRunError(
-                f"Layer {layer!r} ran {len(found)} times, 0 to {len(found) - 1}: there is no run {index}."
+                f"Layer {layer!r} ran {counted(len(found), 'time')}, counted from 0: there is no run {index}."
             )
         return found[index]
 

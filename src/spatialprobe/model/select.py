@@ -17,6 +17,7 @@ from torch import nn
 
 from spatialprobe.arguments import shown
 from spatialprobe.errors import ArgumentError, LayerNotFoundError
+from spatialprobe.text import counted, kind_of
 
 Selector: TypeAlias = (
     type[nn.Module]
@@ -109,7 +110,7 @@ def check_model(model: object) -> None:
         ArgumentError: it is not.
     """
     if not isinstance(model, nn.Module):
-        raise ArgumentError(f"model must be an nn.Module, not a {type(model).__name__}.")
+        raise ArgumentError(f"model must be an nn.Module, not {kind_of(model)}.")
     if not takes_hooks(model):
         raise ArgumentError(f"The model {_SCRIPTED}")
 
@@ -224,7 +225,7 @@ def _describe_mismatch(known: _Known, selector: Selector) -> str:
         return f"The pattern {selector.pattern!r} matches no whole layer name."
     if isinstance(selector, str):
         return no_such_name(selector, layers) + _type_of_name(selector, layers)
-    return f"The predicate is true for none of the {len(layers)} modules of {model}."
+    return f"The predicate is true for no module of {model}, which has {counted(len(layers), 'module')}."
 
 
 def _check_predicate(predicate: Callable[[str, nn.Module], bool], called: str) -> None:

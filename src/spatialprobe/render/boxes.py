@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from spatialprobe.errors import ArgumentError
+from spatialprobe.text import kind_of
 
 _AXIS_WORDS = (("rows", "above", "below"), ("columns", "left of", "right of"))
 
@@ -49,7 +50,7 @@ def check_is_field(field: object) -> None:
     """
     if not hasattr(field, "output_size"):
         raise ArgumentError(
-            f"field is a {type(field).__name__}: give one layer's receptive field, such as "
+            f"field is {kind_of(field)}: give one layer's receptive field, such as "
             "sp.receptive_fields(model, images)['conv1']."
         )
     source = getattr(field, "source", None)

@@ -21,6 +21,7 @@ from spatialprobe.render.palette import palette
 from spatialprobe.render.scale import Extremes, Scale, ScaleChoice, Values, choose_scale
 from spatialprobe.render.steps import Step, in_columns, in_frames, in_panels
 from spatialprobe.storage.files import write_bytes
+from spatialprobe.text import counted
 
 EvolutionScale: TypeAlias = Literal["auto", "all"] | ScaleChoice
 
@@ -146,7 +147,9 @@ def _named(
     plain = isinstance(records, Mapping) and not isinstance(records, Activations)
     called: list[object] = list(records) if plain else [run.layer for run in runs]
     if names is not None and len(names) != len(runs):
-        raise ArgumentError(f"There are {len(runs)} steps, but {len(names)} names.")
+        raise ArgumentError(
+            f"{counted(len(runs), 'step')}, but {counted(len(names), 'name')}: pass a name for each step."
+        )
     words = list(map(str, called if names is None else names))
     if len(set(words)) < len(words):
         words = [f"{number} {name}".strip() for number, name in enumerate(words, start=1)]

@@ -10,6 +10,7 @@ import torch
 from spatialprobe.errors import ArgumentError
 from spatialprobe.model.samples import Images
 from spatialprobe.render.boxes import by, check_is_field
+from spatialprobe.text import counted, kind_of
 
 
 class Exemplars(Protocol):
@@ -43,7 +44,7 @@ def check_exemplars(exemplars: Exemplars, dataset: Images, field: Located) -> No
     """
     if not all(hasattr(exemplars, name) for name in ("values", "samples", "positions")):
         raise ArgumentError(
-            f"exemplars is a {type(exemplars).__name__}: give one layer's result of the Exemplars reducer, such as "
+            f"exemplars is {kind_of(exemplars)}: give one layer's result of the Exemplars reducer, such as "
             "result['conv1']['top'] of a sweep with {'top': sp.Exemplars}."
         )
     check_is_field(field)
@@ -60,7 +61,7 @@ def check_samples(exemplars: Exemplars, dataset: Images) -> None:
         ArgumentError: it is too short, or cannot be asked for a sample.
     """
     if not hasattr(dataset, "__getitem__"):
-        raise ArgumentError(f"A {type(dataset).__name__} gives no sample by its number: give the data that was swept.")
+        raise ArgumentError(f"dataset is {kind_of(dataset)}, which is not indexable: pass the data that was swept.")
     furthest = int(exemplars.samples.max())
     if isinstance(dataset, Sized) and furthest >= len(dataset):
         raise ArgumentError(
@@ -79,8 +80,8 @@ def _check_layer(exemplars: Exemplars, field: Located) -> None:
     furthest, sizes = tuple(exemplars.positions.amax(dim=(0, 1)).tolist()), field.output_size
     if not sizes or len(furthest) != len(sizes):
         raise ArgumentError(
-            f"The exemplars have units of {len(furthest)} axes, layer {field.layer!r} of {len(sizes)}: take the field "
-            "of the layer that the exemplars are of."
+            f"The exemplars have units of {counted(len(furthest), 'axis')}, layer {field.layer!r} of {len(sizes)}: "
+            "take the field of the layer that the exemplars are of."
         )
     if any(most >= size for most, size in zip(furthest, sizes, strict=True)):
         raise ArgumentError(

@@ -19,6 +19,7 @@ from spatialprobe.render.mosaic import ColorBar, Mosaic
 from spatialprobe.render.palette import palette
 from spatialprobe.render.scale import Extremes, Scale, ScaleChoice, choose_scale, quantize
 from spatialprobe.render.sheet import Grid, lay_out
+from spatialprobe.text import kind_of
 
 
 @overload
@@ -96,7 +97,7 @@ def feature_maps(
         return drawn(record)
     if not isinstance(record, Mapping):
         raise ArgumentError(
-            f"feature_maps() draws a record, or a probe or another mapping of records, not a {type(record).__name__}: "
+            f"feature_maps() draws a record, or a probe or another mapping of records, not {kind_of(record)}: "
             "with sp.Probe(model) as probe: model(images), then sp.feature_maps(probe['conv1'])."
         )
     records = _by_key(record)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from spatialprobe.render.mosaic import Mosaic
 from spatialprobe.storage.files import folder_of
+from spatialprobe.text import counted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -56,7 +57,7 @@ class Gallery(Mapping[Key, Mosaic]):
             ArgumentError: the folder does not exist.
             StorageError: a picture cannot be written there.
         """
-        target = folder_of(folder, f"save {len(self)} pictures")
+        target = folder_of(folder, f"save {counted(len(self), 'picture')}")
         digits = len(str(len(self)))
         return [
             mosaic.save(target / f"{number:0{digits}}_{_file_name(key)}.png")

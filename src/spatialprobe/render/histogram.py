@@ -19,6 +19,7 @@ from spatialprobe.render.mosaic import picture_path
 from spatialprobe.render.png import png
 from spatialprobe.render.scale import Extremes, Values
 from spatialprobe.storage.files import write_bytes
+from spatialprobe.text import counted, kind_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -90,7 +91,8 @@ class ActivationHistogram:
         return self.to_png()
 
     def __repr__(self) -> str:
-        return f"ActivationHistogram({self.title!r}, {len(self.counts)} channels, {self.counts.shape[1]} bins)"
+        channels, bins = self.counts.shape
+        return f"ActivationHistogram({self.title!r}, {counted(channels, 'channel')}, {counted(bins, 'bin')})"
 
 
 def activation_histogram(
@@ -130,7 +132,7 @@ def activation_histogram(
         if not hasattr(record, "counts"):
             raise ArgumentError(
                 "activation_histogram() takes a record, such as probe['conv1'], or one layer's result of the Histogram "
-                f"reducer, not a {type(record).__name__}."
+                f"reducer, not {kind_of(record)}."
             )
         if bins is not None or span is not None:
             raise ArgumentError(
@@ -181,7 +183,7 @@ def _words(found: Counts, count: int) -> list[str]:
     total = max(1, int(each.sum()))
     numbers = f"{each.min()} values each" if each.min() == each.max() else f"{each.min()} to {each.max()} values each"
     words = [
-        f"{len(each)} of {count} channels, {numbers}.",
+        f"{len(each)} of {counted(count, 'channel')}, {numbers}.",
         "Above all together, below a row for each; shares on a logarithmic scale, white where there is none.",
     ]
     if found.zeros is not None:

@@ -16,6 +16,7 @@ from spatialprobe.render.mosaic import ColorBar, Mosaic
 from spatialprobe.render.palette import NONFINITE, palette
 from spatialprobe.render.scale import Extremes, Values, choose_scale, quantize
 from spatialprobe.render.sheet import Grid, lay_out, room_for
+from spatialprobe.text import counted, kind_of
 
 
 def kernels(conv: nn.Module, *, columns: int | None = None) -> Mosaic:
@@ -41,12 +42,12 @@ def kernels(conv: nn.Module, *, columns: int | None = None) -> Mosaic:
     """
     spec = ConvSpec.of(conv)
     if spec is None:
-        raise ArgumentError(f"kernels() draws the kernels of convolutions, not of a {type(conv).__name__}.")
+        raise ArgumentError(f"kernels() draws the kernels of convolutions, not of {kind_of(conv)}.")
     reason = why_no_kernels(conv)
     if reason is not None:
         raise ArgumentError(reason)
     weights = weights_of(conv, spec)
-    title = f"{len(weights)} kernels of {' x '.join(map(str, spec.kernel_size))}"
+    title = f"{counted(len(weights), 'kernel')} of {' x '.join(map(str, spec.kernel_size))}"
     in_color = conv.in_channels == 3 and spec.groups == 1 and len(spec.kernel_size) == 2
     return (_in_color if in_color else _strongest)(weights, spec, title, columns)
 

@@ -15,6 +15,7 @@ from spatialprobe.errors import ArgumentError
 from spatialprobe.render.palette import PAPER, Codes
 from spatialprobe.render.scale import Extremes, Values
 from spatialprobe.render.sheet import best_columns
+from spatialprobe.text import counted
 
 Order = Literal["index", "max", "mean"]
 
@@ -57,7 +58,9 @@ def maps_of(record: Activation, sample: int) -> Values:
         tensor = tensor[None]
     sample = whole_number(sample, "sample")
     if not -len(tensor) <= sample < len(tensor):
-        raise ArgumentError(f"There is no sample {sample}: layer {record.layer!r} holds {len(tensor)} samples.")
+        raise ArgumentError(
+            f"There is no sample {sample}: layer {record.layer!r} holds {counted(len(tensor), 'sample')}."
+        )
     values = tensor[sample]
     values = values if values.dtype is torch.float64 else values.float()
     flat = values.flatten(1).contiguous()  # over two axes torch turns channels-last memory round much faster
@@ -107,7 +110,7 @@ def _means(maps: Sequence[Values]) -> npt.NDArray[np.float64]:
 
 def count_words(shown: int, count: int, order: Order, channels: Sequence[int] | None) -> str:
     """How many channels of how many are shown, and by what they were chosen."""
-    return f"{shown} of {count} channels shown{order_words(order, channels)}."
+    return f"{shown} of {counted(count, 'channel')} shown{order_words(order, channels)}."
 
 
 def order_words(order: Order, channels: Sequence[int] | None) -> str:

@@ -19,6 +19,7 @@ from spatialprobe.render.mosaic import Mosaic
 from spatialprobe.render.palette import HATCH, PAPER, palette
 from spatialprobe.render.rows import Rows, lay_out_rows
 from spatialprobe.render.scale import Extremes
+from spatialprobe.text import counted
 
 _PIXEL, _PADDING, _EMPTY = range(3)  # what a place of a patch is; empty where its box is smaller than others
 _PERIOD = 5  # pixels between the lines over padding
@@ -70,7 +71,7 @@ def exemplar_patches(
     names = [_name(channel, row) for channel, row in zip(shown, values, strict=True)]
     return Mosaic(
         pixels=lay_out_rows(_enlarged(pixels, ground, rows.factor), labels, names, rows.enlarged()),
-        title=f"{named(field.layer)}, the {len(values[0])} patches that excite each channel most",
+        title=f"{named(field.layer)}, {counted(len(values[0]), 'patch')} for each channel, those that excite it most",
         caption=" ".join(_words(exemplars, field, shown, cut, words)),
         metadata={
             "Software": "spatialprobe",
@@ -200,7 +201,7 @@ def _name(channel: int, values: list[float]) -> str:
 def _words(exemplars: Exemplars, field: Field, shown: list[int], cut: _Cut, shading: list[str]) -> list[str]:
     """How to read the sheet."""
     words = [
-        f"{len(shown)} of {len(exemplars.values)} channels shown, a row each: the largest value of a unit, "
+        f"{len(shown)} of {counted(len(exemplars.values), 'channel')} shown, a row each: the largest value of a unit, "
         "# the image's position in the data set, and the pixels that the unit sees, padding hatched."
     ]
     if cut.every > 1:

@@ -11,6 +11,7 @@ import torch
 from spatialprobe.errors import ArgumentError
 from spatialprobe.render.images import Image, Stretch, extremes_of, nonfinite_words
 from spatialprobe.report.pixels import data_uri, is_lossless
+from spatialprobe.text import counted, kind_of
 
 
 @dataclass(frozen=True)
@@ -41,14 +42,16 @@ def checked_images(images: object, labels: Sequence[str] | None) -> torch.Tensor
         ArgumentError: it is none, or there are not as many labels.
     """
     if not isinstance(images, torch.Tensor) or images.ndim != 4 or 0 in images.shape or images.is_complex():
-        what = f"one of {tuple(images.shape)}" if isinstance(images, torch.Tensor) else f"a {type(images).__name__}"
+        what = f"one of {tuple(images.shape)}" if isinstance(images, torch.Tensor) else kind_of(images)
         single = isinstance(images, torch.Tensor) and images.ndim == 3
         hint = " A single image becomes a batch with image[None]." if single else ""
         raise ArgumentError(f"images must be a tensor (N, C, H, W), the batch that the model takes, not {what}.{hint}")
     if isinstance(labels, str):
         raise ArgumentError(f"labels must be a sequence of names, one for each image, not {labels!r}.")
     if labels is not None and len(labels) != len(images):
-        raise ArgumentError(f"There are {len(images)} images, but {len(labels)} labels.")
+        raise ArgumentError(
+            f"{counted(len(images), 'image')}, but {counted(len(labels), 'label')}: pass a label for each image."
+        )
     return images
 
 

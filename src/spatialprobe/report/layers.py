@@ -27,6 +27,7 @@ from spatialprobe.report.boxes import LayerBoxes
 from spatialprobe.report.codes import CodedMaps
 from spatialprobe.report.kernels import CodedKernels
 from spatialprobe.report.swept import Swept
+from spatialprobe.text import counted
 
 Run = tuple[str, int]  # a layer's name, and which of its runs
 
@@ -115,7 +116,9 @@ def passes(model: nn.Module, images: torch.Tensor, layers: Selector, at: At) -> 
             found.outputs.append(records.output)
     for run in [run for run, maps in found.maps.items() if len(maps) < len(images)]:
         count = len(found.maps.pop(run))
-        found.left_out[run] = f"{run[0] or model_name(model)} is left out: it ran for {count} of {len(images)} images."
+        found.left_out[run] = (
+            f"{run[0] or model_name(model)} is left out: it ran for {count} of {counted(len(images), 'image')}."
+        )
     return found
 
 

@@ -25,6 +25,7 @@ from spatialprobe.report.result import Report
 from spatialprobe.report.swept import Swept
 from spatialprobe.statistics.result import SweepResult
 from spatialprobe.storage.files import target_of, write_bytes
+from spatialprobe.text import counted, kind_of
 
 _ANSWERS = 3  # classes that are named
 
@@ -111,7 +112,7 @@ def write_report(
 
 def _check_sweep(sweep: object, dataset: object) -> None:
     if sweep is not None and not isinstance(sweep, SweepResult):
-        raise ArgumentError(f"sweep is a {type(sweep).__name__}: give what sp.sweep(...) returned.")
+        raise ArgumentError(f"sweep is {kind_of(sweep)}: give what sp.sweep(...) returned.")
     if sweep is None and dataset is not None:
         raise ArgumentError(
             "dataset= is where the patches of a sweep's exemplars come from: give the sweep of it too, "
@@ -160,7 +161,7 @@ def _answer(output: object, classes: Sequence[str] | None) -> str:
         raise ArgumentError(f"classes must be a sequence of names, one for each output, not {classes!r}.")
     if not isinstance(output, torch.Tensor) or tuple(output.shape) != (1, len(classes)):
         given = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-        raise ArgumentError(f"There are {len(classes)} classes, but for one image the model returned {given}.")
+        raise ArgumentError(f"{counted(len(classes), 'class')}, but for one image the model returned {given}.")
     chances = output[0].detach().double().softmax(dim=0).cpu()
     best = chances.argsort(descending=True)[:_ANSWERS].tolist()
     return ", ".join(f"{classes[index]} {float(chances[index]):.0%}" for index in best)

@@ -16,6 +16,7 @@ from spatialprobe.model.samples import first_entry
 from spatialprobe.statistics.identity import describe
 from spatialprobe.statistics.loading import Inputs, OwnLoader, collated, collated_inputs, is_plain_loader, located
 from spatialprobe.storage.checksum import fingerprint
+from spatialprobe.text import counted, kind_of
 
 Data: TypeAlias = "torch.Tensor | Dataset[Any] | Iterable[Any]"
 _PROBED = 32  # samples of a data set that stand for all when it is to be recognised
@@ -91,7 +92,7 @@ def source_of(data: Data, load: Workload) -> Source:
         data = OwnLoader(data, load.batch_size, num_workers=load.workers, collate_fn=collated_inputs)
     if not isinstance(data, Iterable) or isinstance(data, (str, bytes, Mapping, np.ndarray)):
         raise ArgumentError(
-            f"the data is a {type(data).__name__}: give a data set, a tensor with samples along its first axis "
+            f"the data is {kind_of(data)}: give a data set, a tensor with samples along its first axis "
             "(torch.from_numpy makes one of an array), or an iterable of batches such as a DataLoader."
         )
     return _Stream(data, load)
@@ -204,7 +205,8 @@ class _Stream:
         if where is not None:
             if len(where) != count:
                 raise ArgumentError(
-                    f"the loader's collate_fn made {count} samples of {len(where)}: their positions are unknown."
+                    f"the loader's collate_fn made {counted(count, 'sample')} of {len(where)}: their positions "
+                    "are unknown."
                 )
             return where
         # the ranks' streams are taken as interleaved, so that no two samples have one number
@@ -226,7 +228,7 @@ def _first_tensor(item: Any) -> torch.Tensor:
     inputs = first_entry(item)
     if isinstance(inputs, torch.Tensor) and inputs.ndim:
         return inputs
-    kind = "a tensor without axes" if isinstance(inputs, torch.Tensor) else f"a {type(inputs).__name__}"
+    kind = "a tensor without axes" if isinstance(inputs, torch.Tensor) else kind_of(inputs)
     raise SweepError(
         f"The data gave {kind}: an iterable must give batches, each a tensor with samples along its first axis, or a "
         "tuple whose first entry is one."

@@ -18,6 +18,7 @@ from torch.utils.hooks import RemovableHandle
 from spatialprobe.errors import ArgumentError
 from spatialprobe.statistics.code import code_parts, is_installed, members, qualified_name, used_globals
 from spatialprobe.storage.checksum import digest, fingerprint
+from spatialprobe.text import with_article
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
 _LONG = 200  # characters; a checksum takes the place of more
@@ -161,7 +162,9 @@ class Description:
             reduced: Any = reduce_to(value) if reduce_to is not None else value.__reduce_ex__(2)
         except Exception:  # whatever a class raises that does not pickle
             if not hasattr(value, "__dict__") or _is_made_in_c(type(value)):
-                raise UndescribableError(f"a {qualified_name(type(value))}, which cannot be described") from None
+                raise UndescribableError(
+                    f"{with_article(qualified_name(type(value)))}, which cannot be described"
+                ) from None
             return [kind, self.of(vars(value))]
         if isinstance(reduced, str):
             return [kind, reduced, self.of(getattr(value, "__wrapped__", None))]

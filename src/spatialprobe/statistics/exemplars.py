@@ -13,6 +13,7 @@ from spatialprobe.arguments import shown, whole_number
 from spatialprobe.errors import ArgumentError
 from spatialprobe.statistics.summary import Summary
 from spatialprobe.statistics.units import as_units, same_channels
+from spatialprobe.text import counted
 
 _Ints = npt.NDArray[np.int64]
 _Floats = npt.NDArray[np.float64]
@@ -99,7 +100,9 @@ class Exemplars:
             self._start(units.shape[1], len(shape))
         same_channels(len(self._places.values), units.shape[1])
         if len(shape) != self._places.positions.shape[2]:
-            raise ArgumentError(f"maps of {len(shape)} axes after maps of {self._places.positions.shape[2]}.")
+            raise ArgumentError(
+                f"maps of {counted(len(shape), 'axis')} after maps of {self._places.positions.shape[2]}."
+            )
         if not units.numel():
             return
         strongest = units.amax(dim=2).double().cpu().numpy()

@@ -32,6 +32,7 @@ from spatialprobe.model.undo import Undo, undoing
 from spatialprobe.model.weights import lacks_batch, unlike_weights
 from spatialprobe.statistics.batches import Batch
 from spatialprobe.statistics.reducer import Reducer
+from spatialprobe.text import counted, kind_of
 
 NonFinite = Literal["error", "count"]
 
@@ -159,8 +160,9 @@ class Feeder:
             raise ArgumentError(self._of_no_batch(layer))
         if value.ndim == 0 or len(value) != count:
             raise UnsupportedOutputError(
-                f"Layer {layer.name!r} handed on {tuple(value.shape)} for the {count} samples of {self._batch}: its "
-                "first axis is not the batch, so nobody knows which values are whose. Leave the layer out of layers=."
+                f"Layer {layer.name!r} returned {tuple(value.shape)} for the {counted(count, 'sample')} of "
+                f"{self._batch}: its first axis is not the batch, so values cannot be matched to samples. Leave the "
+                "layer out of layers=."
             )
         if self._nonfinite == "error" and not _all_finite(value):
             raise NonFiniteActivationError(self._of_nonfinite(layer, value))
@@ -184,7 +186,7 @@ class Feeder:
     def _of_no_batch(self, layer: Layer) -> str:
         shape = tuple(self._batch.inputs.shape)
         return (
-            f"Layer {layer.name!r}, a {type(layer.module).__name__}, took {self._batch}, of shape {shape}, for one "
+            f"Layer {layer.name!r}, {kind_of(layer.module)}, took {self._batch}, of shape {shape}, for one "
             "image without a batch axis. From a list or another iterable come batches, and the first axis of a tensor "
             "counts samples: give torch.stack(images), image[None], a Dataset or a DataLoader."
         )

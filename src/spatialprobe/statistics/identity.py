@@ -14,6 +14,7 @@ from spatialprobe.model.select import all_layers
 from spatialprobe.statistics.code import qualified_name
 from spatialprobe.statistics.description import Description, UndescribableError
 from spatialprobe.storage.checksum import digest
+from spatialprobe.text import kind_of
 
 _UNKNOWN = (
     "checkpoint= and store= continue a sweep only with the same model, so all of it must be told from another. Remove "
@@ -101,7 +102,5 @@ def _attributes(model: nn.Module, describes: Description) -> dict[str, str]:
             for name, value in describes.attributes(layer.module).items():
                 found[name].append((layer.name, value))
         except UndescribableError as error:
-            raise ArgumentError(
-                f"Layer {layer.name!r}, a {type(layer.module).__name__}: {error}: {_UNKNOWN}."
-            ) from error
+            raise ArgumentError(f"Layer {layer.name!r}, {kind_of(layer.module)}: {error}: {_UNKNOWN}.") from error
     return {name: digest(repr(held).encode())[:16] for name, held in sorted(found.items())}

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, default_colla
 from spatialprobe.arguments import shown
 from spatialprobe.errors import ArgumentError, SweepError, told
 from spatialprobe.model.samples import first_entry
+from spatialprobe.text import kind_of
 
 _MAKE_TENSORS = "For images, give the data set a transform that makes tensors."
 
@@ -133,7 +134,7 @@ def collated_inputs(samples: list[Any]) -> torch.Tensor:
         ) from error
     if not isinstance(made, torch.Tensor):
         raise SweepError(
-            f"A sample is a {type(values[0]).__name__}: it must be a tensor, or a tuple whose first entry is one. "
+            f"A sample is {kind_of(values[0])}: it must be a tensor, or a tuple whose first entry is one. "
             f"{_MAKE_TENSORS}"
         )
     return made

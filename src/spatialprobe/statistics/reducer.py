@@ -9,6 +9,7 @@ import torch
 
 from spatialprobe.arguments import shown
 from spatialprobe.errors import ArgumentError
+from spatialprobe.text import kind_of
 
 _Same = TypeVar("_Same", bound="Reducer")
 
@@ -68,7 +69,7 @@ def fresh(reducers: Mapping[str, Factory]) -> dict[str, Reducer]:
     """
     if not isinstance(reducers, Mapping):
         raise ArgumentError(
-            f"reducers is a {type(reducers).__name__}: give a mapping from names to factories, such as "
+            f"reducers is {kind_of(reducers)}: give a mapping from names to factories, such as "
             "{'moments': sp.Moments}."
         )
     return {name: _made(name, factory) for name, factory in reducers.items()}
@@ -88,7 +89,7 @@ def _made(name: str, factory: Factory) -> Reducer:
         raise ArgumentError(f"reducers[{name!r}] cannot be called without arguments: {error}.") from error
     if not isinstance(reducer, Reducer) or isinstance(reducer, type):
         raise ArgumentError(
-            f"reducers[{name!r}] made a {type(reducer).__name__}, which is no reducer: it needs the methods "
+            f"reducers[{name!r}] made {kind_of(reducer)}, which is no reducer: it needs the methods "
             "update(activation, samples), merge(other) and result()."
         )
     return reducer

@@ -8,6 +8,7 @@ import torch
 
 from spatialprobe.activations.dense import computable_values
 from spatialprobe.errors import ArgumentError
+from spatialprobe.text import counted
 
 _PIECE = {"cpu": 1 << 16}  # values; in float64 this is half of a usual second-level cache
 _LARGE_PIECE = 1 << 24  # for accelerators, where starting a kernel costs more than reading memory
@@ -55,7 +56,7 @@ def same_channels(seen: int, now: int) -> None:
         ArgumentError: it is not.
     """
     if seen != now:
-        raise ArgumentError(f"{now} channels after {seen}: a reducer takes the activations of one layer.")
+        raise ArgumentError(f"{counted(now, 'channel')} after {seen}: a reducer takes the activations of one layer.")
 
 
 def inner_first(length: int) -> bool:

@@ -14,6 +14,7 @@ import torch
 from spatialprobe.arguments import shown
 from spatialprobe.errors import StorageError
 from spatialprobe.storage.schema import MalformedError, Or, check
+from spatialprobe.text import kind_of, with_article
 
 _SHOWN = 100  # characters of a name in a message
 _DEEPEST = 100  # containers in containers
@@ -53,7 +54,7 @@ def take_apart(value: Any, tensors: dict[str, torch.Tensor], where: str, depth: 
         }
         return {"dataclass": [type(value).__module__, type(value).__qualname__, parts]}
     raise StorageError(
-        f"Cannot save {where}, a {type(value).__name__}: a reducer's result can be written if it is made of tensors, "
+        f"Cannot save {where}, {kind_of(value)}: a reducer's result can be written if it is made of tensors, "
         "arrays, numbers, text, None, tuples, lists, dicts and dataclasses."
     )
 
@@ -72,12 +73,12 @@ def put_together(described: Any, tensors: Mapping[str, torch.Tensor], depth: int
     ((kind, held),) = described.items()
     if kind in _MADE_OF:
         schema, make = _MADE_OF[kind]
-        check(held, schema, f"a {kind} in a result")
+        check(held, schema, f"{with_article(kind)} in a result")
         return make(held, tensors)
     if kind not in _MADE_OF_PARTS:
         raise MalformedError(f"{shown(kind)} is no kind of value")
     schema, make_parts = _MADE_OF_PARTS[kind]
-    check(held, schema, f"a {kind} in a result")
+    check(held, schema, f"{with_article(kind)} in a result")
     return make_parts(held, tensors, depth + 1)
 
 
@@ -125,13 +126,13 @@ def _instance(held: Any, tensors: Mapping[str, torch.Tensor], depth: int) -> Any
     kind = _class(module, name)
     known = {field.name: object for field in fields(kind)}
     if parts.keys() != known.keys():
-        raise MalformedError(f"a {name} has the fields {', '.join(known)}, not {shown(sorted(parts))}")
+        raise MalformedError(f"{with_article(name)} has the fields {', '.join(known)}, not {shown(sorted(parts))}")
     hints = get_type_hints(kind) if kind.__module__.startswith(_OURS) else known
     made = object.__new__(kind)
     for field, part in parts.items():
         value = put_together(part, tensors, depth)
         if not _fits(value, hints[field]):
-            raise MalformedError(f"{field} of a {name} is {shown(value)}")
+            raise MalformedError(f"{field} of {with_article(name)} is {shown(value)}")
         object.__setattr__(made, field, value)
     return made
 
@@ -173,8 +174,8 @@ def _class(module: str, name: str) -> Any:
         found = vars(found).get(part) if hasattr(found, "__dict__") else None
     if not (isinstance(found, type) and is_dataclass(found)) or hasattr(found, "__del__"):
         raise StorageError(
-            f"The file holds a {name[:_SHOWN]} of {module[:_SHOWN]}, which is not imported: import {module[:_SHOWN]} "
-            "first."
+            f"The file holds {with_article(name[:_SHOWN])} of {module[:_SHOWN]}, which is not imported: import "
+            f"{module[:_SHOWN]} first."
         )
     return found
 
@@ -197,7 +198,7 @@ def _as_key(key: Any, where: str) -> Any:
     plain = key.item() if isinstance(key, np.generic) else key
     if not _is_key(plain):
         raise StorageError(
-            f"Cannot save {where}: its key {shown(key)} is a {type(key).__name__}. Keys may be text, numbers, None and "
+            f"Cannot save {where}: its key {shown(key)} is {kind_of(key)}. Keys may be text, numbers, None and "
             "tuples of these."
         )
     return plain

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 
 from spatialprobe.errors import StorageError
+from spatialprobe.text import kind_of
 
 
 def reduced_by_itself(value: Any) -> Any:
@@ -31,7 +32,7 @@ def reduced_by_itself(value: Any) -> Any:
     if isinstance(reduced, str):
         return reduced
     if len(reduced) > 5 and reduced[5] is not None:
-        raise StorageError(f"holds a {type(value).__name__}, whose state is set by a function")
+        raise StorageError(f"holds {kind_of(value)}, whose state is set by a function")
     made_by, arguments, *rest = (*reduced, None, None, None)[:5]
     if made_by is copyreg._reconstructor and arguments[1:] == (object, None):  # type: ignore[attr-defined]
         made_by, arguments = copyreg.__newobj__, arguments[:1]  # type: ignore[attr-defined]

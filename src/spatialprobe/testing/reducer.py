@@ -14,6 +14,7 @@ import torch
 from spatialprobe.errors import ArgumentError, StorageError, SweepError
 from spatialprobe.statistics.reducer import Factory, Reducer, fresh
 from spatialprobe.statistics.state import StateFormat, SweepState
+from spatialprobe.text import kind_of
 
 _TRIALS = 20
 _DIGITS = {torch.float64: 1e-9, torch.float32: 1e-4}  # what rounding may change, as a share of the largest value
@@ -136,7 +137,7 @@ def _same(what: str, expected: object, found: object) -> None:
 def _differences(expected: Any, found: Any, where: str) -> Iterator[str]:
     """What is not the same, in words."""
     if type(expected) is not type(found):
-        yield f"{where} is a {type(found).__name__}, not a {type(expected).__name__}"
+        yield f"{where} is {kind_of(found)}, not {kind_of(expected)}"
     elif isinstance(expected, torch.Tensor):
         yield from _tensor_differences(expected, found, where)
     elif isinstance(expected, np.ndarray) and expected.dtype.kind in "biufc":

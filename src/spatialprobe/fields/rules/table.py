@@ -13,6 +13,7 @@ from torch._ops import OpOverload, OpOverloadPacket
 from spatialprobe.errors import ArgumentError
 from spatialprobe.fields.reach import Reach, union
 from spatialprobe.fields.rules.operation import Operation
+from spatialprobe.text import kind_of
 
 Rule: TypeAlias = Callable[[Operation], Reach | Sequence[Reach]]
 
@@ -51,7 +52,7 @@ def ship(name: str, rule: Rule) -> None:
     if name in _RULES:
         raise ArgumentError(f"Operator {name!r} has a rule already: a second one would hide it.")
     if not callable(rule):
-        raise ArgumentError(f"The rule of {name!r} must be a function of an Operation, not a {type(rule).__name__}.")
+        raise ArgumentError(f"The rule of {name!r} must be a function of an Operation, not {kind_of(rule)}.")
     _RULES[name] = rule
     rule_for.cache_clear()
 

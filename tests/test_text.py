@@ -1,0 +1,52 @@
+"""Words, counts and tables of messages."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import spatialprobe as sp
+from spatialprobe.text import counted, kind_of, with_article
+
+SOURCE = Path(sp.__file__).parent
+
+
+AN = ("int", "ndarray", "Embedding", "Upsample", "LSTM", "MLP", "_Inner", "ONNXModel")
+A = ("uint8", "UNet", "UserDict", "GRU", "ReLU", "Conv2d")
+
+
+@pytest.mark.parametrize(("word", "article"), [*((word, "an") for word in AN), *((word, "a") for word in A)])
+def test_articles(word, article):
+    """The article is the one that is spoken before a word or an abbreviation."""
+    assert with_article(word) == f"{article} {word}"
+
+
+def test_counts():
+    """One has no plural ending, and nouns get the one that they have."""
+    nouns = {
+        "layer": "layers",
+        "class": "classes",
+        "axis": "axes",
+        "box": "boxes",
+        "patch": "patches",
+        "batch": "batches",
+    }
+    for noun, plural in nouns.items():
+        assert counted(1, noun) == f"1 {noun}"
+        assert counted(0, noun) == f"0 {plural}"
+        assert counted(2, noun) == f"2 {plural}"
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_no_message_writes_the_article_of_a_type_itself(path):
+    """The name of a type is not known beforehand, so its article is left to `kind_of`."""
+    assert not re.findall(r"\b[Aa]n? \{type\(", path.read_text())
+
+
+def test_messages():
+    """Messages say `an int`, and `1 class`."""
+    assert kind_of(1) == "an int"
+    with pytest.raises(sp.ArgumentError, match="not an int"):
+        sp.feature_maps(3)
+    with pytest.raises(sp.ArgumentError, match="not an int"):
+        sp.Probe(3)
