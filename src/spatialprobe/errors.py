@@ -179,6 +179,10 @@ class StorageError(SpatialProbeError, ValueError):
     spatialprobe.errors.StorageError: ...
     """
 
+    def __init__(self, message: str = "", result: object = None) -> None:
+        super().__init__(message)
+        self.result = result  # of a sweep that was whole when the last write of its checkpoint failed
+
 
 class SweepError(SpatialProbeError, RuntimeError):
     """A sweep ended early, because the data, the model, a reducer or another process failed; says where.

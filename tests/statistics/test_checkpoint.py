@@ -477,13 +477,13 @@ class _WithLambda(sp.Dead):
 
 
 def test_written_about_as_often_as_asked(tmp_path, monkeypatch):
-    """Once at the end when batches are quick; after each batch when the time between is 0."""
+    """At the start and at the end when batches are quick; after each batch too when the time between is 0."""
     from spatialprobe.statistics.checkpoint import Checkpoint
 
     saves = []
     real = Checkpoint.save
     monkeypatch.setattr(Checkpoint, "save", lambda self, *a, **k: (saves.append(k), real(self, *a, **k)))
     swept(images(20), checkpoint=tmp_path / "a", checkpoint_seconds=1000)
-    assert len(saves) == 1
+    assert len(saves) == 2
     swept(images(20), checkpoint=tmp_path / "b", checkpoint_seconds=0)
-    assert len(saves) == 1 + 5 + 1
+    assert len(saves) == 2 + 1 + 5 + 1

@@ -11,11 +11,11 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
+from small_disk import mounted
 from sweeps import images, small_model, swept
 
 import spatialprobe as sp
@@ -82,26 +82,6 @@ def as_nobody(call):
             os._exit(1)
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
-
-
-@contextmanager
-def mounted(options):
-    """A folder on a disk in memory, where this user may mount one."""
-    folder = Path(tempfile.mkdtemp())
-    try:
-        ran = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", options, "spatialprobe", folder], capture_output=True, text=True
-        )
-    except FileNotFoundError:
-        pytest.skip("there is no mount command")
-    if ran.returncode:
-        folder.rmdir()
-        pytest.skip(f"cannot mount a small disk: {ran.stderr.strip()}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", folder], check=True)
-        folder.rmdir()
 
 
 @every_writer

@@ -14,7 +14,8 @@ from spatialprobe.errors import StorageError
 from spatialprobe.statistics.batches import Progress
 from spatialprobe.statistics.state import StateFormat, SweepState
 from spatialprobe.storage.checksum import digest
-from spatialprobe.storage.files import target_of, write_bytes
+from spatialprobe.storage.files import reason, target_of, write_bytes
+from spatialprobe.text import counted
 
 _MAGIC = "spatialprobe sweep"
 _VERSION = 2
@@ -61,6 +62,8 @@ class Checkpoint:
         self._identity = json.loads(json.dumps(identity))  # as it will be read
         self._form = form
         self._saved = time.monotonic()
+        self.written: Progress | None = None  # what the file holds
+        self.usable = True  # whether the state may be written
 
     def load(self) -> Saved | None:
         """Return what the file holds, None where there is no file.
@@ -71,10 +74,20 @@ class Checkpoint:
         """
         if not self.path.exists():
             return None
-        head, _, rest = self.path.read_bytes().partition(b"\n")
+        try:
+            head, _, rest = self.path.read_bytes().partition(b"\n")
+        except OSError as error:
+            raise StorageError(f"Cannot read the checkpoint {str(self.path)!r}: {reason(error)}.") from error
         described, payload = _opened(self.path, head, rest)
-        self._check_identity(described.get("identity"))
         progress, finished = _progress(self.path, described)
+        other = self._differences(described.get("identity"))
+        if other and not progress.batches:
+            return None  # a sweep that had only begun: there is nothing to lose
+        if other:
+            raise StorageError(
+                f"The checkpoint {str(self.path)!r} is of another sweep: different are {', '.join(other)}. Delete it "
+                "to start afresh, or give another checkpoint= path."
+            )
         try:
             state = self._form.loads(payload)
         except StorageError as error:
@@ -82,6 +95,7 @@ class Checkpoint:
                 f"The checkpoint {str(self.path)!r} {error}. It was not written by a sweep with these reducers as "
                 "they are now: delete it to start afresh, and do not trust where it came from."
             ) from error
+        self.written = progress
         return Saved(state, progress, finished)
 
     def save_when_due(self, state: SweepState, progress: Progress) -> None:
@@ -90,24 +104,42 @@ class Checkpoint:
             self.save(state, progress)
 
     def save(self, state: SweepState, progress: Progress, *, finished: bool = False) -> None:
-        """Write the file, whole or not at all."""
+        """Write the file, whole or not at all.
+
+        Whatever is raised in here, an interrupt too, may leave the state torn, since reducers may change while they
+        are written: `usable` is false from then on.
+
+        Raises:
+            SweepError: a reducer cannot be written.
+            StorageError: the file cannot; the message says what it holds.
+        """
+        self.usable = False
         described = {"identity": self._identity, "progress": asdict(progress), "finished": finished}
         rest = json.dumps(described).encode() + b"\n" + self._form.dumps(state)
-        write_bytes(self.path, f"{_MAGIC} {_VERSION} {digest(rest)}\n".encode() + rest)
-        self._saved = time.monotonic()
+        try:
+            write_bytes(self.path, f"{_MAGIC} {_VERSION} {digest(rest)}\n".encode() + rest)
+        except StorageError as error:
+            raise StorageError(f"{error} {self._what_there_is(progress)}") from error
+        self._saved, self.written, self.usable = time.monotonic(), progress, True
 
-    def _check_identity(self, theirs: Any) -> None:
+    def _what_there_is(self, now: Progress) -> str:
+        """Return a sentence on what is in the file, where a sweep has come further."""
+        if self.written is None:
+            return "Nothing was swept: choose another checkpoint= path, or make room."
+        return (
+            f"The file holds the state after {counted(self.written.samples, 'sample')}, of {now.samples} that were "
+            "swept: make room, and the same sweep continues from there."
+        )
+
+    def _differences(self, theirs: Any) -> list[str]:
+        """Return in words in what the sweep of a file is another."""
         found = theirs if isinstance(theirs, dict) else {}
         other = [words for part, words in _PARTS.items() if found.get(part) != self._identity.get(part)]
         if _PARTS["model"] in other:  # of which the rest is a consequence
             other = [words for words in other if words != _PARTS["code"]]
         else:
             other += _other_attributes(found.get("attributes"), self._identity["attributes"])
-        if other:
-            raise StorageError(
-                f"The checkpoint {str(self.path)!r} is of another sweep: different are {', '.join(other)}. Delete it "
-                "to start afresh, or give another checkpoint= path."
-            )
+        return other
 
 
 def _other_attributes(theirs: Any, mine: Mapping[str, str]) -> list[str]:

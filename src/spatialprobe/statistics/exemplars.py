@@ -89,8 +89,7 @@ class Exemplars:
         self._waiting: list[tuple[_Ints, _Places]] = []
 
     def __getstate__(self) -> dict[str, Any]:
-        self._sort_in()
-        return self.__dict__
+        return self.__dict__ | {"_places": self._sorted(), "_waiting": []}  # nothing here changes while it is written
 
     def update(self, activation: torch.Tensor, samples: torch.Tensor) -> None:
         """Take the values of one batch, (N, C, *spatial)."""
@@ -130,14 +129,14 @@ class Exemplars:
         if not isinstance(other, Exemplars) or other._k != self._k:
             raise ArgumentError(f"Exemplars of k={self._k} take in others of that k, not {shown(other)}.")
         self._sort_in()
-        other._sort_in()
-        if not len(other._places.values):
+        theirs = other._sorted()
+        if not len(theirs.values):
             return
-        channels, _, axes = other._places.positions.shape
+        channels, _, axes = theirs.positions.shape
         if not len(self._places.values):
             self._start(channels, axes)
         same_channels(len(self._places.values), channels)
-        self._take(np.arange(channels), other._places)
+        self._places = _taken_in(self._places, self._k, np.arange(channels), theirs)
 
     def result(self) -> ExemplarsResult:
         """The exemplars so far."""
@@ -167,26 +166,35 @@ class Exemplars:
         return rows[better], channels[better]
 
     def _sort_in(self) -> None:
-        """Give the entries that wait their places."""
+        """Give the entries that wait their places.
+
+        The new places are whole before the old ones go. Entries that were given their places and wait still, since
+        something was raised in between, get the same ones once more.
+        """
+        self._places = self._sorted()
+        self._waiting = []
+
+    def _sorted(self) -> _Places:
+        """Return the places that there are when all entries that wait have theirs."""
         if not self._waiting:
-            return
+            return self._places
         channels = np.concatenate([channels for channels, _ in self._waiting])
         parts = zip(*(vars(entries).values() for _, entries in self._waiting), strict=True)
         order = np.argsort(channels, kind="stable")
-        self._waiting = []
-        self._take(*_row_by_row(channels[order], *(np.concatenate(part)[order, 0] for part in parts)))
+        rows = _row_by_row(channels[order], *(np.concatenate(part)[order, 0] for part in parts))
+        return _taken_in(self._places, self._k, *rows)
 
-    def _take(self, channels: _Ints, new: _Places) -> None:
-        """Sort new entries of these channels in among those that have a place."""
-        best = _ranked(self._places[channels].beside(new))
-        columns = min(self._k, int((best.samples != _NOBODY).sum(axis=1).max(initial=0)))
-        held, axes = self._places, new.positions.shape[2]
-        if columns > held.values.shape[1]:
-            held = held.beside(_Places.empty(len(held.values), columns - held.values.shape[1], axes))
-        columns = min(held.values.shape[1], best.values.shape[1])
-        for kept, found in zip(vars(held).values(), vars(best).values(), strict=True):
-            kept[channels, :columns] = found[:, :columns]
-        self._places = held
+
+def _taken_in(held: _Places, k: int, channels: _Ints, new: _Places) -> _Places:
+    """Return at most k places of each channel, new entries of these channels sorted in among those that had one."""
+    best = _ranked(held[channels].beside(new))
+    columns = min(k, int((best.samples != _NOBODY).sum(axis=1).max(initial=0)))
+    more = max(0, columns - held.values.shape[1])
+    made = held.beside(_Places.empty(len(held.values), more, new.positions.shape[2]))  # a copy
+    columns = min(made.values.shape[1], best.values.shape[1])
+    for kept, found in zip(vars(made).values(), vars(best).values(), strict=True):
+        kept[channels, :columns] = found[:, :columns]
+    return made
 
 
 def _row_by_row(channels: _Ints, values: _Floats, samples: _Ints, positions: _Ints) -> tuple[_Ints, _Places]:

@@ -74,7 +74,7 @@ class Feeder:
         self._order: list[str] | None = None  # in which the layers handed on their values in the first batch
         self._seen: list[str] = []  # those of the present batch
         self._usual = True  # whether the present batch keeps to the order so far
-        self._failure: Exception | None = None  # kept, should the model swallow it
+        self._failure: BaseException | None = None  # kept, should the model swallow it
 
     def attach(self, undo: Undo) -> None:
         """Put the hooks on, until `undo` runs."""
@@ -126,7 +126,7 @@ class Feeder:
             self._reduce(layer, computable)
             if self._writer is not None:
                 self._writer.write(layer, call, dense, self._batch)
-        except Exception as error:
+        except BaseException as error:  # an interrupt too: what it left is half a batch
             self._failure = error
             raise
         at = len(self._seen)

@@ -56,8 +56,12 @@ class Store:
         }
         self._arrays: dict[tuple[str, int], tuple[Any, Any]] = {}  # of each layer's run: activations, samples
 
-    def open(self, *, continues: bool) -> None:
+    def open(self, *, continues: bool, begun: bool) -> None:
         """Make the root group, or find one that this sweep began.
+
+        Args:
+            continues: whether there is a checkpoint of this sweep, written before the store was made.
+            begun: whether some batches are in the store.
 
         Raises:
             ArgumentError: zarr is not installed, or the folder does not exist.
@@ -71,7 +75,7 @@ class Store:
             raise ArgumentError(f"store={str(self._path)!r}: the folder {str(self._path.parent)!r} does not exist.")
         if self._path.exists() and not _unborn(self._path):
             self._root = self._existing(continues)
-        elif continues:
+        elif begun:
             raise StorageError(
                 f"The checkpoint continues a sweep whose store {str(self._path)!r} is gone. Delete it too."
             )

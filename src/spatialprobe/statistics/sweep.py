@@ -93,7 +93,8 @@ def sweep(
         UnsupportedOutputError: a layer's output is not one tensor with the samples along its first axis.
         NonFiniteActivationError: a layer handed on infinite values or NaN.
         SweepError: the data, the model or a reducer raised, or another process failed.
-        StorageError: checkpoint or store are damaged, or of another sweep.
+        StorageError: checkpoint or store are damaged, or of another sweep, or cannot be written. When only the last
+            write of a whole sweep failed, the error's `result` is the result.
 
     >>> import torch, spatialprobe as sp
     >>> from torch import nn
@@ -129,7 +130,10 @@ def sweep(
         whole = others.merged(part.state, SweepState.merge, part.form)
     if not whole.samples:
         raise ArgumentError("the data is empty: there was nothing to sweep.")
-    return SweepResult(frozen_results(whole.results()), whole.samples, model_name(model), at)
+    result = SweepResult(frozen_results(whole.results()), whole.samples, model_name(model), at)
+    if part.unsaved is not None:
+        raise StorageError(f"{part.unsaved} The whole result is this error's `result`.", result) from part.unsaved
+    return result
 
 
 class _Part:
@@ -153,9 +157,10 @@ class _Part:
         self._nonfinite = nonfinite
         self._kinds = fresh(reducers)  # one of each, to be described
         self.state = SweepState({layer.name: fresh(reducers) for layer in layers})
-        self._begun = self._progress = Progress()  # how far an earlier run had come, and this one has
+        self._progress = Progress()  # how far the state is
         self._whole = True  # whether the state is that after whole batches
-        self._finished = False
+        self._continues = self._finished = False  # whether the checkpoint was there, and whole
+        self.unsaved: StorageError | SweepError | None = None  # why the whole state is not in the checkpoint
         self.form: StateFormat | None = None  # in which the state is written, where it must be
         self._checkpoint: Checkpoint | None = None
         self._store: Store | None = None
@@ -178,8 +183,10 @@ class _Part:
         self._checkpoint = Checkpoint(path, seconds, {**self._about, **self._own_identity()}, self.form)
         found = self._checkpoint.load()
         if found is not None:
-            self.state, self._finished = found.state, found.finished
-            self._begun = self._progress = found.progress
+            self.state, self._finished, self._continues = found.state, found.finished, True
+            self._progress = found.progress
+        if not self._finished:  # where it cannot be written, nothing is lost yet
+            self._checkpoint.save(self.state, self._progress)
 
     def open_store(self, path: str | os.PathLike[str], others: Peers) -> None:
         """Make the store, or find it: the first process does, then the others find what it made."""
@@ -198,7 +205,7 @@ class _Part:
         )
         if others.rank > 0:
             others.meet()
-        store.open(continues=self._progress.batches > 0)
+        store.open(continues=self._continues, begun=self._progress.batches > 0)
         if others.rank == 0:
             others.meet()
         self._store = store
@@ -232,16 +239,25 @@ class _Part:
                     others.after_batch()
             if self._store is not None:
                 self._store.close(self._progress.samples)
-        except BaseException:
-            self._save(finished=False)
+        except BaseException as error:
+            self._save_after(error)
             raise
-        self._save(finished=True)
+        if self._checkpoint is not None and not self._finished:
+            try:
+                self._checkpoint.save(self.state, self._progress, finished=True)
+            except (StorageError, SweepError) as error:
+                self.unsaved = error
 
-    def _save(self, *, finished: bool) -> None:
-        """Write the checkpoint, unless it says so already, or a batch is only half reduced: then it stays as it is."""
-        news = self._progress != self._begun or finished
-        if self._checkpoint is not None and self._whole and news and not self._finished:
-            self._checkpoint.save(self.state, self._progress, finished=finished)
+    def _save_after(self, error: BaseException) -> None:
+        """Write the state after whatever ended the sweep, unless it is half of a batch's, or may be torn."""
+        checkpoint = self._checkpoint
+        if checkpoint is None or not checkpoint.usable or not self._whole or checkpoint.written == self._progress:
+            return
+        try:
+            checkpoint.save(self.state, self._progress)
+        except SpatialProbeError as unsaved:
+            if hasattr(error, "add_note"):  # from Python 3.11 on
+                error.add_note(str(unsaved))
 
     def _batches(self) -> Iterator[tuple[Batch, Progress]]:
         """The batches still to do; whatever the data raises says after which batch."""
