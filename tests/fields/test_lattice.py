@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from fractions import Fraction
 
 import numpy as np
@@ -82,6 +83,47 @@ def test_union(one, other):
         assert truth[1] <= int(hi[0])
         if one.shift[0] * other.lo.shape[0] == other.shift[0] * one.lo.shape[0]:
             assert (int(lo[0]), int(hi[0])) == truth
+
+
+@given(lattices(), st.integers(0, 4), st.lists(st.integers(-3, 6), min_size=1, max_size=3))
+@settings(max_examples=200, deadline=None)
+def test_gridded(lattice, start, steps):
+    """Windows, and windows of windows, hold what their positions hold, also beyond every end."""
+    made = lattice.gridded(0, start, steps, [5] * len(steps))
+    for index in itertools.product((-7, 0, 1, 4, 23), repeat=len(steps)):
+        far = made
+        for dim, one in enumerate(index):
+            lo, hi = far.at(dim, np.array([one]))
+            far = Lattice(lo, hi, (*far.shift[:dim], 0, *far.shift[dim + 1 :]))
+        place = start + sum(step * one for step, one in zip(steps, index, strict=True))
+        assert (int(far.lo.flat[0]), int(far.hi.flat[0])) == at(lattice, [place])[0]
+
+
+@given(lattices(), st.integers(1, 5), st.integers(-4, 6), st.lists(st.integers(0, 9), min_size=1, max_size=4))
+@settings(max_examples=200, deadline=None)
+def test_regular_indices_go_on(lattice, advance, count, block):
+    """Blocks of indices, each further on by as much, are a lattice that holds them all and goes on like them."""
+    assume(lattice.shift[0])
+    advance, count = advance * 10, abs(count) + 2
+    index = np.concatenate([np.array(block) + advance * turn for turn in range(count)])
+    listed = lattice.listed(0, index)
+    assert at(listed, range(len(index))) == at(lattice, index.tolist())
+    further = np.array(block) + advance * count
+    assert at(listed, range(len(index), len(index) + len(block))) == at(lattice, further.tolist())
+
+
+@given(st.integers(1, 4), st.integers(5, 20), st.integers(2, 6))
+@settings(deadline=None)
+def test_measured_looks_past_seams(stride, units, copies):
+    """Copies have the spacing of the first; two halves that changed places have that of the longer."""
+    lo = np.arange(units) * stride
+    repeated = Lattice(np.tile(lo, copies), np.tile(lo, copies) + 3, (0,)).measured(0)
+    assert at(repeated, FAR.tolist()) == [(i * stride, i * stride + 3) for i in FAR.tolist()]
+    lo = np.arange(40) * stride
+    rolled = np.concatenate([lo[units:], lo[:units]])
+    turned = Lattice(rolled, rolled + 3, (0,)).measured(0)
+    moved = units if units <= 20 else units - 40
+    assert at(turned, FAR.tolist()) == [((i + moved) * stride, (i + moved) * stride + 3) for i in FAR.tolist()]
 
 
 @given(lattices(), st.integers(1, 5), st.integers(1, 5))

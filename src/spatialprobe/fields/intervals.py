@@ -14,7 +14,8 @@ from typing import TypeAlias
 import numpy as np
 
 import spatialprobe.fields.lattice as lattices
-from spatialprobe.fields.lattice import BEYOND, Lattice
+from spatialprobe.fields.lattice import Lattice
+from spatialprobe.fields.spacing import BEYOND
 from spatialprobe.fields.taps import Bools, Ints, Taps, affine
 
 Shape: TypeAlias = Sequence[int]
@@ -72,6 +73,14 @@ class Span:
             return Span(self.lo, self.hi, lattice)
         index = np.arange(start, start + outputs * step, step)
         return _compressed(self.lo.take(index, axis=dim), self.hi.take(index, axis=dim), (dim,), lattice)
+
+    def gridded(self, dim: int, start: int, steps: Sequence[int], counts: Sequence[int]) -> Span:
+        """Return positions start + step * index + ... of a dimension, which becomes one dimension for each step."""
+        lattice = self.lattice.gridded(dim, start, steps, counts)
+        varies = self.lo.shape[dim] > 1
+        index = lattices.grid(start, steps, counts) if varies else np.zeros((1,) * len(steps), np.int64)
+        changed = range(dim, dim + len(steps))
+        return _compressed(self.lo.take(index, axis=dim), self.hi.take(index, axis=dim), changed, lattice)
 
     def taken(self, dim: int, index: Ints, lattice: Lattice | None = None) -> Span:
         """These positions (n,) of a dimension; the lattice is listed anew unless given."""
@@ -168,10 +177,10 @@ class Span:
 
     @staticmethod
     def from_dense(bounds: Ints, spaced: Sequence[int]) -> Span:
-        """From the bounds (4, *shape) of every element; along spaced dimensions the lattice's period is measured."""
+        """Return the span of the bounds (4, *shape) of every element; along spaced dimensions a period is measured."""
         lattice = Lattice(bounds[2], bounds[3], (0,) * (bounds.ndim - 1))
         for dim in range(bounds.ndim - 1):
-            lattice = lattice.measured(dim) if dim in spaced else lattice.simplified(dim)
+            lattice = lattice.measured(dim) if dim in spaced else lattice.spaced(dim)
         return _compressed(bounds[0], bounds[1], range(bounds.ndim - 1), lattice)
 
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import gcd, lcm
+from math import gcd, lcm, prod
 
 import numpy as np
 
+import spatialprobe.fields.spacing as spacing
+from spatialprobe.fields.spacing import BEYOND, FEWEST, LONGEST_MEASURED
 from spatialprobe.fields.taps import NONE, Ints, Taps
 
-BEYOND = 2**40  # an empty interval reaches from here down to -BEYOND, so that any union with it is the other
 _LONGEST = 4096  # entries along one dimension: of a longer period, the nearest of so many are listed
-_LONGEST_MEASURED = 64  # likewise, where it has to be tried out
-_FEWEST = 4  # entries that say something by their even spacing: few channels of different crops have one by chance
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,10 +59,31 @@ class Lattice:
         return Lattice(lo.min(axis=dim + 1), hi.max(axis=dim + 1), shifts).simplified(dim)
 
     def listed(self, dim: int, index: Ints) -> Lattice:
-        """One entry for each of these indices (n,); spacing that was there is measured again."""
+        """Return one entry for each of these indices (n,); an even spacing stays one where the indices are regular."""
+        rule = spacing.regularity(index) if self.shift[dim] else None
+        if rule is not None:
+            period, advance = rule
+            first = index[:period]
+            return self.tapped(
+                dim, Taps(lambda out: (first[out % period] + out // period * advance)[:, None], period, advance)
+            )
         lo, hi = self.at(dim, index)
         plain = Lattice(lo, hi, _with(self.shift, dim, 0))
         return plain.measured(dim) if self.shift[dim] else plain.spaced(dim)
+
+    def gridded(self, dim: int, start: int, steps: Sequence[int], counts: Sequence[int]) -> Lattice:
+        """Return positions start + step * index + ... of a dimension, which becomes one dimension for each step."""
+        period, shift = self.lo.shape[dim], self.shift[dim]
+        extents = [period // gcd(period, step) for step in steps]
+        if prod(extents) > _LONGEST:
+            size = 1 + start + sum(step * (count - 1) for step, count in zip(steps, counts, strict=True))
+            return self.coarse(dim, size).gridded(dim, 0, steps, counts)
+        lo, hi = self.at(dim, grid(start, steps, extents))
+        moved = [shift * (step * extent // period) for step, extent in zip(steps, extents, strict=True)]
+        made = Lattice(lo, hi, (*self.shift[:dim], *moved, *self.shift[dim + 1 :]))
+        for new in range(dim, dim + len(steps)):
+            made = made.simplified(new)
+        return made
 
     def coarse(self, dim: int, size: int) -> Lattice:
         """The union over a dimension of this size, which keeps one entry."""
@@ -121,36 +141,50 @@ class Lattice:
             if shorter == period or (shift * shorter) % period:
                 continue
             moved = shift * shorter // period
-            if _repeats(self.lo, dim, shorter, moved) and _repeats(self.hi, dim, shorter, moved):
+            if spacing.repeats(self.lo, dim, shorter, moved) and spacing.repeats(self.hi, dim, shorter, moved):
                 where = (slice(None),) * dim + (slice(shorter),)
                 return Lattice(self.lo[where], self.hi[where], _with(self.shift, dim, moved))
         return self
 
-    def spaced(self, dim: int, fewest: int = _FEWEST) -> Lattice:
-        """Listed intervals, one for each index there is, as an even spacing where so many at least keep to one."""
-        periods = min(self.lo.shape[dim] // 2, _LONGEST_MEASURED) if self.lo.shape[dim] >= fewest else 0
-        for period in range(1, periods + 1):
-            moved = _step(self.lo, dim, period)
-            if _repeats(self.lo, dim, period, moved) and _repeats(self.hi, dim, period, moved):
-                where = (slice(None),) * dim + (slice(period),)
-                return Lattice(self.lo[where], self.hi[where], _with(self.shift, dim, moved))
+    def spaced(self, dim: int, fewest: int = FEWEST) -> Lattice:
+        """Return listed intervals, one for each index, as an even spacing where so many at least keep to one."""
+        size = self.lo.shape[dim]
+        for period in range(1, (min(size // 2, LONGEST_MEASURED) if size >= fewest else 0) + 1):
+            if spacing.holds(self.lo, self.hi, dim, period, range(size)):
+                return self._from_entries(dim, 0, period)
         return self.simplified(dim)
 
     def measured(self, dim: int) -> Lattice:
-        """Listed intervals as a lattice again: the period that holds in the middle half is taken to hold everywhere.
+        """Return listed intervals as a lattice again: the period that holds in the middle half, or in the longest part.
 
-        What borders do (padding by wrapping around, say) does not count, as a unit far from them would not see it.
+        What borders do (padding by wrapping around, say) does not count, as a unit far from them would not see it; nor
+        do seams, where copies or parts meet.
         """
-        size = self.lo.shape[dim]
-        inner = np.arange(size // 4, size - size // 4)
-        lo, hi = self.lo.take(inner, axis=dim), self.hi.take(inner, axis=dim)
-        for period in range(1, min(len(inner) // 2, _LONGEST_MEASURED) + 1):
-            moved = _step(lo, dim, period)
-            if _repeats(lo, dim, period, moved) and _repeats(hi, dim, period, moved):
-                entries, shift = np.arange(period), _with(self.shift, dim, moved)
-                found = Lattice(lo.take(entries, axis=dim), hi.take(entries, axis=dim), shift)
-                return Lattice(*found.at(dim, entries - inner[0]), shift)
-        return self.coarse(dim, size)
+        copy = spacing.one_copy(self.lo, self.hi, dim)
+        one = self if copy is None else self._from_entries(dim, 0, copy, 0)
+        return one._spacing(dim) or (self.coarse(dim, self.lo.shape[dim]) if copy is None else one)
+
+    def _spacing(self, dim: int) -> Lattice | None:
+        """Return listed intervals as an even spacing or one that repeats; None if they have none."""
+        lo, hi, size = self.lo, self.hi, self.lo.shape[dim]
+        for period in range(1, min(size // 3, LONGEST_MEASURED) + 1):
+            if spacing.holds(lo, hi, dim, period, range(size)):
+                return self._from_entries(dim, 0, period)
+        middle = range(size // 4, size - size // 4)
+        for period in range(1, min(len(middle) // 2, LONGEST_MEASURED) + 1):
+            held = spacing.holds(lo, hi, dim, period, middle)
+            start = middle[0] if held else spacing.longest_run(lo, hi, dim, period)
+            if start is not None:
+                return self._from_entries(dim, start, period)
+        return None
+
+    def _from_entries(self, dim: int, start: int, period: int, moved: int | None = None) -> Lattice:
+        """Return listed intervals as those from a start on go on, moved by as much as they are there."""
+        if moved is None:
+            moved = spacing.step(self.lo.take(np.arange(start, start + period + 1), axis=dim), dim, period)
+        entries, shift = np.arange(start, start + period), _with(self.shift, dim, moved)
+        found = Lattice(self.lo.take(entries, axis=dim), self.hi.take(entries, axis=dim), shift)
+        return Lattice(*found.at(dim, np.arange(period) - start), shift)
 
     def _without(self, dim: int) -> Lattice:
         """A dimension of one entry and no shift left out."""
@@ -233,6 +267,18 @@ def patched(
     return made
 
 
+def grid(start: int, steps: Sequence[int], counts: Sequence[int]) -> Ints:
+    """Return start + step * index + ..., with one dimension for each step.
+
+    >>> grid(1, (4, 1), (2, 3)).tolist()
+    [[1, 2, 3], [5, 6, 7]]
+    """
+    index = np.array(start)
+    for step, count in zip(steps, counts, strict=True):
+        index = index[..., None] + step * np.arange(count)
+    return index
+
+
 def concatenated(bounds: Sequence[Ints], dim: int, sizes: Sequence[int]) -> Ints:
     """Bounds one after another along a dimension, where these are their sizes; broadcast along all others."""
     extents = np.broadcast_shapes(*((*bound.shape[:dim], 1, *bound.shape[dim + 1 :]) for bound in bounds))
@@ -245,20 +291,6 @@ def _nearest_period(spacing: Fraction) -> tuple[int, int]:
     nearest = spacing.limit_denominator(_LONGEST)
     repeats = _LONGEST // nearest.denominator  # many, as some entries may be larger than others
     return nearest.denominator * repeats, nearest.numerator * repeats
-
-
-def _repeats(bound: Ints, dim: int, period: int, moved: int) -> bool:
-    """Whether entries one period apart differ by exactly this much, empty ones left as they are."""
-    along = (slice(None),) * dim
-    later, earlier = bound[(*along, slice(period, None))], bound[(*along, slice(-period))]
-    return bool(((later - earlier == moved) | ((later == earlier) & (abs(later) > BEYOND // 2))).all())
-
-
-def _step(bound: Ints, dim: int, period: int) -> int:
-    """By how much the first filled entry moves in one period."""
-    first = bound.take([0], axis=dim)
-    steps = (bound.take([period], axis=dim) - first)[abs(first) < BEYOND // 2]
-    return int(steps[0]) if len(steps) else 0
 
 
 def _divisors(number: int) -> list[int]:

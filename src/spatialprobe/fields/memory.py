@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from math import prod
-from typing import TypeAlias
 
 import numpy as np
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from spatialprobe.fields.reach import Reach, constant, union
+from spatialprobe.fields.strided import Geometry, region_of, strided
 from spatialprobe.fields.taps import Ints
-
-# Where a tensor's elements lie in its storage: offset, sizes, strides, and the bytes of an element.
-Geometry: TypeAlias = tuple[int, tuple[int, ...], tuple[int, ...], int]
 
 _SWEEP = 512  # new storages, until the dead ones are forgotten
 
@@ -127,13 +124,16 @@ def _derived(cell: _Cell, place: Geometry) -> Reach:
         return reach.everything(place[1]).inexact()
     if _row_major(base) and _row_major(place) and base[0] == place[0] and prod(base[1]) == prod(place[1]):
         return reach.reshaped(place[1])
+    viewed = strided(reach, base, place)
+    if viewed is not None:
+        return viewed
     return reach.from_dense(_looked(_in_memory(cell, base, reach, reach), place))
 
 
 def _written(cell: _Cell, base: tuple[Geometry, Reach], place: Geometry, reach: Reach) -> Reach:
     """What a tensor that holds the whole storage sees after a part of it was written."""
     where, old = base
-    found = _region(where, place) if place[3] == where[3] else None
+    found = region_of(where, place) if place[3] == where[3] else None
     if found is not None:
         region, order = found
         sizes = [len(range(size)[part]) for size, part in zip(where[1], region, strict=True)]
@@ -148,35 +148,6 @@ def _written(cell: _Cell, base: tuple[Geometry, Reach], place: Geometry, reach: 
     mended = seeing[0].from_dense(_looked(memory, where))
     unknown = frozenset[str]().union(*(one.unknown for one in seeing))
     return replace(mended, exact=all(one.exact for one in seeing), unknown=unknown)
-
-
-def _region(base: Geometry, place: Geometry) -> tuple[list[slice], list[int]] | None:
-    """The box of the base's dimensions that a tensor covers, and the tensor's dimensions in the base's order.
-
-    None where it is no such box: after a reshape that merges dimensions, say.
-    """
-    rest = place[0] - base[0]
-    region = [slice(0, 1)] * len(base[1])
-    left = [dim for dim, size in enumerate(place[1]) if size > 1]
-    order: dict[int, int] = {}
-    for dim in sorted(range(len(base[1])), key=lambda dim: -base[2][dim]):
-        size, stride = base[1][dim], base[2][dim]
-        if size == 1:
-            continue
-        start, rest = divmod(rest, stride)
-        fitting = [one for one in left if place[2][one] % stride == 0 and place[2][one] < size * stride]
-        step, count = 1, 1
-        if fitting:
-            order[dim] = fitting[0]
-            left.remove(fitting[0])
-            step, count = place[2][fitting[0]] // stride, place[1][fitting[0]]
-        if not 0 <= start <= start + (count - 1) * step < size:
-            return None
-        region[dim] = slice(start, start + (count - 1) * step + 1, step)
-    if left or rest:
-        return None
-    others = [dim for dim, size in enumerate(place[1]) if size == 1]
-    return region, [*others, *(order[dim] for dim in sorted(order))]
 
 
 def _in_memory(cell: _Cell, place: Geometry, reach: Reach, like: Reach) -> Ints:

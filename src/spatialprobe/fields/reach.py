@@ -38,6 +38,10 @@ class Reach:
         """Whether no element depends on the input."""
         return not self.spans
 
+    def varies(self, dim: int) -> bool:
+        """Return whether elements along a dimension see different things."""
+        return any(_varies(span, dim) for span in self.spans)
+
     def inexact(self, *unknown: str) -> Reach:
         """The same, as a bound that may be too large; because of operators without a rule, if named."""
         return replace(self, exact=False, unknown=self.unknown | set(unknown)) if self.spans else self
@@ -59,6 +63,14 @@ class Reach:
     def sliced(self, dim: int, start: int, step: int, outputs: int) -> Reach:
         """Positions start, start + step, ... of a dimension."""
         return self._each(_resized(self.shape, dim, outputs), lambda span: span.sliced(dim, start, step, outputs))
+
+    def gridded(self, dim: int, start: int, steps: Sequence[int], counts: Sequence[int]) -> Reach:
+        """Return positions start + step * index + ... of a dimension, which becomes one dimension for each step.
+
+        Two steps make windows of a dimension: (stride, dilation), for as many as (windows, taps).
+        """
+        shape = (*self.shape[:dim], *counts, *self.shape[dim + 1 :])
+        return self._each(shape, lambda span: span.gridded(dim, start, steps, counts))
 
     def selected(self, dim: int, position: int) -> Reach:
         """One position of a dimension, which is then gone."""
@@ -117,7 +129,7 @@ class Reach:
     def regrouped(self, dim: int, groups: int, outputs: int) -> Reach:
         """What a convolution does to channels: each output channel sees all input channels of its group."""
         shape, inputs = self.shape, self.shape[dim]
-        if groups == 1 or not any(_varies(span, dim) for span in self.spans):
+        if groups == 1 or not self.varies(dim):
             return replace(self.mixed([dim]), shape=_resized(shape, dim, outputs))
         before, after = shape[:dim], shape[dim + 1 :]
         split = self.reshaped((*before, groups, inputs // groups, *after)).reduced([dim + 1], keepdim=True)

@@ -13,8 +13,9 @@ from spatialprobe.arguments import whole_number, whole_numbers
 from spatialprobe.errors import ArgumentError
 from spatialprobe.fields.box import Box
 from spatialprobe.fields.intervals import Span
-from spatialprobe.fields.lattice import BEYOND, Lattice
+from spatialprobe.fields.lattice import Lattice
 from spatialprobe.fields.reach import Reach
+from spatialprobe.fields.spacing import BEYOND
 from spatialprobe.fields.taps import Ints
 from spatialprobe.text import counted
 

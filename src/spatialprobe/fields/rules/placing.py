@@ -2,30 +2,76 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 import numpy as np
 
+from spatialprobe.fields.lattice import grid
 from spatialprobe.fields.reach import Reach, constant, union
 from spatialprobe.fields.rules.operation import Operation
 from spatialprobe.fields.rules.table import rule
+from spatialprobe.fields.strided import strided
 from spatialprobe.fields.taps import NONE, Ints
 
 
 @rule("index", "_unsafe_index")
 def _indexed(operation: Operation) -> Reach:
-    """Advanced indexing; an index that depends on the input, or whose values nobody knows, may be any."""
+    """Advanced indexing; an index that depends on the input, or whose values are not known, may be any."""
     seen, index = operation.reach("self"), operation["indices"]
     values = [None if one is None else operation.values_of(one) for one in index]
     if seen.is_constant:
         return operation.with_all_of(constant(operation.shape), "indices")
     if any(one is not None and value is None for one, value in zip(index, values, strict=True)):
         return _anywhere(operation, seen)
-    used = [dim for dim, value in enumerate(values) if value is not None]
-    if len(used) == 1 and values[used[0]].ndim == 1 and values[used[0]].dtype != bool:  # type: ignore[union-attr]
-        return seen.taken(used[0], values[used[0]] % seen.shape[used[0]])  # type: ignore[operator,arg-type]
+    used = {dim: value for dim, value in enumerate(values) if value is not None}
+    made = None if any(value.dtype == bool for value in used.values()) else _outer(seen, used)
+    if made is not None:
+        return made.reshaped(operation.shape)
     key = tuple(slice(None) if value is None else value for value in values)
     return seen.from_dense(np.stack([np.stack([bound[key] for bound in axis]) for axis in seen.dense()]))
+
+
+def _outer(seen: Reach, used: Mapping[int, Ints]) -> Reach | None:
+    """Return what is taken where the indices of different dimensions vary along different dimensions of their own.
+
+    None where two of them vary along the same, as those of single pixels do.
+    """
+    rank = max(index.ndim for index in used.values())
+    own = {
+        dim: [rank - index.ndim + axis for axis, size in enumerate(index.shape) if size > 1]
+        for dim, index in used.items()
+    }
+    if len({axis for axes in own.values() for axis in axes}) < sum(map(len, own.values())):
+        return None
+    labels: list[tuple[bool, int]] = [(False, dim) for dim in range(len(seen.shape))]  # the index's own, and which
+    for dim in sorted(used, reverse=True):
+        index = used[dim].reshape([size for size in used[dim].shape if size > 1])
+        taken = _taken(seen, dim, index)
+        seen = taken.reshaped((*seen.shape[:dim], *index.shape, *seen.shape[dim + 1 :]))
+        labels[dim : dim + 1] = [(True, axis) for axis in own[dim]]
+    first, last = min(used), max(used)
+    ahead = first if last - first == len(used) - 1 else 0  # apart from each other they come first
+    others = [label for label in labels if not label[0]]
+    target = [*others[:ahead], *sorted(label for label in labels if label[0]), *others[ahead:]]
+    return seen.permuted([labels.index(label) for label in target])
+
+
+def _taken(seen: Reach, dim: int, index: Ints) -> Reach:
+    """Return these positions (...) of a dimension, one after another; windows on a grid are so without borders too."""
+    index = index % max(1, seen.shape[dim])
+    found = _as_grid(index)
+    return seen.gridded(dim, *found, index.shape) if found else seen.taken(dim, index.reshape(-1))
+
+
+def _as_grid(index: Ints) -> tuple[int, list[int]] | None:
+    """Return the first of indices (...) and the step along each of their dimensions; None if they are no such grid."""
+    if index.ndim < 2 or not index.size:
+        return None
+    start = int(index.flat[0])
+    steps = [int(index.take(1, axis=axis).flat[0]) - start if size > 1 else 0 for axis, size in enumerate(index.shape)]
+    return (start, steps) if (index == grid(start, steps, index.shape)).all() else None
 
 
 @rule("index_select", "index_select_copy")
@@ -34,6 +80,22 @@ def _index_selected(operation: Operation) -> Reach:
     if index is None:
         return _anywhere(operation, seen)
     return seen.taken(operation["dim"] % len(seen.shape), index.reshape(-1))
+
+
+@rule("take")
+def _taken_from_all(operation: Operation) -> Reach:
+    """Elements by their place in row-major order."""
+    seen, index = operation.reach("self"), operation.values("index")
+    if index is None:
+        return _anywhere(operation, seen)
+    index = index % max(1, prod(seen.shape))
+    found = _as_grid(index)
+    if found is not None and min(found[1]) >= 0:
+        strides = tuple(prod(seen.shape[dim + 1 :]) for dim in range(len(seen.shape)))
+        viewed = strided(seen, (0, seen.shape, strides, 1), (found[0], index.shape, tuple(found[1]), 1))
+        if viewed is not None:
+            return viewed
+    return seen.reshaped((prod(seen.shape),)).taken(0, index.reshape(-1)).reshaped(operation.shape)
 
 
 @rule("gather")
@@ -45,7 +107,12 @@ def _gathered(operation: Operation) -> Reach:
         for other, size in enumerate(operation.shape):
             cut = cut.sliced(other, 0, 1, size)
         return operation.with_all_of(cut, "index").inexact()
-    dim %= len(seen.shape)
+    dim %= max(1, len(seen.shape))
+    first = index[tuple(slice(None if d == dim else 1) for d in range(index.ndim))]
+    if index.ndim and (index == first).all():  # the same in every row
+        for other, size in enumerate(index.shape):
+            seen = seen if other == dim else seen.sliced(other, 0, 1, size)
+        return seen.taken(dim, first.reshape(-1))
     bounds = seen.dense()[
         (slice(None), slice(None), *(slice(n if d != dim else None) for d, n in enumerate(index.shape)))
     ]

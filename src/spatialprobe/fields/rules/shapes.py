@@ -136,11 +136,12 @@ def _rolled(operation: Operation) -> Reach:
 
 @rule("repeat", "tile")
 def _repeated(operation: Operation) -> Reach:
+    """Copies one after another; without borders the first would have no end."""
     seen, outputs = operation.reach("self"), operation.shape
     seen = seen.reshaped((1,) * (len(outputs) - len(seen.shape)) + seen.shape)
     for dim, size in enumerate(outputs):
         if size != seen.shape[dim]:
-            seen = seen.taken(dim, np.arange(size) % seen.shape[dim])
+            seen = seen.rearranged(dim, np.arange(size) % seen.shape[dim], 0)
     return seen
 
 

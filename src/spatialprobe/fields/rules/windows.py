@@ -77,13 +77,30 @@ def _unpooled(operation: Operation) -> Reach:
     return seen.reduced(range(len(outputs) - axes, len(outputs)), keepdim=True).expanded(outputs).inexact()
 
 
-@rule("unfold")
+@rule("unfold", "unfold_copy")
 def _unfolded(operation: Operation) -> Reach:
     """Windows of a dimension as a new last dimension."""
-    seen = operation.reach("self")
-    dim = operation["dimension"] % max(1, len(seen.shape))
-    count = operation.shape[dim]
-    return _stacked([seen.sliced(dim, tap, operation["step"], count) for tap in range(operation["size"])])
+    seen, size = operation.reach("self"), operation["size"]
+    if not seen.shape:
+        return seen.reshaped(operation.shape)
+    dim = operation["dimension"] % len(seen.shape)
+    windows = seen.gridded(dim, 0, (operation["step"], 1), (operation.shape[dim], size))
+    return windows.permuted([*range(dim + 1), *range(dim + 2, len(operation.shape)), dim + 1])
+
+
+@rule("unfold_backward")
+def _windows_added(operation: Operation) -> Reach:
+    """Windows (..., windows, ..., taps) put back where `unfold` took them from, overlaps added up, as `istft` does."""
+    seen, sizes, step = operation.reach("grad_in"), operation["input_sizes"], operation["step"]
+    dim, taps = operation["dim"] % max(1, len(sizes)), seen.shape[-1]
+    if not seen.varies(len(sizes)):
+        whole = seen.reduced([-1])
+        return whole.tapped(dim, transposed_window(taps, step, 0, 1), sizes[dim])
+    parts = [
+        seen.selected(len(sizes), tap).tapped(dim, transposed_window(1, step, -tap, 1), sizes[dim])
+        for tap in range(taps)
+    ]
+    return union(parts, operation.shape)
 
 
 @rule("im2col")
