@@ -72,7 +72,7 @@ def sweep(model=CONV, **options):
         (lambda: sp.effective_receptive_field(CONV, IMAGES, "", channels="some"), "channels must be whole numbers"),
         (lambda: sp.feature_maps({"a": IMAGES}), r"a mapping of records.* Tensor \(6, 3, 12, 12\) in it"),
         (lambda: sp.feature_maps(record(), sample="a"), "sample must be a whole number, not 'a'"),
-        (lambda: sp.feature_maps(record(), scale=("a", "b")), "scale=.* two finite numbers"),
+        (lambda: sp.feature_maps(record(), scale=("a", "b")), "scale must be two finite numbers"),
         (lambda: sp.feature_maps(record()).save(5), "path must be a name .* not 5"),
         (lambda: sp.evolution([record()], sample="a"), "sample must be a whole number"),
         (lambda: sp.write_report(5, CONV, IMAGES), "path must be a name .* not 5"),

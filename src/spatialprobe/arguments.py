@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from math import isnan
+from collections.abc import Iterable, Mapping, Set, Sized
+from itertools import islice
+from math import isfinite, isnan
 from numbers import Real
 from operator import index
-from typing import Any, get_args
+from typing import Any, TypeGuard, get_args
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from spatialprobe.errors import ArgumentError
 from spatialprobe.text import kind_of
 
 _SHOWN = 80  # characters of a value in a message
+_MOST = 2**20  # numbers in an argument, since a sequence of the user's own may have no end
 
 
-def whole_number(value: object, called: str, least: int | None = None) -> int:
+def whole_number(value: object, called: str, least: int | None = None, most: int = 2**63 - 1) -> int:
     """It as an int.
 
     Raises:
@@ -30,10 +34,14 @@ def whole_number(value: object, called: str, least: int | None = None) -> int:
     """
     try:
         found = index(value)  # type: ignore[arg-type]
-    except TypeError as error:
+    except Exception as error:  # also what an object of the user's own raises
         raise ArgumentError(f"{called} must be a whole number, not {shown(value)}.") from error
+    if _is_boolean(value):
+        raise ArgumentError(f"{called} must be a whole number, not {shown(value)}.")
     if least is not None and found < least:
-        raise ArgumentError(f"{called} must be at least {least}, not {found}.")
+        raise ArgumentError(f"{called} must be at least {least}, not {shown(found)}.")
+    if not -most <= found <= most:
+        raise ArgumentError(f"{called} must be at most {most:,}, not {shown(found)}.")
     return found
 
 
@@ -47,15 +55,51 @@ def whole_numbers(values: Iterable[int], called: str) -> tuple[int, ...]:
     (1, 2)
     """
     try:
-        given = list(values)
+        if isinstance(values, (str, bytes, Mapping, Set)):
+            raise TypeError("no order of numbers")
+        given = list(islice(values, _MOST))
         found = tuple(map(index, given))
-    except TypeError as error:
+    except Exception as error:  # also what an object of the user's own raises
         raise ArgumentError(f"{called} must be whole numbers, such as {called}=(1, 2), not {shown(values)}.") from error
-    if any(isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool") for value in given):
+    if any(map(_is_boolean, given)):
         raise ArgumentError(
             f"{called} must be whole numbers, and these are truth values: give the places of the true ones."
         )
     return found
+
+
+def channel_numbers(values: object, count: int, owner: str) -> npt.NDArray[np.int64]:
+    """Return some of `count` channels, at least one; `owner` says in errors what has them.
+
+    Raises:
+        ArgumentError: they are no sequence of whole numbers, or there are no such channels.
+    """
+    found = whole_numbers(values, "channels")  # type: ignore[arg-type]
+    if not found:
+        raise ArgumentError("channels must be at least one channel number.")
+    wrong = [one for one in found if not 0 <= one < count]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise ArgumentError(f"{owner} has channels 0 to {count - 1}, not {', '.join(map(shown, wrong[:3]))}{more}.")
+    return np.array(found, np.int64)
+
+
+def as_range(value: object, name: str) -> tuple[float, float]:
+    """Return two finite numbers, the lower first.
+
+    Raises:
+        ArgumentError: they are something else.
+
+    >>> as_range((0, 1), "span")
+    (0.0, 1.0)
+    """
+    try:
+        low, high = (real_number(one, name) for one in islice(value, 3))  # type: ignore[call-overload]
+    except (ArgumentError, TypeError, ValueError) as error:
+        raise ArgumentError(f"{name} must be two finite numbers (low, high), not {shown(value)}.") from error
+    if not (isfinite(low) and isfinite(high) and low < high):
+        raise ArgumentError(f"{name}=(low, high) needs two finite numbers, the lower first, not {shown(value)}.")
+    return low, high
 
 
 def real_number(value: object, called: str, least: float | None = None) -> float:
@@ -68,7 +112,7 @@ def real_number(value: object, called: str, least: float | None = None) -> float
     Traceback (most recent call last):
     spatialprobe.errors.ArgumentError: penalty must be a number, not '5'.
     """
-    if not isinstance(value, Real) or isnan(value):
+    if not isinstance(value, Real) or isinstance(value, bool) or isnan(value):
         raise ArgumentError(f"{called} must be a number, not {shown(value)}.")
     if least is not None and value < least:
         raise ArgumentError(f"{called} must be at least {least}, not {value}.")
@@ -101,6 +145,87 @@ def check_one_of(value: object, called: str, literal: Any) -> None:
         raise ArgumentError(f"{called} must be one of {', '.join(map(repr, known))}, not {shown(value)}.")
 
 
+def check_switch(value: object, name: str) -> None:
+    """Check that `value` is True or False.
+
+    Raises:
+        ArgumentError: it is something else, such as a text or a tensor.
+
+    >>> check_switch("no", "gradients")
+    Traceback (most recent call last):
+    spatialprobe.errors.ArgumentError: gradients must be True or False, not 'no'.
+    """
+    if not isinstance(value, (bool, np.bool_)):
+        raise ArgumentError(f"{name} must be True or False, not {shown(value)}.")
+
+
+def check_keywords(value: object) -> None:
+    """Check that `value` holds keyword arguments for a model, or is None.
+
+    Raises:
+        ArgumentError: it does not.
+    """
+    if value is not None and not (isinstance(value, Mapping) and all(type(key) is str for key in value)):
+        raise ArgumentError(f"kwargs must be a mapping of the model's arguments by name, not {shown(value)}.")
+
+
+def check_text(value: object, name: str) -> None:
+    """Check that `value` is a text, or None.
+
+    Raises:
+        ArgumentError: it is something else.
+    """
+    if value is not None and not isinstance(value, str):
+        raise ArgumentError(f"{name} must be a text, not {shown(value)}.")
+
+
+def as_texts(values: object, name: str) -> list[str]:
+    """Return a sequence of texts as a list.
+
+    Raises:
+        ArgumentError: it is something else, or one text alone.
+    """
+    found = list(islice(values, _MOST)) if is_iterable(values) and not isinstance(values, str) else [None]
+    texts = [one for one in found if isinstance(one, str)]
+    if len(texts) < len(found):
+        raise ArgumentError(f"{name} must be texts, such as {name}=['a', 'b'], not {shown(values)}.")
+    return texts
+
+
+def as_numbers(value: object, name: str) -> torch.Tensor:
+    """Return one number, or several, as a real tensor of no or one axis on the CPU.
+
+    Raises:
+        ArgumentError: they are no real numbers.
+
+    >>> as_numbers([1, 2.5], "value")
+    tensor([1.0000, 2.5000])
+    """
+    try:
+        found = torch.as_tensor(value, device="cpu")
+    except Exception as error:  # torch raises errors of many kinds
+        raise ArgumentError(f"{name} must be a number, or several, not {shown(value)}.") from error
+    if (
+        found.ndim > 1
+        or found.is_complex()
+        or _is_boolean(value)
+        or _is_boolean(found)
+        or found.layout != torch.strided
+        or not (found.numel() or found.ndim)
+    ):
+        raise ArgumentError(f"{name} must be a number, or several in a row, not {shown(value)}.")
+    return found
+
+
+def is_iterable(value: object) -> TypeGuard[Iterable[Any]]:
+    """Return whether `value` can be iterated over to an end; a tensor without axes cannot, although its class can."""
+    try:
+        iter(value)  # type: ignore[call-overload]
+    except TypeError:
+        return False
+    return not isinstance(value, Sized) or len(value) < _MOST
+
+
 def check_function(value: object, called: str, example: str) -> None:
     """That it can be called, where anything is given.
 
@@ -112,21 +237,30 @@ def check_function(value: object, called: str, example: str) -> None:
 
 
 def device_named(value: object) -> torch.device | None:
-    """It as a device, None for None.
+    """Return `value` as a device that holds values, None for None.
 
     Raises:
-        ArgumentError: torch knows no such device.
+        ArgumentError: torch knows no such device, or cannot use it on this machine.
 
     >>> device_named("gpu")
     Traceback (most recent call last):
     spatialprobe.errors.ArgumentError: device must be a torch.device or its name, such as 'cpu' or 'cuda:0', not 'gpu'.
     """
     try:
-        return None if value is None else torch.device(value)  # type: ignore[call-overload]
-    except (RuntimeError, TypeError) as error:
+        found: torch.device | None = None if value is None else torch.device(value)  # type: ignore[call-overload]
+    except (RuntimeError, TypeError, ValueError) as error:
         raise ArgumentError(
             f"device must be a torch.device or its name, such as 'cpu' or 'cuda:0', not {shown(value)}."
         ) from error
+    if found is None or found.type == "cpu":
+        return found
+    if found.type == "meta":
+        raise ArgumentError("device cannot be 'meta', where tensors have no values.")
+    try:
+        torch.empty(0, device=found)
+    except Exception as error:  # each kind of device has errors of its own
+        raise ArgumentError(f"device {str(found)!r} cannot be used on this machine: {_first_line(error)}.") from error
+    return found
 
 
 def check_dtype(value: object) -> None:
@@ -159,12 +293,23 @@ def seeded(seed: object) -> torch.Generator:
 
 
 def shown(value: object) -> str:
-    """A value in a message: as it is written, or its type where that is long.
+    """Return a value as a message shows it: as it is written, or its type where that is long or cannot be had.
 
     >>> shown("mean"), shown(torch.zeros(2, 3)), shown(list(range(99)))
     ("'mean'", 'a Tensor (2, 3)', 'a list')
     """
     if isinstance(value, torch.Tensor):
         return f"a Tensor {tuple(value.shape)}"
-    text = repr(value)
-    return text if len(text) <= _SHOWN and "\n" not in text else kind_of(value)
+    try:
+        text = repr(value)
+    except Exception:  # an object of the user's own, whose repr may do anything
+        return kind_of(value)
+    return text if len(text) <= _SHOWN and text.isprintable() else kind_of(value)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def _is_boolean(value: object) -> bool:
+    return isinstance(value, (bool, np.bool_)) or str(getattr(value, "dtype", "")).endswith("bool")

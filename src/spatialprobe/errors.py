@@ -24,6 +24,8 @@ A message says what happened, where, and what to do about it.
 
 from __future__ import annotations
 
+_LONGEST = 800  # characters of another library's message
+
 __all__ = [
     "AmbiguousCallError",
     "ArgumentError",
@@ -207,6 +209,15 @@ class ProbeStateError(SpatialProbeError, RuntimeError):
 
 
 def told(error: BaseException) -> str:
-    """An exception in one line: `ValueError: what it says`."""
-    text = str(error)
+    """Return an exception in one line: `ValueError: what it says`."""
+    text = short_text(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def short_text(error: BaseException) -> str:
+    """Return what an exception says, without the tail of a long text."""
+    try:
+        text = str(error)
+    except Exception:  # an exception of the user's own
+        return ""
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."

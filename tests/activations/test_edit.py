@@ -90,7 +90,7 @@ def test_edits_are_gone_after_an_error(chain):
 @pytest.mark.parametrize(
     ("edits", "message"),
     [
-        ({"conv1": sp.ablate(4)}, "there are channels 0 to 3 .* no .4"),
+        ({"conv1": sp.ablate(4)}, "there are channels 0 to 3 .* not 4"),
         ({"conv1": sp.ablate(0, axis=5)}, "there is no axis 5"),
         ({"conv1": lambda out: None}, "returned None"),
         ({"conv1": lambda out: out[:1]}, r"returned float32 \(1, 4, 12, 12\), but the layer hands on float32 \(2, 4,"),

@@ -138,7 +138,7 @@ def test_what_cannot_be_saved(tmp_path):
 
 def test_lookup_of_what_is_not_there(saved):
     """A loaded mapping says which layers it has."""
-    with pytest.raises(sp.LayerNotFoundError, match="No records of a layer 'conv2'. There are records of conv1"):
+    with pytest.raises(sp.LayerNotFoundError, match="There are no records of a layer 'conv2'. Did you mean 'conv1'"):
         sp.load_activations(saved)["conv2"]
 
 

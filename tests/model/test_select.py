@@ -109,7 +109,7 @@ def test_many_names_are_found_without_a_search_for_the_nearest(monkeypatch):
     def search(*arguments, **options):
         raise AssertionError("searched for similar names")
 
-    monkeypatch.setattr("spatialprobe.model.select.get_close_matches", search)
+    monkeypatch.setattr("spatialprobe.model.names.get_close_matches", search)
     for name, module in truth.items():
         assert [layer.module for layer in select(model, name)] == [module]
         assert [layer.module for layer in select(model, module)] == [module]

@@ -55,7 +55,7 @@ def test_layers_without_maps_are_listed():
 
 def test_an_argument_that_fits_one_layer_only():
     """A channel that not every layer has is an error."""
-    with pytest.raises(sp.ArgumentError, match="'conv1' has channels 0 to 3: there is no 4"):
+    with pytest.raises(sp.ArgumentError, match="'conv1' has channels 0 to 3, not 4"):
         gallery_of("chain", channels=[4])
 
 

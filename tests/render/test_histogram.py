@@ -160,7 +160,7 @@ def test_single_image_without_a_batch():
         (torch.rand(3), {}, "a histogram needs real values"),
         (torch.rand(0, 3), {}, "a histogram needs real values"),
         (torch.rand(1, 3).to(torch.complex64), {}, "a histogram needs real values"),
-        (torch.rand(1, 3), {"channels": [3]}, "channels 0 to 2: channels cannot be"),
+        (torch.rand(1, 3), {"channels": [3]}, "has channels 0 to 2, not 3"),
         (torch.rand(1, 3), {"bins": 0}, "bins must be at least 1"),
         (torch.rand(1, 3), {"span": (1, 1)}, "span=.* needs two finite numbers"),
     ],

@@ -129,11 +129,11 @@ def test_histogram_of_any_numbers(numbers, bins, size, random):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"low": 0.0}, "give both bounds or none"),
-        ({"bins": 1}, "at least 2 bins"),
-        ({"bins": 0, "low": 0, "high": 1}, "bins of Histogram must be at least 1"),
-        ({"low": 1.0, "high": 1.0}, "finite and in order"),
-        ({"low": 0.0, "high": float("inf")}, "finite and in order"),
+        ({"low": 0.0}, "takes both bounds or none"),
+        ({"bins": 1}, "bins must be at least 2"),
+        ({"bins": 0, "low": 0, "high": 1}, "bins must be at least 1"),
+        ({"low": 1.0, "high": 1.0}, "two finite numbers, the lower first"),
+        ({"low": 0.0, "high": float("inf")}, "two finite numbers, the lower first"),
     ],
 )
 def test_histogram_arguments(arguments, message):

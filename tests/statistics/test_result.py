@@ -73,7 +73,7 @@ def test_nobody_writes_to_it():
 def test_a_layer_that_was_not_swept():
     """The error names those that were; `in` and `get` work as in any mapping."""
     result = swept(images(9))
-    with pytest.raises(sp.LayerNotFoundError, match="No layer '1' was swept. There are 0, 3"):
+    with pytest.raises(sp.LayerNotFoundError, match="The sweep has no layer '1'. There are '0', '3'"):
         result["1"]
     assert "1" not in result
     assert result.get("1") is None

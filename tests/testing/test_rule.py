@@ -185,5 +185,5 @@ def test_a_second_rule_is_refused():
 @pytest.mark.parametrize(("name", "rule"), [("blur", window(3, 1)), (3, window(3, 1)), ("a::b", 3)])
 def test_what_is_no_operator_or_no_rule(name, rule):
     """Both are said at once, not when a model runs."""
-    with pytest.raises(sp.ArgumentError, match=r"is no operator|must be a function"):
+    with pytest.raises(sp.ArgumentError, match=r"is not an operator|must be a function"):
         rules.register(name, rule)

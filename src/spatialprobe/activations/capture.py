@@ -14,7 +14,7 @@ from spatialprobe.activations.keeper import Transform
 from spatialprobe.activations.probe import Missing, Probe
 from spatialprobe.activations.recorder import Entry, OutputPicker, Threads
 from spatialprobe.activations.records import At
-from spatialprobe.arguments import whole_number
+from spatialprobe.arguments import check_keywords, check_switch, whole_number
 from spatialprobe.model.forward import run_model
 from spatialprobe.model.select import Selector
 from spatialprobe.model.settings import set_gradients
@@ -91,6 +91,8 @@ def capture(
     ((1, 6, 30, 30), True)
     """
     whole_number(calls, "calls", least=1)
+    check_switch(stop_early, "stop_early")
+    check_keywords(kwargs)
     probe = Probe(
         model,
         layers,

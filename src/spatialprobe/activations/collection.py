@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,9 +10,10 @@ import torch
 from spatialprobe.activations.dense import dense_values
 from spatialprobe.activations.records import Activation
 from spatialprobe.activations.table import records_table
-from spatialprobe.arguments import shown
-from spatialprobe.errors import ArgumentError, LayerNotFoundError, LayerNotRunError
+from spatialprobe.arguments import is_iterable, shown
+from spatialprobe.errors import ArgumentError, LayerNotRunError
 from spatialprobe.model.calls import LayerCalls
+from spatialprobe.model.names import find_name
 from spatialprobe.text import kind_of
 
 
@@ -88,10 +89,8 @@ class Activations(LayerCalls[Activation]):
 
     def _name_of(self, layer: str) -> str:
         """The name under which a layer's records are kept."""
-        for record in self.records:
-            if layer == record.layer or layer in record.aliases:
-                return record.layer
-        raise LayerNotFoundError(f"No records of a layer {layer!r}. There are records of {', '.join(self) or 'none'}.")
+        names = {name: record.layer for record in self.records for name in (*record.aliases, record.layer)}
+        return names[find_name(layer, names, "There are no records of a layer")]
 
     def _why_absent(self, name: str) -> str:
         return ""
@@ -108,7 +107,7 @@ def records_given(given: object, called: str) -> list[Activation]:
     elif isinstance(given, Mapping):
         records = list(given.values())
     else:  # an `Activation` is one record
-        records = list(given) if isinstance(given, Iterable) else [given]
+        records = list(given) if is_iterable(given) else [given]
     wrong = [one for one in records if not isinstance(one, Activation)]
     if wrong:
         inside = "" if wrong[0] is given else f" with {kind_of(wrong[0])} in it"

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from spatialprobe.activations.dense import holds_own_memory
-from spatialprobe.arguments import whole_numbers
+from spatialprobe.arguments import as_numbers, shown, whole_number, whole_numbers
 from spatialprobe.errors import ArgumentError
 from spatialprobe.model.hooks import attach_edits
 from spatialprobe.model.select import check_model, select
@@ -74,8 +74,9 @@ def ablate(
     tensor([[5., 0., 7.]])
     """
     chosen = list(whole_numbers(channels if isinstance(channels, Iterable) else (channels,), "channels"))
-    values = value if isinstance(value, torch.Tensor) else torch.as_tensor(value, device="cpu")
-    if values.ndim > 1 or (values.ndim == 1 and len(values) != len(chosen)):
+    axis = whole_number(axis, "axis")
+    values = value if isinstance(value, torch.Tensor) else as_numbers(value, "value")
+    if values.layout != torch.strided or values.ndim > 1 or (values.ndim == 1 and len(values) != len(chosen)):
         raise ArgumentError(
             f"value must be one number or one for each of the {counted(len(chosen), 'channel')}, "
             f"not {tuple(values.shape)}."
@@ -156,5 +157,5 @@ def _check_channels(output: Any, channels: list[int], axis: int) -> None:
     wrong = [channel for channel in channels if not 0 <= channel < output.shape[axis]]
     if wrong:
         raise ArgumentError(
-            f"there are channels 0 to {output.shape[axis] - 1} in {tuple(output.shape)}, and no {wrong}."
+            f"there are channels 0 to {output.shape[axis] - 1} in {tuple(output.shape)}, not {shown(wrong[0])}."
         )

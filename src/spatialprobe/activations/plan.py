@@ -16,10 +16,12 @@ from spatialprobe.activations.dense import count_bytes
 from spatialprobe.activations.probe import Probe
 from spatialprobe.activations.recorder import Entry
 from spatialprobe.activations.table import layers_table
-from spatialprobe.errors import LayerNotFoundError, SpatialProbeError, UnsupportedOutputError, told
+from spatialprobe.arguments import check_keywords
+from spatialprobe.errors import SpatialProbeError, UnsupportedOutputError, told
 from spatialprobe.model.evaluation import Restored
 from spatialprobe.model.forward import forward_error
 from spatialprobe.model.inputs import own_copies
+from spatialprobe.model.names import find_name
 from spatialprobe.model.select import Selector, model_name, unwrapped
 from spatialprobe.model.weights import device_of
 from spatialprobe.text import byte_size, counted
@@ -68,9 +70,7 @@ class Plan(Mapping[str, PlannedLayer]):
         return sum(layer.nbytes for layer in self.layers.values())
 
     def __getitem__(self, layer: str) -> PlannedLayer:
-        if layer not in self.layers:
-            raise LayerNotFoundError(f"No layer {layer!r} was planned. There are {', '.join(map(repr, self.layers))}.")
-        return self.layers[layer]
+        return self.layers[find_name(layer, self.layers, "The plan has no layer")]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.layers)
@@ -118,6 +118,7 @@ def plan(model: nn.Module, *inputs: Any, kwargs: Mapping[str, Any] | None = None
     """
     fallback = None
     rehearsal = _Rehearsal(model, layers)
+    check_keywords(kwargs)
     given = dict(kwargs or {})
     try:
         rehearsal.run(inputs, given, fake=True)

@@ -17,7 +17,15 @@ from spatialprobe.activations.keeper import Keeping, Transform
 from spatialprobe.activations.post import unresolved
 from spatialprobe.activations.recorder import Entry, OutputPicker, Recorder, Recording, Threads
 from spatialprobe.activations.records import Activation, At, ConvSpec
-from spatialprobe.arguments import check_bytes, check_dtype, check_function, check_one_of, device_named
+from spatialprobe.arguments import (
+    check_bytes,
+    check_dtype,
+    check_function,
+    check_one_of,
+    check_switch,
+    device_named,
+    shown,
+)
 from spatialprobe.errors import (
     LayerNotFoundError,
     LayerNotRunError,
@@ -25,6 +33,7 @@ from spatialprobe.errors import (
     SpatialProbeError,
 )
 from spatialprobe.model.hooks import ProbeHook, attach
+from spatialprobe.model.names import is_name, some
 from spatialprobe.model.select import Selector, all_layers, check_model, model_name, no_such_name, select
 from spatialprobe.model.undo import Block, Leaving
 
@@ -115,6 +124,8 @@ class Probe(Block, Activations):
         check_function(transform, "transform", "lambda maps: maps.mean((2, 3))")
         check_function(output, "output", "lambda returned: returned[0]")
         check_dtype(dtype)
+        check_switch(gradients, "gradients")
+        check_switch(keep_graph, "keep_graph")
         super().__init__(title=f"Probe of {model_name(model)}")
         keeping = Keeping(copy, transform, device_named(device), dtype, keep_graph, max_bytes)
         self._model = model
@@ -197,11 +208,13 @@ class Probe(Block, Activations):
         )
 
     def _name_of(self, layer: str) -> str:
+        watched = some(self.watched)
+        if not is_name(layer):
+            raise LayerNotFoundError(
+                f"A record is found by its layer's name, not by {shown(layer)}. Watched: {watched}."
+            )
         if layer in self._names:
             return self._names[layer]
-        watched = ", ".join(self.watched)
-        if not isinstance(layer, str):
-            raise LayerNotFoundError(f"A record is found by its layer's name, not by {layer!r}. Watched: {watched}.")
         layers = all_layers(self._model)
         if any(layer in other.names for other in layers):
             problem = f"Layer {layer!r} is in the model, but this probe does not watch it."

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from spatialprobe.arguments import whole_numbers
+from spatialprobe.arguments import shown, whole_numbers
 from spatialprobe.errors import ArgumentError
 from spatialprobe.evidence.layer import outputs, unit_by_unit
 from spatialprobe.evidence.result import Averaged, Bools
@@ -125,7 +125,7 @@ def _checked(shift: tuple[int, ...], images: torch.Tensor) -> tuple[int, ...]:
     if len(moved) != len(sizes):
         raise ArgumentError(
             f"shift must be whole pixels along each spatial axis of images {tuple(images.shape)}, (N, C, *spatial), "
-            f"not {moved}."
+            f"not {shown(moved)}."
         )
     if not any(moved):
         raise ArgumentError(f"A shift of {moved} moves nothing: there is nothing to measure.")

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from spatialprobe.arguments import seeded, whole_number, whole_numbers
+from spatialprobe.arguments import seeded, shown, whole_number, whole_numbers
 from spatialprobe.errors import ArgumentError
 from spatialprobe.evidence.layer import outputs, unit_by_unit
 from spatialprobe.evidence.result import Bools
@@ -133,8 +133,8 @@ def _checked(pixel: tuple[int, ...], images: torch.Tensor) -> tuple[int, ...]:
     position = whole_numbers(pixel, "pixel")
     if len(position) != len(sizes) or any(not 0 <= at < size for at, size in zip(position, sizes, strict=True)):
         raise ArgumentError(
-            f"There is no pixel {position} in images {tuple(images.shape)}, (N, C, *spatial): give one number for each "
-            "spatial axis, counted from 0."
+            f"There is no pixel {shown(position)} in images {tuple(images.shape)}, (N, C, *spatial): pass one number "
+            "for each spatial axis, counted from 0."
         )
     return position
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from spatialprobe.arguments import seeded, shown, whole_number
+from spatialprobe.arguments import check_switch, seeded, shown, whole_number
 from spatialprobe.errors import ArgumentError
 
 
@@ -38,6 +38,7 @@ class PixelPermutation:
     def __post_init__(self) -> None:
         for name, least in (("height", 1), ("width", 1), ("seed", None)):
             whole_number(getattr(self, name), name, least)
+        check_switch(self.inverted, "inverted")
 
     @property
     def order(self) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 
 import torch
 import torch.nn.functional as F
@@ -102,10 +103,11 @@ def linear_probe(
     for some, truth, kind in ((images, labels, ""), (test_images, test_labels, "test_")):
         check_images(some, f"{kind}images")
         _check_labels(some, truth, f"{kind}labels")
-    whole_number(grid, "grid", least=1)
-    whole_number(batch_size, "batch_size", least=1)
-    if not real_number(penalty, "penalty") > 0:
-        raise ArgumentError(f"penalty must be above 0, not {penalty}.")
+    grid = whole_number(grid, "grid", least=1)
+    batch_size = whole_number(batch_size, "batch_size", least=1)
+    penalty = real_number(penalty, "penalty")
+    if not (penalty > 0 and isfinite(penalty)):
+        raise ArgumentError(f"penalty must be above 0, and finite, not {penalty}.")
     known, answers = torch.unique(labels.cpu(), return_inverse=True)
     if len(known) < 2:
         raise ArgumentError("All labels are alike: telling classes apart takes two.")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from math import prod
 
+from spatialprobe.arguments import shown
 from spatialprobe.errors import LayerNotFoundError
 from spatialprobe.fields.result import ReceptiveField
 from spatialprobe.model.calls import LayerCalls
+from spatialprobe.model.names import find_name, is_name
 
 
 class ReceptiveFields(LayerCalls[ReceptiveField]):
@@ -62,13 +63,10 @@ class ReceptiveFields(LayerCalls[ReceptiveField]):
         Raises:
             LayerNotFoundError: the model has no such layer, or it has no field.
         """
-        name = self._aliases.get(layer, layer) if isinstance(layer, str) else layer
-        if name in self._fields:
-            return self._fields[name]
-        nearest = [repr(near) for near in get_close_matches(str(name), list(self._fields), n=3)]
-        hint = f" Did you mean {' or '.join(nearest)}?" if nearest else ""
-        why = self._missing.get(name, f"there is none of this name.{hint} There are {_some(self._fields)}.")
-        raise LayerNotFoundError(f"No receptive field of layer {layer!r}: {why}")
+        name = self._aliases.get(layer, layer) if is_name(layer) else layer
+        if is_name(name) and name in self._missing:
+            raise LayerNotFoundError(f"There is no receptive field of layer {shown(layer)}: {self._missing[name]}")
+        return self._fields[find_name(name, self._fields, "There is no receptive field of a layer")]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._fields)

@@ -14,7 +14,7 @@ from torch import nn
 from spatialprobe.activations.capture import capture
 from spatialprobe.activations.dense import real_values
 from spatialprobe.activations.records import Activation
-from spatialprobe.arguments import check_one_of, whole_number, whole_numbers
+from spatialprobe.arguments import channel_numbers, check_one_of, whole_number, whole_numbers
 from spatialprobe.errors import ArgumentError, ForwardError, SpatialProbeError
 from spatialprobe.fields.box import Box
 from spatialprobe.fields.images import check_images, check_rows, field_of
@@ -258,10 +258,7 @@ def _chosen(units: torch.Tensor, channels: Literal["all"] | Sequence[int], layer
     """The channels of (N, channels) that are meant."""
     if isinstance(channels, str) and channels == "all":
         return units
-    chosen, count = list(whole_numbers(channels, "channels")), units.shape[1]
-    if not chosen or any(not 0 <= channel < count for channel in chosen):
-        raise ArgumentError(f"Layer {layer!r} has channels 0 to {count - 1}: channels cannot be {chosen}.")
-    return units[:, chosen]
+    return units[:, channel_numbers(channels, units.shape[1], f"Layer {layer!r}")]
 
 
 def _check_inside(sums: Floats, box: Box, field: ReceptiveField) -> None:

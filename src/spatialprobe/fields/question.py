@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from numbers import Integral, Real
 from typing import Any, TypeAlias
 
@@ -11,10 +12,12 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from spatialprobe.arguments import shown, whole_numbers
+from spatialprobe.arguments import is_iterable, shown, whole_numbers
 from spatialprobe.errors import ArgumentError
 from spatialprobe.model.weights import dtype_of
 from spatialprobe.text import kind_of
+
+_SLIP = 0.85  # how alike a misspelled name is; SEModule and SEBlock are less
 
 Ignored: TypeAlias = Iterable[type[nn.Module] | str]
 
@@ -34,12 +37,20 @@ class Question:
         return any(_is_a(module, kind) for kind in self.ignore)
 
     def unmatched(self, model: nn.Module) -> list[str]:
-        """The types to ignore of which the model has no module."""
-        return [
-            kind if isinstance(kind, str) else kind.__name__
-            for kind in self.ignore
-            if not any(_is_a(module, kind) for module in model.modules())
-        ]
+        """Return the types to ignore of which the model has no module.
+
+        One list of gates may serve many models, but a name that is nearly that of a class in the model is a slip.
+
+        Raises:
+            ArgumentError: a name is nearly that of a class of the model's modules.
+        """
+        absent = [kind for kind in self.ignore if not any(_is_a(module, kind) for module in model.modules())]
+        classes = {one.__name__ for module in model.modules() for one in type(module).__mro__}
+        for name in absent:
+            similar = get_close_matches(name, classes, n=1, cutoff=_SLIP) if isinstance(name, str) else []
+            if similar:
+                raise ArgumentError(f"ignore: the model has no module of type {name!r}. Did you mean {similar[0]!r}?")
+        return [kind if isinstance(kind, str) else kind.__name__ for kind in absent]
 
     def tensor_in(self, arguments: tuple[Any, ...]) -> torch.Tensor:
         """The one tensor that the chosen input holds, among arguments of this form."""
@@ -75,16 +86,17 @@ def _from_shape(shape: Sequence[int], model: nn.Module) -> torch.Tensor:
     if not all(isinstance(size, Integral) for size in shape):
         raise ArgumentError(f"The sizes of a shape are whole numbers, not {tuple(shape)}.")
     if any(size < 1 for size in shape):
-        raise ArgumentError(f"An input of shape {tuple(shape)} holds nothing: every size must be at least 1.")
+        raise ArgumentError(f"An input of shape {shown(tuple(shape))} holds nothing: every size must be at least 1.")
     return torch.empty(tuple(shape), device="meta", dtype=dtype_of(model))
 
 
 def types_and_names(ignore: Ignored) -> tuple[type[nn.Module] | str, ...]:
     """The kinds of modules to ignore, checked; one alone is as good as a sequence of one."""
-    several = isinstance(ignore, Iterable) and not isinstance(ignore, (str, type, nn.Module))
+    several = is_iterable(ignore) and not isinstance(ignore, (str, type, nn.Module))
     given = tuple(ignore) if several else (ignore,)
     for kind in given:
-        if not isinstance(kind, str) and not (isinstance(kind, type) and issubclass(kind, nn.Module)):
+        named = isinstance(kind, str) and kind.isidentifier()
+        if not named and not (isinstance(kind, type) and issubclass(kind, nn.Module)):
             raise ArgumentError(f"ignore takes module types or class names, not {shown(kind)}.")
     return given  # type: ignore[return-value]
 
@@ -108,7 +120,9 @@ def checked_axes(ndim: int, axes: Sequence[int] | None, called: str, fewest: int
     chosen = list(range(2, ndim)) if axes is None else [axis % ndim for axis in axes if -ndim <= axis < ndim]
     if len(chosen) < fewest or (axes is not None and len(set(chosen)) != len(axes)):
         if axes is not None:
-            raise ArgumentError(f"A tensor of {ndim} dimensions has no axes {tuple(axes)}: name others with {called}=.")
+            raise ArgumentError(
+                f"A tensor of {ndim} dimensions has no axes {shown(tuple(axes))}: name others with {called}=."
+            )
         raise ArgumentError(
             f"A tensor of {ndim} dimensions has no spatial axes after batch and channel: give the whole shape, such as "
             f"(1, 3, 224, 224), or name the axes that it has with {called}=."

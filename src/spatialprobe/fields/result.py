@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from spatialprobe.arguments import whole_number, whole_numbers
+from spatialprobe.arguments import check_switch, shown, whole_number, whole_numbers
 from spatialprobe.errors import ArgumentError
 from spatialprobe.fields.box import Box
 from spatialprobe.fields.intervals import Span
@@ -79,6 +79,7 @@ class ReceptiveField:
         Raises:
             ArgumentError: there is no such unit or channel.
         """
+        check_switch(clip, "clip")
         self._check(unit, self.output_size, "unit", "units")
         reach = self._of(channel)
         index = (0, *unit)
@@ -97,6 +98,7 @@ class ReceptiveField:
         Raises:
             ArgumentError: there is no such channel.
         """
+        check_switch(clip, "clip")
         reach, axes = self._of(channel), len(self.input_size)
         made, empty = np.zeros((1, *self.output_size, 2 * axes), np.int64), np.zeros((), np.bool_)
         for axis, span in enumerate(reach.spans):
@@ -153,11 +155,11 @@ class ReceptiveField:
         if len(position) != len(sizes):
             raise ArgumentError(
                 f"Layer {self.layer!r} has {many} along {counted(len(sizes), 'axis')}, "
-                f"{' x '.join(map(str, sizes)) or 'none'}: give as many numbers, not {tuple(position)}."
+                f"{' x '.join(map(str, sizes)) or 'none'}: give as many numbers, not {shown(tuple(position))}."
             )
         if any(not 0 <= at < size for at, size in zip(whole_numbers(position, one), sizes, strict=True)):
             raise ArgumentError(
-                f"There is no {one} {tuple(position)} of layer {self.layer!r}: its {many} are "
+                f"There is no {one} {shown(tuple(position))} of layer {self.layer!r}: its {many} are "
                 f"{' x '.join(map(str, sizes))}, counted from 0."
             )
 

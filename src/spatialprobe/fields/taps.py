@@ -10,10 +10,13 @@ from math import gcd
 import numpy as np
 import numpy.typing as npt
 
+from spatialprobe.arguments import whole_number
+
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 NONE = -(2**60)  # in a table of taps: this output has fewer taps than others
+_MOST = 2**24  # positions of a window
 
 
 class Taps:
@@ -69,18 +72,26 @@ def listed(taps: Taps, inputs: int, rows: Ints) -> Taps:
     return made
 
 
-@lru_cache(maxsize=1024)
 def window(kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> Taps:
     """A convolution or a pooling.
 
     >>> window(kernel=3, stride=2, padding=1).positions(np.arange(3)).tolist()
     [[-1, 0, 1], [1, 2, 3], [3, 4, 5]]
     """
+    return _window(
+        whole_number(kernel, "kernel", least=1),
+        whole_number(stride, "stride", least=1),
+        whole_number(padding, "padding", most=_MOST),
+        whole_number(dilation, "dilation", least=1),
+    )
+
+
+@lru_cache(maxsize=1024)
+def _window(kernel: int, stride: int, padding: int, dilation: int) -> Taps:
     reach = np.arange(kernel) * dilation - padding
     return Taps(lambda out: out[:, None] * stride + reach, 1, stride)
 
 
-@lru_cache(maxsize=1024)
 def transposed_window(kernel: int, stride: int, padding: int, dilation: int) -> Taps:
     """A transposed convolution: input i with tap k writes to stride * i - padding + dilation * k.
 
@@ -88,6 +99,16 @@ def transposed_window(kernel: int, stride: int, padding: int, dilation: int) -> 
     >>> [[one for one in row if one != NONE] for row in taps.positions(np.arange(4)).tolist()]
     [[0], [0], [1], [1]]
     """
+    return _transposed_window(
+        whole_number(kernel, "kernel", least=1),
+        whole_number(stride, "stride", least=1),
+        whole_number(padding, "padding", most=_MOST),
+        whole_number(dilation, "dilation", least=1),
+    )
+
+
+@lru_cache(maxsize=1024)
+def _transposed_window(kernel: int, stride: int, padding: int, dilation: int) -> Taps:
     reach = padding - np.arange(kernel) * dilation
 
     def positions(out: Ints) -> Ints:
@@ -97,13 +118,17 @@ def transposed_window(kernel: int, stride: int, padding: int, dilation: int) -> 
     return Taps(positions, stride, 1)
 
 
-@lru_cache(maxsize=1024)
 def adaptive(inputs: int, outputs: int) -> Taps:
     """Adaptive pooling: output i reads from floor(i * inputs / outputs) to ceil((i + 1) * inputs / outputs).
 
     >>> adaptive(inputs=4, outputs=2).positions(np.arange(2)).tolist()
     [[0, 1], [2, 3]]
     """
+    return _adaptive(whole_number(inputs, "inputs", least=1), whole_number(outputs, "outputs", least=1))
+
+
+@lru_cache(maxsize=1024)
+def _adaptive(inputs: int, outputs: int) -> Taps:
     common = gcd(inputs, outputs)
 
     def positions(out: Ints) -> Ints:
@@ -114,13 +139,17 @@ def adaptive(inputs: int, outputs: int) -> Taps:
     return Taps(positions, outputs // common, inputs // common)
 
 
-@lru_cache(maxsize=1024)
 def affine(start: int, step: int) -> Taps:
     """Slices, flips and shifts: output i reads start + step * i.
 
     >>> affine(start=7, step=-1).positions(np.arange(3)).tolist()  # a flip of eight positions
     [[7], [6], [5]]
     """
+    return _affine(whole_number(start, "start"), whole_number(step, "step"))
+
+
+@lru_cache(maxsize=1024)
+def _affine(start: int, step: int) -> Taps:
     return Taps(lambda out: start + step * out[:, None], 1, step)
 
 

@@ -10,10 +10,12 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from spatialprobe.arguments import shown
-from spatialprobe.errors import ForwardError
+from spatialprobe.errors import ForwardError, short_text
 from spatialprobe.model.inputs import own_copies
 from spatialprobe.model.select import model_name
 from spatialprobe.model.weights import unlike_weights
+
+_FEW = 6  # inputs that a message lists
 
 Forward: TypeAlias = Callable[[nn.Module, Any], Any]  # how a model is called on a batch
 
@@ -44,10 +46,12 @@ def run_model(
 def forward_error(model: nn.Module, inputs: Any, error: Exception, hint: str) -> ForwardError:
     """The error to raise from the model's own: what it said, of which inputs, and what to do."""
     leaves = tree_leaves(inputs)
-    given = ", ".join(str(tuple(leaf.shape)) if isinstance(leaf, torch.Tensor) else shown(leaf) for leaf in leaves)
+    few = leaves[:_FEW]
+    given = ", ".join(str(tuple(leaf.shape)) if isinstance(leaf, torch.Tensor) else shown(leaf) for leaf in few)
+    given += f" and {len(leaves) - _FEW} more" if len(leaves) > _FEW else ""
     inputs_of = "an input of" if len(leaves) == 1 else "inputs of"
     return ForwardError(
-        f"{model_name(model)} raised {type(error).__name__} on {inputs_of} {given}: {error}\n{hint}"
+        f"{model_name(model)} raised {type(error).__name__} on {inputs_of} {given}: {short_text(error)}\n{hint}"
         f"{unlike_weights(model, inputs)}"
     )
 

@@ -7,7 +7,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from fnmatch import translate
 from functools import cached_property
 from typing import TypeAlias
@@ -17,6 +16,7 @@ from torch import nn
 
 from spatialprobe.arguments import shown
 from spatialprobe.errors import ArgumentError, LayerNotFoundError
+from spatialprobe.model.names import suggest_names
 from spatialprobe.text import counted, kind_of
 
 Selector: TypeAlias = (
@@ -128,9 +128,7 @@ def unwrapped(module: nn.Module) -> nn.Module:
 
 def no_such_name(name: str, layers: list[Layer]) -> str:
     """That there is no such layer, with the nearest names."""
-    nearest = get_close_matches(name, [layer.name for layer in layers if layer.name], n=3)
-    hint = f" Did you mean {' or '.join(map(repr, nearest))}?" if nearest else ""
-    return f"No layer named {name!r}.{hint}"
+    return f"No layer named {shown(name)}.{suggest_names(name, [layer.name for layer in layers])}"
 
 
 def _wrapped_child(module: nn.Module) -> str | None:
@@ -245,6 +243,7 @@ def _check_predicate(predicate: Callable[[str, nn.Module], bool], called: str) -
 
 def _named(known: _Known, name: str) -> list[Layer]:
     """Layers of exactly this name; else, for a glob, those whose whole name it matches."""
+    name = str(name)  # of a subclass, which may not be hashable
     if name in known.by_name:
         return known.by_name[name]
     if any(mark in name for mark in "*?["):

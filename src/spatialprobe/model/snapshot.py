@@ -108,7 +108,8 @@ def _keep_module(snapshot: Snapshot, module: nn.Module, depth: int) -> None:
 
 def _keep_scripted(snapshot: Snapshot, module: torch.jit.ScriptModule) -> None:
     """Remember a module that holds its attributes out of Python's sight."""
-    for name in module._concrete_type.get_attributes():  # reading one makes a copy of all but tensors
+    kind = vars(module).get("_concrete_type")  # None where it was frozen: its attributes are constants then
+    for name in () if kind is None else kind.get_attributes():  # reading one makes a copy of all but tensors
         value = getattr(module, name)
         snapshot.on_restore(_restore_scripted, module, name, value)
         snapshot.visit(value, 0)

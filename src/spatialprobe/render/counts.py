@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from spatialprobe.arguments import whole_number
+from spatialprobe.arguments import as_range, whole_number
 from spatialprobe.errors import ArgumentError
 from spatialprobe.render.scale import Extremes, Values
 
@@ -72,14 +72,15 @@ class Counts:
 
 def _edges(extremes: Extremes, bins: int, span: tuple[float, float] | None) -> Floats:
     """The borders of the bins; around what is all but a single value, one unit wide or a millionth of it."""
-    whole_number(bins, "bins", least=1)
-    low, high = span or (float(np.fmin.reduce(extremes.low)), float(np.fmax.reduce(extremes.high)))
-    if span and not (np.isfinite(low) and np.isfinite(high) and low < high):
-        raise ArgumentError(f"span=(low, high) needs two finite numbers, the lower first, not {span!r}.")
+    whole_number(bins, "bins", least=1, most=_MOST_BINS)
+    if span is None:
+        low, high = float(np.fmin.reduce(extremes.low)), float(np.fmax.reduce(extremes.high))
+    else:
+        low, high = as_range(span, "span")
     if not np.isfinite(low):
         low, high = 0.0, 1.0
     size = max(abs(low), abs(high))
-    if not span and high - low <= size * _NARROW:
+    if span is None and high - low <= size * _NARROW:
         low, high = low - max(0.5, size * 1e-6), high + max(0.5, size * 1e-6)
     return np.linspace(low, high, bins + 1)
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from spatialprobe.activations.collection import Activations, records_given
 from spatialprobe.activations.records import Activation
+from spatialprobe.arguments import as_texts, real_number
 from spatialprobe.errors import ArgumentError
 from spatialprobe.render.gif import gif
 from spatialprobe.render.maps import Order, chosen_channels, count_words, maps_of, order_words, slice_words
@@ -52,6 +53,7 @@ class Evolution(Mosaic):
         Raises:
             ArgumentError: `seconds` is not between 0.02 and 600.
         """
+        seconds = real_number(seconds, "seconds")
         if not 0.02 <= seconds <= 600:
             raise ArgumentError(f"seconds must be between 0.02 and 600, not {seconds}.")
         return gif([(frame.pixels, frame.colors) for frame in self.frames], seconds, f"{self.title}. {self.caption}")
@@ -146,11 +148,11 @@ def _named(
     runs = records_given(records, "evolution()")
     plain = isinstance(records, Mapping) and not isinstance(records, Activations)
     called: list[object] = list(records) if plain else [run.layer for run in runs]
-    if names is not None and len(names) != len(runs):
+    words = list(map(str, called)) if names is None else as_texts(names, "names")
+    if len(words) != len(runs):
         raise ArgumentError(
-            f"{counted(len(runs), 'step')}, but {counted(len(names), 'name')}: pass a name for each step."
+            f"{counted(len(runs), 'step')}, but {counted(len(words), 'name')}: pass a name for each step."
         )
-    words = list(map(str, called if names is None else names))
     if len(set(words)) < len(words):
         words = [f"{number} {name}".strip() for number, name in enumerate(words, start=1)]
     return runs, [name or run.module_type for name, run in zip(words, runs, strict=True)]
@@ -158,7 +160,7 @@ def _named(
 
 def _resolved(scale: EvolutionScale, runs: Sequence[Activation]) -> Literal["all"] | ScaleChoice:
     """What "auto" means for these runs."""
-    if scale != "auto":
+    if not (isinstance(scale, str) and scale == "auto"):
         return scale
     return "all" if len({run.layer for run in runs}) == 1 else "layer"
 
@@ -184,7 +186,7 @@ def _scales(
     maps: Sequence[Values], extremes: Sequence[Extremes], names: Sequence[str], choice: Literal["all"] | ScaleChoice
 ) -> tuple[list[Scale], str]:
     """A scale for each step, all signed or none, and the words that say how to read them."""
-    if choice in ("layer", "map"):
+    if isinstance(choice, str) and choice in ("layer", "map"):
         scales = [choose_scale(item, choice, known) for item, known in zip(maps, extremes, strict=True)]
         if any(one.signed for one in scales):
             scales = [replace(one, signed=True, low=-one.high) for one in scales]
@@ -195,7 +197,7 @@ def _scales(
         )
         return scales, f"One scale for each step: {ranges}."
     whole = np.concatenate([item.ravel() for item in maps])[None]
-    one = choose_scale(whole, "layer" if choice == "all" else choice, _as_one(extremes))
+    one = choose_scale(whole, "layer" if isinstance(choice, str) and choice == "all" else choice, _as_one(extremes))
     return [one.of(np.zeros(len(item), np.int64)) for item in maps], one.words("all steps")
 
 

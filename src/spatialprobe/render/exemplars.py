@@ -60,7 +60,7 @@ def check_samples(exemplars: Exemplars, dataset: Images) -> None:
     Raises:
         ArgumentError: it is too short, or cannot be asked for a sample.
     """
-    if not hasattr(dataset, "__getitem__"):
+    if not hasattr(dataset, "__getitem__") or getattr(dataset, "ndim", None) == 0:
         raise ArgumentError(f"dataset is {kind_of(dataset)}, which is not indexable: pass the data that was swept.")
     furthest = int(exemplars.samples.max())
     if isinstance(dataset, Sized) and furthest >= len(dataset):

@@ -10,6 +10,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from spatialprobe.arguments import check_text
+from spatialprobe.errors import AmbiguousCallError
+from spatialprobe.model.names import find_name
 from spatialprobe.render.mosaic import Mosaic
 from spatialprobe.storage.files import folder_of
 from spatialprobe.text import counted
@@ -42,7 +45,13 @@ class Gallery(Mapping[Key, Mosaic]):
         self.left_out = dict(left_out)  # the layers that hold no maps, and why
 
     def __getitem__(self, key: Key) -> Mosaic:
-        return self._mosaics[key]
+        if isinstance(key, tuple) and key in self._mosaics:
+            return self._mosaics[key]
+        known = [one if isinstance(one, str) else one[0] for one in self._mosaics]
+        layer = find_name(key, known, "The gallery has no layer")
+        if layer not in self._mosaics:
+            raise AmbiguousCallError(f"Layer {layer!r} ran several times: use gallery[{layer!r}, i] for one run.")
+        return self._mosaics[layer]
 
     def __iter__(self) -> Iterator[Key]:
         return iter(self._mosaics)
@@ -66,6 +75,7 @@ class Gallery(Mapping[Key, Mosaic]):
 
     def figure(self, title: str | None = None) -> Figure:
         """All mosaics below each other, each with its own title, caption and color bar."""
+        check_text(title, "title")
         from spatialprobe.render.figures import page
 
         return page([(mosaic, mosaic.title) for mosaic in self.values()], title)

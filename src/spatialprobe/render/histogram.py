@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spatialprobe.activations.records import Activation, values_of
+from spatialprobe.arguments import channel_numbers, check_text
 from spatialprobe.errors import ArgumentError
 from spatialprobe.render.counts import Counts, Floats, Integers, SweptHistogram
 from spatialprobe.render.mosaic import picture_path
@@ -64,6 +65,7 @@ class ActivationHistogram:
 
     def with_source(self, source: str) -> ActivationHistogram:
         """The same picture, whose title and text chunks also name where the data come from."""
+        check_text(source, "source")
         return replace(self, title=f"{self.title}: {source}", metadata={**self.metadata, "Source": source})
 
     def to_png(self) -> bytes:
@@ -83,6 +85,7 @@ class ActivationHistogram:
 
     def figure(self, title: str | None = None) -> Figure:
         """All values as a curve, below it each channel as a row of colors, as a `matplotlib.figure.Figure`."""
+        check_text(title, "title")
         from spatialprobe.render.figures import histogram_figure
 
         return histogram_figure(self, self.title if title is None else title)
@@ -171,10 +174,7 @@ def _by_channel(record: Activation) -> Values:
 
 
 def _shown(count: int, whose: str, channels: Sequence[int] | None) -> Integers:
-    shown = np.arange(count) if channels is None else np.asarray(channels)
-    if shown.ndim != 1 or not len(shown) or shown.dtype.kind not in "iu" or shown.min() < 0 or shown.max() >= count:
-        raise ArgumentError(f"{whose} has channels 0 to {count - 1}: channels cannot be {channels!r}.")
-    return shown.astype(np.int64)
+    return np.arange(count) if channels is None else channel_numbers(channels, count, whose)
 
 
 def _words(found: Counts, count: int) -> list[str]:

@@ -23,7 +23,7 @@ def image_values(image: object, size: Sequence[int], what: str) -> Image:
     Raises:
         ArgumentError: it is no such tensor, or of another size.
     """
-    tensor = torch.from_numpy(image) if isinstance(image, np.ndarray) else image
+    tensor = torch.from_numpy(image) if isinstance(image, np.ndarray) and image.dtype.kind in "buif" else image
     if not isinstance(tensor, torch.Tensor) or tensor.dtype.is_complex:
         raise ArgumentError(
             f"{what} is {_kind(image)}: bring it as a tensor (3, H, W) or (1, H, W), in [0, 1] or uint8."

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from spatialprobe.activations.records import Activation, values_of, why_no_values
-from spatialprobe.arguments import check_one_of, whole_number
+from spatialprobe.arguments import channel_numbers, check_one_of, whole_number
 from spatialprobe.errors import ArgumentError
 from spatialprobe.render.palette import PAPER, Codes
 from spatialprobe.render.scale import Extremes, Values
@@ -88,12 +88,7 @@ def chosen_channels(
     check_one_of(order, "order", Order)
     if limit is not None:
         whole_number(limit, "limit", least=1)
-    chosen = np.arange(count) if channels is None else np.asarray(channels)
-    if chosen.ndim != 1 or not len(chosen) or chosen.dtype.kind not in "iu":
-        raise ArgumentError(f"channels must be a non-empty sequence of channel numbers, not {channels!r}.")
-    wrong = chosen[(chosen < 0) | (chosen >= count)]
-    if len(wrong):
-        raise ArgumentError(f"Layer {layer!r} has channels 0 to {count - 1}: there is no {', '.join(map(str, wrong))}.")
+    chosen = np.arange(count) if channels is None else channel_numbers(channels, count, f"Layer {layer!r}")
     if order != "index":
         strength = np.fmax(extremes.high, -np.inf) if order == "max" else _means(maps)
         chosen = chosen[np.argsort(-strength[chosen], kind="stable")]

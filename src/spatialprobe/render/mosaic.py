@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from spatialprobe.arguments import check_text, shown
 from spatialprobe.errors import ArgumentError
 from spatialprobe.render.palette import Colors
 from spatialprobe.render.png import png
@@ -69,6 +70,7 @@ class Mosaic:
         >>> mosaic.title
         '6 kernels of 3 x 3: trained on CIFAR-10'
         """
+        check_text(source, "source")
         return replace(self, title=f"{self.title}: {source}", metadata={**self.metadata, "Source": source})
 
     def to_png(self) -> bytes:
@@ -88,6 +90,7 @@ class Mosaic:
 
     def figure(self, title: str | None = None) -> Figure:
         """The picture with title, caption and color bar, as a `matplotlib.figure.Figure`; pyplot is not used."""
+        check_text(title, "title")
         from spatialprobe.render.figures import mosaic_figure
 
         return mosaic_figure(self, self.title if title is None else title)
@@ -109,6 +112,7 @@ def picture_path(path: str | os.PathLike[str], *suffixes: str) -> Path:
     target = path_of(path)
     if target.suffix.lower() not in suffixes:
         raise ArgumentError(
-            f"This picture is saved as {' or '.join(suffixes)}, not as {target.name!r}; .figure() knows other formats."
+            f"This picture is saved as {' or '.join(suffixes)}, not as {shown(target.name)}; .figure() knows other "
+            "formats."
         )
     return target_of(target)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from spatialprobe.arguments import whole_numbers
+from spatialprobe.arguments import shown, whole_numbers
 from spatialprobe.errors import ArgumentError
 from spatialprobe.render.boxes import (
     Box,
@@ -87,7 +87,7 @@ def _checked(unit: tuple[int, int], field: Field) -> tuple[int, int]:
     if not (0 <= y < field.output_size[0] and 0 <= x < field.output_size[1]):
         raise ArgumentError(
             f"Layer {field.layer!r} has maps of {by(field.output_size)} units, (0, 0) to "
-            f"({field.output_size[0] - 1}, {field.output_size[1] - 1}): there is no unit {unit!r}."
+            f"({field.output_size[0] - 1}, {field.output_size[1] - 1}): there is no unit {shown(unit)}."
         )
     return y, x
 

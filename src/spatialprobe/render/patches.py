@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from spatialprobe.arguments import whole_numbers
-from spatialprobe.errors import ArgumentError
+from spatialprobe.arguments import channel_numbers
 from spatialprobe.model.samples import Images, first_entry
 from spatialprobe.render.boxes import Box, Field, check_planar, inexact_words, named, whole_box
 from spatialprobe.render.exemplars import Exemplars, check_exemplars
@@ -112,12 +111,9 @@ class _Cut:
 def _shown(exemplars: Exemplars, field: Field, channels: Sequence[int] | None) -> list[int]:
     """The channels to draw."""
     count = len(exemplars.values)
-    shown = list(range(count)) if channels is None else list(whole_numbers(channels, "channels"))
-    wrong = [channel for channel in shown if not 0 <= channel < count]
-    if wrong or not shown:
-        missing = f"there is no {', '.join(map(str, wrong))}" if wrong else "channels is empty"
-        raise ArgumentError(f"Layer {field.layer!r} has channels 0 to {count - 1}: {missing}.")
-    return shown
+    if channels is None:
+        return list(range(count))
+    return list(map(int, channel_numbers(channels, count, f"Layer {field.layer!r}")))
 
 
 def _box(field: Field, unit: _Unit) -> Box | None:

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from spatialprobe.arguments import as_range, shown
 from spatialprobe.errors import ArgumentError
 from spatialprobe.render.palette import LEVELS, NONFINITE, Codes
 
@@ -105,7 +106,7 @@ def choose_scale(maps: Values, choice: ScaleChoice, extremes: Extremes | None = 
         ArgumentError: an unknown choice, or a range that is empty or not finite.
     """
     known = extremes or Extremes.of(maps)
-    if isinstance(choice, tuple):
+    if not isinstance(choice, str):
         return _given(maps, known, choice)
     if choice == "map":
         reach = known.reach
@@ -114,7 +115,7 @@ def choose_scale(maps: Values, choice: ScaleChoice, extremes: Extremes | None = 
     elif choice == "robust":
         reach = np.full(len(maps), _robust_reach(maps, known))
     else:
-        raise ArgumentError(f"scale must be 'layer', 'map', 'robust' or a pair (low, high), not {choice!r}.")
+        raise ArgumentError(f"scale must be 'layer', 'map', 'robust' or a pair (low, high), not {shown(choice)}.")
     reach = np.where(reach > 0, reach, 1)
     beyond = _share_outside(maps, known, -reach[0], reach[0]) if choice == "robust" else 0.0
     return Scale(choice, known.signed, -reach if known.signed else 0 * reach, reach, beyond)
@@ -149,12 +150,7 @@ def _quantize(maps: Values, low: npt.NDArray[np.float64], high: npt.NDArray[np.f
 
 def _given(maps: Values, extremes: Extremes, bounds: tuple[float, float]) -> Scale:
     """The scale of a range that the user gave; around zero if the range holds it inside."""
-    try:
-        low, high = map(float, bounds)
-    except (TypeError, ValueError):
-        low = high = np.nan
-    if not (np.isfinite(low) and np.isfinite(high) and low < high):
-        raise ArgumentError(f"scale=(low, high) needs two finite numbers, the lower first, not {bounds!r}.")
+    low, high = as_range(bounds, "scale")
     beyond = _share_outside(maps, extremes, low, high)
     signed = low < 0 < high
     if signed:  # the colors diverge at zero, so both sides reach equally far

@@ -40,7 +40,7 @@ class Grid:
             ArgumentError: fewer than one column.
         """
         if columns is not None:
-            whole_number(columns, "columns", least=1)
+            columns = whole_number(columns, "columns", least=1)
         chosen = min(columns or best_columns(count, height, width), count)
         rows = -(-count // chosen)
         room = min(largest / (chosen * width), largest / (rows * height))

@@ -46,8 +46,8 @@ def checked_images(images: object, labels: Sequence[str] | None) -> torch.Tensor
         single = isinstance(images, torch.Tensor) and images.ndim == 3
         hint = " A single image becomes a batch with image[None]." if single else ""
         raise ArgumentError(f"images must be a tensor (N, C, H, W), the batch that the model takes, not {what}.{hint}")
-    if isinstance(labels, str):
-        raise ArgumentError(f"labels must be a sequence of names, one for each image, not {labels!r}.")
+    if images.is_meta:
+        raise ArgumentError("images are on the meta device, where tensors have no values: pass real ones.")
     if labels is not None and len(labels) != len(images):
         raise ArgumentError(
             f"{counted(len(images), 'image')}, but {counted(len(labels), 'label')}: pass a label for each image."

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from spatialprobe.activations.records import At
-from spatialprobe.arguments import check_bytes, check_one_of
+from spatialprobe.arguments import as_texts, check_bytes, check_one_of, check_text
 from spatialprobe.errors import ArgumentError
 from spatialprobe.model.samples import Images
 from spatialprobe.model.select import Selector, check_model, model_name
@@ -82,6 +82,9 @@ def write_report(
     check_model(model)
     target = target_of(path)
     check_bytes(max_bytes, "max_bytes")
+    check_text(title, "title")
+    labels = None if labels is None else as_texts(labels, "labels")
+    classes = None if classes is None else as_texts(classes, "classes")
     _check_sweep(sweep, dataset)
     batch = checked_images(images, labels)
     where = _checked_at(at, sweep)
@@ -94,7 +97,7 @@ def write_report(
     doubtful = () if sweep is None else doubts(model, [one.layer for one in shown], sweep, dataset, where)
     packed = tuple(map(PackedLayer.of, shown))
     page = Page(
-        title=str(title or f"What {model_name(model)} sees"),
+        title=title or f"What {model_name(model)} sees",
         model=model_name(model),
         at=where,
         inputs=inputs,
@@ -157,8 +160,6 @@ def _answer(output: object, classes: Sequence[str] | None) -> str:
     """
     if classes is None:
         return ""
-    if isinstance(classes, str):
-        raise ArgumentError(f"classes must be a sequence of names, one for each output, not {classes!r}.")
     if not isinstance(output, torch.Tensor) or tuple(output.shape) != (1, len(classes)):
         given = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
         raise ArgumentError(f"{counted(len(classes), 'class')}, but for one image the model returned {given}.")

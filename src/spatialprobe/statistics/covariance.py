@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from spatialprobe.statistics.summary import Summary
-from spatialprobe.statistics.units import as_units, same_channels
+from spatialprobe.statistics.units import as_units, check_mergeable, check_samples, same_channels
 
 _PIECE = 1 << 22  # values in one matrix product
 
@@ -47,6 +47,7 @@ class ChannelCovariance:
     def update(self, activation: torch.Tensor, samples: torch.Tensor) -> None:
         """Take the values of one batch, (N, C, *spatial)."""
         units = as_units(activation)
+        check_samples(samples, activation)
         if not len(self._mean):
             self._start(units.shape[1])
         same_channels(len(self._mean), units.shape[1])
@@ -60,7 +61,12 @@ class ChannelCovariance:
             self._observe(observations if bool(finite.all()) else observations[:, finite])
 
     def merge(self, other: ChannelCovariance) -> None:
-        """Take in what another has seen."""
+        """Merge what another of the same kind has seen.
+
+        Raises:
+            ArgumentError: it is of another kind, or of another number of channels.
+        """
+        check_mergeable(self, other)
         if not len(other._mean):
             return
         if not len(self._mean):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from spatialprobe.statistics.summary import Summary
-from spatialprobe.statistics.units import as_units, same_channels
+from spatialprobe.statistics.units import as_units, check_mergeable, check_samples, same_channels
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -39,6 +39,7 @@ class Dead:
     def update(self, activation: torch.Tensor, samples: torch.Tensor) -> None:
         """Take the values of one batch, (N, C, *spatial)."""
         units = as_units(activation)
+        check_samples(samples, activation)
         if not len(self._fired):
             self._fired = torch.zeros(units.shape[1], dtype=torch.int64, device="cpu")
         same_channels(len(self._fired), units.shape[1])
@@ -56,7 +57,12 @@ class Dead:
         self._fired = self._fired + new.sum(dim=0)
 
     def merge(self, other: Dead) -> None:
-        """Take in what another has seen."""
+        """Merge what another of the same kind has seen.
+
+        Raises:
+            ArgumentError: it is of another kind, or of another number of channels.
+        """
+        check_mergeable(self, other)
         if not len(other._fired):
             return
         if not len(self._fired):

@@ -12,7 +12,7 @@ import torch
 from spatialprobe.arguments import shown, whole_number
 from spatialprobe.errors import ArgumentError
 from spatialprobe.statistics.summary import Summary
-from spatialprobe.statistics.units import as_units, same_channels
+from spatialprobe.statistics.units import as_units, check_samples, same_channels
 from spatialprobe.text import counted
 
 _Ints = npt.NDArray[np.int64]
@@ -94,6 +94,7 @@ class Exemplars:
     def update(self, activation: torch.Tensor, samples: torch.Tensor) -> None:
         """Take the values of one batch, (N, C, *spatial)."""
         units = as_units(activation)
+        check_samples(samples, activation)
         shape = tuple(activation.shape[2:])
         if not len(self._places.values):
             self._start(units.shape[1], len(shape))

@@ -8,15 +8,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from spatialprobe.arguments import shown, whole_number
+from spatialprobe.arguments import as_range, shown, whole_number
 from spatialprobe.errors import ArgumentError
 from spatialprobe.statistics.summary import Summary
-from spatialprobe.statistics.units import as_units, pieces, same_channels
+from spatialprobe.statistics.units import as_units, check_samples, pieces, same_channels
 
 _Ints = npt.NDArray[np.int64]
 _Floats = npt.NDArray[np.float64]
 _FINEST = -1000  # the exponent of the finest bin width; a channel of zeros alone needs none finer
 _DIGITS = 24  # a bin is at least the channel's largest magnitude over 2 to this power
+_MOST_BINS = 2**20
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -57,16 +58,13 @@ class Histogram:
     """
 
     def __init__(self, bins: int = 64, low: float | None = None, high: float | None = None) -> None:
-        bounded = low is not None and high is not None
-        if (low is None) != (high is None) or whole_number(bins, "bins of Histogram", least=1) < (1 if bounded else 2):
-            raise ArgumentError(
-                f"Histogram(bins={bins}, low={low}, high={high}): give both bounds or none, and at least "
-                "2 bins without them."
-            )
-        if low is not None and high is not None and not (np.isfinite(low) and np.isfinite(high) and low < high):
-            raise ArgumentError(f"Histogram bounds must be finite and in order, not low={low}, high={high}.")
-        self._bins = bins
-        self._edges = np.linspace(low, high, bins + 1) if low is not None and high is not None else None
+        if (low is None) != (high is None):
+            raise ArgumentError(f"Histogram takes both bounds or none, not low={shown(low)}, high={shown(high)}.")
+        self._bins = whole_number(bins, "bins", least=2 if low is None else 1)
+        if self._bins > _MOST_BINS:
+            raise ArgumentError(f"bins must be at most {_MOST_BINS:,}, not {bins:,}.")
+        ends = None if low is None else as_range((low, high), "Histogram's bounds")
+        self._edges = None if ends is None else np.linspace(*ends, self._bins + 1)
         self._start(0)
 
     def _start(self, channels: int) -> None:
@@ -78,6 +76,7 @@ class Histogram:
     def update(self, activation: torch.Tensor, samples: torch.Tensor) -> None:
         """Take the values of one batch, (N, C, *spatial)."""
         units = as_units(activation)
+        check_samples(samples, activation)
         if not len(self._counts):
             self._start(units.shape[1])
         same_channels(len(self._counts), units.shape[1])

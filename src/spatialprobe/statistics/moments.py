@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 
 from spatialprobe.statistics.summary import Summary
-from spatialprobe.statistics.units import as_units, inner_first, pieces, same_channels
+from spatialprobe.statistics.units import as_units, check_mergeable, check_samples, inner_first, pieces, same_channels
 
 _Floats = npt.NDArray[np.float64]
 
@@ -74,6 +74,7 @@ class Moments:
     def update(self, activation: torch.Tensor, samples: torch.Tensor) -> None:
         """Take the values of one batch, (N, C, *spatial)."""
         units = as_units(activation)
+        check_samples(samples, activation)
         if not len(self._count):
             self._start(units.shape[1])
         same_channels(len(self._count), units.shape[1])
@@ -96,7 +97,12 @@ class Moments:
         self._join(sums.count, mean, rest, squares)
 
     def merge(self, other: Moments) -> None:
-        """Take in what another has seen."""
+        """Merge what another of the same kind has seen.
+
+        Raises:
+            ArgumentError: it is of another kind, or of another number of channels.
+        """
+        check_mergeable(self, other)
         if not len(other._count):
             return
         if not len(self._count):

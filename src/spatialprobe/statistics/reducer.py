@@ -80,8 +80,8 @@ def _made(name: str, factory: Factory) -> Reducer:
         raise ArgumentError(f"reducers are found by names such as 'moments', not by {shown(name)}.")
     if not callable(factory):
         raise ArgumentError(
-            f"reducers[{name!r}] is {factory!r}, which cannot be called. Give the class itself, such as sp.Moments, or "
-            "partial(sp.Exemplars, k=9): every layer gets a reducer of its own."
+            f"reducers[{name!r}] is {shown(factory)}, which cannot be called. Pass the class itself, such as "
+            "sp.Moments, or partial(sp.Exemplars, k=9): every layer gets a reducer of its own."
         )
     try:
         reducer = factory()

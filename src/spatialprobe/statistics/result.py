@@ -12,7 +12,7 @@ from typing import Any, get_args
 import torch
 
 from spatialprobe.activations.records import At
-from spatialprobe.errors import LayerNotFoundError
+from spatialprobe.model.names import find_name
 from spatialprobe.statistics.summary import Summary, outline
 from spatialprobe.statistics.values import put_together, take_apart
 from spatialprobe.storage.archive import Archive
@@ -47,9 +47,7 @@ class SweepResult(Mapping[str, Mapping[str, Any]]):
     at: str  # "output" or "post_activation"
 
     def __getitem__(self, layer: str) -> Mapping[str, Any]:
-        if layer not in self.layers:
-            raise LayerNotFoundError(f"No layer {layer!r} was swept. There are {', '.join(self.layers)}.")
-        return self.layers[layer]
+        return self.layers[find_name(layer, self.layers, "The sweep has no layer")]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.layers)

@@ -23,7 +23,7 @@ from spatialprobe.activations.records import At, ConvSpec
 from spatialprobe.errors import ArgumentError, StorageError
 from spatialprobe.model.select import Layer
 from spatialprobe.statistics.batches import Batch
-from spatialprobe.storage.files import path_of
+from spatialprobe.storage.files import folder_of, path_of, reason, shown_path
 
 if TYPE_CHECKING:
     import zarr
@@ -71,8 +71,13 @@ class Store:
             import zarr
         except ImportError as error:
             raise ArgumentError("store= needs zarr 3: pip install 'spatialprobe[store]'.") from error
-        if not self._path.parent.is_dir():
-            raise ArgumentError(f"store={str(self._path)!r}: the folder {str(self._path.parent)!r} does not exist.")
+        folder_of(self._path.parent, "write a store")
+        try:
+            os.lstat(self._path)
+        except FileNotFoundError:
+            pass
+        except OSError as error:  # a name that the system does not take
+            raise StorageError(f"Cannot write a store at {shown_path(self._path)}: {reason(error)}.") from error
         if self._path.exists() and not _unborn(self._path):
             self._root = self._existing(continues)
         elif begun:

@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from spatialprobe.arguments import shown
+from spatialprobe.errors import ArgumentError
+from spatialprobe.model.names import is_name
+
 if TYPE_CHECKING:
     from typing_extensions import Self
 
@@ -23,7 +27,13 @@ class Summary:
         return name
 
     def of_layer(self, layer: str) -> Self:
-        """The same, said to be of this layer."""
+        """Return the same result, said to be of this layer.
+
+        Raises:
+            ArgumentError: `layer` is not a text.
+        """
+        if not is_name(layer):
+            raise ArgumentError(f"layer must be the name of a layer, not {shown(layer)}.")
         made = copy(self)
         made.__dict__["_layer"] = layer
         return made

@@ -10,7 +10,7 @@ from torch import nn
 
 from spatialprobe.activations.probe import check_arguments
 from spatialprobe.activations.records import At
-from spatialprobe.arguments import device_named, real_number, whole_number
+from spatialprobe.arguments import check_switch, device_named, real_number, whole_number
 from spatialprobe.errors import ArgumentError, SpatialProbeError, StorageError, SweepError, told
 from spatialprobe.model.evaluation import EvaluationMode
 from spatialprobe.model.select import Layer, Selector, model_name, select
@@ -104,6 +104,9 @@ def sweep(
     (torch.Size([12]), torch.Size([12, 9]))
     """
     check_arguments(model, at=(at, At), nonfinite=(nonfinite, NonFinite))
+    check_switch(stop_early, "stop_early")
+    if not (isinstance(progress, str) and progress == "auto"):
+        check_switch(progress, "progress")
     whole_number(batch_size, "batch_size", least=1)
     whole_number(num_workers, "num_workers", least=0)
     where = device_named(device) or device_of(model)

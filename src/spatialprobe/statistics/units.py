@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 
 from spatialprobe.activations.dense import computable_values
+from spatialprobe.arguments import shown
 from spatialprobe.errors import ArgumentError
 from spatialprobe.text import counted
 
@@ -24,6 +25,8 @@ def as_units(activation: torch.Tensor) -> torch.Tensor:
         ArgumentError: it has no channel axis, or holds complex numbers.
         UnsupportedOutputError: it has no values that can be read as one array.
     """
+    if not isinstance(activation, torch.Tensor):
+        raise ArgumentError(f"activation must be a tensor (N, C, *spatial), not {shown(activation)}.")
     activation = computable_values(None, activation)
     if activation.dtype is torch.bool:
         activation = activation.to(torch.uint8)
@@ -47,6 +50,29 @@ def pieces(units: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
         chosen = slice(first, first + channels)
         for start in range(0, n, samples):
             yield chosen, units[start : start + samples, chosen]
+
+
+def check_samples(samples: torch.Tensor, activation: torch.Tensor) -> None:
+    """Check that there is one position in the data for each sample of an activation.
+
+    Raises:
+        ArgumentError: there is not.
+    """
+    if not isinstance(samples, torch.Tensor) or samples.dtype != torch.int64 or samples.shape != activation.shape[:1]:
+        raise ArgumentError(
+            f"samples must be the positions of the activation's {len(activation)} samples in the data, int64 "
+            f"({len(activation)},), not {shown(samples)}."
+        )
+
+
+def check_mergeable(reducer: object, other: object) -> None:
+    """Check that `other` is a reducer of the same kind.
+
+    Raises:
+        ArgumentError: it is not.
+    """
+    if type(other) is not type(reducer):
+        raise ArgumentError(f"{type(reducer).__name__} merges others of its kind, not {shown(other)}.")
 
 
 def same_channels(seen: int, now: int) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from spatialprobe.arguments import shown, whole_number
 from spatialprobe.errors import ArgumentError, StorageError, SweepError
 from spatialprobe.statistics.reducer import Factory, Reducer, fresh
 from spatialprobe.statistics.state import StateFormat, SweepState
@@ -44,6 +45,9 @@ def check_reducer(factory: Factory, activation: torch.Tensor | None = None, *, s
     >>> check_reducer(sp.Moments)
     """
     values = _example() if activation is None else activation
+    if not isinstance(values, torch.Tensor) or values.ndim < 2 or len(values) < 2 or values.layout != torch.strided:
+        raise ArgumentError(f"activation must be a tensor of at least two samples (N, C, ...), not {shown(values)}.")
+    draw = random.Random(whole_number(seed, "seed"))
     fresh({"reducer": factory})
     whole = factory()
     _update(whole, values, list(range(len(values))))
@@ -51,7 +55,6 @@ def check_reducer(factory: Factory, activation: torch.Tensor | None = None, *, s
     _same("A second call of result()", expected, whole.result())
     _same("Once written and read, it", expected, _written_and_read(factory, whole).result())
     _check_independent(factory, values, expected)
-    draw = random.Random(seed)
     for _ in range(_TRIALS):
         cut = _drawn_cut(len(values), draw)
         _same(

@@ -13,12 +13,14 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
+from spatialprobe.arguments import shown, whole_numbers
 from spatialprobe.errors import ArgumentError
 from spatialprobe.fields.receptive_fields import receptive_fields
 from spatialprobe.fields.result import ReceptiveField
 from spatialprobe.fields.taps import Bools
 from spatialprobe.model.evaluation import EvaluationMode
 from spatialprobe.model.forward import run_model
+from spatialprobe.model.select import check_model
 
 _MOST_UNITS = 4096
 _DRAWS = 64  # random images at most: what one hides (behind a ReLU, or in a window of a max-pool), another shows
@@ -46,7 +48,10 @@ def check_rule(module: nn.Module, input_shape: Sequence[int]) -> None:
     >>> from torch import nn
     >>> check_rule(nn.Conv2d(2, 2, 3, stride=2, padding=1), (1, 2, 7, 8))
     """
-    shape = tuple(input_shape)
+    check_model(module)
+    shape = whole_numbers(input_shape, "input_shape")
+    if len(shape) < 3 or min(shape) < 1:
+        raise ArgumentError(f"input_shape must be the whole shape, such as (1, 2, 7, 8), not {shown(input_shape)}.")
     with EvaluationMode(module, gradients=True) as mode:
         if _problem(mode, shape) is None:
             return
