@@ -12,7 +12,7 @@ They are one tree, so that the root catches all::
     ├── MutatedActivationError     (RuntimeError)        a shared value was written over: gone, not wrong
     ├── MemoryBudgetError          (MemoryError)         what is kept would exceed max_bytes
     ├── ForwardError               (RuntimeError)        the model raised an error on the inputs given
-    ├── NonFiniteActivationError   (FloatingPointError)  a layer handed on infinite values or NaN
+    ├── NonFiniteActivationError   (FloatingPointError)  a layer's values or gradients are infinite or NaN
     ├── StorageError               (ValueError)          a file is damaged, foreign or of a newer version
     ├── SweepError                 (RuntimeError)        a sweep ended early: data, model or reducer raised
     └── ProbeStateError            (RuntimeError)        a probe used in the wrong order, or without gradients
@@ -149,7 +149,7 @@ class MemoryBudgetError(SpatialProbeError, MemoryError):
 
 
 class NonFiniteActivationError(SpatialProbeError, FloatingPointError):
-    """A layer handed on values that are infinite or no number.
+    """A layer's output, or a gradient of it, is infinite or NaN.
 
     >>> import torch, spatialprobe as sp
     >>> images = torch.full((2, 1, 4, 4), torch.nan)

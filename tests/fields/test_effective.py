@@ -99,6 +99,53 @@ def test_does_not_depend_on_the_scale():
     assert first.sides == second.sides
 
 
+@pytest.mark.parametrize("factor", [1e-280, 1e-30, 1e30, 1e280])
+@pytest.mark.parametrize("statistic", ["absolute", "squared"])
+def test_gradients_of_any_size(factor, statistic):
+    """Neither the square of a gradient nor the sum of many overflows or vanishes: map and sides are the same."""
+    model, images = network().double(), IMAGES.double()
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        other[3].weight *= factor
+        other[3].bias *= factor
+    first, second = (sp.effective_receptive_field(one, images, "3", statistic=statistic) for one in (model, other))
+    np.testing.assert_allclose(second.map, first.map, rtol=1e-9)
+    assert second.sides == first.sides
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("factor", [1, 10000])
+@pytest.mark.parametrize("statistic", ["absolute", "squared"])
+def test_other_dtypes(dtype, factor, statistic):
+    """In a narrow dtype, also where a square leaves its range, map and sides are those of float64, up to rounding."""
+    model = network().eval()
+    with torch.no_grad():
+        model[3].weight *= factor
+    model = model.to(dtype)
+    images = IMAGES.to(dtype)
+    truth = by_hand(
+        model.double(), images.double(), (3, 3), {"absolute": torch.abs, "squared": torch.square}[statistic]
+    )
+    truth /= truth.sum()
+    found = sp.effective_receptive_field(model.to(dtype), images, "3", statistic=statistic)
+    np.testing.assert_allclose(found.map, truth.sum(0), atol=0.02 * truth.sum(0).max())
+    exact = sp.effective_receptive_field(model.double(), images.double(), "3", statistic=statistic)
+    assert found.sides == exact.sides
+
+
+@pytest.mark.parametrize("weight", [1e-4, 300.0])
+def test_gradients_beyond_float16(weight):
+    """Gradients of 1e-8, which vanish in float16, and of 90,000, which overflow, give the map of float64."""
+    model = nn.Sequential(nn.Conv2d(1, 1, 3, bias=False), nn.Conv2d(1, 1, 1, bias=False))
+    nn.init.constant_(model[1].weight, weight)
+    with torch.no_grad():
+        model[0].weight.copy_(weight * (1 + torch.arange(9.0).reshape(1, 1, 3, 3) / 8))
+    model, images = model.half(), torch.rand(2, 1, 7, 7).half() / 1000
+    found = sp.effective_receptive_field(model, images, "1")
+    kernel = model[0].weight[0, 0].double().detach().numpy()
+    np.testing.assert_allclose(found.map[2:5, 2:5], kernel / kernel.sum(), rtol=2e-3)
+
+
 def test_random_signs_estimate_the_squares():
     """The estimate from random-sign sums is unbiased: over many of them it comes to each channel's own squares."""
     model = network()
@@ -198,6 +245,29 @@ def test_mass_outside_the_box_is_an_error():
     """A model that does something else than when it was traced is found out, instead of giving a wrong map."""
     with pytest.raises(sp.ForwardError, match="which its receptive field rules out"):
         sp.effective_receptive_field(Moody(), torch.rand(1, 1, 4, 4), "conv", unit=(1, 1))
+
+
+class Rooted(nn.Module):
+    """Adds to all images but the first the root of zero, whose gradient is infinite, and NaN times zero."""
+
+    def forward(self, x):
+        return torch.cat([x[:1], x[1:] + (x[1:] * 0).sqrt()])
+
+
+def test_gradients_that_are_nan():
+    """They have an error of their own, which names the image and does not blame the box."""
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), Rooted())
+    with pytest.raises(
+        sp.NonFiniteActivationError, match=r"unit \(2, 2\) of layer '1' has 49 NaN .* in image 1, where the"
+    ):
+        sp.effective_receptive_field(model, torch.rand(3, 1, 7, 7), "1")
+    overflowing = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), nn.Conv2d(1, 1, 1, bias=False))
+    for conv in overflowing:
+        nn.init.constant_(conv.weight, 1e30)
+    with pytest.raises(
+        sp.NonFiniteActivationError, match="has 0 NaN and 1 infinite values in image 0, where the unit is infinite"
+    ):
+        sp.effective_receptive_field(overflowing, torch.rand(1, 1, 3, 3), "1")
 
 
 class Counting(nn.Module):

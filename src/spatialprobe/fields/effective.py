@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,8 +15,9 @@ from spatialprobe.activations.capture import capture
 from spatialprobe.activations.dense import real_values
 from spatialprobe.activations.records import Activation
 from spatialprobe.arguments import channel_numbers, check_one_of, whole_number, whole_numbers
-from spatialprobe.errors import ArgumentError, ForwardError, SpatialProbeError
+from spatialprobe.errors import ArgumentError, ForwardError, NonFiniteActivationError, SpatialProbeError
 from spatialprobe.fields.box import Box
+from spatialprobe.fields.gradient_sums import GradientSums, gradient_of
 from spatialprobe.fields.images import check_images, check_rows, field_of
 from spatialprobe.fields.result import ReceptiveField
 from spatialprobe.model.evaluation import EvaluationMode
@@ -94,6 +95,7 @@ def effective_receptive_field(
 
     Raises:
         ArgumentError: the images, the unit, the channels or the statistic do not fit; or no pixel moves the unit.
+        NonFiniteActivationError: a gradient is infinite or NaN.
         ForwardError: the model raises an error on the images, in the forward or the backward pass.
 
     >>> import torch, spatialprobe as sp
@@ -138,7 +140,11 @@ def _gradients(
     statistic: Statistic,
     probes: int | None,
 ) -> Floats:
-    """The statistic of each image, (N, *spatial), summed over input and output channels."""
+    """Return the statistic of each image, (N, *spatial), summed over input and output channels, up to a factor.
+
+    Raises:
+        NonFiniteActivationError: a gradient is infinite or NaN.
+    """
     inputs = images.detach().clone().requires_grad_()
     record = _captured(model, inputs, field.layer)
     units = real_values(field.layer, record.tensor)  # (N, channels, *units)
@@ -146,13 +152,13 @@ def _gradients(
     for position in unit:
         units = units[:, :, position]
     chosen = _chosen(units, channels, field.layer)
-    measure: Callable[[torch.Tensor], torch.Tensor] = torch.abs if statistic == "absolute" else torch.square
-    total = torch.zeros(len(images), *images.shape[2:], dtype=torch.float64, device="cpu")
-    sums = list(_directions(chosen, probes))
-    for number, one in enumerate(sums):
-        gradient = _gradient(model, one, inputs, keep_graph=number + 1 < len(sums))
-        total += measure(gradient).double().sum(dim=1).cpu() / (1 if probes is None else probes)
-    return total.numpy()
+    sums = GradientSums((len(images), *images.shape[2:]), squared=statistic == "squared")
+    directions = list(_directions(chosen, probes))
+    for one in directions:
+        gradient = _gradient(model, one, inputs)
+        if not sums.add(gradient):
+            raise NonFiniteActivationError(_describe_nonfinite(field.layer, unit, chosen, gradient, inputs.dtype))
+    return sums.values.numpy()
 
 
 def _captured(model: nn.Module, inputs: torch.Tensor, layer: str) -> Activation:
@@ -169,17 +175,38 @@ def _captured(model: nn.Module, inputs: torch.Tensor, layer: str) -> Activation:
         raise images_error(model, inputs, error) from error
 
 
-def _gradient(model: nn.Module, one: torch.Tensor, inputs: torch.Tensor, *, keep_graph: bool) -> torch.Tensor:
+def _gradient(model: nn.Module, one: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
     """Return the gradient of a number with respect to the inputs, zeros where it does not depend on them.
 
     Raises:
         ForwardError: the model's backward pass raises an error.
     """
-    try:
-        (gradient,) = torch.autograd.grad(one, inputs, retain_graph=keep_graph, materialize_grads=True)
-    except Exception as error:
-        raise images_error(model, inputs, error) from error
-    return gradient
+
+    def times(factor: float) -> torch.Tensor:
+        try:
+            seed = torch.full_like(one, factor)
+            (found,) = torch.autograd.grad(one, inputs, seed, retain_graph=True, materialize_grads=True)
+        except Exception as error:
+            raise images_error(model, inputs, error) from error
+        return found
+
+    return gradient_of(times, inputs.dtype)
+
+
+def _describe_nonfinite(
+    layer: str, unit: tuple[int, ...], values: torch.Tensor, gradient: torch.Tensor, dtype: torch.dtype
+) -> str:
+    """Say which gradients are infinite or NaN, whether the unit itself is, and what to do."""
+    image = int((~gradient.isfinite()).flatten(1).any(dim=1).nonzero()[0])
+    nans, infinite = int(gradient[image].isnan().sum()), int(gradient[image].isinf().sum())
+    itself = "finite" if values[image].isfinite().all() else "infinite or NaN itself"
+    wider = torch.float64 if dtype is torch.float32 else torch.float32
+    return (
+        f"The gradient of unit {unit} of layer {layer!r} has {nans} NaN and {infinite} infinite values in image "
+        f"{image}, where the unit is {itself}. A root, a logarithm or a division at zero has such a gradient, and "
+        f"large ones overflow in {str(dtype)[6:]}: look at the layers before it, or run model and images in "
+        f"{str(wider)[6:]}."
+    )
 
 
 def _directions(units: torch.Tensor, probes: int | None) -> Iterator[torch.Tensor]:
