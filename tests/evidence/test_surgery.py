@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+import warnings
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, prune
 from zoo import ZOO
 
 import spatialprobe as sp
@@ -160,3 +163,179 @@ def test_modules_of_the_model_and_ties():
     assert torch.equal(alone[2].weight, third.weight)
     assert not torch.equal(alone[0].weight, one.weight)
     assert not any(p.requires_grad for p in sp.evidence.frozen_copy(model, [third])[2].parameters())
+
+
+def pruned(conv):
+    prune.random_unstructured(conv, "weight", 0.5)
+    prune.l1_unstructured(conv, "bias", 1)
+    return conv
+
+
+def spectral(conv):
+    return nn.utils.spectral_norm(conv)
+
+
+def weight_normed(conv):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # older torch calls it deprecated
+        return nn.utils.weight_norm(conv)
+
+
+def weight_normed_as_one(conv):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return nn.utils.weight_norm(conv, dim=None)
+
+
+def pruned_under_weight_norm(conv):
+    conv = weight_normed(conv)
+    prune.random_unstructured(conv, "weight_v", 0.5)
+    return conv
+
+
+HOOKED = [pruned, spectral, weight_normed, weight_normed_as_one, pruned_under_weight_norm]
+
+
+def effective(conv, x):
+    """The kernels that a convolution really uses in evaluation mode, read off its output."""
+    used = {}
+    conv.eval()
+    with torch.no_grad():
+        conv(x)
+        used["weight"], used["bias"] = conv.weight.detach().clone(), conv.bias.detach().clone()
+        assert torch.allclose(conv(x), F.conv2d(x, used["weight"], used["bias"]), atol=1e-6)
+    return used
+
+
+def trained(model, x, *, steps=2):
+    """Train a model a little, so that its weights and what its hooks keep have moved."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        model.train()(x).square().mean().backward()
+        optimizer.step()
+    return model
+
+
+@pytest.mark.parametrize("wrap", HOOKED)
+def test_frozen_copies_under_hooks(wrap):
+    """The kernels that the copy computes with are new, as the layer draws them, under its own norm or mask."""
+    torch.manual_seed(0)
+    x = torch.rand(2, 3, 8, 8)
+    model = trained(nn.Sequential(wrap(nn.Conv2d(3, 4, 3)), nn.ReLU(), nn.Conv2d(4, 2, 3)), x)
+    before = copy_of(model.state_dict())
+    frozen = frozen_copy(model, "0", seed=5)
+    assert copy_of(model.state_dict()).keys() == before.keys() == frozen.state_dict().keys()
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in before.items())
+    torch.manual_seed(5)
+    drawn = nn.Conv2d(3, 4, 3)
+    weight, bias = drawn.weight.detach(), drawn.bias.detach()
+    if wrap is pruned:
+        weight, bias = weight * model[0].weight_mask, bias * model[0].bias_mask
+    if wrap is spectral:
+        weight = weight / torch.linalg.matrix_norm(weight.flatten(1), 2)
+    if wrap is pruned_under_weight_norm:
+        norms = weight.flatten(1).norm(dim=1)[:, None, None, None]
+        masked = weight * model[0].weight_v_mask
+        weight = masked * norms / masked.flatten(1).norm(dim=1)[:, None, None, None]
+    used = effective(frozen[0], x)
+    assert torch.allclose(used["weight"], weight, atol=1e-6)
+    assert torch.allclose(used["bias"], bias)
+    assert not any(parameter.requires_grad for parameter in frozen[0].parameters())
+    last = frozen[2].weight.detach().clone()
+    trained(frozen, x)
+    assert torch.allclose(effective(frozen[0], x)["weight"], weight, atol=1e-5)
+    assert not torch.equal(frozen[2].weight, last)
+
+
+@pytest.mark.parametrize("wrap", HOOKED)
+@pytest.mark.parametrize("how", ["mean", "shuffle"])
+def test_surgery_under_hooks(wrap, how):
+    """The kernels that the copy computes with are those of the model, rearranged; the model is as it was."""
+    torch.manual_seed(0)
+    x = torch.rand(2, 3, 8, 8)
+    model = trained(wrap(nn.Conv2d(3, 4, 3)), x)
+    model(x)  # leaves a weight in a graph behind
+    before, hooks = copy_of(model.state_dict()), list(model._forward_pre_hooks)
+    changed = kernel_surgery(model, "", how=how)
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in before.items())
+    assert list(model._forward_pre_hooks) == hooks
+    assert model.training
+    assert isinstance(changed.weight, nn.Parameter)
+    assert changed.weight.requires_grad
+    found, truth = effective(changed, x), effective(model, x)
+    assert torch.allclose(found["bias"], truth["bias"])
+    taps, old = found["weight"].flatten(2), truth["weight"].flatten(2)
+    assert not torch.allclose(taps, old)
+    if how == "mean":
+        assert torch.allclose(taps, old.mean(2, keepdim=True).expand_as(old), atol=1e-6)
+    else:
+        assert torch.allclose(taps.sort(dim=2).values, old.sort(dim=2).values)
+
+
+def test_other_layers_under_hooks_are_copied():
+    """A layer that is not chosen keeps its hook and its weights in the copy, also after a forward with gradients."""
+    x = torch.rand(2, 3, 8, 8)
+    model = nn.Sequential(nn.Conv2d(3, 3, 3), *(wrap(nn.Conv2d(3, 3, 1)) for wrap in HOOKED))
+    model.train()(x)
+    for changed in (frozen_copy(model, "0"), kernel_surgery(model, "0")):
+        for mine, theirs in zip(model[1:], changed[1:], strict=True):
+            assert mine.state_dict().keys() == theirs.state_dict().keys()
+            assert all(torch.equal(value, theirs.state_dict()[name]) for name, value in mine.state_dict().items())
+            assert torch.equal(mine.eval()(x), theirs.eval()(x))
+            assert all(parameter.requires_grad for parameter in theirs.parameters())
+
+
+def copy_of(state):
+    return {name: value.clone() for name, value in state.items()}
+
+
+@pytest.mark.parametrize("chosen", ["0", ["0", "1"]])
+def test_frozen_copies_of_tied_weights(chosen):
+    """A layer that shares weights with a chosen one keeps them and trains on; chosen ones share the new weights."""
+    one, other, third = nn.Conv2d(3, 3, 3), nn.Conv2d(3, 3, 3), nn.Conv2d(3, 3, 3)
+    other.weight, third.weight = one.weight, one.weight
+    model = nn.Sequential(one, other, third)
+    frozen = frozen_copy(model, chosen, seed=3)
+    assert not torch.equal(frozen[0].weight, one.weight)
+    assert not frozen[0].weight.requires_grad
+    assert (frozen[1].weight is frozen[0].weight) == (len(chosen) == 2)
+    assert torch.equal(frozen[2].weight, one.weight)
+    assert frozen[2].weight.requires_grad
+    assert frozen[2].bias.requires_grad
+    assert (frozen[1].weight is frozen[2].weight) == (len(chosen) == 1)
+
+
+def test_surgery_of_tied_weights_under_hooks():
+    """Layers that share what their kernels are computed from share the new ones."""
+    one, other = weight_normed(nn.Conv2d(3, 3, 3)), weight_normed(nn.Conv2d(3, 3, 3))
+    other.weight_g, other.weight_v = one.weight_g, one.weight_v
+    changed = kernel_surgery(nn.Sequential(one, other), nn.Conv2d, "shuffle")
+    assert changed[0].weight is changed[1].weight
+
+
+def test_models_that_cannot_be_copied():
+    """The error names what cannot, and where; what a forward has kept in a graph can."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 2, 3))
+    model[1].kept = {"last": [model(torch.rand(1, 3, 8, 8))]}
+    assert not frozen_copy(model)[1].kept["last"][0].requires_grad
+    model[1].lock = threading.Lock()
+    for make in (frozen_copy, lambda model: kernel_surgery(model, "0")):
+        with pytest.raises(sp.ArgumentError, match=r"cannot pickle .*lock.*because of the attribute 'lock' of '1'"):
+            make(model)
+
+
+def test_weights_that_another_hook_computes():
+    """A hook of one's own that computes the weight would undo the change: it is refused."""
+
+    class Halved(nn.Conv2d):
+        def __init__(self):
+            super().__init__(1, 1, 3)
+            self.raw = self.weight
+            del self._parameters["weight"]
+            self.weight = self.raw / 2
+            self.register_forward_pre_hook(lambda module, args: setattr(module, "weight", module.raw / 2))
+
+    for make in (frozen_copy, lambda model: kernel_surgery(model, "0")):
+        with pytest.raises(sp.ArgumentError, match="'0' has 'weight' as a plain tensor, no parameter"):
+            make(nn.Sequential(Halved()))

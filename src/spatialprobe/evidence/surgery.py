@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from dataclasses import replace
 from typing import Literal
 
 import torch
 from torch import nn
-from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
 from spatialprobe.arguments import check_one_of, seeded, whole_number
 from spatialprobe.errors import ArgumentError
-from spatialprobe.model.select import Layer, Selector, check_model, model_name, select
-from spatialprobe.model.weights import device_of
+from spatialprobe.evidence.reparametrized import initialize, make_plain, sources, unknown_computed
+from spatialprobe.model.copying import copy_model
+from spatialprobe.model.select import Layer, Selector, check_model, select
+from spatialprobe.model.settings import seed_generators
+from spatialprobe.model.undo import undoing
 from spatialprobe.text import kind_of
 
 How = Literal["mean", "shuffle"]
 
 
 def kernel_surgery(model: nn.Module, layer: Selector, how: How = "mean", seed: int = 0) -> nn.Module:
-    """A copy of the model whose kernels have lost the arrangement of their taps, and nothing else.
+    """Return a copy of the model whose kernels have lost the arrangement of their taps, and nothing else.
 
     "mean" gives each tap the mean of its kernel's taps for that input channel: what is left of a kernel weighs colours
     or channels, but sees no pattern. "shuffle" puts the taps of all kernels of a layer in one other order: the same
-    numbers, another pattern. Both keep each kernel's sum for each input channel, and the bias. The model itself is
-    not changed, nor any random state; hooks are copied with the model.
+    numbers, another pattern. Both keep each kernel's sum for each input channel, and the bias. Kernels that a hook of
+    `torch.nn.utils` computes (`weight_norm`, `spectral_norm`, `prune`) are plain parameters in the copy, made from what
+    they are in evaluation mode. The model itself is not changed, nor any random state; other hooks are copied with it.
 
     Args:
         model: any module.
@@ -37,7 +39,7 @@ def kernel_surgery(model: nn.Module, layer: Selector, how: How = "mean", seed: i
 
     Raises:
         ArgumentError: a layer without kernels, or whose kernels are parametrized or have only one tap; or `how` is
-            neither.
+            neither; or the model cannot be copied.
         LayerNotFoundError: no such layer; the message names the nearest.
 
     >>> import torch, spatialprobe as sp
@@ -49,13 +51,18 @@ def kernel_surgery(model: nn.Module, layer: Selector, how: How = "mean", seed: i
     [1.0, 2.0, 3.0, 6.0]
     """
     check_one_of(how, "how", How)
-    changed = _copied(model)
+    check_model(model)
+    layers = select(model, layer, "layer")
+    changed = copy_model(model)
     generator = seeded(seed)
-    shared: dict[torch.Tensor, nn.Parameter] = {}  # the new kernels by the old ones, which layers may share
-    for chosen in _in_copy(changed, select(model, layer, "layer")):
+    shared: dict[tuple[torch.Tensor, ...], nn.Parameter] = {}  # the new kernels by what they are made of
+    for chosen in _in_copy(changed, layers):
+        _check_plain(chosen)
+        source = tuple(sources(chosen.module, "weight"))
+        make_plain(chosen.module)
         kernels = _kernels(chosen)
-        if kernels in shared:
-            chosen.module.weight = shared[kernels]
+        if source in shared:  # layers share them
+            chosen.module.weight = shared[source]
             continue
         taps = kernels.detach().flatten(2)
         if how == "mean":
@@ -66,15 +73,17 @@ def kernel_surgery(model: nn.Module, layer: Selector, how: How = "mean", seed: i
         chosen.module.weight = nn.Parameter(
             new.reshape(kernels.shape).contiguous(), requires_grad=kernels.requires_grad
         )
-        shared[kernels] = chosen.module.weight
+        shared[source] = chosen.module.weight
     return changed
 
 
 def frozen_copy(model: nn.Module, layers: Selector = nn.Conv2d, seed: int = 0) -> nn.Module:
-    """A copy of the model whose chosen layers are drawn anew, as when they were made, and do not train.
+    """Return a copy of the model whose chosen layers are re-initialized, as when they were made, and do not train.
 
     With the rest trained, it shows what untrained kernels are worth. Layers draw their weights by their own
-    `reset_parameters`, from the seed; the random state of the program, and the model itself, stay as they are.
+    `reset_parameters`, from the seed; hooks of `torch.nn.utils` (`weight_norm`, `spectral_norm`, `prune`) normalize or
+    mask these as they do their own. Other layers that share weights with a chosen one keep theirs. All random states,
+    and the model itself, stay as they are.
 
     Args:
         model: any module.
@@ -82,7 +91,7 @@ def frozen_copy(model: nn.Module, layers: Selector = nn.Conv2d, seed: int = 0) -
         seed: of the weights.
 
     Raises:
-        ArgumentError: a layer has no weights of its own, or no way to draw them.
+        ArgumentError: a layer has no weights of its own, or no way to draw them; or the model cannot be copied.
         LayerNotFoundError: a selector matches nothing.
 
     >>> import torch, spatialprobe as sp
@@ -92,52 +101,76 @@ def frozen_copy(model: nn.Module, layers: Selector = nn.Conv2d, seed: int = 0) -
     >>> [name for name, parameter in frozen.named_parameters() if parameter.requires_grad]
     ['3.weight', '3.bias']
     """
-    changed = _copied(model)
-    device = device_of(changed)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(whole_number(seed, "seed"))
-        for chosen in _in_copy(changed, select(model, layers)):
-            _redraw(chosen)
+    check_model(model)
+    chosen = select(model, layers)
+    changed = copy_model(model)
+    own: dict[nn.Parameter, nn.Parameter] = {}
+    with undoing() as undo:
+        seed_generators(undo, whole_number(seed, "seed"), {tensor.device for tensor in changed.parameters()})
+        for layer in _in_copy(changed, chosen):
+            _check_drawable(layer)
+            _untie(layer.module, own)
+            initialize(layer.module)
+            for parameter in layer.module.parameters(recurse=False):
+                parameter.requires_grad_(False)
     return changed
 
 
-def _copied(model: nn.Module) -> nn.Module:
-    check_model(model)
-    if any(map(is_lazy, model.parameters())):
-        raise ArgumentError(f"Some weights of the {model_name(model)} are not made yet: run it once on an input.")
-    return deepcopy(model)
-
-
 def _in_copy(copy: nn.Module, layers: list[Layer]) -> list[Layer]:
-    """The layers of a copy that are where these are in its model."""
+    """Return the layers of a copy that are where these are in its model."""
     return [replace(layer, module=copy.get_submodule(layer.raw_names[0])) for layer in layers]
 
 
-def _redraw(chosen: Layer) -> None:
+def _untie(module: nn.Module, own: dict[nn.Parameter, nn.Parameter]) -> None:
+    """Replace a module's parameters by others of their own, which the modules that come here share as they did."""
+    for name, parameter in module._parameters.items():
+        if parameter is not None:
+            if parameter not in own:
+                own[parameter] = nn.Parameter(parameter.detach().clone(), requires_grad=False)
+            module._parameters[name] = own[parameter]
+
+
+def _check_drawable(chosen: Layer) -> None:
+    """Raise an error unless a layer has weights that it can draw by itself."""
     module = chosen.module
     if parametrize.is_parametrized(module):
-        raise ArgumentError(f"Layer {chosen.name!r} has parametrized weights, which cannot be drawn anew.")
-    own = list(module.parameters(recurse=False))
+        raise ArgumentError(
+            f"Layer {chosen.name!r} has parametrized weights, which cannot be re-initialized: make them plain first, "
+            "with torch.nn.utils.parametrize.remove_parametrizations(layer, 'weight')."
+        )
     reset = getattr(module, "reset_parameters", None)
-    if not own or not callable(reset):
+    if not any(True for _ in module.parameters(recurse=False)) or not callable(reset):
         raise ArgumentError(
             f"Layer {chosen.name!r} is {kind_of(module)}, which has no weights of its own to draw, or no "
             "reset_parameters() to draw them with: choose other layers."
         )
-    reset()
-    for parameter in own:
-        parameter.requires_grad_(False)
+    _check_computed(chosen)
 
 
-def _kernels(chosen: Layer) -> torch.Tensor:
-    """A layer's kernels (out, in, *taps), or what is wrong with them."""
-    module = chosen.module
-    if parametrize.is_parametrized(module, "weight"):
+def _check_plain(chosen: Layer) -> None:
+    """Raise an error where a layer's kernels are computed from others by something that cannot be taken off."""
+    if parametrize.is_parametrized(chosen.module, "weight"):
         # Removing them from a copy would remove them from the model's class as well.
         raise ArgumentError(
             f"Layer {chosen.name!r} has parametrized kernels: make them plain first, with "
             "torch.nn.utils.parametrize.remove_parametrizations(layer, 'weight')."
         )
+    _check_computed(chosen)
+
+
+def _check_computed(chosen: Layer) -> None:
+    """Raise an error where hooks that are not torch's compute a layer's weights."""
+    computed = unknown_computed(chosen.module)
+    if computed:
+        raise ArgumentError(
+            f"Layer {chosen.name!r} has {computed!r} as a plain tensor, no parameter, and a forward pre-hook that "
+            "seems to compute it and is none of torch.nn.utils: make a parameter of it first."
+        )
+
+
+def _kernels(chosen: Layer) -> torch.Tensor:
+    """Return a layer's kernels (out, in, *taps), or raise what is wrong with them."""
+    module = chosen.module
     weight = module._parameters.get("weight")
     if weight is None or weight.ndim < 3:
         raise ArgumentError(

@@ -64,6 +64,16 @@ class RandomState:
             torch.cuda.set_rng_state(state, device)
 
 
+def seed_generators(undo: Undo, seed: int, devices: Iterable[torch.device]) -> None:
+    """Let torch's generators on the CPU and on these devices begin at a seed; restore all when `undo` runs."""
+    cuda = [device for device in devices if device.type == "cuda"]
+    undo.add(RandomState(cuda).restore)
+    torch.default_generator.manual_seed(seed)
+    for device in cuda:
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
+
+
 def enter_function_mode(undo: Undo, mode: TorchFunctionMode) -> None:
     """See every torch function of this thread until `undo` runs."""
     undo.add(leave_function_mode, mode)
