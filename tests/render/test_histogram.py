@@ -113,6 +113,37 @@ def test_histograms_of_a_sweep(seed):
     assert found.counts.sum() == values.size
 
 
+@pytest.mark.parametrize("constant", [0.0, 0.3, -7.0, 5.0, 1000.0, 1e6, 1e-9, 1e30])
+@pytest.mark.parametrize("spread", [0.05, 1.0])
+def test_a_dead_or_constant_channel_beside_others(constant, spread):
+    """Beside a channel of one value, zero or another, the others are drawn in bins that numpy counts alike."""
+    values = torch.randn(200, 3, 5, 5, generator=torch.Generator().manual_seed(0)) * spread
+    values[:, 1] = constant
+    reducer = sp.Histogram()
+    reducer.update(values, torch.arange(200))
+    found = sp.activation_histogram(reducer.result())
+    rows = values.transpose(0, 1).flatten(1).double().numpy()
+    for row, counts in zip(rows, found.counts, strict=True):
+        assert np.array_equal(np.histogram(row, found.edges)[0], counts)
+    assert found.counts.sum() == rows.size
+    assert 16 <= found.counts.shape[1] <= 256
+    if abs(constant) < spread:
+        assert (found.counts[0] > 0).sum() > 16
+
+
+@pytest.mark.parametrize("constants", [(0.0,), (0.0, 0.0), (0.7,), (0.0, 0.7), (0.7, 0.7000001), (5.0, -5.0)])
+def test_constant_channels_alone(constants):
+    """Channels of one value each are drawn as lines, not as one block."""
+    reducer = sp.Histogram()
+    reducer.update(torch.tensor([constants] * 7), torch.arange(7))
+    found = sp.activation_histogram(reducer.result())
+    assert found.counts.shape[1] >= 16
+    assert found.counts.max(axis=1).tolist() == [7] * len(constants)
+    for value, counts in zip(torch.tensor(constants).double().tolist(), found.counts, strict=True):
+        place = int(counts.argmax())
+        assert found.edges[place] <= value < found.edges[place + 1]
+
+
 def test_bounded_histograms_of_a_sweep():
     """Bins that all channels share are drawn as they are; what lies outside them is told."""
     edges = torch.linspace(0, 1, 5).repeat(3, 1)

@@ -293,3 +293,23 @@ def test_what_cannot_be_merged(one, other):
     """Reducers that were made otherwise, or of another kind, are refused before anything changes."""
     with pytest.raises(sp.ArgumentError, match="others of"):
         one.merge(other)
+
+
+@given(st.integers(0, 100))
+def test_bins_of_a_channel_of_zeros(seed):
+    """Zeros lie in bins as fine as the finest of the others, in whatever order the values come."""
+    values = torch.randn(12, 4, generator=torch.Generator().manual_seed(seed)) * torch.tensor([1e-3, 0.0, 1.0, 100.0])
+    order = torch.randperm(12, generator=torch.Generator().manual_seed(seed))
+    whole, parts = sp.Histogram(bins=8), [sp.Histogram(bins=8) for _ in range(3)]
+    whole.update(values, torch.arange(12))
+    for part, rows in zip(parts, order.split(4), strict=True):
+        part.update(values[rows], rows)
+    parts[0].merge(parts[1])
+    parts[0].merge(parts[2])
+    result, merged = whole.result(), parts[0].result()
+    assert torch.equal(result.edges, merged.edges)
+    assert torch.equal(result.counts, merged.counts)
+    widths = result.edges.diff(dim=1)[:, 0]
+    assert widths[1] == min(widths[0], widths[2], widths[3])
+    assert result.edges[1, 0] == 0
+    assert result.counts[1].tolist() == [12, *[0] * 7]

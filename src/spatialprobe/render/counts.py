@@ -17,7 +17,8 @@ Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 _NARROW = 1e-9  # of a range, beside the values: bins and axis numbers could not be told apart
-_MOST_BINS = 2**14  # more than a picture can show
+_MOST_BINS = 256  # of more each would be narrower than two pixels
+_FEWEST_BINS = 16  # fewer would look like a block, where all values are in a bin or two
 
 
 class SweptHistogram(Protocol):
@@ -57,7 +58,7 @@ class Counts:
 
     @staticmethod
     def of_histogram(histogram: SweptHistogram, channels: Integers) -> Counts:
-        """Those of some channels of a histogram; where their bins differ, in the bins of the coarsest.
+        """Return those of some channels of a histogram; where their bins differ, in bins that hold those of all.
 
         Raises:
             ArgumentError: the channels' bins do not lie within each other.
@@ -86,20 +87,36 @@ def _edges(extremes: Extremes, bins: int, span: tuple[float, float] | None) -> F
 
 
 def _nested(counts: Integers, edges: Floats) -> tuple[Integers, Floats]:
-    """Counts (C, bins) with a row of edges each, in bins that hold those of every channel whole."""
+    """Return counts (C, bins) with a row of edges each in bins that hold those of every channel whole, and their edges.
+
+    The bins are those of the coarsest channel, or twice as wide and so on where these are more than can be shown.
+
+    Raises:
+        ArgumentError: the channels' bins do not lie within each other.
+    """
     used = counts > 0
     if not used.any():
         return counts, edges[0]
-    width = np.diff(edges, axis=1)[used].max()
-    first = np.floor(edges[:, :-1] / width).astype(np.int64)  # the number of the wide bin that each begins in
-    low, high = int(first[used].min()), int(first[used].max())
-    ends = (first + 1) * width
-    if high - low >= _MOST_BINS or (edges[:, 1:] > ends)[used].any():
+    width = _common_width(edges, used)
+    first = np.floor(edges[:, :-1] / width)  # the number of the wide bin that each begins in
+    if (edges[:, 1:] > (first + 1) * width)[used].any():
         raise ArgumentError(
-            "The bins of these channels do not lie within each other: give the Histogram reducer bounds, "
+            "The bins of these channels do not lie within each other: pass bounds to the Histogram reducer, "
             "Histogram(low=..., high=...), or draw channels=[...] that are alike."
         )
+    low, high = int(first[used].min()), int(first[used].max())
+    spare = max(0, _FEWEST_BINS - (high - low + 1))
+    low, high = low - spare // 2, high + spare - spare // 2
     inside = np.zeros((len(counts), high - low + 1), np.int64)
     rows, columns = np.nonzero(counts)
-    np.add.at(inside, (rows, first[rows, columns] - low), counts[rows, columns])
+    np.add.at(inside, (rows, first[rows, columns].astype(np.int64) - low), counts[rows, columns])
     return inside, np.arange(low, high + 2) * width
+
+
+def _common_width(edges: Floats, used: npt.NDArray[np.bool_]) -> float:
+    """Return the width of the coarsest bins that are used; doubled until all values lie in few enough."""
+    width = float(np.diff(edges, axis=1)[used].max())
+    low, high = edges[:, :-1][used].min(), edges[:, 1:][used].max()
+    while high / width - low / width >= _MOST_BINS - 1:
+        width *= 2
+    return width

@@ -39,8 +39,8 @@ class Histogram:
     With bounds, all channels have equal bins between them. Without, each channel's bins are as wide as a power of
     two and lie at multiples of it; the width is the smallest for which the bins hold all values, at least the largest
     magnitude / 2**24. As values come it doubles, and pairs of bins become one, so that nothing is ever counted into a
-    bin where it does not belong, and the order of the values makes no difference. Values that are not finite are left
-    out.
+    bin where it does not belong, and the order of the values makes no difference. A channel of zeros alone has the
+    finest bins of the others. Values that are not finite are left out.
 
     Args:
         bins: how many; at least 2 without bounds.
@@ -123,7 +123,9 @@ class Histogram:
         else:
             exponents = _exponents(self._low, self._high, self._bins)
             start = _bin_of(self._low, exponents)
-            exponents[(self._low == 0) & (self._high == 0) | (self._low > self._high)] = 0  # zeros fit in any width
+            known = (self._low <= self._high) & ((self._low != 0) | (self._high != 0))
+            # Zeros alone fit in any width: in the finest of the others, so that they can be drawn side by side.
+            exponents[~known] = exponents[known].min() if known.any() else -int(np.log2(self._bins))
             with np.errstate(over="ignore"):  # an edge beyond the largest float64 is infinite
                 edges = np.ldexp(start[:, None] + np.arange(self._bins + 1.0), exponents[:, None])
             below = above = np.zeros(channels, np.int64)
