@@ -373,3 +373,17 @@ def test_tokens_are_left_out(path):
         ("patches",),
         ("norm is left out: it returned (1, 16, 6) of torch.float32, no maps.",),
     )
+
+
+@pytest.mark.parametrize("name", ["report.pdf", "report", "report.html.png", "report.json"])
+def test_names_that_are_not_of_a_page(name, tmp_path):
+    """A name that says another format than HTML is refused before the model runs."""
+    with pytest.raises(sp.ArgumentError, match="does not end in .html"):
+        sp.write_report(tmp_path / name, nn.Conv2d(3, 2, 3), torch.rand(1, 3, 8, 8))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["report.htm", "REPORT.HTML"])
+def test_names_of_a_page(name, tmp_path):
+    """A page may have any name that says HTML."""
+    assert sp.write_report(tmp_path / name, nn.Conv2d(3, 2, 3), torch.rand(1, 3, 8, 8)).path.name == name

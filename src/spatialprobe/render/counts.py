@@ -110,7 +110,7 @@ def _nested(counts: Integers, edges: Floats) -> tuple[Integers, Floats]:
     inside = np.zeros((len(counts), high - low + 1), np.int64)
     rows, columns = np.nonzero(counts)
     np.add.at(inside, (rows, first[rows, columns].astype(np.int64) - low), counts[rows, columns])
-    return inside, np.arange(low, high + 2) * width
+    return inside, np.arange(low, high + 2, dtype=np.float64) * width
 
 
 def _common_width(edges: Floats, used: npt.NDArray[np.bool_]) -> float:

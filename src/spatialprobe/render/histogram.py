@@ -110,7 +110,8 @@ def activation_histogram(
     Args:
         record: of any layer with outputs (N, C, ...), or a convolution's without the batch: all its samples and units
             are counted. Or one layer's result of the `Histogram` reducer, for a whole data set; it has bins of its
-            own, and channels whose bins differ are drawn in those of the coarsest, or in wider ones where these are many.
+            own, and channels whose bins differ are drawn in those of the coarsest, or in wider ones where these are
+            many.
         channels: which channels, and in which order; all if left out.
         bins: the number of bins that a record's values are counted into, all of one width; 80 if left out.
         span: the values (low, high) that these bins divide; from the least to the greatest value if left out.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ from spatialprobe.statistics.result import SweepResult
 from spatialprobe.storage.files import target_of, write_bytes
 from spatialprobe.text import counted, kind_of
 
+_SUFFIXES = (".html", ".htm")
 _ANSWERS = 3  # classes that are named
 
 
@@ -51,7 +53,7 @@ def write_report(
     the same page.
 
     Args:
-        path: of the file, which is written whole or not at all.
+        path: of the file, *.html, which is written whole or not at all.
         model: any module that takes images (N, C, H, W).
         images: a batch as the model takes it. Values outside [0, 1] are stretched for the eye, and the page says so.
         layers: as for `Probe`; those with maps of two axes are shown, the others, and any that do not run, are named.
@@ -80,7 +82,7 @@ def write_report(
     (('0', '2'), 2, True, ())
     """
     check_model(model)
-    target = target_of(path)
+    target = _page_path(path)
     check_bytes(max_bytes, "max_bytes")
     check_text(title, "title")
     labels = None if labels is None else as_texts(labels, "labels")
@@ -111,6 +113,21 @@ def write_report(
     write_bytes(target, written)
     names = tuple(one.layer.name for one in page.layers)
     return Report(target, len(written), names, len(page.inputs.images), page.reduced, page.doubts)
+
+
+def _page_path(path: str | os.PathLike[str]) -> Path:
+    """Return the path of a page to be, in a folder that exists.
+
+    Raises:
+        ArgumentError: its name does not say that it is HTML.
+    """
+    target = target_of(path)
+    if target.suffix.lower() not in _SUFFIXES:
+        raise ArgumentError(
+            f"The page is an HTML file, and path={target.name!r} does not end in .html: a browser opens it, and prints "
+            "it as a PDF."
+        )
+    return target
 
 
 def _check_sweep(sweep: object, dataset: object) -> None:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from spatialprobe.errors import StorageError
+from spatialprobe.errors import ArgumentError, StorageError
 from spatialprobe.storage.checksum import apart, digest, fingerprint
 from spatialprobe.storage.files import replacing, shown_path, source_of, target_of
 from spatialprobe.storage.schema import MalformedError, check
@@ -20,6 +20,13 @@ from spatialprobe.storage.tensors import check_dtypes, write_tensors
 _CHECKS = {str: ([int], str, str)}  # of each tensor: shape, dtype, checksum
 
 _Made = TypeVar("_Made")
+
+
+# Suffixes under which somebody, or a program, would take the file for something else.
+_TEXTS = {".csv", ".htm", ".html", ".json", ".md", ".pdf", ".txt", ".xml", ".yaml"}
+_PICTURES = {".bmp", ".gif", ".jpeg", ".jpg", ".mp4", ".png", ".svg", ".tif", ".tiff", ".webp"}
+_DATA = {".h5", ".hdf5", ".npy", ".npz", ".parquet", ".pickle", ".pkl", ".pt", ".pth", ".zip"}
+_OTHER_FORMATS = _TEXTS | _PICTURES | _DATA
 
 
 @dataclass(frozen=True)
@@ -37,9 +44,15 @@ class Archive:
         """Write tensors with whatever JSON can hold of them, and return the path.
 
         Raises:
+            ArgumentError: the name says that it is a file of another format.
             StorageError: the file cannot be written there, or a tensor's dtype cannot be stored.
         """
         target = target_of(path, StorageError)
+        if target.suffix.lower() in _OTHER_FORMATS:
+            raise ArgumentError(
+                f"{self.writer} writes a file of safetensors, and {target.name!r} says another format: name it "
+                f"{target.stem + '.safetensors'!r}."
+            )
         try:
             check_dtypes(tensors)
         except ValueError as error:
