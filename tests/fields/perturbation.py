@@ -82,6 +82,30 @@ def seen(model, shape, *, bases=2, values=(3.0, -3.0, 0.4)):
     return changed
 
 
+def seen_alone(function, shape, *others, bases=2, values=(3.0, -3.0, 0.4)):
+    """Bool (C, *units, *pixels): which unit changes when all channels of a pixel do, one forward for each pixel.
+
+    For functions that read values, and so do not treat the images of a batch alike. Where the output changes its shape,
+    all of it has changed.
+    """
+    factors = 1 + 0.3 * torch.arange(shape[1])
+    changed = None
+    for seed, value in product(range(bases), values):
+        base = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+        before = function(base.clone(), *others)
+        changed = np.zeros((*before.shape[1:], *shape[2:]), bool) if changed is None else changed
+        for pixel in product(*map(range, shape[2:])):
+            image = base.clone()
+            image[(slice(None), slice(None), *pixel)] += value * factors
+            after = function(image, *others)
+            if after.shape == before.shape:
+                differs = ((after - before).abs() > NOISE * (1 + before.abs()))[0].numpy()
+                changed[(..., *pixel)] |= differs
+            else:
+                changed[(..., *pixel)] = True
+    return changed
+
+
 def hulls(changed, axes):
     """The boxes (*units, 2 * axes) around what is True in (*units, *pixels); zeros where nothing is."""
     units = changed.shape[: changed.ndim - axes]

@@ -75,6 +75,7 @@ def test_traced_without_a_gap(name):
     assert len(every) > 50
     assert not {operator for field in every for operator in field.unknown}
     assert {field.fallback for field in every} == {None}
+    assert all(field.exact for field in every) or name == "swin_t"  # whose windows are masked
     assert fields[""].box().start == (0, 0)
     assert fields[""].box().stop >= (223, 223)  # SqueezeNet's first convolution leaves out the last row and column
 
@@ -117,9 +118,9 @@ def test_detector_reads_values():
     model = torchvision.models.detection.ssdlite320_mobilenet_v3_large(
         weights=None, weights_backbone=None, num_classes=3
     ).eval()
-    fields = sp.receptive_fields(model, ([torch.rand(3, 320, 320)],), layers=nn.Conv2d, axes=(1, 2))
+    fields = sp.receptive_fields(model, ([torch.rand(3, 320, 320)],), layers=nn.Conv2d)
     first = next(iter(fields.values()))
     assert "nonzero" in first.fallback  # the operator of which meta tensors have no shape to give
     assert first.size == (3, 3)
     assert first.stride == (2, 2)
-    assert first.exact
+    assert all(field.exact for field in fields.values())  # they run before anything is read

@@ -113,15 +113,16 @@ def test_plan_leaves_caches_alone():
 
 
 def test_values_are_read_on_the_real_device():
-    """A model that reads values is followed for real, and the result says why; boxes are the same."""
+    """A model that reads values is followed for real, and the result says why; boxes before that are the same."""
     fields = sp.receptive_fields(Reads().eval(), (1, 1, 8, 8))
     assert "item" in fields["conv"].fallback
     assert fields["conv"].box(0, 0) == (0, 0, 3, 3)
-    assert fields[""].exact
+    assert fields["conv"].exact
+    assert (fields[""].exact, fields[""].is_global) == (False, True)
 
 
 def test_values_that_leave_torch():
-    """What comes back from numpy may depend on all of the input, and says so."""
+    """What comes back from numpy, or out of a list, may depend on all of the input, and says so."""
 
     class Outside(nn.Module):
         def forward(self, x):
@@ -131,11 +132,49 @@ def test_values_that_leave_torch():
         def forward(self, x):
             return x + torch.tensor(x.flatten().tolist()).reshape(x.shape)
 
-    for model in (Outside(), Listed()):
+    for model, word in ((Outside(), "numpy"), (Listed(), "tolist")):
         field = sp.receptive_fields(model, (1, 1, 4, 4))[""]
         assert field.box(1, 1) == (0, 0, 4, 4)
         assert not field.exact
-        assert field.unknown == ("a value read outside torch",)
+        assert f"a value read into Python ({word})" in field.unknown
+
+
+class First(nn.Module):
+    """Takes images in a list, as detectors do."""
+
+    def __init__(self, conv):
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, images):
+        return self.conv(torch.stack(images) if images[0].ndim == len(self.conv.kernel_size) + 1 else images[0])
+
+
+@pytest.mark.parametrize(
+    ("conv", "shape", "size"),
+    [
+        (nn.Conv2d(3, 1, 3), (3, 8, 9), (3, 3)),
+        (nn.Conv2d(3, 1, 3), (1, 3, 8, 9), (3, 3)),
+        (nn.Conv1d(3, 1, 3), (1, 3, 9), (3,)),
+        (nn.Conv1d(3, 1, 3), (3, 9), (3,)),
+        (nn.Conv3d(1, 1, 2), (1, 4, 5, 6), (2, 2, 2)),
+    ],
+)
+def test_images_in_a_list(conv, shape, size):
+    """An image in a list has no batch axis, or has one: the axes of the model's convolutions tell which are spatial."""
+    field = sp.receptive_fields(First(conv), ([torch.rand(shape)],))[""]
+    assert (field.size, field.input_size, field.exact) == (size, shape[-len(size) :], True)
+
+
+def test_images_in_a_list_in_doubt():
+    """Where nothing tells which axes are spatial, they are to be named; of several images none is the input."""
+    for image in (torch.rand(3, 8, 9), torch.rand(2, 9)):
+        with pytest.raises(sp.ArgumentError, match=rf"a tensor of {image.ndim} dimensions in a list.*axes="):
+            sp.receptive_fields(nn.Identity(), ([image],))
+    with pytest.raises(sp.ArgumentError, match="holds 2: of a list of images, pass one image"):
+        sp.receptive_fields(First(nn.Conv2d(3, 1, 3)), ([torch.rand(3, 8, 9)] * 2,))
+    named = sp.receptive_fields(First(nn.Conv2d(3, 1, 3)), ([torch.rand(3, 8, 9)],), axes=(2,))[""]
+    assert named.input_size == (9,)
 
 
 class Branches(nn.Module):
@@ -192,7 +231,7 @@ def test_fields_are_those_of_evaluation_mode(name, reads):
     modes = [module.training for module in model.modules()]
     fields = sp.receptive_fields(model, (1, 1, 7, 6))
     assert (fields[""].fallback is not None) == reads
-    for layer in fields:
+    for layer in fields if not reads else ["0", "1", "2"]:  # what comes after may depend on what was read
         boxes = hulls(truth[layer][0].any(axis=0), 2)
         np.testing.assert_array_equal(fields[layer].boxes(), boxes, err_msg=layer)
     assert [module.training for module in model.modules()] == modes
@@ -231,8 +270,10 @@ def test_large_models_are_not_copied():
     assert sp.receptive_fields(model, (1, 3, 8, 8))["1"].size == (3, 3)
     with torch.device("meta"):
         unable = nn.Sequential(nn.Conv2d(1, 1, 3), Reads())
-    with pytest.raises(sp.ForwardError, match="Sequential raised"):
+    with pytest.raises(sp.ForwardError, match=r"(?s)Sequential raised.*\nIts weights are on the meta device"):
         sp.receptive_fields(unable, (1, 1, 8, 8))
+    with pytest.raises(sp.ForwardError, match=r"(?s)Sequential raised.*\nGive the shape"):
+        sp.receptive_fields(unable, (1, 2, 8, 8))
 
 
 class Two(nn.Module):

@@ -60,7 +60,7 @@ def test_words():
     assert "sees the whole image: rows 0 to 7" in sp.receptive_field_overlay(torch.rand(3, 8, 8), whole, (0, 0)).caption
     inexact = Field(exact=False, unknown=("aten::fold",))
     assert sp.receptive_field_overlay(torch.rand(3, 8, 8), inexact, (1, 1)).caption.endswith(
-        "The field may be smaller than shown, for there is no rule for aten::fold."
+        "The field may be smaller than shown, because of aten::fold."
     )
 
 

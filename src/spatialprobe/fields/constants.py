@@ -1,66 +1,296 @@
-"""Whole numbers that a model computes for itself: indices and masks, whose values rules may need."""
+"""What does not depend on the input: weights, buffers, what a forward makes by itself; their values, where known."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum, auto
+from math import prod
+from typing import Any, TypeAlias
 
 import torch
 from torch._ops import OpOverload
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._pytree import tree_leaves, tree_map
 
-_LARGEST = 2**20  # elements
+_LARGEST = 2**22  # elements of a result that is computed beside its stand-in
+_SWEEP = 512  # new storages, until the dead ones are forgotten
+
+Layout: TypeAlias = tuple[tuple[int, ...], tuple[int, ...], int]  # sizes, strides, offset
+
+
+class UnseenConstant(BaseException):
+    """A constant's values are needed that was made where no operator shows it: of a list, on the meta device.
+
+    No `except Exception` of a model can swallow it.
+    """
+
+
+class Kind(Enum):
+    """What is known of a constant's values."""
+
+    KNOWN = auto()
+    WEIGHT = auto()  # any that training may lead to, none of them special
+    FROZEN = auto()  # of a parameter that is not trained: a layer's weight, or else a mask; known
+    UNKNOWN = auto()
+    UNSEEN = auto()  # made where no operator shows it
+
+
+@dataclass(slots=True)
+class _Held:
+    """One storage that is alive, or was, and, for one of the meta device, its real counterpart."""
+
+    storage: StorageWeakRef
+    kind: Kind
+    source: torch.Tensor | None  # a tensor with the values
+    layout: Layout  # where they lie in the storage
+    owned: bool  # whether they may be written to: they are no tensor of the model's
+    flat: torch.Tensor | None = None  # the storage's elements in their order, on the CPU
 
 
 class Constants:
-    """The values of small tensors of whole numbers or truth values on the meta device, where they have none."""
+    """What is known of each constant's values, kept by the memory that tensors share.
 
-    def __init__(self) -> None:
-        self._known: dict[tuple[Any, ...], tuple[StorageWeakRef, torch.Tensor]] = {}
+    On the meta device tensors have no values: what a model computes of constants is computed beside it. On a real
+    device they have, and all that is kept is which are weights, or stand for values that nobody has given.
+    """
 
-    def know(self, tensor: torch.Tensor, values: torch.Tensor) -> None:
-        """Remember the values of a tensor, if they are small and whole."""
-        if _counts(tensor):
-            self._known[_key(tensor)] = StorageWeakRef(tensor.untyped_storage()), values  # type: ignore[no-untyped-call]
+    def __init__(self, *, meta: bool, watched: bool) -> None:
+        self._meta = meta
+        self.kind_of_masks = Kind.UNKNOWN if meta else Kind.KNOWN  # made of weights: by those that the model has now
+        self._watched = watched  # whether Python is watched too: what is unseen all the same is unknown
+        self._held: dict[int, _Held] = {}
+        self._since_sweep = 0
+        self.missed = False  # whether values were needed of a constant that nobody has seen being made
+
+    def weigh(self, tensor: torch.Tensor, frozen: torch.Tensor | None = None) -> None:
+        """Note a weight; with its values if it is not trained."""
+        self._hold(tensor, Kind.WEIGHT if frozen is None else Kind.FROZEN, frozen)
+
+    def know(self, tensor: torch.Tensor, values: torch.Tensor, *, owned: bool = False) -> None:
+        """Note the values of a tensor on the meta device."""
+        self._hold(tensor, Kind.KNOWN, values, owned)
+
+    def doubt(self, tensor: torch.Tensor) -> None:
+        """Note that nobody knows the values of a tensor."""
+        self._hold(tensor, Kind.UNKNOWN)
+
+    def overwritten(self, tensor: torch.Tensor) -> None:
+        """Note that something that is no constant was written into a tensor's memory."""
+        if tensor.untyped_storage()._cdata in self._held:
+            self.doubt(tensor)
+
+    def holds(self, tensor: torch.Tensor) -> bool:
+        """Return whether something is noted of this tensor's memory."""
+        return tensor.untyped_storage()._cdata in self._held
+
+    def kind(self, tensor: torch.Tensor) -> Kind:
+        """Return what is known of a constant's values.
+
+        Raises:
+            UnseenConstant: a pass that watches Python, too, would know more.
+        """
+        kind = self._kind(tensor)
+        if kind is not Kind.UNSEEN:
+            return kind
+        if not self._watched:
+            self.missed = True
+            raise UnseenConstant
+        return Kind.UNKNOWN
 
     def values(self, tensor: torch.Tensor) -> torch.Tensor | None:
-        """The values, on the CPU; None if they are not known."""
-        if tensor.device.type != "meta":
-            return tensor.cpu()
-        found = self._known.get(_key(tensor))
-        return found[1] if found else None
+        """Return a constant's values on the CPU, not to be written to; None if they are not known."""
+        held = self._held.get(tensor.untyped_storage()._cdata)
+        if held is None or (held.kind is Kind.FROZEN and not tensor.is_meta):
+            return None if tensor.is_meta else tensor.detach().cpu()
+        return None if held.source is None else _looked(held, tensor)
 
-    def forget(self, tensor: torch.Tensor) -> None:
-        """Something wrote into this tensor's memory."""
-        storage = tensor.untyped_storage()._cdata
-        for key in [key for key in self._known if key[0] == storage]:
-            del self._known[key]
+    def compute(self, operator: OpOverload, args: Any, kwargs: dict[str, Any], like: Any = None) -> Any:
+        """Return an operator's result on known values; None if some are not, or if it fails.
 
-    def compute(self, operator: OpOverload, args: Any, kwargs: dict[str, Any], result: Any) -> None:
-        """Run an operator on the known values too, where its one result is worth knowing and all it takes is known."""
-        if (
-            not isinstance(result, torch.Tensor)
-            or not _counts(result)
-            or torch.Tag.nondeterministic_seeded in operator.tags
-        ):
+        Args:
+            operator: one that writes nothing.
+            args: its arguments.
+            kwargs: its other arguments.
+            like: that one of its arguments of which only the shape counts.
+        """
+        taken: dict[int, torch.Tensor] = {}
+        for tensor in _tensors((args, kwargs)):
+            if tensor is like:
+                values: torch.Tensor | None = torch.empty_strided(
+                    tensor.size(), tensor.stride(), dtype=tensor.dtype, device="cpu"
+                )
+            else:
+                values = self.values(tensor)
+            if values is None:
+                return None
+            taken[id(tensor)] = values
+        return _run(operator, args, kwargs, taken)
+
+    def to_meta(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return the shape of a tensor without its values, which are noted if they are known."""
+        shape = torch.empty_like(tensor, device="meta")
+        values = self.values(tensor)
+        if values is None:
+            self.doubt(shape)
+        else:
+            self.know(shape, values)
+        return shape
+
+    def stand_in(self, real: Any) -> Any:
+        """Return a result of known values as the meta device has it; numbers are numbers there too."""
+        return tree_map(lambda leaf: self._shape_of(leaf) if isinstance(leaf, torch.Tensor) else leaf, real)
+
+    def note_results(self, results: Iterable[torch.Tensor], kind: Kind, real: Iterable[torch.Tensor] | None) -> None:
+        """Note what is known of new tensors: their values, where they were computed; else of which kind they are."""
+        if real is not None:
+            for tensor, values in zip(results, real, strict=True):
+                self.know(tensor, values, owned=True)
             return
-        taken = {id(tensor): self.values(tensor) for tensor in _tensors((args, kwargs))}
-        if any(values is None for values in taken.values()):
-            return
-        real_args, real_kwargs = tree_map(lambda leaf: taken.get(id(leaf), leaf), (args, kwargs))
-        if real_kwargs.get("device") is not None:
-            real_kwargs = real_kwargs | {"device": torch.device("cpu")}
-        self.know(result, operator(*real_args, **real_kwargs))
+        for tensor in results:
+            of_this = self._of_dtype(kind, tensor)
+            if of_this in (Kind.KNOWN, Kind.FROZEN):  # on a real device it has its values
+                if tensor.is_meta:
+                    self.doubt(tensor)
+            else:
+                self._hold(tensor, of_this)
+
+    def note_written(self, tensor: torch.Tensor, kind: Kind, *, replaced: bool) -> None:
+        """Note what is known of a tensor after values of this kind were written into it, instead of its own or not."""
+        kind = self._of_dtype(kind, tensor)
+        kinds = {kind} if replaced and _covers(tensor) else {kind, self._kind(tensor)}
+        if len(kinds) > 1:
+            kind = Kind.UNSEEN if Kind.UNSEEN in kinds else Kind.UNKNOWN
+        if kind in (Kind.KNOWN, Kind.FROZEN) and not tensor.is_meta:
+            self._held.pop(tensor.untyped_storage()._cdata, None)
+        else:
+            self._hold(tensor, Kind.UNKNOWN if kind is Kind.KNOWN else kind)
+
+    def write(
+        self, operator: OpOverload, args: Any, kwargs: dict[str, Any], written: list[torch.Tensor], *, replaced: bool
+    ) -> bool:
+        """Run an operator that writes into constants of the meta device on their values; False if that cannot be."""
+        taken: dict[int, torch.Tensor] = {}
+        for tensor in written:
+            values = self._writable(tensor, replaced=replaced)
+            if values is None:
+                return False
+            taken[id(tensor)] = values
+        for tensor in _tensors((args, kwargs)):
+            values = taken[id(tensor)] if id(tensor) in taken else self.values(tensor)
+            if values is None:
+                return False
+            taken[id(tensor)] = values
+        return _run(operator, args, kwargs, taken) is not None
+
+    def kinds(self, tensors: Iterable[torch.Tensor]) -> set[Kind]:
+        """Return what is known of the values of each of these.
+
+        Raises:
+            UnseenConstant: as `kind` does.
+        """
+        return {self.kind(tensor) for tensor in tensors}
+
+    def _of_dtype(self, kind: Kind, tensor: torch.Tensor) -> Kind:
+        """A kind, which no whole numbers or truth values made of weights share."""
+        special = kind is Kind.WEIGHT and not (tensor.is_floating_point() or tensor.is_complex())
+        return self.kind_of_masks if special else kind
+
+    def _kind(self, tensor: torch.Tensor) -> Kind:
+        held = self._held.get(tensor.untyped_storage()._cdata)
+        if held is not None:
+            return held.kind
+        return Kind.UNSEEN if tensor.is_meta else Kind.KNOWN
+
+    def _shape_of(self, real: torch.Tensor) -> torch.Tensor:
+        shape = torch.empty_like(real, device="meta")
+        self.know(shape, real, owned=True)
+        return shape
+
+    def _writable(self, tensor: torch.Tensor, *, replaced: bool) -> torch.Tensor | None:
+        """The values of a constant of the meta device, to be written to."""
+        held = self._held.get(tensor.untyped_storage()._cdata)
+        if not tensor.is_meta or tensor.numel() > _LARGEST:
+            return None
+        if held is None or held.source is None:
+            if not (replaced and _covers(tensor)):
+                return None
+            self.know(
+                tensor,
+                torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device="cpu"),
+                owned=True,
+            )
+            held = self._held[tensor.untyped_storage()._cdata]
+        if _looked(held, tensor) is None or held.flat is None:
+            return None
+        if not held.owned:
+            held.flat, held.owned = held.flat.clone(), True
+        held.kind = Kind.KNOWN
+        return _looked(held, tensor)
+
+    def _hold(self, tensor: torch.Tensor, kind: Kind, source: torch.Tensor | None = None, owned: bool = False) -> None:
+        self._since_sweep += 1
+        if self._since_sweep > _SWEEP:
+            self._since_sweep = 0
+            self._held = {key: held for key, held in self._held.items() if not held.storage.expired()}  # type: ignore[no-untyped-call]
+        storage = tensor.untyped_storage()
+        layout = tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset())
+        self._held[storage._cdata] = _Held(StorageWeakRef(storage), kind, source, layout, owned)  # type: ignore[no-untyped-call]
 
 
-def _counts(tensor: torch.Tensor) -> bool:
-    whole = not (tensor.is_floating_point() or tensor.is_complex())
-    return whole and tensor.device.type == "meta" and tensor.numel() <= _LARGEST
+def small(results: Iterable[torch.Tensor]) -> bool:
+    """Return whether these are worth computing beside their stand-ins."""
+    return all(tensor.numel() <= _LARGEST for tensor in results)
 
 
-def _key(tensor: torch.Tensor) -> tuple[Any, ...]:
-    return tensor.untyped_storage()._cdata, tensor.storage_offset(), tuple(tensor.shape), tensor.stride(), tensor.dtype
+def _run(operator: OpOverload, args: Any, kwargs: dict[str, Any], taken: dict[int, torch.Tensor]) -> Any:
+    """An operator's result with real tensors in place of others; None if it fails."""
+    real_args, real_kwargs = tree_map(lambda leaf: taken.get(id(leaf), leaf), (args, kwargs))
+    if real_kwargs.get("device") is not None:
+        real_kwargs = real_kwargs | {"device": torch.device("cpu")}
+    try:
+        return operator(*real_args, **real_kwargs)
+    except Exception:  # whatever the CPU cannot do
+        return None
+
+
+def _empty_like(tensor: torch.Tensor) -> torch.Tensor:
+    return torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device="cpu")
+
+
+def _looked(held: _Held, tensor: torch.Tensor) -> torch.Tensor | None:
+    """The real counterpart of a tensor; None where it does not look at memory as its owner does."""
+    if held.flat is None and held.source is not None:
+        held.flat, held.owned = _flattened(held.source.detach(), held.layout, owned=held.owned)
+    flat = held.flat
+    if flat is None or flat.dtype != tensor.dtype or tensor.is_conj() or tensor.is_neg():
+        return None
+    if _extent(tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset())) > flat.numel():
+        return None
+    return torch.as_strided(flat, tensor.size(), tensor.stride(), tensor.storage_offset())
+
+
+def _flattened(source: torch.Tensor, layout: Layout, *, owned: bool) -> tuple[torch.Tensor, bool]:
+    """A vector in which values lie as a layout says, and whether it is memory of our own."""
+    values = source.cpu()
+    if values.is_contiguous() and values.stride() == layout[1] and layout[2] == 0:
+        return values.reshape(-1), owned or values is not source
+    flat = values.new_zeros(_extent(*layout))
+    torch.as_strided(flat, *layout).copy_(values)
+    return flat, True
+
+
+def _extent(sizes: tuple[int, ...], strides: tuple[int, ...], offset: int) -> int:
+    """How many elements a storage has at least."""
+    if not prod(sizes):
+        return 0
+    return offset + sum((size - 1) * stride for size, stride in zip(sizes, strides, strict=True)) + 1
+
+
+def _covers(tensor: torch.Tensor) -> bool:
+    """Whether a tensor holds every element of its storage."""
+    whole = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+    return whole and (tensor.numel() <= 1 or 0 not in tensor.stride())
 
 
 def _tensors(values: Any) -> Iterator[torch.Tensor]:

@@ -2,116 +2,150 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch._ops import OpOverload
-from torch.multiprocessing.reductions import StorageWeakRef
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map
 
 from spatialprobe.errors import ArgumentError, told
-from spatialprobe.fields.constants import Constants
+from spatialprobe.fields.call import Call, tensors_in
+from spatialprobe.fields.constant_calls import note_constants, run_on_meta
+from spatialprobe.fields.constants import Constants, Kind
+from spatialprobe.fields.masks import NOTHING, judge, marked, settle, solid
 from spatialprobe.fields.memory import Memory
+from spatialprobe.fields.origins import Origins
 from spatialprobe.fields.reach import Reach, constant, union
-from spatialprobe.fields.rules import Operation, Rule, rule_for
+from spatialprobe.fields.rules import Operation
 from spatialprobe.fields.taps import Ints
-
-_COMPARISONS = "eq ne lt le gt ge logical_not logical_and logical_or logical_xor isnan isinf"
-_MAKES_MASKS = frozenset((*_COMPARISONS.split(), "masked_fill", "where", "tril", "triu"))
-_READS_VALUES = frozenset({torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.item, torch.Tensor.__array__})
-
-
-@dataclass(frozen=True, slots=True)
-class _Traits:
-    """What an operator's schema says, read once."""
-
-    operator: OpOverload
-    name: str
-    arguments: tuple[tuple[str, Any], ...]  # name and default
-    written: tuple[str, ...]  # arguments that it writes into
-    reshapes_in_place: bool
-    makes_masks: bool
-
-    @property
-    def rule(self) -> Rule | None:
-        """Asked for anew each time: somebody may have registered one."""
-        return rule_for(self.operator)
-
-
-@lru_cache(maxsize=4096)
-def _traits(operator: OpOverload) -> _Traits:
-    schema = operator._schema
-    written = tuple(a.name for a in schema.arguments if a.alias_info is not None and a.alias_info.is_write)
-    looks_again = torch.Tag.inplace_view in operator.tags or schema.name == "aten::as_strided"
-    base = schema.name.removeprefix("aten::").removesuffix("_")
-    arguments = tuple((argument.name, argument.default_value) for argument in schema.arguments)
-    return _Traits(operator, schema.name, arguments, written, looks_again, base in _MAKES_MASKS)
+from spatialprobe.fields.traits import Traits, traits_of
 
 
 class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """While it is active, keeps what each tensor of its thread sees of the input.
 
-    On the meta device tensors have no values. Whole numbers that the model computes for itself are computed beside it,
-    since rules may need them. On a real device a tensor that comes from outside torch after values were read may
-    depend on anything.
+    On the meta device tensors have no values: those of constants are computed beside it, since rules may need them. On
+    a real device a model may read values. Whatever it does afterwards may depend on them: which operators it runs, on
+    what, with which numbers. So all that comes after sees what has been read, too.
     """
 
-    def __init__(self, *, meta: bool) -> None:
+    def __init__(self, *, meta: bool, watched: bool = True) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.memory = Memory()
-        self.constants = Constants()
+        self.constants = Constants(meta=meta, watched=watched)
+        self.origins = Origins(meta=meta)
         self.everything: Reach | None = None  # what something sees that may depend on all of the input
+        self.read: Reach | None = None  # what the values that have left torch depend on
+        self.within_torch = 0  # how many functions of torch are running that Python called
+        self.scripted = False  # whether a part of the model is in TorchScript, which fills empty memory by itself
+        self.refused: Exception | None = None  # the last error of an operator that meta tensors do not allow
         self._meta = meta
-        self.values_read = False  # whether something that depends on the input has left torch
-        self._born: dict[int, StorageWeakRef] = {}  # storages whose origin is known, on a real device
+        self._asked_in_vain = False  # whether a rule has asked for values that nobody knows
 
     def __torch_dispatch__(
         self, func: OpOverload, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Run the operator as it is, and follow it."""
-        kwargs = kwargs or {}
-        traits = _traits(func)
+        traits = traits_of(func)
         if torch.is_inference_mode_enabled() and traits.rule is None:
-            parts = self._in_parts(func, args, kwargs)
+            parts = self._in_parts(func, args, kwargs or {})
             if parts is not NotImplemented:
                 return parts
-        tensors = list(_tensors((*args, *kwargs.values())))
-        if self._meta and not tensors and kwargs.get("device") is not None:
-            kwargs = kwargs | {"device": torch.device("meta")}
-        if not self._meta and traits.name != "aten::lift_fresh":
-            for tensor in tensors:
-                self.reach_of(tensor)
-        seen = any(tensor in self.memory for tensor in tensors)
-        before = {id(tensor): self.memory.read(tensor) for tensor in tensors} if seen and traits.written else {}
-        result = self._run(func, args, kwargs)
-        if seen:
-            self._follow(traits, args, kwargs, before, result)
-        else:
-            self._note_constant(func, traits, args, kwargs, result)
-        if not self._meta:
-            self.start_with(_tensors((result,)))
-        return result
-
-    def start_with(self, values: Iterable[Any]) -> None:
-        """Tensors whose origin is known: parameters, inputs, and what operators return."""
-        for value in values:
-            if isinstance(value, torch.Tensor):
-                storage = value.untyped_storage()
-                if storage._cdata not in self._born:
-                    self._born[storage._cdata] = StorageWeakRef(storage)  # type: ignore[no-untyped-call]
+        call = Call(traits, args, kwargs or {}, list(tensors_in((*args, *(kwargs or {}).values()))))
+        if self._meta:
+            return self._on_meta(call)
+        self.within_torch += 1
+        try:
+            return self._on_device(call)
+        finally:
+            self.within_torch -= 1
 
     def reach_of(self, tensor: torch.Tensor) -> Reach:
-        """What a tensor sees; on a real device everything, if it came from outside torch: out of numpy, say."""
-        strange = not self._meta and tensor.untyped_storage()._cdata not in self._born
-        if strange and self.everything is not None:
-            self.start_with([tensor])
-            self.memory.write(tensor, self.everything.everything(tensor.shape))
+        """What a tensor sees; everything, if its values come from outside torch."""
+        if self.origins.is_strange(tensor):
+            self._admit(tensor)
         return self.memory.read(tensor)
+
+    def sees_now(self, tensor: torch.Tensor) -> Reach:
+        """What a tensor sees that the model has picked by now, knowing the values that it has read."""
+        return self._after_reading(self.reach_of(tensor))
+
+    def note_read(self, tensors: Iterable[torch.Tensor], by: str) -> None:
+        """These values have left torch: what comes next may depend on them."""
+        for tensor in tensors:
+            reach = self.reach_of(tensor)
+            if not reach.is_constant:
+                self._taint(reach, f"a value read into Python ({by})")
+
+    def expose(self, tensor: torch.Tensor, by: str) -> None:
+        """From now on Python may look at the memory of this tensor whenever it likes."""
+        self.origins.expose(tensor)
+        self.note_read([tensor], by)
+
+    def read_everything(self, by: str) -> None:
+        """All that depends on the input may leave torch, at any time, unseen."""
+        if self.everything is not None:
+            self._taint(self.everything, f"a value read into Python ({by})")
+
+    def _on_meta(self, call: Call) -> Any:
+        """Run an operator on the meta device, which is that of all tensors that it makes."""
+        filled_by_torch = call.traits.makes_empty and call.asks_for_cpu  # by TorchScript, without an operator
+        if not call.tensors and call.kwargs.get("device") is not None and not filled_by_torch:
+            call.kwargs = call.kwargs | {"device": torch.device("meta")}
+        self._meet(call)
+        try:
+            result = run_on_meta(call, self.constants)
+        except Exception as error:
+            self.refused = error
+            if self.everything is not None:
+                self._taint(self.everything, "an error that the model caught")
+            raise
+        self._keep(call, result)
+        return result
+
+    def _on_device(self, call: Call) -> Any:
+        """Run an operator for real: its results, or their shapes, may tell Python of values."""
+        traits = call.traits
+        lifted = traits.name == "aten::lift_fresh"  # what is made of Python's numbers, or of a numpy array
+        if lifted and (self.within_torch > 1 or not call.tensors[0].untyped_storage().resizable()):
+            self.origins.start_with(call.tensors)
+        for tensor in call.tensors:
+            if self.origins.is_foreign(tensor):
+                self._admit(tensor)
+        self._meet(call)
+        result = call.run()
+        if traits.reads:
+            self.note_read(_telling(call), {"_local_scalar_dense": "item"}.get(traits.base, traits.base))
+        elif traits.rule is None and not traits.name.startswith("aten::"):
+            for reach in call.reaches.values():
+                self._taint(reach, traits.name)  # there may be as many results as values say
+        if traits.base != "set":  # which gives a tensor memory from anywhere
+            self.origins.start_with(tensors_in((result,)))
+        self._keep(call, result)
+        return result
+
+    def _meet(self, call: Call) -> None:
+        """Note what the arguments see that are no constants."""
+        for tensor in self.origins.met_empty(call):
+            self._admit(tensor)
+        for tensor in call.tensors:
+            reach = self.memory.find(tensor)
+            if reach is not None and reach.spans:
+                call.reaches[id(tensor)] = reach
+
+    def _admit(self, tensor: torch.Tensor) -> None:
+        """Note that the values of a tensor from outside torch may depend on everything."""
+        if self.everything is not None and tensor.numel():
+            self.origins.start_with([tensor])
+            self.memory.write(tensor, self.everything.everything(tensor.shape).inexact("a tensor from outside torch"))
+
+    def _taint(self, reach: Reach, cause: str) -> None:
+        seen = reach.everything(()).inexact(cause)
+        self.read = seen if self.read is None else union([self.read, seen], ())
+
+    def _after_reading(self, reach: Reach) -> Reach:
+        return reach if self.read is None else union([reach, self.read.expanded(reach.shape)], reach.shape)
 
     def _in_parts(self, func: OpOverload, args: Any, kwargs: dict[str, Any]) -> Any:
         """The result of a composite operator by the operators it is made of, which are followed in turn.
@@ -121,105 +155,93 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         with self:
             return func.decompose(*args, **kwargs)
 
-    def _run(self, func: OpOverload, args: Any, kwargs: dict[str, Any]) -> Any:
-        """The operator's result; on the meta device, tensors that the model kept elsewhere come along."""
-        try:
-            return func(*args, **kwargs)
-        except (RuntimeError, NotImplementedError):
-            strangers = {id(t): t for t in _tensors((*args, *kwargs.values())) if t.device.type != "meta"}
-            if not self._meta or not strangers:
-                raise
-        moved = {key: self.to_meta(tensor) for key, tensor in strangers.items()}
-        args, kwargs = tree_map(lambda leaf: moved.get(id(leaf), leaf), (args, kwargs))
-        return func(*args, **kwargs)
-
-    def to_meta(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The shape of a tensor without its values, which are remembered if they are few whole numbers."""
-        shape = torch.empty_like(tensor, device="meta")
-        self.constants.know(shape, tensor)
-        return shape
-
-    def _note_constant(self, func: OpOverload, traits: _Traits, args: Any, kwargs: dict[str, Any], result: Any) -> None:
-        """An operator that takes nothing of the input."""
-        if traits.makes_masks and isinstance(result, torch.Tensor):
-            operation = self._operation(traits, args, kwargs, {}, (result,))
-            made = traits.rule(operation) if traits.rule else constant(result.shape)
-            if isinstance(made, Reach) and made.mask:
-                self.memory.bind(result, made)
-        if traits.name == "aten::lift_fresh" and self.values_read and self.everything is not None:
-            self.memory.bind(result, self.everything.everything(result.shape))
-        if not self._meta:
+    def _keep(self, call: Call, result: Any) -> None:
+        """Keep what the results of an operator see, and what it has written into."""
+        if call.traits.makes_empty and not self.scripted:
+            self.origins.note_empty(tensors_in((result,)))
+        if not call.reaches and self.read is None:
+            note_constants(call, self.constants, result)
             return
-        if traits.written:
-            for tensor in _tensors((*args, *kwargs.values())):
-                self.constants.forget(tensor)
-        else:
-            self.constants.compute(func, args, kwargs, result)
-
-    def _follow(
-        self, traits: _Traits, args: Any, kwargs: dict[str, Any], before: dict[int, Reach], result: Any
-    ) -> None:
-        results = tuple(_tensors((result,)))
-        if traits.reshapes_in_place or not (results or traits.written):
+        written = {id(one): one for one in call.written}
+        results = tuple(tensors_in((result,))) or tuple(written.values())
+        if call.traits.reshapes_in_place or not results:
             return
-        operation = self._operation(traits, args, kwargs, before, results)
-        written = {id(t): t for name in traits.written for t in _tensors((operation.arguments.get(name),))}
-        if not results:
-            results = tuple(written.values())
-        for tensor, reach in zip(results, _reaches(traits, operation, results), strict=True):
-            if id(tensor) in written:
-                self.memory.write(tensor, reach)
-                del written[id(tensor)]
+        operation = self._operation(call, results)
+        made = self._settled(call, operation)
+        for tensor, reach in zip(results, made, strict=True):
+            if written.pop(id(tensor), None) is not None:
+                self._write(tensor, reach)
             else:
                 self.memory.bind(tensor, reach)
-        if traits.rule is None:
+        if call.traits.rule is None:
             for tensor in written.values():
-                self.memory.write(tensor, _all_of(operation, tensor.shape))
+                self._write(tensor, self._after_reading(_all_of(operation, tensor.shape)))
+        if not any(reach.spans for reach in made):
+            if call.traits.makes_constants:
+                note_constants(call, self.constants, result)
+            else:
+                self.constants.note_results(results, Kind.UNKNOWN, None)
 
-    def _operation(
-        self, traits: _Traits, args: Any, kwargs: dict[str, Any], before: dict[int, Reach], results: Any
-    ) -> Operation:
-        arguments = {name: kwargs.get(name, default) for name, default in traits.arguments}
-        arguments.update(zip(arguments, args, strict=False))
+    def _write(self, tensor: torch.Tensor, reach: Reach) -> None:
+        self.memory.write(tensor, reach)
+        if reach.spans:
+            self.constants.overwritten(tensor)
+            if self.origins.is_exposed(tensor):
+                self.note_read([tensor], "numpy")
+
+    def _settled(self, call: Call, operation: Operation) -> list[Reach]:
+        """What a rule says that the results see, with what constants hide, and with what Python has read."""
+        self._asked_in_vain = False
+        made = _made(call.traits, operation)
+        handling, verdict = call.traits.handling, NOTHING
+        if handling.numbers or len(call.reaches) < len(call.tensors):
+            verdict = judge(handling, call.arguments, self.constants, call.is_constant)
+        inputs = call.reaches.values()
+        if verdict is not NOTHING or any(map(marked, inputs)) or any(map(marked, made)):
+            beside = [one for one in call.tensors if call.is_constant(one) and one.is_floating_point()]
+            full = handling.places and bool(beside) and all(solid(self.constants, one) for one in beside)
+            made = [settle(handling, verdict, list(inputs), reach, beside_is_solid=full) for reach in made]
+        if self._asked_in_vain:
+            made = [reach.inexact(f"{operation.name} with an index whose values are unknown") for reach in made]
+        return made if self.read is None else [self._after_reading(reach) for reach in made]
+
+    def _operation(self, call: Call, results: tuple[torch.Tensor, ...]) -> Operation:
+        """The call as rules see it."""
+        arguments, reaches = call.arguments, call.reaches
         if arguments.get("training", arguments.get("train")):
             arguments["statistics_count"] = True
-        if before:
-            return Operation(
-                traits.name,
-                arguments,
-                results,
-                lambda tensor: before.get(id(tensor)) or self.memory.read(tensor),
-                self._values,
-            )
-        return Operation(traits.name, arguments, results, self.memory.read, self._values)
+
+        def reach_of(tensor: torch.Tensor) -> Reach:
+            return reaches.get(id(tensor)) or constant(tensor.shape)
+
+        def values_of(tensor: torch.Tensor) -> Ints | None:
+            return self._values(tensor) if call.is_constant(tensor) else None
+
+        return Operation(call.traits.name, arguments, results, reach_of, values_of)
 
     def _values(self, tensor: torch.Tensor) -> Ints | None:
-        """The values of a constant of whole numbers or truth values."""
-        if not self.memory.read(tensor).is_constant:
-            return None
+        """The values of a constant index."""
         values = self.constants.values(tensor)
-        return None if values is None else values.numpy()
+        if values is not None:
+            return values.numpy()
+        self.constants.kind(tensor)  # a pass that watches Python too may know them
+        self._asked_in_vain = True
+        if self._meta:
+            self.refused = RuntimeError("the values of an index are not known on the meta device")
+        return None
 
 
-class ReadingWatch(TorchFunctionMode):
-    """Notes when values that depend on the input leave torch, which no operator shows."""
-
-    def __init__(self, follower: Follower) -> None:
-        super().__init__()
-        self._follower = follower
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Run the function as it is."""
-        if func in _READS_VALUES and not self._follower.reach_of(args[0]).is_constant:
-            self._follower.values_read = True
-        return func(*args, **(kwargs or {}))
+def _telling(call: Call) -> list[torch.Tensor]:
+    """The arguments whose values Python learns of by a result, or by its shape."""
+    if call.traits.base != "index":
+        return call.tensors
+    return [one for one in tensors_in(call.args[1]) if one.dtype in (torch.bool, torch.uint8)]
 
 
-def _reaches(traits: _Traits, operation: Operation, results: tuple[torch.Tensor, ...]) -> list[Reach]:
-    """What each result sees. A rule that tells of the first alone tells of others of its shape too."""
-    if not operation.results[0].numel() and len(operation.results) == 1:
+def _made(traits: Traits, operation: Operation) -> list[Reach]:
+    """What a rule says that each result sees. One that tells of the first alone tells of others of its shape too."""
+    results = operation.results
+    if not results[0].numel() and len(results) == 1:
         return [constant(operation.shape)]
     if traits.rule is None:
         return [_all_of(operation, tensor.shape) for tensor in results]
@@ -243,11 +265,3 @@ def _all_of(operation: Operation, shape: torch.Size) -> Reach:
     """All that the arguments see, for an operator without a rule: never too small."""
     seeing = [reach.everything(shape) for reach in operation.reaches() if not reach.is_constant]
     return union(seeing, shape).inexact(operation.name) if seeing else constant(shape)
-
-
-def _tensors(values: Any) -> Iterator[torch.Tensor]:
-    for value in values:
-        if isinstance(value, torch.Tensor):
-            yield value
-        elif isinstance(value, (list, tuple)):
-            yield from _tensors(value)

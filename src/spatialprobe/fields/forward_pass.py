@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import gc
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -12,8 +13,10 @@ from torch import nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from spatialprobe.errors import AmbiguousCallError, ArgumentError, UnsupportedOutputError
-from spatialprobe.fields.dispatch import Follower, ReadingWatch
+from spatialprobe.fields.constants import UnseenConstant
+from spatialprobe.fields.dispatch import Follower
 from spatialprobe.fields.intervals import Span
+from spatialprobe.fields.python_values import PythonWatch
 from spatialprobe.fields.question import Question, checked_axes
 from spatialprobe.fields.reach import Reach, constant
 from spatialprobe.model.compiled import hold_eager
@@ -34,6 +37,10 @@ _WHAT_TO_GIVE = (
     "Give the shape that the model takes, batch included, or a tuple with one for each input; or an example of real "
     "values."
 )
+_WEIGHTS_WITHOUT_VALUES = (
+    "Its weights are on the meta device, where tensors have no values, and it needs some: make the model on a real "
+    "device, or load its weights first."
+)
 
 
 @dataclass
@@ -48,39 +55,80 @@ class Trace:
 
 
 def traced(model: nn.Module, layers: list[Layer], asked: Question, origin: Layer | None) -> Trace:
-    """Followed on meta tensors, or, where the model does not run on them, on its device."""
+    """Return what a pass shows: on meta tensors, or, where the model does not run on them, on its device."""
+    able = not any(value.is_meta for value in (*model.parameters(), *model.buffers()))
     try:
-        return _Tracer(model, layers, asked, origin, meta=True).run()
+        trace, refused = _on_meta(model, layers, asked, origin)
+        if refused is None or not able:
+            return trace
     except (ArgumentError, AmbiguousCallError):
         raise
     except Exception as error:  # whatever a model does that meta tensors do not allow
-        fallback = f"{type(error).__name__}: {error}"
-        if any(value.is_meta for value in (*model.parameters(), *model.buffers())):
-            raise forward_error(model, asked.arguments, error, _WHAT_TO_GIVE) from error
+        refused = error
+        if not able:
+            hint = _WEIGHTS_WITHOUT_VALUES if "meta" in str(error).lower() else _WHAT_TO_GIVE
+            raise forward_error(model, asked.arguments, error, hint) from error
     try:
         trace = _Tracer(model, layers, asked, origin, meta=False).run()
     except (ArgumentError, AmbiguousCallError):
         raise
     except Exception as error:
         raise forward_error(model, asked.arguments, error, _WHAT_TO_GIVE) from error
-    trace.fallback = fallback
+    trace.fallback = f"{type(refused).__name__}: {refused}"
     return trace
+
+
+def _on_meta(
+    model: nn.Module, layers: list[Layer], asked: Question, origin: Layer | None
+) -> tuple[Trace, Exception | None]:
+    """A pass on meta tensors, and the last error of an operator that they do not allow, if the model went on.
+
+    Watching Python takes time, and is left out until a constant is needed whose values only Python knows.
+    """
+    for watched in (False, True):
+        tracer = _Tracer(model, layers, asked, origin, meta=True, watched=watched)
+        try:
+            trace = tracer.run()
+        except UnseenConstant:
+            continue
+        if not tracer.missed:
+            break
+    return trace, tracer.refused
 
 
 class _Tracer:
     """One forward pass with a hook on every module."""
 
     def __init__(
-        self, model: nn.Module, layers: list[Layer], asked: Question, origin: Layer | None, *, meta: bool
+        self,
+        model: nn.Module,
+        layers: list[Layer],
+        asked: Question,
+        origin: Layer | None,
+        *,
+        meta: bool,
+        watched: bool = True,
     ) -> None:
         self._model = unwrapped(model)  # a wrapper may want devices of its own
         self._layers = layers
         self._asked = asked
         self._origin = origin
         self._meta = meta
-        self._follower = Follower(meta=meta)
+        self._follower = Follower(meta=meta, watched=watched)
+        self._watched = watched
+        self._read_before: list[tuple[nn.Module, Reach | None]] = []  # of the ignored modules that are running
         self._trace = Trace()
         self._origin_ran = False
+
+    @property
+    def missed(self) -> bool:
+        """Whether values were needed that only a pass that watches Python would know."""
+        return self._follower.constants.missed
+
+    @property
+    def refused(self) -> Exception | None:
+        """The last error of an operator that meta tensors do not allow."""
+        return self._follower.refused
 
     def run(self) -> Trace:
         """Follow the pass."""
@@ -101,57 +149,74 @@ class _Tracer:
             if not takes_hooks(layer.module):
                 continue
             hooks.add(layer.module, ProbeHook(partial(_Tracer._layer_ran, self), layer))
-        if not self._meta:
-            enter_function_mode(undo, ReadingWatch(self._follower))
+            if self._asked.ignores(layer.module):
+                hooks.add_before(layer.module, ProbeHook(self._gate_begins))
+        if self._watched:
+            enter_function_mode(undo, PythonWatch(self._follower, meta=self._meta))
         enter_dispatch_mode(undo, self._follower)
 
     def _prepared(self) -> tuple[dict[str, torch.Tensor], tuple[Any, ...]]:
         """Parameters, buffers and inputs for the pass: meta tensors, or the real ones with buffers of their own."""
-        buffers = dict(self._model.named_buffers())
-        if not self._meta:
-            parameters = {name: value.detach() for name, value in self._model.named_parameters()}
-            cloned = {name: value.detach().clone() for name, value in buffers.items()}
-            self._mark_masks(cloned, buffers)
-            state, arguments = parameters | cloned, tree_map_only(torch.Tensor, self._real, self._asked.arguments)
-            self._follower.start_with([*state.values(), *_attributes(self._model), *tree_leaves(arguments)])
-            return state, arguments
-        to_meta = self._follower.to_meta
-        state = {name: torch.empty_like(value, device="meta") for name, value in self._model.named_parameters()}
-        moved = {name: to_meta(value) for name, value in buffers.items()}
-        self._mark_masks(moved, buffers)
-        return state | moved, tree_map_only(torch.Tensor, to_meta, self._asked.arguments)
+        parameters, buffers = dict(self._model.named_parameters()), dict(self._model.named_buffers())
+        if self._meta:
+            state = {name: torch.empty_like(value, device="meta") for name, value in parameters.items()}
+            moved = {name: self._follower.constants.to_meta(value) for name, value in buffers.items()}
+            arguments = tree_map_only(torch.Tensor, self._follower.constants.to_meta, self._asked.arguments)
+        else:
+            state = {name: value.detach() for name, value in parameters.items()}
+            moved = {name: value.detach().clone() for name, value in buffers.items()}
+            arguments = tree_map_only(torch.Tensor, self._real, self._asked.arguments)
+            self._follower.origins.start_with(
+                [*_living_tensors(), *state.values(), *moved.values(), *tree_leaves(arguments)]
+            )
+        for name, value in parameters.items():
+            frozen = None if value.requires_grad or value.is_meta else value
+            self._follower.constants.weigh(state[name], frozen)
+        return state | moved, arguments
 
     def _real(self, example: torch.Tensor) -> torch.Tensor:
         """An input with values, on the model's device: the example's own, or drawn where only a shape was given."""
         if not example.is_meta:
             return example.detach().clone()
         drawn = torch.rand(example.shape, generator=torch.Generator().manual_seed(0), device="cpu")
-        return drawn.to(device_of(self._model), example.dtype)
-
-    def _mark_masks(self, state: Mapping[str, torch.Tensor], buffers: Mapping[str, torch.Tensor]) -> None:
-        """Buffers that hide what they meet: truth values, zeros and ones, or infinities."""
-        for name, value in buffers.items():
-            if _is_mask(value):
-                self._follower.memory.bind(state[name], constant(value.shape).as_mask())
+        drawn = drawn.to(device_of(self._model), example.dtype)
+        self._follower.constants.doubt(drawn)
+        return drawn
 
     def _seed(self, arguments: tuple[Any, ...]) -> None:
         """Each position of the chosen input sees itself; with a source, nothing is seen until it has run."""
         self._input = self._asked.tensor_in(arguments)
         if self._origin is None:
-            self._see_itself(self._input, self._asked.axes, "axes")
+            self._see_itself(self._input, self._asked.input_axes(self._input, self._model))
+        else:
+            self._follower.constants.weigh(self._input)  # an image, of any values
+        scripted = [one for one in self._model.modules() if isinstance(one, torch.jit.ScriptModule)]
+        self._follower.scripted = bool(scripted)
+        if not self._meta and any("prim::tolist" in _graph_of(one) for one in scripted):
+            self._follower.read_everything("tolist")
 
-    def _see_itself(self, tensor: torch.Tensor, axes: Sequence[int] | None, called: str) -> None:
-        dims = checked_axes(tensor.ndim, axes, called)
+    def _see_itself(self, tensor: torch.Tensor, dims: Sequence[int]) -> None:
         self._trace.input_size = tuple(tensor.shape[dim] for dim in dims)
         spans = tuple(Span.identity(tensor.shape[dim], dim, tensor.ndim) for dim in dims)
         seen = Reach(tuple(tensor.shape), spans)
-        self._follower.everything = seen.reduced(range(tensor.ndim)).inexact("a value read outside torch")
+        self._follower.everything = seen.reduced(range(tensor.ndim)).inexact()
         self._follower.memory.write(tensor, seen)
+
+    def _gate_begins(self, module: nn.Module, *_: Any) -> None:
+        """Forward pre-hook of an ignored module: what it reads is forgotten when it ends."""
+        self._read_before.append((module, self._follower.read))
 
     def _layer_ran(self, layer: Layer, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         """Forward hook: note what the output sees."""
         if module is not layer.module:
             return
+        self._follower.within_torch += 1  # what is looked at here the model does not read
+        try:
+            self._note(layer, module, args, output)
+        finally:
+            self._follower.within_torch -= 1
+
+    def _note(self, layer: Layer, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         if self._asked.ignores(module):
             self._ignore(module, args, output)
         if self._origin is not None and not self._origin_ran:
@@ -161,7 +226,7 @@ class _Tracer:
         runs = self._trace.reaches.setdefault(layer.name, [])
         if isinstance(output, torch.Tensor):
             self._check_batch(layer, output)
-            runs.append(self._follower.reach_of(output))
+            runs.append(self._follower.sees_now(output))
         else:
             runs.append(f"it returns {kind_of(output)}, not one tensor.")
 
@@ -179,27 +244,28 @@ class _Tracer:
         if not isinstance(output, torch.Tensor):
             raise UnsupportedOutputError(f"source={layer.name!r} returns {kind_of(output)}, not one tensor.")
         self._origin_ran = True
-        self._see_itself(output, self._asked.unit_axes, "unit_axes")
+        self._see_itself(output, checked_axes(output.ndim, self._asked.unit_axes, "unit_axes"))
 
     def _ignore(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         """What a gate returns is a constant; what a gated module returns is its input, times a constant."""
         self._trace.ignored[type(module).__name__] = None
+        while self._read_before:
+            begun, self._follower.read = self._read_before.pop()
+            if begun is module:
+                break
         memory = self._follower.memory
         for leaf in tree_leaves(output):
             if isinstance(leaf, torch.Tensor):
                 alike = [one for one in args if isinstance(one, torch.Tensor) and one.shape == leaf.shape]
                 memory.write(leaf, memory.read(alike[0]) if alike else constant(leaf.shape))
+                self._follower.constants.weigh(leaf)
 
 
-def _attributes(model: nn.Module) -> list[Any]:
-    """What modules hold in plain attributes, tensors among it."""
-    return [leaf for module in model.modules() for leaf in tree_leaves(list(vars(module).values()))]
+def _graph_of(module: torch.jit.ScriptModule) -> str:
+    """What a part in TorchScript does, written out; nothing for one that cannot be called."""
+    return str(module.inlined_graph) if hasattr(module, "forward") else ""
 
 
-def _is_mask(buffer: torch.Tensor) -> bool:
-    if buffer.is_meta or buffer.numel() < 2 or buffer.numel() > 2**22:
-        return False
-    if not buffer.is_floating_point():
-        return buffer.dtype is torch.bool
-    whole = (buffer == 0) | (buffer == 1)
-    return bool(buffer.isinf().any() or (whole.all() and (buffer == 0).any() and (buffer == 1).any()))
+def _living_tensors() -> list[torch.Tensor]:
+    """All tensors that there are: what exists before a pass does not depend on its input."""
+    return [one for one in gc.get_objects() if issubclass(type(one), torch.Tensor)]

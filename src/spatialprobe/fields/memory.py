@@ -38,19 +38,25 @@ class Memory:
 
     def read(self, tensor: torch.Tensor) -> Reach:
         """What each element of a tensor sees."""
+        found = self.find(tensor)
+        return constant(tensor.shape) if found is None else found
+
+    def find(self, tensor: torch.Tensor) -> Reach | None:
+        """What each element of a tensor sees; None if nothing of its memory was ever written."""
         cell = self._cells.get(tensor.untyped_storage()._cdata)
         if cell is None:
-            return constant(tensor.shape)
+            return None
         place = _geometry(tensor)
-        if place not in cell.reaches:
-            cell.reaches[place] = _derived(cell, place)
-        return cell.reaches[place]
+        found = cell.reaches.get(place)
+        if found is None:
+            found = cell.reaches[place] = _derived(cell, place)
+        return found
 
     def bind(self, tensor: torch.Tensor, reach: Reach) -> None:
         """What a new tensor sees, be it in new memory or a view of old."""
         cell = self._cells.get(tensor.untyped_storage()._cdata)
         if cell is None:
-            if reach.is_constant and not reach.mask:
+            if reach.is_constant:
                 return
             cell = self._new_cell(tensor)
         cell.reaches[_geometry(tensor)] = reach
@@ -60,7 +66,7 @@ class Memory:
         cell = self._cells.get(tensor.untyped_storage()._cdata)
         place = _geometry(tensor)
         if cell is None:
-            if reach.is_constant and not reach.mask:
+            if reach.is_constant:
                 return
             cell = self._new_cell(tensor)
             whole = tensor if tensor._base is None else tensor._base  # whose own dimensions keep even spacings even
@@ -119,7 +125,7 @@ def _derived(cell: _Cell, place: Geometry) -> Reach:
     """What a tensor sees that is another look at memory whose reach is known."""
     base, reach = _base(cell)
     if reach.is_constant:
-        return Reach(place[1], mask=reach.mask)
+        return constant(place[1])
     if not _fits(place, cell):
         return reach.everything(place[1]).inexact()
     if _row_major(base) and _row_major(place) and base[0] == place[0] and prod(base[1]) == prod(place[1]):
@@ -140,14 +146,15 @@ def _written(cell: _Cell, base: tuple[Geometry, Reach], place: Geometry, reach: 
         return old.patched(region, reach.permuted(order).reshaped(sizes))
     seeing = [one for one in (old, reach) if not one.is_constant]
     if not seeing:
-        return Reach(where[1], mask=old.mask or reach.mask)
+        return constant(where[1])
     if not _fits(place, cell):
         return union([one.everything(where[1]) for one in seeing], where[1]).inexact()
     memory = _in_memory(cell, where, old, seeing[0])
     _looked(memory, place)[...] = _bounds(reach, seeing[0])
     mended = seeing[0].from_dense(_looked(memory, where))
     unknown = frozenset[str]().union(*(one.unknown for one in seeing))
-    return replace(mended, exact=all(one.exact for one in seeing), unknown=unknown)
+    shifted = any(one.shifted for one in seeing)
+    return replace(mended, exact=all(one.exact for one in seeing), unknown=unknown, shifted=shifted)
 
 
 def _in_memory(cell: _Cell, place: Geometry, reach: Reach, like: Reach) -> Ints:

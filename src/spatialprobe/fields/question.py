@@ -58,8 +58,30 @@ class Question:
             raise ArgumentError(f"There is no input {self.input}: inputs holds {len(arguments)}, counted from 0.")
         found = [leaf for leaf in tree_leaves(arguments[self.input]) if isinstance(leaf, torch.Tensor)]
         if len(found) != 1:
-            raise ArgumentError(f"Input {self.input} must hold one tensor, and holds {len(found)}.")
+            raise ArgumentError(
+                f"Input {self.input} must hold one tensor, and holds {len(found)}: of a list of images, pass one image."
+            )
         return found[0]
+
+    def input_axes(self, tensor: torch.Tensor, model: nn.Module) -> list[int]:
+        """Return the spatial axes of the chosen input, of which this is the tensor.
+
+        A tensor alone has a batch axis. One in a list may be an image (C, H, W), as detectors take them: the axes of
+        the model's convolutions tell.
+
+        Raises:
+            ArgumentError: the tensor does not have the axes that were named, or it cannot be told which it has.
+        """
+        if self.axes is not None or isinstance(self.arguments[self.input], torch.Tensor):
+            return checked_axes(tensor.ndim, self.axes, "axes")
+        spatial = {len(one.kernel_size) for one in model.modules() if isinstance(one, nn.modules.conv._ConvNd)}
+        if len(spatial) == 1 and tensor.ndim - next(iter(spatial)) in (1, 2):
+            return list(range(tensor.ndim - next(iter(spatial)), tensor.ndim))
+        kind = type(self.arguments[self.input]).__name__
+        raise ArgumentError(
+            f"Input {self.input} holds a tensor of {tensor.ndim} dimensions in a {kind}, and the model's convolutions "
+            "do not tell which of them are spatial: name them with axes=, such as (1, 2) for an image (C, H, W)."
+        )
 
 
 def arguments_of(inputs: Any, model: nn.Module) -> tuple[Any, ...]:

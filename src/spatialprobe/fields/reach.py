@@ -31,7 +31,8 @@ class Reach:
     exact: bool = True  # whether the intervals are what perturbing the input shows, not more
     unknown: frozenset[str] = field(default=frozenset())  # operators without a rule on the way here
     gaps: bool = False  # whether some elements may see nothing: those whose interval along any axis is empty
-    mask: bool = False  # a constant whose values hide what they meet: of comparisons, `masked_fill` and the like
+    zeros: bool = False  # whether those that see nothing may be zero, and so hide what they are multiplied with
+    shifted: bool = False  # whether a constant was added that leaves nothing of some in the next softmax
 
     @property
     def is_constant(self) -> bool:
@@ -46,9 +47,10 @@ class Reach:
         """The same, as a bound that may be too large; because of operators without a rule, if named."""
         return replace(self, exact=False, unknown=self.unknown | set(unknown)) if self.spans else self
 
-    def as_mask(self) -> Reach:
-        """The same; if it is a constant, one that hides what it meets."""
-        return self if self.spans else replace(self, mask=True)
+    @property
+    def sees_nothing_somewhere(self) -> bool:
+        """Whether there is an element that depends on nothing of the input."""
+        return any(bool((span.lo > span.hi).any()) for span in self.spans)
 
     def tapped(self, dim: int, taps: Taps, outputs: int) -> Reach:
         """A window or a resampling along a dimension, which then has so many positions."""
@@ -57,8 +59,11 @@ class Reach:
         made = self._each(
             _resized(self.shape, dim, outputs), lambda span: span.tapped(dim, taps, inputs, outputs, blanks=blanks)
         )
-        gaps = self.gaps or taps.table(inputs, outputs)[1] is not None
-        return replace(made, gaps=any((span.lo > span.hi).any() for span in made.spans)) if gaps else made
+        beyond = taps.table(inputs, outputs)[1] is not None
+        if not (self.gaps or beyond):
+            return made
+        gaps = made.sees_nothing_somewhere
+        return replace(made, gaps=gaps, zeros=gaps and (self.zeros or beyond))
 
     def sliced(self, dim: int, start: int, step: int, outputs: int) -> Reach:
         """Positions start, start + step, ... of a dimension."""
@@ -160,12 +165,13 @@ class Reach:
         """With a box of it written over by a reach of the box's shape."""
         sees = self if self.spans else new
         if not sees.spans:
-            return replace(self, mask=self.mask or new.mask)
+            return self
         ndim = len(self.shape)
         old, over = (one._filled().spans or sees.empties(ndim) for one in (self, new))
         spans = tuple(a.patched(region, self.shape, b) for a, b in zip(old, over, strict=True))
         exact = all(one.exact for one in (self, new) if one.spans)
-        return Reach(self.shape, spans, exact, self.unknown | new.unknown, gaps=True)
+        shifted = self.shifted or new.shifted
+        return Reach(self.shape, spans, exact, self.unknown | new.unknown, gaps=True, zeros=True, shifted=shifted)
 
     def dense(self) -> Ints:
         """Every bound of every element, (axes, 4, *shape): lo and hi, then those of an input without borders."""
@@ -181,16 +187,19 @@ class Reach:
         same = len(shape) == len(self.shape)
         spaced = [dim for dim in range(len(shape)) if any(same and span.lattice.shift[dim] for span in self.spans)]
         spans = tuple(Span.from_dense(one, spaced) for one in bounds)
-        return replace(self, shape=tuple(shape), spans=spans, gaps=True)
+        made = replace(self, shape=tuple(shape), spans=spans)
+        gaps = made.sees_nothing_somewhere
+        return replace(made, gaps=gaps, zeros=gaps and (self.zeros or not self.gaps))
 
     def _each(self, shape: Shape, change: Callable[[Span], Span]) -> Reach:
-        return Reach(tuple(shape), tuple(map(change, self.spans)), self.exact, self.unknown, self.gaps, self.mask)
+        spans = tuple(map(change, self.spans))
+        return Reach(tuple(shape), spans, self.exact, self.unknown, self.gaps, self.zeros, self.shifted)
 
     def _dims(self, dims: Iterable[int]) -> list[int]:
         return sorted({dim % len(self.shape) for dim in dims}) if self.shape else []
 
     def _blanked(self, dim: int, nothing: Bools) -> Reach:
-        return replace(self._each(self.shape, lambda span: span.blanked(dim, nothing)), gaps=True)
+        return replace(self._each(self.shape, lambda span: span.blanked(dim, nothing)), gaps=True, zeros=True)
 
     def _filled(self) -> Reach:
         """The same, where an element that is empty along one axis is so along all."""
@@ -210,22 +219,20 @@ def constant(shape: Shape) -> Reach:
 
 
 def union(reaches: Sequence[Reach], shape: Shape) -> Reach:
-    """What any of them sees, broadcast to a shape; a mask among them makes it inexact.
+    """What any of them sees, broadcast to a shape.
 
     >>> union([constant((1, 3)), constant((4, 1))], (4, 3)).shape
     (4, 3)
     """
     seeing = [reach for reach in reaches if reach.spans]
     if not seeing:
-        return Reach(tuple(shape), mask=any(reach.mask for reach in reaches))
-    first = seeing[0]
-    exact = all(reach.exact for reach in seeing) and not any(reach.mask for reach in reaches)
+        return constant(shape)
     if len(seeing) == 1:
-        only = first.expanded(shape)
-        return only if only.exact == exact else replace(only, exact=exact)
+        return seeing[0].expanded(shape)
     whole = [reach._filled().expanded(shape).spans for reach in seeing]
     spans = tuple(intervals.union(axis, shape) for axis in zip(*whole, strict=True))
-    return Reach(tuple(shape), spans, exact, _unknown(seeing), all(reach.gaps for reach in seeing))
+    gaps, (exact, unknown, shifted) = all(reach.gaps for reach in seeing), _marks(seeing)
+    return Reach(tuple(shape), spans, exact, unknown, gaps, gaps and any(reach.zeros for reach in seeing), shifted)
 
 
 def joined(reaches: Sequence[Reach], dim: int) -> Reach:
@@ -238,19 +245,22 @@ def joined(reaches: Sequence[Reach], dim: int) -> Reach:
     shape = _resized(reaches[0].shape, dim, sum(sizes))
     seeing = [reach for reach in reaches if reach.spans]
     if not seeing:
-        return Reach(shape, mask=any(reach.mask for reach in reaches))
+        return constant(shape)
     nothing = seeing[0].empties(len(shape))
     spans = tuple(
         intervals.joined(axis, dim, sizes, shape)
         for axis in zip(*(reach._filled().spans or nothing for reach in reaches), strict=True)
     )
-    exact = all(reach.exact for reach in seeing) and not any(reach.mask for reach in reaches)
-    gaps = len(seeing) < len(reaches) or any(reach.gaps for reach in seeing)
-    return Reach(shape, spans, exact, _unknown(seeing), gaps)
+    exact, unknown, shifted = _marks(seeing)
+    beside = len(seeing) < len(reaches)
+    gaps, zeros = (beside or any(getattr(one, mark) for one in seeing) for mark in ("gaps", "zeros"))
+    return Reach(shape, spans, exact, unknown, gaps, zeros, shifted)
 
 
-def _unknown(reaches: Sequence[Reach]) -> frozenset[str]:
-    return frozenset[str]().union(*(reach.unknown for reach in reaches))
+def _marks(reaches: Sequence[Reach]) -> tuple[bool, frozenset[str], bool]:
+    """Of several reaches together: whether all are exact, what is unknown to any, and whether any is shifted."""
+    unknown = frozenset[str]().union(*(reach.unknown for reach in reaches))
+    return all(reach.exact for reach in reaches), unknown, any(reach.shifted for reach in reaches)
 
 
 def _varies(span: Span, dim: int) -> bool:

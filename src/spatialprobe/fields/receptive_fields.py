@@ -43,10 +43,11 @@ def receptive_fields(
     """Which input pixels each unit of each layer can see: boxes that are exact, or say that they are upper bounds.
 
     One forward pass is followed operator by operator, on tensors that have shapes but no values, so that it takes
-    little time and memory; a model that reads values runs on its real device instead, and `fallback` says why. The
-    model is followed in evaluation mode, whatever mode it is in, as the measures run it: batch and instance norms use
-    their running statistics, dropout does nothing, branches on `self.training` are not taken. It is not copied, and
-    restored with all random states afterwards.
+    little time and memory. The values of constants that the model makes are computed beside it. A model that reads
+    values of its input runs on its real device instead, `fallback` says why, and all that comes after the reading may
+    depend on what was read. The model is followed in evaluation mode, whatever mode it is in, as the measures run it:
+    batch and instance norms use their running statistics, dropout does nothing, branches on `self.training` are not
+    taken. It is not copied, and restored with all random states afterwards.
 
     Args:
         model: any module.
@@ -57,7 +58,8 @@ def receptive_fields(
         ignore: module types, or their class names, whose output counts as a constant gate (squeeze-and-excite). Of a
             module that returns its input's shape, the input times a gate, the input is still seen.
         input: of which of several inputs the fields speak.
-        axes: the spatial axes of that input; all after batch and channel if left out.
+        axes: the spatial axes of that input; all after batch and channel if left out, of an image in a list as many as
+            the model's convolutions have.
         unit_axes: the axes of layers' outputs that count units; all after batch and channel if left out. (1, 2) for
             channels last, (1,) for tokens.
 

@@ -120,5 +120,5 @@ def inexact_words(field: Field) -> list[str]:
     """A warning in a list where a field may be too large; an empty list for an exact one."""
     if field.exact:
         return []
-    reason = f", for there is no rule for {', '.join(field.unknown)}" if field.unknown else ""
+    reason = f", because of {', '.join(field.unknown)}" if field.unknown else ""
     return [f"The field may be smaller than shown{reason}."]

@@ -40,7 +40,7 @@ test("a unit is named with its value and field, and a field that is not exact sa
       + "The border cuts its field: 1 row above it and 1 column right of it are padding.",
   );
   loaded.layer.boxes = { ...loaded.layer.boxes, exact: false, unknown: ["aten::odd"] };
-  assert.match(describeUnit(loaded, payload([loaded.layer]), 0, 0, 2), /may be smaller than shown: there is no rule for aten::odd\.$/);
+  assert.match(describeUnit(loaded, payload([loaded.layer]), 0, 0, 2), /may be smaller than shown, because of aten::odd\.$/);
 });
 
 test("layers, channels, orders and scales are described", () => {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spatialprobe.fields.reach import Reach, constant, union
+from spatialprobe.fields.reach import Reach, union
 from spatialprobe.fields.rules.operation import Operation
 from spatialprobe.fields.rules.table import elementwise, rule, ship
 
@@ -14,17 +14,35 @@ _ELEMENTWISE = (
     "fake_quantize_per_tensor_affine _assert_tensor_metadata polar complex lerp bucketize searchsorted hardswish "
     "log_sigmoid_forward log_sigmoid special_i0 cross linalg_cross"
 )
+# Of whatever values the tensor has whose place or shape they take.
 _CONSTANTS = (
     "zeros zeros_like ones ones_like full full_like empty empty_like empty_strided empty_permuted new_empty "
     "new_empty_strided new_zeros new_ones new_full rand rand_like randn randn_like randint randint_like "
-    "randperm normal arange linspace logspace eye scalar_tensor zero fill uniform normal_functional random "
+    "randperm arange linspace logspace eye scalar_tensor zero uniform normal_functional random "
     "exponential hann_window hamming_window tril_indices triu_indices"
 )
+CONSTANTS = frozenset(_CONSTANTS.split())
 
 for _name in _ELEMENTWISE.split():
     ship(f"aten::{_name}", elementwise)
-for _name in _CONSTANTS.split():
-    ship(f"aten::{_name}", lambda operation: constant(operation.shape))
+
+
+def _made(operation: Operation) -> Reach:
+    """A constant, unless another tensor says of which values: a number to fill with, a mean, a range."""
+    others = [name for name in operation.arguments if name not in ("self", "out")]
+    given = [one for one in (operation.reaches(*others) if others else ()) if not one.is_constant]
+    return union([one.everything(operation.shape) for one in given], operation.shape).inexact()
+
+
+for _name in CONSTANTS:
+    ship(f"aten::{_name}", _made)
+
+
+@rule("fill", "normal")
+def _filled(operation: Operation) -> Reach:
+    """As many values as another tensor says, or a mean and a spread; not what was there."""
+    others = [name for name in operation.arguments if name not in ("self", "out")]
+    return union(operation.reaches(*others), operation.shape)
 
 
 @rule("copy")
@@ -32,31 +50,22 @@ def _copied(operation: Operation) -> Reach:
     return operation.reach("src").expanded(operation.shape)
 
 
-@rule("eq", "ne", "lt", "le", "gt", "ge", "logical_not", "logical_and", "logical_or", "logical_xor", "isnan", "isinf")
-def _compared(operation: Operation) -> Reach:
-    """The comparison of constants is what masks are made of."""
-    return elementwise(operation).as_mask()
-
-
 @rule("masked_fill")
 def _mask_filled(operation: Operation) -> Reach:
-    """A constant that is filled in places is a mask; a constant mask hides what it fills."""
-    filled = union(operation.reaches(), operation.shape)
-    return filled.as_mask() if filled.is_constant or not operation.reach("mask").is_constant else filled.inexact()
+    """Where the mask is true an element is the number that it is filled with."""
+    return union(operation.reaches(), operation.shape)
 
 
 @rule("where")
 def _chosen(operation: Operation) -> Reach:
-    """A constant condition hides one of the two values."""
+    """Either of the two; a constant condition hides one of them."""
     chosen = elementwise(operation)
-    if "condition" in operation and operation.reach("condition").is_constant:
-        return chosen.as_mask() if chosen.is_constant else chosen.inexact()
-    return chosen
+    return chosen.inexact() if "condition" in operation and operation.reach("condition").is_constant else chosen
 
 
 @rule("tril", "triu")
 def _triangle(operation: Operation) -> Reach:
-    return elementwise(operation).as_mask().inexact()
+    return elementwise(operation).inexact()
 
 
 @rule(

@@ -140,17 +140,16 @@ def _outer(left: Reach, right: Reach, shape: tuple[int, ...]) -> Reach:
     "_scaled_dot_product_fused_attention_overrideable",
 )
 def _attended(operation: Operation) -> Reach:
-    """Each query sees all keys and values [Vaswani et al. 2017]; what a mask hides makes it inexact."""
+    """Each query sees all keys and values [Vaswani et al. 2017]; those that a causal one does not are seen too."""
     query, key, value = operation.reaches("query", "key", "value")
     weights = union(
         [query.reduced([-1], keepdim=True), key.reduced([-2, -1], keepdim=True)],
         (*operation.shape[:-1], 1),
     )
     seen = union([weights, value.reduced([-2], keepdim=True)], operation.shape)
-    masks = [operation.arguments.get(name) for name in ("attn_mask", "attn_bias", "is_causal")]
-    hidden = any(mask is not None and mask is not False for mask in masks)
-    given = [name for name in ("attn_mask", "attn_bias") if name in operation]
-    return operation.with_all_of(seen, *given).inexact() if hidden else seen
+    masks = [name for name in ("attn_mask", "attn_bias") if name in operation]
+    masked = operation.with_all_of(seen, *masks)
+    return masked if masked is seen and not operation.arguments.get("is_causal") else masked.inexact()
 
 
 def _dims(operation: Operation, seen: Reach) -> Sequence[int]:

@@ -6,7 +6,7 @@ from math import prod
 
 import numpy as np
 
-from spatialprobe.fields.reach import Reach, joined
+from spatialprobe.fields.reach import Reach, constant, joined
 from spatialprobe.fields.rules.operation import Operation
 from spatialprobe.fields.rules.table import rule
 
@@ -149,7 +149,7 @@ def _repeated(operation: Operation) -> Reach:
 def _diagonal(operation: Operation) -> Reach:
     seen = operation.reach("self")
     if seen.is_constant:
-        return Reach(operation.shape, mask=seen.mask)
+        return constant(operation.shape)
     ahead = (
         [operation["dim1"] + 2, operation["dim2"] + 2]
         if operation["dim1"] >= 0

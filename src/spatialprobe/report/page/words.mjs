@@ -77,7 +77,7 @@ export function describeUnit(loaded, payload, channel, y, x) {
     describeBox(boxOf(loaded, channel, y, x), payload.input),
   ];
   if (!layer.boxes.exact) {
-    const unknown = layer.boxes.unknown.length ? `: there is no rule for ${layer.boxes.unknown.join(", ")}` : "";
+    const unknown = layer.boxes.unknown.length ? `, because of ${layer.boxes.unknown.join(", ")}` : "";
     words.push(`The field may be smaller than shown${unknown}.`);
   }
   return words.join(" ");

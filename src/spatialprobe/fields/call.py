@@ -1,0 +1,60 @@
+"""One call of an operator, as the follower of a pass sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from spatialprobe.fields.reach import Reach
+from spatialprobe.fields.traits import Traits
+
+
+@dataclass(slots=True)
+class Call:
+    """An operator, its arguments, and what those of them see that are no constants."""
+
+    traits: Traits
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    tensors: list[torch.Tensor]  # among the arguments, lists taken apart
+    reaches: dict[int, Reach] = field(default_factory=dict)  # by the tensors' identity; of none that is a constant
+    _named: dict[str, Any] | None = None
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments by the names of the operator's schema."""
+        if self._named is None:
+            self._named = {name: self.kwargs.get(name, default) for name, default in self.traits.arguments}
+            self._named.update(zip(self._named, self.args, strict=False))
+        return self._named
+
+    @property
+    def written(self) -> list[torch.Tensor]:
+        """The tensors that the operator writes into."""
+        return [one for name in self.traits.written for one in tensors_in((self.arguments.get(name),))]
+
+    @property
+    def asks_for_cpu(self) -> bool:
+        """Whether the result is to be on the CPU."""
+        device = self.kwargs.get("device")
+        return device is not None and torch.device(device).type == "cpu"
+
+    def run(self) -> Any:
+        """Return the operator's result."""
+        return self.traits.operator(*self.args, **self.kwargs)
+
+    def is_constant(self, tensor: torch.Tensor) -> bool:
+        """Return whether an argument depends on nothing of the input."""
+        return id(tensor) not in self.reaches
+
+
+def tensors_in(values: Iterable[Any]) -> Iterator[torch.Tensor]:
+    """Yield the tensors among values and in the lists among them."""
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif isinstance(value, (list, tuple)):
+            yield from tensors_in(value)

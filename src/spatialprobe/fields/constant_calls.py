@@ -1,0 +1,110 @@
+"""What is known of the values that operators make of constants, and how they run on them where tensors have none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.utils._pytree import tree_map
+
+from spatialprobe.fields.call import Call, tensors_in
+from spatialprobe.fields.constants import Constants, Kind, small
+from spatialprobe.fields.masks import Passing, judge
+
+_MASKS = (torch.bool, torch.uint8)
+
+
+def note_constants(call: Call, constants: Constants, result: Any) -> None:
+    """Note what is known of the results of an operator that takes nothing of the input."""
+    if call.traits.written:
+        _note_written(call, constants)
+    owners = {tensor.untyped_storage()._cdata for tensor in call.tensors}
+    results = list(tensors_in((result,)))
+    fresh = [n for n, one in enumerate(results) if one.untyped_storage()._cdata not in owners]
+    made = [results[n] for n in fresh if not constants.holds(results[n])]
+    if not made or len(made) != len(fresh):
+        return
+    kind, real = kind_of(call, constants, call.tensors), None
+    if kind is Kind.KNOWN and made[0].is_meta and small(made):
+        like = call.arguments.get("self") if call.traits.makes_constants else None
+        computed = constants.compute(call.traits.operator, call.args, call.kwargs, like)
+        real = None if computed is None else [list(tensors_in((computed,)))[n] for n in fresh]
+        if call.traits.makes_empty:
+            real = [values.zero_() for values in real or ()]
+    constants.note_results(made, kind, real)
+
+
+def _note_written(call: Call, constants: Constants) -> None:
+    """Note what is known of constants that an operator has written into."""
+    replaced, written = call.traits.overwrites, call.written
+    kind = kind_of(call, constants, [one for one in call.tensors if not (replaced and _is_among(one, written))])
+    if kind is Kind.KNOWN and any(one.is_meta for one in call.tensors):
+        if constants.write(call.traits.operator, call.args, call.kwargs, written, replaced=replaced):
+            return
+        kind = Kind.UNKNOWN
+    for tensor in written:
+        constants.note_written(tensor, kind, replaced=replaced)
+
+
+def kind_of(call: Call, constants: Constants, read: list[torch.Tensor]) -> Kind:
+    """Return what is known of the values that an operator makes of those of its arguments that it reads."""
+    traits = call.traits
+    if traits.random:
+        return Kind.WEIGHT if traits.generic else Kind.UNKNOWN
+    if traits.makes_constants:  # of whatever values the first argument has
+        read = [one for one in read if one is not call.arguments.get("self")]
+    kinds = constants.kinds(read)
+    if Kind.WEIGHT not in kinds:
+        return Kind.UNKNOWN if Kind.UNKNOWN in kinds else Kind.KNOWN
+    if traits.makes_masks:
+        return constants.kind_of_masks
+    verdict = judge(traits.handling, call.arguments, constants, lambda one: True)
+    if verdict.solid and traits.handling.passing is Passing.CLEARS:  # a layer with a bias, whatever it is given
+        return Kind.WEIGHT
+    if Kind.UNKNOWN in kinds:
+        return Kind.UNKNOWN
+    return constants.kind_of_masks if verdict.hides or verdict.shifts else Kind.WEIGHT
+
+
+def run_on_meta(call: Call, constants: Constants) -> Any:
+    """Return an operator's result on the meta device, with the help of constants' values where it needs them.
+
+    Raises:
+        UnseenConstant: a pass that watches Python, too, would know values that it needs.
+        Exception: whatever the operator raises.
+    """
+    try:
+        return call.run()
+    except Exception as error:
+        refusal = error
+    if not call.reaches:
+        constants.kinds(call.tensors)
+        if not call.traits.written:
+            real = constants.compute(call.traits.operator, call.args, call.kwargs)
+            if real is not None:
+                return real if call.asks_for_cpu else constants.stand_in(real)
+    elsewhere = {id(one): one for one in call.tensors if not one.is_meta}
+    moved = {key: constants.to_meta(tensor) for key, tensor in elsewhere.items()}
+    args, kwargs = tree_map(lambda leaf: moved.get(id(leaf), leaf), (call.args, call.kwargs))
+    if call.traits.base == "index":
+        args = (args[0], [place for one in args[1] for place in _positions(call, constants, one)])
+    elif not moved:
+        raise refusal
+    result = call.traits.operator(*args, **kwargs)
+    back = {id(moved[key]): tensor for key, tensor in elsewhere.items()}
+    return tree_map(lambda leaf: back.get(id(leaf), leaf), result) if call.traits.written else result
+
+
+def _positions(call: Call, constants: Constants, index: torch.Tensor | None) -> list[torch.Tensor | None]:
+    """An index as it is, or the positions that a constant mask picks."""
+    if index is None or index.dtype not in _MASKS or not call.is_constant(index):
+        return [index]
+    values = constants.values(index)
+    if values is None:
+        constants.kind(index)
+        return [index]
+    return [places.to("meta") for places in values.nonzero(as_tuple=True)]
+
+
+def _is_among(tensor: torch.Tensor, others: list[torch.Tensor]) -> bool:
+    return any(tensor is other for other in others)

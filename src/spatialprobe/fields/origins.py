@@ -1,0 +1,73 @@
+"""Which memory has its values from torch's operators, and which from somewhere else: numpy, C++, an unpickled file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, TypeAlias
+
+import torch
+from torch.multiprocessing.reductions import StorageWeakRef
+
+from spatialprobe.fields.call import Call
+
+Storages: TypeAlias = dict[int, StorageWeakRef]  # by address, which no other takes while the reference is held
+
+
+class Origins:
+    """Where tensors come from.
+
+    Strange are empty tensors that no operator has filled and whose values are used all the same; and on a real device
+    tensors that no operator has returned and that were not there before the pass.
+    """
+
+    def __init__(self, *, meta: bool) -> None:
+        self._meta = meta
+        self._born: Storages = {}  # on a real device
+        self._exposed: Storages = {}
+        self._unwritten: Storages = {}
+
+    def start_with(self, values: Iterable[Any]) -> None:
+        """Note tensors whose origin is known: all there are before the pass, and what operators return."""
+        for value in values:
+            if isinstance(value, torch.Tensor):
+                key, storage = _storage_of(value)
+                self._born.setdefault(key, storage)
+                self._unwritten.pop(key, None)
+
+    def is_strange(self, tensor: torch.Tensor) -> bool:
+        """Return whether a tensor's values, if it has any, come from outside torch."""
+        return self.is_foreign(tensor) or tensor.untyped_storage()._cdata in self._unwritten
+
+    def is_foreign(self, tensor: torch.Tensor) -> bool:
+        """Return whether no operator has returned a tensor."""
+        return not self._meta and tensor.untyped_storage()._cdata not in self._born
+
+    def expose(self, tensor: torch.Tensor) -> None:
+        """Note that Python may look into this tensor's memory whenever it likes."""
+        key, storage = _storage_of(tensor)
+        self._exposed[key] = storage
+
+    def is_exposed(self, tensor: torch.Tensor) -> bool:
+        """Return whether Python may look into this tensor's memory."""
+        return bool(self._exposed) and tensor.untyped_storage()._cdata in self._exposed
+
+    def note_empty(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Note memory that nothing has been written into."""
+        self._unwritten.update(map(_storage_of, tensors))
+
+    def met_empty(self, call: Call) -> list[torch.Tensor]:
+        """Return the arguments whose values a call uses though nothing was written into them; note those it fills."""
+        if not self._unwritten:
+            return []
+        unread = {id(one) for one in call.written}
+        if call.traits.makes_constants or call.arguments.get("beta", 1) == 0:
+            unread.add(id(call.arguments.get("self")))
+        used = [] if call.traits.looks else [one for one in call.tensors if id(one) not in unread]
+        for tensor in call.written:
+            self._unwritten.pop(tensor.untyped_storage()._cdata, None)
+        return [one for one in used if one.untyped_storage()._cdata in self._unwritten]
+
+
+def _storage_of(tensor: torch.Tensor) -> tuple[int, StorageWeakRef]:
+    storage = tensor.untyped_storage()
+    return storage._cdata, StorageWeakRef(storage)  # type: ignore[no-untyped-call]

@@ -1,0 +1,234 @@
+"""A field is exact only where no constant may hide what it meets: by zeros, by large numbers, or unknown ones."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.utils import parametrizations, prune
+
+import spatialprobe as sp
+from fields.functions import Calls, compare_alone
+
+LEAST = torch.finfo(torch.float32).min
+
+
+def seen_before(x, dtype=None):
+    """(4, 4): ones where a row sees a column."""
+    return torch.ones(4, 4, device=x.device, dtype=dtype or x.dtype).tril()
+
+
+def attended(x, mask):
+    return (x @ x.transpose(2, 3) / 4 + mask).softmax(-1) @ x
+
+
+def row(x, *values):
+    return torch.tensor(values, device=x.device, dtype=x.dtype)
+
+
+def half_filled(x):
+    """Ones and zeros that are not a constant: an image whose right half is empty."""
+    canvas = torch.zeros_like(x)
+    canvas[..., :2] = x[..., :2]
+    return canvas
+
+
+CORNER = torch.tensor([[1.0, 1, 1], [1, 1, 0], [0, 0, 0]])
+
+HIDING = {
+    "the least number": lambda x: attended(x, torch.full((4, 4), LEAST, device=x.device, dtype=x.dtype).triu(1)),
+    "minus a billion": lambda x: attended(x, (1 - seen_before(x)) * -1e9),
+    "minus a hundred": lambda x: attended(x, (1 - seen_before(x)) * -100),
+    "minus forty": lambda x: attended(x, (1 - seen_before(x)) * -40),
+    "minus infinity": lambda x: attended(x, seen_before(x).masked_fill(seen_before(x) == 0, -torch.inf)),
+    "a list": lambda x: attended(x, torch.tensor([[0.0, -1e9, 0, 0]] * 4, device=x.device, dtype=x.dtype)),
+    "alpha": lambda x: (x @ x.transpose(2, 3)).add(1 - seen_before(x), alpha=-1e9).softmax(-1) @ x,
+    "baddbmm": lambda x: (
+        torch.baddbmm(((1 - seen_before(x)) * -1e9).expand(3, 4, 4), x[0], x[0].transpose(1, 2)).softmax(-1) @ x[0]
+    )[None],
+    "masked_fill": lambda x: (x @ x.transpose(2, 3)).masked_fill(seen_before(x) == 0, -1e9).softmax(-1) @ x,
+    "where": lambda x: torch.where(seen_before(x) > 0, x @ x.transpose(2, 3), -1e9).softmax(-1) @ x,
+    "attention by booleans": lambda x: F.scaled_dot_product_attention(x, x, x, attn_mask=seen_before(x) > 0),
+    "attention by numbers": lambda x: F.scaled_dot_product_attention(x, x, x, attn_mask=(1 - seen_before(x)) * -1e4),
+    "ones and zeros": lambda x: x * seen_before(x),
+    "a list of zeros": lambda x: x * row(x, 1, 0, 1, 1),
+    "zero": lambda x: x + x.flip(3) * 0,
+    "zero by name": lambda x: x.add(x.flip(3), alpha=0),
+    "booleans": lambda x: x * (seen_before(x) > 0),
+    "and": lambda x: ((x > 0) & (seen_before(x) > 0)).to(x.dtype),
+    "matrix": lambda x: x @ torch.eye(4, device=x.device, dtype=x.dtype),
+    "einsum": lambda x: torch.einsum("nchw,wv->nchv", x, torch.eye(4, device=x.device, dtype=x.dtype)),
+    "divided by infinity": lambda x: x / row(x, 1, 1, torch.inf, 1),
+    "power": lambda x: x.abs() ** row(x, 1, 0, 2, 1),
+    "lerp": lambda x: torch.lerp(x, x.flip(3), row(x, 0, 1, 0.5, 0.5)),
+    "maximum": lambda x: torch.maximum(x, row(x, torch.inf, -1, -1, -1)),
+    "rectified": lambda x: (x - row(x, 0, 1e4, 0, 0)).relu(),
+    "sigmoid": lambda x: (x + (1 - seen_before(x)) * -1e3).sigmoid(),
+    "triangle": lambda x: x.tril(),
+    "kernel": lambda x: F.conv2d(
+        x[:, :1], torch.tensor([[[[0.0, 1, 0], [0, 1, 0], [0, 1, 0]]]], device=x.device, dtype=x.dtype), padding=1
+    ),
+    "border times": lambda x: F.pad(x, (1, 1)) * F.avg_pool2d(F.pad(x, (2, 2, 1, 1)), 3, 1),
+    "empty times": lambda x: half_filled(x) * x,
+    "joined times": lambda x: torch.cat([x[..., :2], torch.zeros_like(x[..., 2:])], 3) * x,
+    "product": lambda x: F.pad(x, (1, 0)).prod(3),
+    "cumulated product": lambda x: F.pad(x, (1, 0)).cumprod(3),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HIDING)
+def test_hidden(name):
+    """What a constant hides is in the box, which does not claim to be exact; no operator is unknown."""
+    field = compare_alone(Calls(HIDING[name]))
+    assert not field.exact
+    assert field.unknown == ()
+    assert field.fallback is None
+
+
+TENSORS = {
+    "additive buffer": (attended, {"mask": torch.full((4, 4), -1e9).triu(1)}),
+    "boolean buffer": (
+        lambda x, mask: (x @ x.transpose(2, 3)).masked_fill(mask, -1e9).softmax(-1) @ x,
+        {"mask": torch.ones(4, 4, dtype=torch.bool).triu(1)},
+    ),
+    "frozen parameter": (attended, {"mask": nn.Parameter(torch.full((4, 4), -1e9).triu(1), requires_grad=False)}),
+    "masked weight": (
+        lambda x, weight, mask: F.conv2d(x, weight * mask, padding=1),
+        {"weight": nn.Parameter(torch.rand(2, 3, 3, 3)), "mask": CORNER},
+    ),
+    "triangular weight": (lambda x, weight: F.linear(x, weight.tril()), {"weight": nn.Parameter(torch.rand(4, 4))}),
+    "weights above zero": (
+        lambda x, weight: x * (weight > 0.5),
+        {"weight": nn.Parameter(torch.tensor([0.1, 0.9, 0.1, 0.9]))},
+    ),
+    "compared in the forward": (
+        lambda x, mask: attended(x, (mask == 0) * -1e9),
+        {"mask": torch.ones(4, 4).tril()},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TENSORS)
+def test_hidden_by_the_model(name):
+    """Masks among a model's buffers and parameters, and those that are made of them."""
+    function, tensors = TENSORS[name]
+    field = compare_alone(Calls(function, **tensors))
+    assert not field.exact
+    assert field.unknown == ()
+
+
+MASKED = {
+    "multiplied": lambda x, mask: x * mask,
+    "added": lambda x, mask: attended(x, (1 - mask) * LEAST),
+    "filled": lambda x, mask: (x @ x.transpose(2, 3)).masked_fill(mask == 0, LEAST).softmax(-1) @ x,
+}
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_hidden_by_another_input(name):
+    """A mask that is passed in: by its values, or, where there is only its shape, by any that it may have."""
+    function, mask = MASKED[name], torch.ones(4, 4).tril()
+    assert not compare_alone(Calls(function), (1, 3, 4, 4), mask).exact
+    assert not sp.receptive_fields(Calls(function), ((1, 3, 4, 4), (4, 4)))[""].exact
+    assert sp.receptive_fields(Calls(function), ((1, 3, 4, 4), torch.ones(4, 4)))[""].exact
+
+
+@pytest.mark.parametrize("name", ["multiplied", "added", "filled"])
+def test_hidden_without_weights(name):
+    """A mask whose values are on the meta device may hide anything."""
+    with torch.device("meta"):
+        model = Calls(MASKED[name], mask=torch.ones(4, 4))
+    assert not sp.receptive_fields(model, (1, 3, 4, 4))[""].exact
+
+
+def test_masks_too_large_to_compute():
+    """What is computed of them is not known, and may hide anything."""
+    model = Calls(lambda x, mask: x.sum() * (mask * 2), mask=torch.ones(2**12 + 1, 2**10 + 1))
+    assert not sp.receptive_fields(model, (1, 1, 4, 4), unit_axes=(0, 1))[""].exact
+
+
+SOLID = {
+    "a matrix of ones": lambda x: x @ torch.ones(4, 4, device=x.device, dtype=x.dtype),
+    "numbers": lambda x: x * row(x, 1, 0.5, 2, -1) + row(x, 3, 0, -2, 1),
+    "ones": lambda x: x * torch.ones_like(x[:1]),
+    "nothing masked": lambda x: F.scaled_dot_product_attention(x, x, x, attn_mask=seen_before(x) > -1),
+    "the mean of a data set": lambda x: x * 255 - torch.tensor([123.0, 116, 103], device=x.device).view(1, 3, 1, 1),
+    "a mean and a spread": lambda x: (x - row(x, 0.4, 0.5, 0.6, 0.5)) / row(x, 0.2, 0.2, 0.2, 0.1),
+    "values that decide": lambda x: x.masked_fill(x > 0, 0.0) + x,
+}
+
+
+@pytest.mark.parametrize("name", SOLID)
+def test_nothing_hidden(name):
+    """Constants without zeros or large numbers hide nothing, and boxes are exact."""
+    assert compare_alone(Calls(SOLID[name])).exact
+
+
+def preprocessed():
+    return nn.Sequential(Calls(SOLID["the mean of a data set"]), nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Sigmoid())
+
+
+def pruned(amount):
+    conv = nn.Conv2d(3, 4, 3)
+    prune.l1_unstructured(conv, "weight", amount=amount)
+    return conv
+
+
+WEIGHTS = {
+    "scale at zero": lambda: Calls(lambda x, scale: x + scale * x.flip(3), scale=nn.Parameter(torch.zeros(4))),
+    "bias of an attention": lambda: Calls(attended, mask=nn.Parameter(torch.randn(4, 4))),
+    "preprocessed": preprocessed,
+    "weight_norm": lambda: parametrizations.weight_norm(nn.Conv2d(3, 4, 3)),
+    "spectral_norm": lambda: parametrizations.spectral_norm(nn.Conv2d(3, 4, 3)),
+    "pruned of nothing": lambda: pruned(0.0),
+    "dropout": lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout2d(0.5)),
+    "frozen": lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()).requires_grad_(False),
+}
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_weights_are_no_masks(name, training):
+    """Whatever values they have now, training may change them; what is dropped at random is dropped in no place."""
+    model = WEIGHTS[name]().train(training)
+    assert sp.receptive_fields(model, (1, 3, 4, 4), layers=model)[""].exact
+
+
+def test_pruned_weights_are_masked():
+    """A mask that is multiplied with a weight hides what it multiplies."""
+    assert not sp.receptive_fields(pruned(0.5), (1, 3, 8, 8))[""].exact
+
+
+class Encoders(nn.Module):
+    """Two images, each with layers of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.near = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU())
+        self.far = nn.Sequential(nn.Conv2d(1, 2, 3, bias=False), nn.BatchNorm2d(2), nn.ReLU())
+
+    def forward(self, a, b):
+        return self.near(a) * self.far(b)
+
+
+def test_features_of_another_input_are_no_masks():
+    """What layers make of a second image is as good as weights, though nobody has given its values."""
+    for which in (0, 1):
+        field = sp.receptive_fields(Encoders(), ((1, 1, 8, 8), (1, 1, 8, 8)), input=which)[""]
+        assert (field.exact, field.size) == (True, (3, 3))
+
+
+def test_a_skip_around_the_source():
+    """The image itself, and gates made of it, are constants to fields that begin at a layer, and no masks."""
+
+    class Around(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner, self.outer = nn.Conv2d(1, 1, 3, padding=1), nn.Conv2d(1, 1, 3, padding=1)
+
+        def forward(self, x):
+            return self.outer(self.inner(x)) * x.relu() + x
+
+    field = sp.receptive_fields(Around(), (1, 1, 8, 8), source="inner")[""]
+    assert (field.exact, field.size) == (True, (3, 3))
