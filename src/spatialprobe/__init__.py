@@ -46,13 +46,13 @@ if TYPE_CHECKING:
     from spatialprobe.fields.receptive_fields import receptive_fields
     from spatialprobe.fields.result import ReceptiveField
     from spatialprobe.render.evolution import Evolution, evolution
+    from spatialprobe.render.exemplar_patches import exemplar_patches
     from spatialprobe.render.feature_maps import feature_maps
     from spatialprobe.render.gallery import Gallery
     from spatialprobe.render.histogram import ActivationHistogram, activation_histogram
     from spatialprobe.render.kernels import kernels
     from spatialprobe.render.mosaic import Mosaic
     from spatialprobe.render.overlay import receptive_field_overlay
-    from spatialprobe.render.patches import exemplar_patches
     from spatialprobe.report.result import Report
     from spatialprobe.report.write import write_report
     from spatialprobe.statistics.covariance import ChannelCovariance
@@ -136,7 +136,7 @@ _ON_FIRST_USE = {
     "render.kernels": ("kernels",),
     "render.mosaic": ("Mosaic",),
     "render.overlay": ("receptive_field_overlay",),
-    "render.patches": ("exemplar_patches",),
+    "render.exemplar_patches": ("exemplar_patches",),
     "report.result": ("Report",),
     "report.write": ("write_report",),
     "statistics.covariance": ("ChannelCovariance",),

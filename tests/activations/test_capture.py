@@ -39,8 +39,7 @@ def staged(swallow=()):
                 y = self.conv1(x)
             except swallow:
                 y = x
-            y = torch.relu(self.between(y))
-            return self.after(torch.relu(self.conv2(y)))
+            return self.after(torch.relu(self.conv2(torch.relu(self.between(y)))))
 
     return Staged()
 

@@ -163,7 +163,7 @@ def test_save(tmp_path):
     assert Image.open(sheet).text["Steps"] == "epoch 0, epoch 1, epoch 2"
     assert Image.open(sheet).text["Source"] == "drawn"
     assert len(frames_of(animation.read_bytes())[0]) == 3
-    with pytest.raises(sp.ArgumentError, match="saved as .png or .gif, not as 'steps.mp4'"):
+    with pytest.raises(sp.ArgumentError, match="saved as .png or .pdf or .svg or .gif, not as 'steps.mp4'"):
         picture.save(tmp_path / "steps.mp4")
     with pytest.raises(sp.ArgumentError, match="the folder .* does not exist"):
         picture.save(tmp_path / "none" / "steps.gif")

@@ -215,11 +215,11 @@ def test_png_explains_itself(tmp_path):
 
 
 def test_save_refuses_clearly(tmp_path):
-    """A folder that is not there and a format that is not PNG are clear errors; nothing is left behind."""
+    """A folder that is not there and an unknown format are clear errors; nothing is left behind."""
     mosaic = sp.feature_maps(record_of(torch.rand(1, 1, 4, 4)))
     with pytest.raises(sp.ArgumentError, match="the folder .* does not exist"):
         mosaic.save(tmp_path / "none" / "maps.png")
-    with pytest.raises(sp.ArgumentError, match="saved as .png, not as 'maps.jpg'"):
+    with pytest.raises(sp.ArgumentError, match="saved as .png or .pdf or .svg, not as 'maps.jpg'"):
         mosaic.save(tmp_path / "maps.jpg")
     assert list(tmp_path.iterdir()) == []
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +12,11 @@ import torch
 from spatialprobe.arguments import seeded
 from spatialprobe.errors import ArgumentError
 from spatialprobe.evidence.result import Averaged, Bools, Floats
-from spatialprobe.fields.box import Box
 from spatialprobe.fields.result import ReceptiveField
 from spatialprobe.model.samples import CountedImages, first_entry
-from spatialprobe.render.boxes import whole_box
-from spatialprobe.render.exemplars import check_exemplars
+from spatialprobe.render.exemplar_checks import check_exemplars
+from spatialprobe.render.field_words import whole_box
+from spatialprobe.render.patch import cut_patch
 from spatialprobe.statistics.exemplars import ExemplarsResult
 from spatialprobe.text import kind_of
 
@@ -143,22 +142,11 @@ def _mean_similarity(places: Sequence[_Place], channel: int, dataset: CountedIma
 def _cut_out(dataset: CountedImages, place: _Place, channel: int, field: ReceptiveField) -> tuple[Floats, Bools]:
     """The pixels (C, *pixels) that a unit sees, and which of them are in the image rather than in the padding."""
     image = _image(dataset, place.sample, field)
-    box = cast("Box | None", whole_box(field, place.unit, channel))
+    box = whole_box(field, place.unit, channel)
     if box is None:
         return np.zeros((len(image), *field.size)), np.zeros(field.size, bool)
-    patch, inside = np.zeros((len(image), *box.shape)), np.zeros(box.shape, bool)
-    source, target = _overlap(box, field.input_size)
-    patch[(slice(None), *target)], inside[target] = image[(slice(None), *source)], True
-    return patch, inside
-
-
-def _overlap(box: Box, sizes: tuple[int, ...]) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """The part of a box inside the image, in the image's pixels and in the box's own."""
-    lows = [max(start, 0) for start in box.start]
-    highs = [min(stop, size) for stop, size in zip(box.stop, sizes, strict=True)]
-    return tuple(map(slice, lows, highs)), tuple(
-        slice(low - start, high - start) for low, high, start in zip(lows, highs, box.start, strict=True)
-    )
+    patch, inside = cut_patch(np.moveaxis(image, 0, -1), box)
+    return np.moveaxis(patch, -1, 0), inside
 
 
 def _image(dataset: CountedImages, sample: int, field: ReceptiveField) -> npt.NDArray[np.float64]:

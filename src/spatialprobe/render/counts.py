@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from spatialprobe.arguments import as_range, whole_number
 from spatialprobe.errors import ArgumentError
 from spatialprobe.render.scale import Extremes, Values
+
+if TYPE_CHECKING:
+    from spatialprobe.statistics.histogram import HistogramResult
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -19,22 +21,6 @@ Floats = npt.NDArray[np.float64]
 _NARROW = 1e-9  # of a range, beside the values: bins and axis numbers could not be told apart
 _MOST_BINS = 256  # of more each would be narrower than two pixels
 _FEWEST_BINS = 16  # fewer would look like a block, where all values are in a bin or two
-
-
-class SweptHistogram(Protocol):
-    """The counts of a whole data set, as one layer's `Histogram` reducer gives them."""
-
-    @property
-    def counts(self) -> torch.Tensor: ...  # (C, bins) int64  # noqa: D102
-
-    @property
-    def edges(self) -> torch.Tensor: ...  # (C, bins + 1), or (bins + 1,) for all channels  # noqa: D102
-
-    @property
-    def below(self) -> torch.Tensor: ...  # (C,) int64  # noqa: D102
-
-    @property
-    def above(self) -> torch.Tensor: ...  # (C,) int64  # noqa: D102
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +43,7 @@ class Counts:
         return Counts(inside.astype(np.int64), edges, outside, (values == 0).sum(axis=1), (~finite).sum(axis=1))
 
     @staticmethod
-    def of_histogram(histogram: SweptHistogram, channels: Integers) -> Counts:
+    def of_histogram(histogram: HistogramResult, channels: Integers) -> Counts:
         """Return those of some channels of a histogram; where their bins differ, in bins that hold those of all.
 
         Raises:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 import numpy as np
 
@@ -17,8 +17,9 @@ from spatialprobe.errors import ArgumentError
 from spatialprobe.render.gif import gif
 from spatialprobe.render.maps import Order, chosen_channels, count_words, maps_of, order_words, slice_words
 from spatialprobe.render.marks import Marks
-from spatialprobe.render.mosaic import ColorBar, Mosaic, picture_path
+from spatialprobe.render.mosaic import ColorBar, Mosaic
 from spatialprobe.render.palette import palette
+from spatialprobe.render.picture import picture_path
 from spatialprobe.render.scale import Extremes, Scale, ScaleChoice, Values, choose_scale
 from spatialprobe.render.steps import Step, in_columns, in_frames, in_panels
 from spatialprobe.storage.files import write_bytes
@@ -42,6 +43,8 @@ class Evolution(Mosaic):
 
     frames: tuple[Mosaic, ...] = ()  # one a step, all of one size
 
+    suffixes: ClassVar[tuple[str, ...]] = (*Mosaic.suffixes, ".gif")
+
     def with_source(self, source: str) -> Evolution:
         """The same pictures, whose title and text chunks also name where the data come from."""
         named = super().with_source(source)
@@ -59,15 +62,16 @@ class Evolution(Mosaic):
         return gif([(frame.pixels, frame.colors) for frame in self.frames], seconds, f"{self.title}. {self.caption}")
 
     def save(self, path: str | os.PathLike[str], *, seconds: float = 0.8) -> Path:
-        """Write a PNG of all steps, or, where the name ends in .gif, the animation; whole or not at all.
+        """Write the sheet of all steps as any picture is saved, or, where the name ends in .gif, the animation.
 
         Raises:
-            ArgumentError: the name ends otherwise, or no file can be written there.
+            ArgumentError: the name has another suffix, `seconds` is not between 0.02 and 600, or no file can be
+                written there.
             StorageError: writing failed, since the disk is full, say.
         """
-        target = picture_path(path, ".png", ".gif")
-        data = self.to_gif(seconds) if target.suffix.lower() == ".gif" else self.to_png()
-        write_bytes(target, data)
+        target = picture_path(path, self.suffixes)
+        moving = target.suffix.lower() == ".gif"
+        write_bytes(target, self.to_gif(seconds) if moving else self._encode(target.suffix.lower()))
         return target
 
 

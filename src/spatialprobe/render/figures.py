@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from io import BytesIO
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.cm import ScalarMappable
@@ -215,3 +217,11 @@ def rasterised(figure: Figure) -> npt.NDArray[np.uint8]:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()  # type: ignore[no-untyped-call]
     return np.array(np.asarray(canvas.buffer_rgba())[..., :3])  # type: ignore[no-untyped-call]
+
+
+def encode_page(figure: Figure, suffix: str) -> bytes:
+    """Return a figure as the content of a `.pdf` or `.svg` file, whose words are text."""
+    file = BytesIO()
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "spatialprobe", "pdf.fonttype": 42}):
+        figure.savefig(file, format=suffix.removeprefix("."), metadata={"Date": None} if suffix == ".svg" else None)
+    return file.getvalue()

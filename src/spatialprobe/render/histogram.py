@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,21 +13,22 @@ import numpy.typing as npt
 from spatialprobe.activations.records import Activation, values_of
 from spatialprobe.arguments import channel_numbers, check_text
 from spatialprobe.errors import ArgumentError
-from spatialprobe.render.counts import Counts, Floats, Integers, SweptHistogram
-from spatialprobe.render.mosaic import picture_path
+from spatialprobe.render.counts import Counts, Floats, Integers
+from spatialprobe.render.picture import Picture
 from spatialprobe.render.png import png
 from spatialprobe.render.scale import Extremes, Values
-from spatialprobe.storage.files import write_bytes
 from spatialprobe.text import counted, kind_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from spatialprobe.statistics.histogram import HistogramResult
+
 _BINS = 80
 
 
 @dataclass(frozen=True, eq=False)
-class ActivationHistogram:
+class ActivationHistogram(Picture):
     """Counts and their picture: `array`, `save()`, `to_png()` and `figure()`, as a `Mosaic` has them.
 
     >>> import torch, spatialprobe as sp
@@ -72,26 +71,10 @@ class ActivationHistogram:
         """The figure as a PNG whose text chunks carry layer, channels, bins and value range."""
         return png(self.array, None, {"Title": self.title, "Description": self.caption, **self.metadata})
 
-    def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the PNG whole or not at all, and return its path.
-
-        Raises:
-            ArgumentError: the name does not end in .png, or no file can be written there.
-            StorageError: writing failed, since the disk is full, say.
-        """
-        target = picture_path(path, ".png")
-        write_bytes(target, self.to_png())
-        return target
-
-    def figure(self, title: str | None = None) -> Figure:
-        """All values as a curve, below it each channel as a row of colors, as a `matplotlib.figure.Figure`."""
-        check_text(title, "title")
+    def _draw(self, title: str) -> Figure:
         from spatialprobe.render.figures import histogram_figure
 
-        return histogram_figure(self, self.title if title is None else title)
-
-    def _repr_png_(self) -> bytes:
-        return self.to_png()
+        return histogram_figure(self, title)
 
     def __repr__(self) -> str:
         channels, bins = self.counts.shape
@@ -99,7 +82,7 @@ class ActivationHistogram:
 
 
 def activation_histogram(
-    record: Activation | SweptHistogram,
+    record: Activation | HistogramResult,
     *,
     channels: Sequence[int] | None = None,
     bins: int | None = None,

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from spatialprobe.arguments import check_text, shown
-from spatialprobe.errors import ArgumentError
+from spatialprobe.arguments import check_text
 from spatialprobe.render.palette import Colors
+from spatialprobe.render.picture import Picture
 from spatialprobe.render.png import png
 from spatialprobe.render.scale import Scale
-from spatialprobe.storage.files import path_of, target_of, write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,7 +34,7 @@ class ColorBar:
 
 
 @dataclass(frozen=True, eq=False)
-class Mosaic:
+class Mosaic(Picture):
     """One picture of many small maps, that can explain itself.
 
     `array` is the picture, `figure()` the picture with title, scale and color bar, `save()` and `to_png()` a PNG
@@ -77,42 +74,11 @@ class Mosaic:
         """The picture as a PNG, with a palette where the colors are codes."""
         return png(self.pixels, self.colors, {"Title": self.title, "Description": self.caption, **self.metadata})
 
-    def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the PNG whole or not at all, and return its path.
-
-        Raises:
-            ArgumentError: the name does not end in .png, or no file can be written there.
-            StorageError: writing failed, since the disk is full, say.
-        """
-        target = picture_path(path, ".png")
-        write_bytes(target, self.to_png())
-        return target
-
-    def figure(self, title: str | None = None) -> Figure:
-        """The picture with title, caption and color bar, as a `matplotlib.figure.Figure`; pyplot is not used."""
-        check_text(title, "title")
+    def _draw(self, title: str) -> Figure:
         from spatialprobe.render.figures import mosaic_figure
 
-        return mosaic_figure(self, self.title if title is None else title)
-
-    def _repr_png_(self) -> bytes:
-        return self.to_png()
+        return mosaic_figure(self, title)
 
     def __repr__(self) -> str:
         height, width = self.pixels.shape[:2]
         return f"{type(self).__name__}({self.title!r}, {width} x {height} pixels)"
-
-
-def picture_path(path: str | os.PathLike[str], *suffixes: str) -> Path:
-    """The path of a picture to be, whose folder exists and whose name ends as it should.
-
-    Raises:
-        ArgumentError: it does not.
-    """
-    target = path_of(path)
-    if target.suffix.lower() not in suffixes:
-        raise ArgumentError(
-            f"This picture is saved as {' or '.join(suffixes)}, not as {shown(target.name)}; .figure() knows other "
-            "formats."
-        )
-    return target_of(target)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 
 from spatialprobe.arguments import shown, whole_numbers
 from spatialprobe.errors import ArgumentError
-from spatialprobe.render.boxes import (
-    Box,
-    Field,
+from spatialprobe.render.field_words import (
     box_words,
     by,
     check_planar,
@@ -22,6 +22,10 @@ from spatialprobe.render.images import Stretch, extremes_of, image_values, nonfi
 from spatialprobe.render.mosaic import Mosaic
 from spatialprobe.render.palette import PAPER, palette
 
+if TYPE_CHECKING:
+    from spatialprobe.fields.box import Box
+    from spatialprobe.fields.result import ReceptiveField
+
 _SIDE = 512  # pixels: small images are enlarged up to here
 _MARGIN = 8  # pixels of paper around the image, where the outline finds room at the border
 _LINE = 2  # pixels: each of the outline's two lines
@@ -30,7 +34,7 @@ _LIGHT, _DARK = 216.0, 40.0  # the shades around a dark box, and around a bright
 
 
 def receptive_field_overlay(
-    image: object, field: Field, unit: tuple[int, int], *, channel: int | None = None
+    image: object, field: ReceptiveField, unit: tuple[int, int], *, channel: int | None = None
 ) -> Mosaic:
     """The box of one unit over its input image, what lies outside shaded.
 
@@ -80,7 +84,7 @@ def receptive_field_overlay(
     )
 
 
-def _checked(unit: tuple[int, int], field: Field) -> tuple[int, int]:
+def _checked(unit: tuple[int, int], field: ReceptiveField) -> tuple[int, int]:
     """The unit as two integers, if the layer has it."""
     place = whole_numbers(unit, "unit")
     y, x = place if len(place) == 2 else (-1, -1)
@@ -92,7 +96,7 @@ def _checked(unit: tuple[int, int], field: Field) -> tuple[int, int]:
     return y, x
 
 
-def _seen(name: str, box: Box | None, field: Field) -> str:
+def _seen(name: str, box: Box | None, field: ReceptiveField) -> str:
     if box is None:
         return f"The {name} sees nothing of the image, only padding."
     everything = tuple(box.start) == (0, 0) and tuple(box.stop) == tuple(field.input_size)

@@ -1,11 +1,12 @@
-"""The colors: two color maps that every reader can tell apart, and the codes reserved for marks.
+"""The colors: a table of color maps that every reader can tell apart, and the codes reserved for marks.
 
 Colors are laid out in OKLab [Ottosson 2020, "A perceptual color space for image processing"], in which equal
-steps look equal. Lightness alone orders both maps, so that they survive color blindness and a gray printer.
+steps look equal. Lightness alone orders each map, so that they survive color blindness and a gray printer.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -20,51 +21,67 @@ PAPER = 241
 NONFINITE = 249
 HATCH = 250
 
-_PAPER_COLOUR = (236, 236, 241)
-_INK_COLOUR = (32, 32, 40)
-_NONFINITE_COLOUR = (225, 15, 90)  # crimson: of all reds the furthest from both maps, for color-blind readers too
-_HATCH_COLOUR = (150, 150, 158)
+_PAPER_COLOR = (236, 236, 241)
+_INK_COLOR = (32, 32, 40)
+_NONFINITE_COLOR = (225, 15, 90)  # crimson: of all reds the furthest from both maps, for color-blind readers too
+_HATCH_COLOR = (150, 150, 158)
 
-# (lightness, chroma, hue in degrees) at equal distances along the map
-_SEQUENTIAL = (
-    (0.17, 0.06, 295),
-    (0.35, 0.115, 275),
-    (0.53, 0.105, 225),
-    (0.71, 0.125, 165),
-    (0.95, 0.15, 105),
-)
-_BELOW_ZERO = ((0.985, 0.0, 60), (0.86, 0.08, 65), (0.70, 0.13, 60), (0.52, 0.125, 52), (0.36, 0.09, 48))
-_ABOVE_ZERO = (
-    (0.985, 0.0, 285),
-    (0.86, 0.065, 290),
-    (0.70, 0.115, 285),
-    (0.52, 0.155, 282),
-    (0.36, 0.15, 280),
-)
+Anchors = tuple[tuple[float, float, float], ...]  # (lightness, chroma, hue in degrees) at equal distances
+
+
+@dataclass(frozen=True)
+class ColorMap:
+    """The colors of values, as paths through anchors: from zero upwards, and from zero downwards if it is signed."""
+
+    above: Anchors
+    below: Anchors = ()  # begins at the same color as `above`
+
+    @property
+    def signed(self) -> bool:
+        """Whether colors diverge around zero in the middle."""
+        return bool(self.below)
+
+
+SEQUENTIAL, DIVERGING = "sequential", "diverging"
+COLOR_MAPS = {
+    SEQUENTIAL: ColorMap(
+        above=((0.17, 0.06, 295), (0.35, 0.115, 275), (0.53, 0.105, 225), (0.71, 0.125, 165), (0.95, 0.15, 105)),
+    ),
+    DIVERGING: ColorMap(
+        above=((0.985, 0.0, 285), (0.86, 0.065, 290), (0.70, 0.115, 285), (0.52, 0.155, 282), (0.36, 0.15, 280)),
+        below=((0.985, 0.0, 60), (0.86, 0.08, 65), (0.70, 0.13, 60), (0.52, 0.125, 52), (0.36, 0.09, 48)),
+    ),
+}
 
 
 @cache
-def colors(signed: bool) -> Colors:
-    """The (LEVELS, 3) colors of the values: diverging around the middle if signed, else dark to light."""
-    if not signed:
-        return _along(_SEQUENTIAL, LEVELS)
+def color_map(name: str) -> Colors:
+    """Return the (LEVELS, 3) colors of a map of the table."""
+    chosen = COLOR_MAPS[name]
+    if not chosen.signed:
+        return _along(chosen.above, LEVELS)
     half = LEVELS // 2 + 1
-    return np.concatenate([_along(_BELOW_ZERO, half)[:0:-1], _along(_ABOVE_ZERO, half)])
+    return np.concatenate([_along(chosen.below, half)[:0:-1], _along(chosen.above, half)])
+
+
+def colors(signed: bool) -> Colors:
+    """Return the (LEVELS, 3) colors of the values: diverging around the middle if signed, else dark to light."""
+    return color_map(DIVERGING if signed else SEQUENTIAL)
 
 
 @cache
 def palette(signed: bool) -> Colors:
-    """All 256 entries: the values' colors, then paper, ink and marks."""
+    """Return all 256 entries: the values' colors, then paper, ink and marks."""
     entries = np.zeros((256, 3), np.uint8)
     entries[:LEVELS] = colors(signed)
     darkness = np.linspace(0, 1, INK.stop - INK.start)[:, None]
-    entries[INK] = np.round((1 - darkness) * _PAPER_COLOUR + darkness * _INK_COLOUR)
-    entries[NONFINITE] = _NONFINITE_COLOUR
-    entries[HATCH] = _HATCH_COLOUR
+    entries[INK] = np.round((1 - darkness) * _PAPER_COLOR + darkness * _INK_COLOR)
+    entries[NONFINITE] = _NONFINITE_COLOR
+    entries[HATCH] = _HATCH_COLOR
     return entries
 
 
-def _along(anchors: tuple[tuple[float, float, float], ...], count: int) -> Colors:
+def _along(anchors: Anchors, count: int) -> Colors:
     """`count` sRGB colors along a smooth path through anchors given as (lightness, chroma, hue)."""
     lightness, chroma, hue = np.array(anchors, float).T
     angle = np.radians(hue)

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import spatialprobe
 from spatialprobe.render.palette import LEVELS, colors, palette
 from spatialprobe.render.palette import NONFINITE as NONFINITE_COLOR
-from spatialprobe.report.codes import NONFINITE, STEPS
+from spatialprobe.report.coded_maps import NONFINITE, STEPS
 from spatialprobe.report.inputs import Inputs
 from spatialprobe.report.payload import PackedLayer, script_safe
 from spatialprobe.report.script import page_script, read_part

@@ -23,9 +23,9 @@ from spatialprobe.model.forward import images_error
 from spatialprobe.model.select import Selector, model_name, select, unwrapped
 from spatialprobe.model.weights import device_of
 from spatialprobe.render.maps import maps_of, no_maps
-from spatialprobe.report.boxes import LayerBoxes
-from spatialprobe.report.codes import CodedMaps
-from spatialprobe.report.kernels import CodedKernels
+from spatialprobe.report.box_tables import LayerBoxes
+from spatialprobe.report.coded_kernels import CodedKernels
+from spatialprobe.report.coded_maps import CodedMaps
 from spatialprobe.report.swept import Swept
 from spatialprobe.text import counted
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from spatialprobe.report.boxes import LayerBoxes
-from spatialprobe.report.codes import CodedMaps
-from spatialprobe.report.kernels import CodedKernels
+from spatialprobe.report.box_tables import LayerBoxes
+from spatialprobe.report.coded_kernels import CodedKernels
+from spatialprobe.report.coded_maps import CodedMaps
 from spatialprobe.report.layers import PageLayer
 from spatialprobe.report.swept import Swept
 

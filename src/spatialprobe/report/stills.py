@@ -10,8 +10,8 @@ import numpy.typing as npt
 from spatialprobe.render.marks import Marks, hatch
 from spatialprobe.render.palette import LEVELS, NONFINITE, PAPER, Codes, palette
 from spatialprobe.render.sheet import best_columns
-from spatialprobe.report import codes as coding
-from spatialprobe.report.codes import CodedMaps
+from spatialprobe.report import coded_maps as coding
+from spatialprobe.report.coded_maps import CodedMaps
 from spatialprobe.report.pixels import data_uri
 
 MOST = 64  # channels on one picture

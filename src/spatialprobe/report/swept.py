@@ -13,8 +13,8 @@ from spatialprobe.errors import ArgumentError
 from spatialprobe.fields.result import ReceptiveField
 from spatialprobe.model.samples import Images
 from spatialprobe.render.images import Stretch
-from spatialprobe.report.boxes import LayerBoxes
-from spatialprobe.report.patches import Patches, check_places, patches_of
+from spatialprobe.report.box_tables import LayerBoxes
+from spatialprobe.report.patch_sheets import Patches, check_places, patches_of
 from spatialprobe.statistics.dead import DeadResult
 from spatialprobe.statistics.exemplars import ExemplarsResult
 from spatialprobe.statistics.moments import MomentsResult

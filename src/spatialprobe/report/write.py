@@ -17,10 +17,10 @@ from spatialprobe.errors import ArgumentError
 from spatialprobe.model.samples import Images
 from spatialprobe.model.select import Selector, check_model, model_name
 from spatialprobe.report.agreement import doubts
-from spatialprobe.report.budget import fitted
 from spatialprobe.report.html import Page, stills_of
 from spatialprobe.report.inputs import Inputs, checked_images, inputs_of
 from spatialprobe.report.layers import PageLayer, page_layers, passes
+from spatialprobe.report.page_budget import fitted
 from spatialprobe.report.payload import PackedLayer
 from spatialprobe.report.result import Report
 from spatialprobe.report.swept import Swept

@@ -16,7 +16,6 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from spatialprobe.errors import ArgumentError
-from spatialprobe.model.hooks import CopiedInert
 from spatialprobe.statistics.code import code_parts, is_installed, members, qualified_name, used_globals
 from spatialprobe.storage.checksum import digest, fingerprint
 from spatialprobe.text import with_article
@@ -213,7 +212,6 @@ _WAYS: tuple[tuple[Any, Callable[[Description, Any], Any]], ...] = (
     (BuiltinFunctionType, Description._of_builtin),
     (ModuleType, lambda _, value: value.__name__),
     (weakref.ref, lambda describes, value: describes.of(value())),
-    (CopiedInert, lambda describes, value: _of_items(describes, (type(value), *value.content))),
     (torch.Generator, lambda describes, value: describes.of(value.get_state())),
     (_WITHOUT_CONTENT, lambda _, value: qualified_name(type(value))),
     (object, Description._of_object),

@@ -12,11 +12,12 @@ from spatialprobe.errors import ArgumentError
 from spatialprobe.fields.box import Box
 from spatialprobe.fields.result import ReceptiveField
 from spatialprobe.model.samples import Images
-from spatialprobe.render.exemplars import check_samples
+from spatialprobe.render.exemplar_checks import check_samples
+from spatialprobe.render.exemplar_patches import image_of
 from spatialprobe.render.images import Stretch
 from spatialprobe.render.palette import PAPER, palette
-from spatialprobe.render.patches import image_of
-from spatialprobe.report.boxes import LayerBoxes
+from spatialprobe.render.patch import cut_patch
+from spatialprobe.report.box_tables import LayerBoxes
 from spatialprobe.report.pixels import Pixels, data_uri, is_lossless, scaled
 from spatialprobe.statistics.exemplars import ExemplarsResult
 
@@ -120,14 +121,9 @@ def _boxes_of(result: ExemplarsResult, boxes: LayerBoxes, height: int) -> dict[t
 
 
 def _cut_out(pixels: Pixels, box: Box, share: float) -> Pixels:
-    """The pixels of a box (h, w, 3), paper outside the image, at this share of their size."""
-    patch = np.full((*box.shape, 3), palette(False)[PAPER], np.uint8)
-    inside = [
-        slice(max(start, 0), min(stop, size))
-        for start, stop, size in zip(box.start, box.stop, pixels.shape, strict=False)
-    ]
-    there = tuple(slice(one.start - start, one.stop - start) for one, start in zip(inside, box.start, strict=True))
-    patch[there] = pixels[tuple(inside)]
+    """Return the pixels of a box (h, w, 3), paper outside the image, at this share of their size."""
+    patch, inside = cut_patch(pixels, box)
+    patch[~inside] = palette(False)[PAPER]
     if share == 1:
         return patch
     height, width = (max(1, floor(side * share + 0.5)) for side in box.shape)

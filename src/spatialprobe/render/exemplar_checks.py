@@ -3,40 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sized
-from typing import Protocol
-
-import torch
+from typing import TYPE_CHECKING
 
 from spatialprobe.errors import ArgumentError
 from spatialprobe.model.samples import Images
-from spatialprobe.render.boxes import by, check_is_field
+from spatialprobe.render.field_words import by, check_is_field
 from spatialprobe.text import counted, kind_of
 
-
-class Exemplars(Protocol):
-    """The strongest units of each channel over a data set, as one layer's `Exemplars` reducer gives them."""
-
-    @property
-    def values(self) -> torch.Tensor: ...  # (C, k)  # noqa: D102
-
-    @property
-    def samples(self) -> torch.Tensor: ...  # (C, k) int64, positions in the data set, -1 where a channel has fewer  # noqa: D102
-
-    @property
-    def positions(self) -> torch.Tensor: ...  # (C, k, axes) int64, (y, x) of the unit in a map of two axes  # noqa: D102
+if TYPE_CHECKING:
+    from spatialprobe.fields.result import ReceptiveField
+    from spatialprobe.statistics.exemplars import ExemplarsResult
 
 
-class Located(Protocol):
-    """The part of a `ReceptiveField` that says whose units it speaks of."""
-
-    @property
-    def layer(self) -> str: ...  # noqa: D102
-
-    @property
-    def output_size(self) -> tuple[int, ...]: ...  # noqa: D102
-
-
-def check_exemplars(exemplars: Exemplars, dataset: Images, field: Located) -> None:
+def check_exemplars(exemplars: ExemplarsResult, dataset: Images, field: ReceptiveField) -> None:
     """That these are exemplars of the field's layer, in this data set.
 
     Raises:
@@ -54,7 +33,7 @@ def check_exemplars(exemplars: Exemplars, dataset: Images, field: Located) -> No
     check_samples(exemplars, dataset)
 
 
-def check_samples(exemplars: Exemplars, dataset: Images) -> None:
+def check_samples(exemplars: ExemplarsResult, dataset: Images) -> None:
     """That the data set has the samples that the exemplars name.
 
     Raises:
@@ -70,7 +49,7 @@ def check_samples(exemplars: Exemplars, dataset: Images) -> None:
         )
 
 
-def _check_layer(exemplars: Exemplars, field: Located) -> None:
+def _check_layer(exemplars: ExemplarsResult, field: ReceptiveField) -> None:
     swept = getattr(exemplars, "layer", None)
     if swept is not None and swept != field.layer:
         raise ArgumentError(

@@ -9,7 +9,7 @@ from torch import nn
 from zoo import ZOO
 
 import spatialprobe as sp
-from spatialprobe.report.boxes import BoxTable, LayerBoxes
+from spatialprobe.report.box_tables import BoxTable, LayerBoxes
 
 PLANAR = [name for name in ZOO if name not in ("1-d", "3-d")]
 

@@ -11,7 +11,7 @@ from stand_ins import Box, Exemplars, Field, exemplars_of
 from torch import nn
 
 import spatialprobe as sp
-from spatialprobe.render import patches as module
+from spatialprobe.render import exemplar_patches as module
 from spatialprobe.render.letters import LINE_HEIGHT, lettering
 from spatialprobe.render.palette import HATCH, NONFINITE, PAPER, palette
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spatialprobe.report.codes import NONFINITE, STEPS, CodedMaps
+from spatialprobe.report.coded_maps import NONFINITE, STEPS, CodedMaps
 
 FLOATS = st.one_of(
     st.floats(-(2.0**100), 2.0**100, width=32),

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from spatialprobe.arguments import channel_numbers
 from spatialprobe.model.samples import Images, first_entry
-from spatialprobe.render.boxes import Box, Field, check_planar, inexact_words, named, whole_box
-from spatialprobe.render.exemplars import Exemplars, check_exemplars
+from spatialprobe.render.exemplar_checks import check_exemplars
+from spatialprobe.render.field_words import check_planar, inexact_words, named, whole_box
 from spatialprobe.render.images import Image, Stretch, extremes_of, image_values, nonfinite_words
 from spatialprobe.render.letters import width_of
 from spatialprobe.render.mosaic import Mosaic
 from spatialprobe.render.palette import HATCH, PAPER, palette
+from spatialprobe.render.patch import cut_patch
 from spatialprobe.render.rows import Rows, lay_out_rows
 from spatialprobe.render.scale import Extremes
 from spatialprobe.text import counted
+
+if TYPE_CHECKING:
+    from spatialprobe.fields.box import Box
+    from spatialprobe.fields.result import ReceptiveField
+    from spatialprobe.statistics.exemplars import ExemplarsResult
 
 _PIXEL, _PADDING, _EMPTY = range(3)  # what a place of a patch is; empty where its box is smaller than others
 _PERIOD = 5  # pixels between the lines over padding
@@ -26,7 +33,7 @@ _MOST_PIXELS = 2**25  # of all patches together: what has more is thinned out
 
 
 def exemplar_patches(
-    exemplars: Exemplars, dataset: Images, field: Field, channels: Sequence[int] | None = None
+    exemplars: ExemplarsResult, dataset: Images, field: ReceptiveField, channels: Sequence[int] | None = None
 ) -> Mosaic:
     """For each channel a row of the input patches that its strongest units saw, the strongest first.
 
@@ -108,7 +115,7 @@ class _Cut:
         return _Cut(-(-height // every), -(-width // every), every)
 
 
-def _shown(exemplars: Exemplars, field: Field, channels: Sequence[int] | None) -> list[int]:
+def _shown(exemplars: ExemplarsResult, field: ReceptiveField, channels: Sequence[int] | None) -> list[int]:
     """The channels to draw."""
     count = len(exemplars.values)
     if channels is None:
@@ -116,13 +123,13 @@ def _shown(exemplars: Exemplars, field: Field, channels: Sequence[int] | None) -
     return list(map(int, channel_numbers(channels, count, f"Layer {field.layer!r}")))
 
 
-def _box(field: Field, unit: _Unit) -> Box | None:
+def _box(field: ReceptiveField, unit: _Unit) -> Box | None:
     """The unclipped box of a unit, None if it sees only padding, or for an empty place."""
     return None if unit.sample < 0 else whole_box(field, (unit.y, unit.x), unit.channel)
 
 
 def _patches(
-    units: Sequence[_Unit], boxes: Sequence[Box | None], cut: _Cut, dataset: Images, field: Field
+    units: Sequence[_Unit], boxes: Sequence[Box | None], cut: _Cut, dataset: Images, field: ReceptiveField
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], list[str]]:
     """The patches (M, h, w, 3), what each of their places is (M, h, w), and how values are shown, in words.
 
@@ -140,12 +147,12 @@ def _patches(
         least, most = extremes_of(image)
         low, high = min(low, least), max(high, most)
         for index in wanted[sample]:
-            _cut_out(image, boxes[index], cut.every, values[index], ground[index])
+            _place(image, boxes[index], cut.every, values[index], ground[index])
     stretch = Stretch.of(low, high)
     return stretch.pixels(values), ground, [*stretch.words(), *nonfinite_words(values)]
 
 
-def image_of(dataset: Images, sample: int, field: Field) -> Image:
+def image_of(dataset: Images, sample: int, field: ReceptiveField) -> Image:
     """A sample's image, channels last.
 
     Raises:
@@ -154,20 +161,16 @@ def image_of(dataset: Images, sample: int, field: Field) -> Image:
     return image_values(first_entry(dataset[sample]), field.input_size, f"Sample {sample} of the data set")
 
 
-def _cut_out(
+def _place(
     image: Image, box: Box | None, every: int, values: npt.NDArray[np.float32], ground: npt.NDArray[np.uint8]
 ) -> None:
     """Write the box's pixels, and on the ground where they are and where padding is."""
     if box is None:
         return
-    height, width = (-(-(stop - start) // every) for start, stop in zip(box.start, box.stop, strict=True))
-    ys, xs = box.start[0] + every * np.arange(height), box.start[1] + every * np.arange(width)
-    ground[:height, :width] = _PADDING
-    rows, columns = np.flatnonzero((ys >= 0) & (ys < len(image))), np.flatnonzero((xs >= 0) & (xs < image.shape[1]))
-    if len(rows) and len(columns):
-        inside = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-        ground[inside] = _PIXEL
-        values[inside] = image[np.ix_(ys[rows], xs[columns])]
+    patch, inside = cut_patch(image, box, every=every)
+    corner = tuple(map(slice, inside.shape))
+    values[corner] = patch
+    ground[corner] = np.where(inside, _PIXEL, _PADDING)
 
 
 def _enlarged(pixels: npt.NDArray[np.uint8], ground: npt.NDArray[np.uint8], factor: int) -> npt.NDArray[np.uint8]:
@@ -194,7 +197,9 @@ def _name(channel: int, values: list[float]) -> str:
     return f"{channel}" if np.nan_to_num(values).any() else f"{channel} dead"
 
 
-def _words(exemplars: Exemplars, field: Field, shown: list[int], cut: _Cut, shading: list[str]) -> list[str]:
+def _words(
+    exemplars: ExemplarsResult, field: ReceptiveField, shown: list[int], cut: _Cut, shading: list[str]
+) -> list[str]:
     """How to read the sheet."""
     words = [
         f"{len(shown)} of {counted(len(exemplars.values), 'channel')} shown, a row each: the largest value of a unit, "

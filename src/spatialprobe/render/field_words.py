@@ -3,43 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from spatialprobe.errors import ArgumentError
 from spatialprobe.text import kind_of
 
+if TYPE_CHECKING:
+    from spatialprobe.fields.box import Box
+    from spatialprobe.fields.result import ReceptiveField
+
 _AXIS_WORDS = (("rows", "above", "below"), ("columns", "left of", "right of"))
-
-
-class Box(Protocol):
-    """Half-open ranges of input pixels, `start[axis]` to `stop[axis]`."""
-
-    @property
-    def start(self) -> tuple[int, ...]: ...  # noqa: D102
-
-    @property
-    def stop(self) -> tuple[int, ...]: ...  # noqa: D102
-
-
-class Field(Protocol):
-    """The part of a `ReceptiveField` that is drawn."""
-
-    @property
-    def layer(self) -> str: ...  # noqa: D102
-
-    @property
-    def input_size(self) -> tuple[int, ...]: ...  # noqa: D102
-
-    @property
-    def output_size(self) -> tuple[int, ...]: ...  # noqa: D102
-
-    @property
-    def exact(self) -> bool: ...  # noqa: D102
-
-    @property
-    def unknown(self) -> Sequence[str]: ...  # noqa: D102
-
-    def box(self, *unit: int, channel: int | None = None, clip: bool = True) -> Box | None: ...  # noqa: D102
 
 
 def check_is_field(field: object) -> None:
@@ -58,7 +31,7 @@ def check_is_field(field: object) -> None:
         raise ArgumentError(f"This field is in units of layer {source!r}, not in pixels: trace it without source=.")
 
 
-def check_planar(field: Field) -> None:
+def check_planar(field: ReceptiveField) -> None:
     """Refuse a field of other than two axes.
 
     Raises:
@@ -72,7 +45,7 @@ def check_planar(field: Field) -> None:
         )
 
 
-def whole_box(field: Field, unit: Sequence[int], channel: int | None) -> Box | None:
+def whole_box(field: ReceptiveField, unit: Sequence[int], channel: int | None) -> Box | None:
     """A unit's box with what of it lies in the padding; as it is in the image where the border does something else.
 
     So it is with padding that wraps round, say: the part of an unclipped box in the image is not what the unit sees.
@@ -116,7 +89,7 @@ def cut_words(whole: Box, size: Sequence[int]) -> str | None:
     return f"The border cuts the field: {', '.join(parts)} are padding." if parts else None
 
 
-def inexact_words(field: Field) -> list[str]:
+def inexact_words(field: ReceptiveField) -> list[str]:
     """A warning in a list where a field may be too large; an empty list for an exact one."""
     if field.exact:
         return []

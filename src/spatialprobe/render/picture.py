@@ -1,0 +1,97 @@
+"""What all pictures have in common: shown as an array, a figure or a PNG, saved by the suffix of a name."""
+
+from __future__ import annotations
+
+import os
+from abc import abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from spatialprobe.arguments import check_text, shown
+from spatialprobe.errors import ArgumentError
+from spatialprobe.storage.files import path_of, target_of, write_bytes
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Picture:
+    """A picture with a title and a caption, which explains itself wherever it is shown.
+
+    A kind of picture has the fields below, `array`, `to_png` and `_draw`.
+    """
+
+    title: str  # what is shown
+    caption: str  # how to read it
+    metadata: Mapping[str, str]  # the text chunks of the PNG
+
+    suffixes: ClassVar[tuple[str, ...]] = (".png", ".pdf", ".svg")  # of the files that it is saved as
+
+    @property
+    @abstractmethod
+    def array(self) -> npt.NDArray[np.uint8]:
+        """The picture, (H, W, 3) uint8, as `SummaryWriter.add_image(..., dataformats="HWC")` takes it."""
+
+    @abstractmethod
+    def to_png(self) -> bytes:
+        """Return the picture as a PNG whose text chunks say what it shows."""
+
+    @abstractmethod
+    def _draw(self, title: str) -> Figure:
+        """Return the picture on a page, under this title."""
+
+    def figure(self, title: str | None = None) -> Figure:
+        """Return the picture with title and caption as a `matplotlib.figure.Figure`; pyplot is not used.
+
+        Raises:
+            ArgumentError: `title` is not a text.
+        """
+        check_text(title, "title")
+        return self._draw(self.title if title is None else title)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the picture, whole or not at all, and return its path; the suffix of the name says how.
+
+        A `.png` holds the picture alone, pixel for pixel, with text chunks that say what it shows. A `.pdf` or `.svg`
+        is the page that `figure()` returns, whose words are text.
+
+        Raises:
+            ArgumentError: the name has another suffix, or no file can be written there.
+            StorageError: writing failed, since the disk is full, say.
+        """
+        target = picture_path(path, self.suffixes)
+        write_bytes(target, self._encode(target.suffix.lower()))
+        return target
+
+    def show(self) -> None:
+        """Open the picture in the system's viewer; in a notebook, write it at the end of a cell instead."""
+        from PIL import Image
+
+        Image.fromarray(self.array).show(title=self.title)
+
+    def _encode(self, suffix: str) -> bytes:
+        """Return the content of a file with this suffix."""
+        if suffix == ".png":
+            return self.to_png()
+        from spatialprobe.render.figures import encode_page
+
+        return encode_page(self.figure(), suffix)
+
+    def _repr_png_(self) -> bytes:
+        return self.to_png()
+
+
+def picture_path(path: str | os.PathLike[str], suffixes: tuple[str, ...]) -> Path:
+    """Return the path of a picture to be, whose folder exists and whose name ends in one of these suffixes.
+
+    Raises:
+        ArgumentError: it does not.
+    """
+    target = path_of(path)
+    if target.suffix.lower() not in suffixes:
+        raise ArgumentError(f"This picture is saved as {' or '.join(suffixes)}, not as {shown(target.name)}.")
+    return target_of(target)

@@ -1,0 +1,77 @@
+"""What all pictures have in common: the same names, and files by their suffix."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import spatialprobe as sp
+from spatialprobe.render.picture import Picture
+
+
+def pictures():
+    """One of each kind."""
+    conv, images = torch.nn.Conv2d(3, 4, 5), torch.rand(9, 3, 16, 16)
+    records = sp.capture(conv, images)
+    field = sp.receptive_fields(conv, (1, 3, 16, 16))[""]
+    top = sp.sweep(conv, images, {"top": sp.Exemplars}, progress=False)[""]["top"]
+    return {
+        "feature_maps": sp.feature_maps(records[""]),
+        "kernels": sp.kernels(conv),
+        "overlay": sp.receptive_field_overlay(images[0], field, (2, 3)),
+        "patches": sp.exemplar_patches(top, images, field),
+        "evolution": sp.evolution(records),
+        "histogram": sp.activation_histogram(records[""]),
+    }
+
+
+@pytest.fixture(scope="module")
+def all_pictures():
+    torch.manual_seed(0)
+    return pictures()
+
+
+@pytest.mark.parametrize("kind", ["feature_maps", "kernels", "overlay", "patches", "evolution", "histogram"])
+def test_saved_by_suffix(all_pictures, kind, tmp_path):
+    """Each picture is a PNG of its array, a PDF and an SVG whose words are text, and shows itself in a notebook."""
+    picture = all_pictures[kind]
+    assert isinstance(picture, Picture)
+    png = picture.save(tmp_path / "picture.png")
+    with Image.open(png) as opened:
+        assert np.array_equal(np.asarray(opened.convert("RGB")), picture.array)
+    assert picture.save(str(tmp_path / "picture.PDF")).read_bytes().startswith(b"%PDF")
+    svg = picture.save(tmp_path / "picture.svg").read_text()
+    assert "<text" in svg
+    assert all(word in svg for word in picture.title.split()[:2])
+    assert picture._repr_png_() == picture.to_png()
+    assert picture.figure(title="Another").texts[0].get_text() == "Another"
+    with pytest.raises(sp.ArgumentError, match=r"saved as \.png or \.pdf or \.svg"):
+        picture.save(tmp_path / "picture.bmp")
+
+
+def test_files_are_the_same_each_time(all_pictures, tmp_path):
+    """Neither a date nor a random name is written into a file."""
+    picture = all_pictures["kernels"]
+    for suffix in ("png", "svg"):
+        first, second = (picture.save(tmp_path / f"{name}.{suffix}").read_bytes() for name in "ab")
+        assert first == second
+
+
+def test_show_opens_the_picture(all_pictures, monkeypatch):
+    """The system's viewer gets the array."""
+    shown = []
+    monkeypatch.setattr(Image.Image, "show", lambda image, title=None: shown.append((np.asarray(image), title)))
+    picture = all_pictures["feature_maps"]
+    picture.show()
+    assert np.array_equal(shown[0][0], picture.array)
+    assert shown[0][1] == picture.title
+
+
+def test_animations_are_gifs(all_pictures, tmp_path):
+    """An evolution is saved as an animation, too."""
+    with Image.open(io.BytesIO(all_pictures["evolution"].save(tmp_path / "steps.gif").read_bytes())) as opened:
+        assert opened.format == "GIF"
