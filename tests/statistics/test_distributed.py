@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -60,16 +62,58 @@ class Raises(Seen):
         super().merge(other)
 
 
-class Exits(nn.Module):
-    """A model whose process is gone at the second batch, if it is of rank 1."""
+class Raises0(nn.Module):
+    """A model that fails in the process of rank 0 alone."""
 
     def __init__(self):
         super().__init__()
-        self.conv, self.batches = nn.Conv2d(3, 2, 3), 0
+        self.conv = nn.Conv2d(3, 2, 3)
+        nn.init.zeros_(self.conv.weight)
+        nn.init.zeros_(self.conv.bias)
+
+    def forward(self, x):
+        if os.environ["RANK"] == "0":
+            raise RuntimeError("no memory here")
+        return self.conv(x)
+
+
+class Restless(Numbered):
+    """Images with random augmentation, which are others each time."""
+
+    def __getitem__(self, index):
+        image, label = super().__getitem__(index)
+        return image + torch.rand(()), label
+
+
+class Swapped(Numbered):
+    """Images of which the first is another."""
+
+    def __getitem__(self, index):
+        return super().__getitem__(index or 1)
+
+
+class Sharded(Numbered):
+    """Images of which each process has its own share only."""
+
+    def __getitem__(self, index):
+        first, last = share(COUNT, int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
+        if not first <= index < last:
+            raise FileNotFoundError(f"image {index} is elsewhere")
+        return super().__getitem__(index)
+
+
+class Exits(nn.Module):
+    """A model whose process is gone at the third batch, if it is of a certain rank."""
+
+    def __init__(self, rank=1):
+        super().__init__()
+        self.conv, self.batches, self.rank = nn.Conv2d(3, 2, 3), 0, rank
+        nn.init.zeros_(self.conv.weight)
+        nn.init.zeros_(self.conv.bias)
 
     def forward(self, x):
         self.batches += 1
-        if self.batches == 3 and os.environ["RANK"] == "1":
+        if self.batches == 3 and os.environ["RANK"] == str(self.rank):
             os._exit(7)
         return self.conv(x)
 
@@ -99,6 +143,25 @@ def in_all_ways(folder):
         finally:
             torch.distributed.destroy_process_group()
 
+    last = rank == ranks - 1
+
+    def late():
+        if last:
+            time.sleep(2.5)
+        return seen(data, timeout=1.5 if rank == 0 else 30)
+
+    def orphaned():
+        """The last rank ends, and a process that it forked lives on, as workers of a loader may."""
+        if last and not os.fork():
+            time.sleep(20)
+            os._exit(0)
+        return sp.sweep(Exits(rank=ranks - 1), Numbered(60), {"seen": Seen}, batch_size=2, progress=False)
+
+    def other(**arguments):
+        """The last rank is called with other arguments."""
+        usual = {"model": small_model(), "data": data, "reducers": {"seen": Seen}, "layers": "0", "progress": False}
+        return sp.sweep(**(usual | (arguments if last else {})))
+
     ways = {
         "data set": lambda: flat(swept(data)),
         "tensor": lambda: flat(swept(images(COUNT))),
@@ -107,7 +170,7 @@ def in_all_ways(folder):
         "one sample": lambda: flat(swept(Numbered(1))),
         "own iterable": lambda: seen([images(COUNT)[i : i + 1] for i in range(rank, COUNT, ranks)]),
         "distributed sampler": loader,
-        "model raises on one": lambda: raising(Seen, images(COUNT) if rank else images(COUNT)[:, :2]),
+        "model raises on one": lambda: sp.sweep(Raises0(), data, {"seen": Seen}, progress=False),
         "reducer raises": lambda: raising(partial(Raises, COUNT - 1), data),
         "data raises": lambda: raising(Seen, Numbered(COUNT, broken=(0,))),
         "slow rank raises": lambda: raising(Seen, Numbered(COUNT, broken=(COUNT - 1,), seconds=0.02 * rank)),
@@ -118,15 +181,57 @@ def in_all_ways(folder):
         "checkpoint again": lambda: flat(swept(data, checkpoint=folder / "checkpoint")),
         "store": lambda: flat(swept(data, store=folder / "acts.zarr")),
         "their group": group_of_the_users,
+        "refused batch_size": lambda: other(batch_size=0),
+        "refused model": lambda: other(model="model"),
+        "refused timeout": lambda: other(timeout="soon"),
+        "refused layers": lambda: other(layers="conv9"),
+        "random data": lambda: seen(Restless(COUNT)),
+        "shares of data": lambda: seen(Sharded(COUNT)),
+        "other weights": lambda: other(model=small_model(seed=1)),
+        "other modules": lambda: other(model=nn.Sequential(*small_model()[:2], nn.GELU(), *small_model()[3:])),
+        "other data": lambda: other(data=Numbered(COUNT + 1)),
+        "other sample": lambda: other(data=Swapped(COUNT)),
+        "other tensor": lambda: sp.sweep(small_model(), images(COUNT) + (last / 8), {"seen": Seen}, progress=False),
+        "other arguments": lambda: other(batch_size=3, nonfinite="count"),
+        "other reducers": lambda: other(reducers={"seen": partial(Raises, 3), "top": sp.Exemplars}),
+        "other layers": lambda: other(layers="3"),
+        "other dtype": lambda: in_float64(last, lambda: seen(data)),
+        "group is none of ours": lambda: (seen(data), torch.distributed.is_initialized())[1],
+        "late": late,
+        "after that": lambda: seen(data),
+        "orphaned": orphaned,
     }
-    return {name: outcome(way) for name, way in ways.items()}
+    found = {}
+    for name, way in ways.items():
+        began = time.monotonic()
+        found[name] = outcome(way)
+        found[name, "seconds"] = time.monotonic() - began
+        put(folder, rank, found)
+    return found
+
+
+def put(folder, rank, found):
+    """Leave what was found so far, should this process not come to its end."""
+    (folder / f"{rank}.so_far").write_bytes(pickle.dumps(found))
+
+
+def in_float64(where, call):
+    """What a call returns, under another default dtype in some processes."""
+    torch.set_default_dtype(torch.float64 if where else torch.float32)
+    try:
+        return call()
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 @pytest.fixture(scope="module", params=[2, 3])
 def outcomes(request, tmp_path_factory):
     """All outcomes of two, and of three processes, and their folder."""
     folder = tmp_path_factory.mktemp("ranks")
-    return together(in_all_ways, folder, request.param), folder
+    with contextlib.suppress(FileNotFoundError):  # the last rank ends before its time
+        together(in_all_ways, folder, request.param, seconds=120)
+    found = [pickle.loads((folder / f"{rank}.so_far").read_bytes()) for rank in range(request.param)]
+    return found, folder
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -225,6 +330,93 @@ def test_failures_that_all_share(outcomes, way, kind, message):
         assert message in rank[way][1]
 
 
+@pytest.mark.parametrize(
+    ("way", "message"),
+    [
+        ("refused batch_size", "ArgumentError: batch_size must be at least 1, not 0."),
+        ("refused model", "ArgumentError: "),
+        ("refused timeout", "ArgumentError: timeout must be a number, not 'soon'."),
+        ("refused layers", "LayerNotFoundError: No layer named 'conv9'."),
+    ],
+)
+def test_arguments_that_one_rank_refuses(outcomes, way, message):
+    """All ranks end with an error that names it, and soon."""
+    ranks, _ = outcomes
+    for number, rank in enumerate(ranks):
+        kind, text = rank[way]
+        guilty = number == len(ranks) - 1
+        assert kind == (message.partition(":")[0] if guilty else "SweepError")
+        prefix = f"Rank {len(ranks) - 1} of {len(ranks)} failed, and with it the sweep: "
+        assert text.startswith(message.partition(": ")[2] if guilty else prefix + message)
+        assert rank[way, "seconds"] < 10
+
+
+@pytest.mark.parametrize(
+    ("way", "differs"),
+    [
+        (
+            "other weights",
+            r"the weights 0\.weight, 0\.bias, 1\.running_mean, 1\.running_var, 3\.weight, 3\.bias and 2 more",
+        ),
+        ("other modules", r"the modules 2 \(GELU\(approximate='none'\), not ReLU\(\)\)"),
+        ("other data", r"the data: its length \(24, not 23\), sample \d+.*"),
+        ("other sample", r"the data: .*sample 0"),
+        ("other tensor", r"the data: its values"),
+        ("other arguments", r"batch_size= \(3, not 64\), nonfinite= \('count', not 'error'\)"),
+        ("other reducers", r"the reducers seen, top \(rank 0 has none\)"),
+        ("other layers", r"the layers 0 \(only rank 0 has it\), 3 \(rank 0 has none\)"),
+        ("other dtype", r"the default dtype \(torch\.float64, not torch\.float32\).*"),
+    ],
+)
+def test_ranks_that_were_called_for_other_sweeps(outcomes, way, differs):
+    """What differs is found before the first batch, and is the same error on every rank, which says what and where."""
+    ranks, _ = outcomes
+    for rank in ranks:
+        kind, text = rank[way]
+        assert kind == "SweepError"
+        assert re.match(
+            rf"The {len(ranks)} processes were not called for the same sweep\. "
+            rf"Rank {len(ranks) - 1} differs from rank 0 in {differs}\. All must have the same",
+            text,
+        ), text
+
+
+@pytest.mark.parametrize("way", ["random data", "shares of data"])
+def test_data_that_cannot_be_compared(outcomes, way):
+    """Random augmentation, and data of which each rank can read only its own share, are no other data."""
+    for rank in outcomes[0]:
+        assert rank[way] == list(range(COUNT))
+
+
+def test_a_rank_that_comes_late(outcomes):
+    """The others give it up after the timeout and say so; it learns that at once; and the next sweep is well."""
+    ranks, _ = outcomes
+    missing = f"Rank {len(ranks) - 1} of {len(ranks)} did not come to the sweep within 1.5 s."
+    for number, rank in enumerate(ranks):
+        kind, text = rank["late"]
+        assert kind == "SweepError"
+        assert missing in text
+        assert text.startswith(missing if number == 0 else f"Rank 0 of {len(ranks)} failed, and with it the sweep")
+        assert rank["after that"] == list(range(COUNT))
+
+
+def test_a_rank_that_is_gone_and_leaves_a_child(outcomes):
+    """A process that it forked does not keep its connections open: the others end at once."""
+    ranks, _ = outcomes
+    for rank in ranks[:-1]:
+        kind, text = rank["orphaned"]
+        assert kind == "PeerGoneError"
+        assert f"rank {len(ranks) - 1} of {len(ranks)}: its connection was closed" in text
+        assert rank["orphaned", "seconds"] < 10
+    assert "orphaned" not in ranks[-1]
+
+
+def test_no_group_is_made(outcomes):
+    """A sweep needs no process group, and leaves none."""
+    for rank in outcomes[0]:
+        assert rank["group is none of ours"] is False
+
+
 def test_a_group_that_was_there_stays(outcomes, alone):
     """The default process group is used, and is still there afterwards."""
     for rank in outcomes[0]:
@@ -250,22 +442,19 @@ def test_checkpoints_of_all_ranks(outcomes):
     assert files == ["checkpoint", *(f"checkpoint.rank{rank}" for rank in range(1, len(outcomes[0])))]
 
 
-def loses_one(folder):
-    """A sweep in which a process vanishes."""
-    start = time.monotonic()
-    found = outcome(lambda: sp.sweep(Exits(), Numbered(60), {"seen": Seen}, batch_size=2, progress=False))
-    return found, time.monotonic() - start
-
-
-def test_a_process_that_vanishes(tmp_path):
-    """The others do not wait for it for ever: they say that it is gone."""
-    with pytest.raises(FileNotFoundError, match=r"1\.pickle"):
-        together(loses_one, tmp_path, 2, seconds=45)
-    import pickle
-
-    (kind, text), _ = pickle.loads((tmp_path / "0.pickle").read_bytes())
-    assert kind.endswith("Error")
-    assert "A process of the sweep is gone" in text
+def test_ranks_that_are_ended_at_random():
+    """A few of the rounds of `tests/kill_ranks.py`: whatever ends a rank, and when, the others end soon and well."""
+    command = [sys.executable, str(ROOT / "tests" / "kill_ranks.py"), "--rounds", "5", "--timeout", "2", "--seed", "1"]
+    path = os.pathsep.join([*sys.path, os.environ.get("PYTHONPATH", "")])
+    ran = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=150,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path},
+    )
+    assert ran.returncode == 0, ran.stdout
+    assert "hung after 15 s: 0 rounds; not as they should be: 0 rounds" in ran.stdout
 
 
 @given(st.integers(0, 200), st.integers(1, 9), st.integers(1, 16))

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -14,6 +18,9 @@ from torch.utils.data import DataLoader
 from zoo import CONVOLUTIONS, ZOO
 
 import spatialprobe as sp
+from spatialprobe.model.select import Layer
+from spatialprobe.statistics.batches import Batch
+from spatialprobe.statistics.store import Store
 
 zarr = pytest.importorskip("zarr")
 quiet = partial(sp.sweep, progress=False)
@@ -180,6 +187,90 @@ def test_maps_of_another_shape(tmp_path):
     batches = [torch.randn(2, 3, 8, 8), torch.randn(2, 3, 9, 8)]
     with pytest.raises(sp.StorageError, match=r"Layer '' handed on \(2, 2, 9, 8\) in batch 1 .* after \(N, 2, 8, 8\)"):
         quiet(nn.Conv2d(3, 2, 1), batches, {}, layers="", store=tmp_path / "a.zarr")
+
+
+def test_ranks_that_make_groups_at_the_same_time(tmp_path):
+    """Whichever rank comes first to a layer makes its group, and no other meets half of it: all values are there."""
+    ranks, names = 6, [f"layer{i}" for i in range(8)]
+    layers = [Layer(name, (), (name,), nn.Conv2d(3, 2, 1)) for name in names]
+    values = torch.randn(ranks * 2, 2, 4, 4)
+
+    def write(rank):
+        store = Store(
+            tmp_path / "a.zarr", model="M", at="output", identity="i", batch_size=2, rows=len(values), rank=rank
+        )
+        if rank:
+            ready.wait()
+        store.open(continues=False, begun=False)
+        if not rank:
+            ready.wait()
+        start.wait()
+        batch = Batch(0, values[:2], torch.arange(2 * rank, 2 * rank + 2), 2 * rank)
+        for layer in layers:
+            for call in range(2):
+                store.write(layer, call, values[2 * rank : 2 * rank + 2] + call, batch)
+
+    ready, start = Barrier(ranks, timeout=20), Barrier(ranks, timeout=20)
+    with ThreadPoolExecutor(ranks) as pool:
+        list(pool.map(write, range(ranks)))
+    group = zarr.open_group(tmp_path / "a.zarr", mode="r")
+    assert sorted(group.group_keys()) == names
+    for name in names:
+        for call, found in enumerate((group[name], group[name]["call_1"])):
+            assert np.array_equal(found["activation"][:], (values + call).numpy())
+            assert found["sample"][:].tolist() == list(range(len(values)))
+            assert found.attrs["layer"] == name
+
+
+def test_a_group_that_a_killed_run_had_half_made(tmp_path):
+    """It is no part of the store, and gone when the sweep is run again."""
+    for _ in range(2):
+        quiet(small_model(), images(4), {}, store=tmp_path / "a.zarr")
+        assert sorted(zarr.open_group(tmp_path / "a.zarr", mode="r").group_keys()) == ["0", "3"]
+        (tmp_path / "a.zarr" / ".rank0.partial").mkdir()
+        (tmp_path / "a.zarr" / ".rank0.partial" / "zarr.json").write_text("{")
+        shutil.rmtree(tmp_path / "a.zarr" / "3")
+    quiet(small_model(), images(4), {}, store=tmp_path / "a.zarr")
+    assert sorted(path.name for path in (tmp_path / "a.zarr").iterdir()) == ["0", "3", "zarr.json"]
+
+
+def test_a_store_that_other_ranks_do_not_see(tmp_path):
+    """A folder that is not shared is found out, rather than filled with holes."""
+    store = Store(tmp_path / "a.zarr", model="M", at="output", identity="i", batch_size=2, rows=4, rank=1)
+    with pytest.raises(sp.StorageError, match="Rank 0 made the store .*, and rank 1 does not find it"):
+        store.open(continues=False, begun=False)
+
+
+@pytest.mark.parametrize(
+    ("bad", "kind", "message"),
+    [
+        ("a\0b", sp.ArgumentError, "no file name can have"),
+        ("n" * 300, sp.StorageError, "File name too long"),
+        ("file/a.zarr", sp.ArgumentError, "it is no folder"),
+        ("pipe", sp.StorageError, "exists, and is no Zarr group"),
+        ("dangling", sp.StorageError, "Cannot write to the store .*dangling"),
+    ],
+)
+def test_paths_that_cannot_be(tmp_path, bad, kind, message):
+    """A path at which no store can be is a clear error."""
+    (tmp_path / "file").write_bytes(b"")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "dangling").symlink_to(tmp_path / "none" / "a.zarr")
+    with pytest.raises(kind, match=message):
+        quiet(small_model(), images(4), {}, store=f"{tmp_path}/{bad}")
+
+
+@pytest.mark.parametrize("name", ["..", ".", "...", ".hidden", ".rank0.partial"])
+def test_layer_names_that_lead_elsewhere(tmp_path, name):
+    """Dots in the place of a name, which a model can be made to have, stay inside the store."""
+    (tmp_path / "folder").mkdir()
+    model = nn.Sequential()
+    model._modules[name] = nn.Conv2d(3, 2, 1)
+    quiet(model, images(4), {}, store=tmp_path / "folder" / "a.zarr")
+    (group,) = zarr.open_group(tmp_path / "folder" / "a.zarr", mode="r").group_values()
+    assert group.attrs["layer"] == name
+    assert group["activation"].shape == (4, 2, 8, 8)
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["a.zarr"]
 
 
 def test_layer_names_that_are_no_file_names(tmp_path):

@@ -14,12 +14,22 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDa
 from spatialprobe.errors import ArgumentError, StorageError, SweepError
 from spatialprobe.model.samples import first_entry
 from spatialprobe.statistics.identity import describe
-from spatialprobe.statistics.loading import Inputs, OwnLoader, collated, collated_inputs, is_plain_loader, located
+from spatialprobe.statistics.loading import (
+    Inputs,
+    OwnLoader,
+    checksums,
+    collated,
+    collated_inputs,
+    is_plain_loader,
+    located,
+)
+from spatialprobe.statistics.terms import hashed
 from spatialprobe.storage.checksum import fingerprint
 from spatialprobe.text import counted, kind_of
 
 Data: TypeAlias = "torch.Tensor | Dataset[Any] | Iterable[Any]"
 _PROBED = 32  # samples of a data set that stand for all when it is to be recognised
+_COMPARED = 8  # the same, when processes compare theirs
 
 
 @dataclass(frozen=True)
@@ -57,6 +67,9 @@ class Source(Protocol):
 
     def identity(self) -> object:
         """What tells this data from other data, as plain values."""
+
+    def terms(self) -> dict[str, str]:
+        """Return what tells it from other processes' data, in words; what cannot be known is `UNKNOWN`."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +164,7 @@ class _Indexed:
         if isinstance(self._data, TensorDataset):
             return ["TensorDataset", length, describe(self._data.tensors[0])]
         inputs = Inputs(self._data)
-        probed = sorted({round(i * (length - 1) / (_PROBED - 1)) for i in range(_PROBED)})
+        probed = _spread(length, _PROBED)
         known = [describe(inputs[i][1]) for i in probed]
         if describe(inputs[probed[0]][1]) != known[0]:
             raise ArgumentError(
@@ -159,6 +172,15 @@ class _Indexed:
                 "cannot continue to the same result. Leave out its random augmentation, or checkpoint= and store=."
             )
         return [type(self._data).__qualname__, length, known]
+
+    def terms(self) -> dict[str, str]:
+        kind, length = type(self._data).__qualname__, len(self._data)
+        known = {"its type": kind, "its length": str(length)}
+        if isinstance(self._data, torch.Tensor):
+            return known | {"its values": hashed(describe(self._data))}
+        return known | {
+            f"sample {i}": found for i, found in checksums(self._data, _spread(length, _COMPARED), self._load.workers)
+        }
 
 
 class _Stream:
@@ -221,6 +243,20 @@ class _Stream:
 
     def identity(self) -> object:
         return "an iterable"  # its batches are compared as they come
+
+    def terms(self) -> dict[str, str]:
+        sampler = getattr(self._data, "sampler", None)
+        if not isinstance(sampler, DistributedSampler):
+            return {"its type": "an iterable"}
+        said = {
+            name: repr(getattr(sampler, name)) for name in ("num_replicas", "shuffle", "seed", "epoch", "drop_last")
+        }
+        return {"its type": "a loader with a DistributedSampler", "its length": str(len(sampler.dataset)), **said}  # type: ignore[arg-type]
+
+
+def _spread(length: int, count: int) -> list[int]:
+    """Return so many positions from the first to the last, or all."""
+    return sorted({round(i * (length - 1) / (count - 1)) for i in range(count)})
 
 
 def _first_tensor(item: Any) -> torch.Tensor:

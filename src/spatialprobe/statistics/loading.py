@@ -12,6 +12,8 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, default_colla
 from spatialprobe.arguments import shown
 from spatialprobe.errors import ArgumentError, SweepError, told
 from spatialprobe.model.samples import first_entry
+from spatialprobe.statistics.identity import describe
+from spatialprobe.statistics.terms import UNKNOWN, hashed
 from spatialprobe.text import kind_of
 
 _MAKE_TENSORS = "For images, give the data set a transform that makes tensors."
@@ -29,6 +31,19 @@ class Inputs(Dataset[Any]):
         except Exception as error:
             raise SweepError(f"The data set raised {told(error)} at sample {index}.") from error
         return index, first_entry(sample)
+
+
+class _Checksums(Dataset[Any]):
+    """A checksum of each sample of a data set, of as much as the model takes of it."""
+
+    def __init__(self, dataset: Any) -> None:
+        self._inputs = Inputs(dataset)
+
+    def __getitem__(self, index: int) -> tuple[int, str]:
+        try:
+            return index, hashed(describe(self._inputs[index][1]))
+        except Exception:  # what cannot be read here may be another process's share
+            return index, UNKNOWN
 
 
 class _Located(Dataset[Any]):
@@ -105,6 +120,21 @@ def located(loader: DataLoader[Any]) -> DataLoader[Any]:
         generator=loader.generator,
         prefetch_factor=loader.prefetch_factor,
     )
+
+
+def checksums(dataset: Any, positions: list[int], workers: int) -> list[tuple[int, str]]:
+    """Return a checksum of some samples, `UNKNOWN` for what cannot be read, or differs each time it is read.
+
+    They are read where the sweep reads them: by a worker, if it has any, since a data set that opens its files when it
+    is first asked must not be asked before workers are forked. No random numbers are used up.
+    """
+    order = [positions[0], *positions]
+    with torch.random.fork_rng(devices=[]):
+        loader = OwnLoader(
+            _Checksums(dataset), None, sampler=order, num_workers=min(workers, 1), generator=torch.Generator()
+        )
+        (_, again), *found = loader
+    return found if again == found[0][1] else [(position, UNKNOWN) for position in positions]
 
 
 def collated(pairs: list[tuple[int, Any]]) -> torch.Tensor:

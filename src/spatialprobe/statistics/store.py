@@ -10,10 +10,11 @@ acts.zarr/                       attributes: format, version, identity, model, a
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
 import torch
@@ -41,9 +42,18 @@ class Store:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], *, model: str, at: At, identity: str, batch_size: int, rows: int | None
+        self,
+        path: str | os.PathLike[str],
+        *,
+        model: str,
+        at: At,
+        identity: str,
+        batch_size: int,
+        rows: int | None,
+        rank: int = 0,
     ) -> None:
         self._path = path_of(path)
+        self._rank = rank
         self._at = at
         self._batch_size = batch_size
         self._rows = rows
@@ -73,19 +83,21 @@ class Store:
             raise ArgumentError("store= needs zarr 3: pip install 'spatialprobe[store]'.") from error
         folder_of(self._path.parent, "write a store")
         try:
-            os.lstat(self._path)
-        except FileNotFoundError:
-            pass
-        except OSError as error:  # a name that the system does not take
-            raise StorageError(f"Cannot write a store at {shown_path(self._path)}: {reason(error)}.") from error
-        if self._path.exists() and not _unborn(self._path):
-            self._root = self._existing(continues)
-        elif begun:
-            raise StorageError(
-                f"The checkpoint continues a sweep whose store {str(self._path)!r} is gone. Delete it too."
-            )
-        else:
-            self._root = zarr.open_group(self._path, mode="a", zarr_format=3, attributes=self._root_attributes)
+            if self._path.exists() and not _unborn(self._path):
+                self._root = self._existing(continues)
+            elif begun:
+                raise StorageError(
+                    f"The checkpoint continues a sweep whose store {str(self._path)!r} is gone. Delete it too."
+                )
+            elif self._rank > 0:
+                raise StorageError(
+                    f"Rank 0 made the store {str(self._path)!r}, and rank {self._rank} does not find it: it must be in "
+                    "a folder that all processes share."
+                )
+            else:
+                self._root = zarr.open_group(self._path, mode="a", zarr_format=3, attributes=self._root_attributes)
+        except OSError as error:
+            raise self._failed(error) from error
 
     def _existing(self, continues: bool) -> zarr.Group:
         import zarr
@@ -130,16 +142,52 @@ class Store:
                 array.resize((rows, *array.shape[1:]))
 
     def _group(self, layer: Layer, call: int, values: Any, dtype: str) -> zarr.Group:
-        """The group of one run of a layer, with its arrays; another process may have made it."""
-        name = quote(layer.name or "(model)", safe=" ()[]") + (f"/call_{call}" if call else "")
-        group = self._root.require_group(name)
-        group.attrs.put(_metadata(layer, call, self._at, dtype))
+        """Return the group of one run of a layer, with its arrays; another process may have made it.
+
+        Raises:
+            StorageError: it cannot be made.
+        """
+        name = _group_name(layer.name, call)
+        try:
+            if name not in self._root:
+                self._make(name, layer, call, values, dtype)
+            return cast("zarr.Group", self._root[name])
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def _make(self, name: str, layer: Layer, call: int, values: Any, dtype: str) -> None:
+        """Make a group whole before it can be seen, so that no process meets half of what another makes."""
+        import zarr
+
+        scratch = self._path / f".rank{self._rank}.partial"
+        if scratch.exists():  # of an earlier run that was killed
+            shutil.rmtree(scratch)
+        group = zarr.open_group(scratch, mode="w-", zarr_format=3, attributes=_metadata(layer, call, self._at, dtype))
+        self._add_arrays(group, values)
+        try:
+            scratch.rename(self._path / name)
+        except OSError:
+            shutil.rmtree(scratch)
+            if name not in self._root:
+                raise
+
+    def _add_arrays(self, group: zarr.Group, values: Any) -> None:
         rows = self._rows or 0
         chunk = _chunk(self._batch_size, values[0].nbytes if len(values) else 1)
         labels = ("sample", "channel", *_axes(values.ndim - 2))[: values.ndim]
-        _require(group, "activation", (rows, *values.shape[1:]), (chunk, *values.shape[1:]), values.dtype, labels)
-        _require(group, "sample", (rows,), (self._batch_size,), "int64", ("sample",))
-        return group
+        _add_array(group, "activation", (rows, *values.shape[1:]), (chunk, *values.shape[1:]), values.dtype, labels)
+        _add_array(group, "sample", (rows,), (self._batch_size,), "int64", ("sample",))
+
+    def _failed(self, error: OSError) -> StorageError:
+        return StorageError(f"Cannot write to the store {shown_path(self._path)}: {reason(error)}.")
+
+
+def _group_name(layer: str, call: int) -> str:
+    """Return where in a store a run of a layer is, whatever its name holds."""
+    name = quote(layer or "(model)", safe=" ()[]")
+    if name.startswith("."):  # would be a folder above, or one that is hidden
+        name = f"%2E{name[1:]}"
+    return f"{name}/call_{call}" if call else name
 
 
 def _unborn(path: Path) -> bool:
@@ -147,25 +195,21 @@ def _unborn(path: Path) -> bool:
     return path.is_dir() and all(entry.name.endswith(".partial") for entry in path.iterdir())
 
 
-def _require(
+def _add_array(
     group: zarr.Group, name: str, shape: Sequence[int], chunks: Sequence[int], dtype: Any, labels: Sequence[str]
 ) -> None:
-    """Make an array, unless it is there."""
-    import zarr
+    """Add an array to a group."""
     from zarr.codecs import BloscCodec
 
-    try:
-        group.create_array(
-            name,
-            shape=tuple(shape),
-            chunks=tuple(max(1, size) for size in chunks),
-            dtype=dtype,
-            compressors=[BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle")],
-            fill_value=float("nan") if getattr(dtype, "kind", "i") == "f" else 0,  # unwritten values are no numbers
-            dimension_names=tuple(labels),
-        )
-    except zarr.errors.ContainsArrayError:
-        return
+    group.create_array(
+        name,
+        shape=tuple(shape),
+        chunks=tuple(max(1, size) for size in chunks),
+        dtype=dtype,
+        compressors=[BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle")],
+        fill_value=float("nan") if getattr(dtype, "kind", "i") == "f" else 0,  # unwritten values are no numbers
+        dimension_names=tuple(labels),
+    )
 
 
 def _chunk(batch_size: int, sample_bytes: int) -> int:

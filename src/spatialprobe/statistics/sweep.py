@@ -18,7 +18,7 @@ from spatialprobe.model.undo import undoing
 from spatialprobe.model.weights import device_of
 from spatialprobe.statistics.batches import Batch, Data, Progress, Source, Workload, source_of
 from spatialprobe.statistics.checkpoint import Checkpoint, checkpoint_path
-from spatialprobe.statistics.distributed import Peers, peers
+from spatialprobe.statistics.distributed import TIMEOUT, Peers, peers
 from spatialprobe.statistics.feed import Feeder, NonFinite
 from spatialprobe.statistics.identity import describe, model_identity, settings_identity
 from spatialprobe.statistics.progress import Shown, bar
@@ -26,6 +26,7 @@ from spatialprobe.statistics.reducer import Factory, fresh
 from spatialprobe.statistics.result import SweepResult, frozen_results
 from spatialprobe.statistics.state import StateFormat, SweepState
 from spatialprobe.statistics.store import Store
+from spatialprobe.statistics.terms import Terms, modules_of, reducers_of, settings_of, weights_of
 from spatialprobe.storage.checksum import digest
 
 
@@ -45,6 +46,7 @@ def sweep(
     store: str | os.PathLike[str] | None = None,
     nonfinite: NonFinite = "error",
     stop_early: bool = True,
+    timeout: float = TIMEOUT,
 ) -> SweepResult:
     """Run the model over all the data once, and reduce what its layers hand on, as they hand it on.
 
@@ -54,8 +56,9 @@ def sweep(
     reducer.
 
     Under `torchrun`, where every process must call this, each takes its own share of a data set, and all return
-    the same merged result; an iterable must bring each process its own. The default process group is used, or made
-    and ended where there is none. If one process fails, all do, and say which.
+    the same merged result; an iterable must bring each process its own. They need no process group, and leave one that
+    is there alone. Model, data, reducers and arguments are compared before the first batch. If one process fails or
+    ends, all do within seconds, and say which.
 
     Args:
         model: any module that takes one tensor of samples along its first axis.
@@ -77,6 +80,8 @@ def sweep(
         nonfinite: "error", or "count" to leave such values out of all statistics; `Moments` counts them.
         stop_early: end each forward but the first where all layers have run. Leave it off for a model whose layers
             run more often for some inputs than for the first batch.
+        timeout: seconds for all processes to come to the sweep, and for a sign of life of each from then on: however
+            slow one is, it is waited for. One that ends is noticed at once. No matter in one process alone.
 
     Channels are axis 1 of what a layer hands on, (N, C, *units); of tokens (N, tokens, channels) the reducers take the
     tokens for channels.
@@ -92,7 +97,8 @@ def sweep(
         UnresolvedActivationError: no single nonlinearity follows a layer.
         UnsupportedOutputError: a layer's output is not one tensor with the samples along its first axis.
         NonFiniteActivationError: a layer handed on infinite values or NaN.
-        SweepError: the data, the model or a reducer raised, or another process failed.
+        SweepError: the data, the model or a reducer raised; or another process failed, is gone, did not come, or was
+            called for another sweep.
         StorageError: checkpoint or store are damaged, or of another sweep, or cannot be written. When only the last
             write of a whole sweep failed, the error's `result` is the result.
 
@@ -103,18 +109,18 @@ def sweep(
     >>> found["2"]["moments"].mean.shape, found["2"]["top"].samples.shape
     (torch.Size([12]), torch.Size([12, 9]))
     """
-    check_arguments(model, at=(at, At), nonfinite=(nonfinite, NonFinite))
-    check_switch(stop_early, "stop_early")
-    if not (isinstance(progress, str) and progress == "auto"):
-        check_switch(progress, "progress")
-    whole_number(batch_size, "batch_size", least=1)
-    whole_number(num_workers, "num_workers", least=0)
-    where = device_named(device) or device_of(model)
-    real_number(checkpoint_seconds, "checkpoint_seconds", least=0)
-    # The forward of a DistributedDataParallel waits for all ranks, and these may have different numbers of batches.
-    inner = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
-    with peers(where) as others, EvaluationMode(inner, device=device_named(device)):
-        with others.one_fate():
+    with peers(timeout) as others:  # arguments are checked where all processes learn of it
+        check_arguments(model, at=(at, At), nonfinite=(nonfinite, NonFinite))
+        check_switch(stop_early, "stop_early")
+        if not (isinstance(progress, str) and progress == "auto"):
+            check_switch(progress, "progress")
+        whole_number(batch_size, "batch_size", least=1)
+        whole_number(num_workers, "num_workers", least=0)
+        where = device_named(device) or device_of(model)
+        real_number(checkpoint_seconds, "checkpoint_seconds", least=0)
+        # The forward of a DistributedDataParallel waits for all ranks, and these may have different numbers of batches.
+        inner = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
+        with EvaluationMode(inner, device=device_named(device)):
             load = Workload(
                 batch_size=batch_size,
                 workers=num_workers,
@@ -126,11 +132,13 @@ def sweep(
             )
             part = _Part(inner, source_of(data, load), load, select(inner, layers), reducers, at, nonfinite)
             settings = {**settings_identity(where), "stop_early": stop_early, "store": store is not None}
+            part.check(kept=checkpoint is not None, stores=store is not None)
+            others.compare(lambda: part.terms(where, checkpoint=checkpoint, store=store))
             part.prepare(checkpoint, checkpoint_seconds, settings)
             if store is not None:
                 part.open_store(store, others)
             part.run(others, where, stop_early=stop_early, progress=progress)
-        whole = others.merged(part.state, SweepState.merge, part.form)
+            whole = others.merged(part.state, SweepState.merge, part.form)
     if not whole.samples:
         raise ArgumentError("the data is empty: there was nothing to sweep.")
     result = SweepResult(frozen_results(whole.results()), whole.samples, model_name(model), at)
@@ -169,14 +177,17 @@ class _Part:
         self._store: Store | None = None
         self._about: dict[str, object] = {}  # what a checkpoint or store is known by
 
+    def check(self, *, kept: bool, stores: bool) -> None:
+        """Check that something can come of the reducers, and that they can be written where they must be."""
+        if not self._kinds and not stores:
+            raise ArgumentError("reducers is empty, and there is no store=: nothing would come of this sweep.")
+        if kept or self._load.ranks > 1:
+            self.form = StateFormat(self.state.reducers, self._kinds, next(iter(self.state.reducers.values())))
+
     def prepare(
         self, checkpoint: str | os.PathLike[str] | None, seconds: float, settings: Mapping[str, object]
     ) -> None:
         """Find out where to begin: at the start, or where a checkpoint ends."""
-        if not self._kinds and not settings["store"]:
-            raise ArgumentError("reducers is empty, and there is no store=: nothing would come of this sweep.")
-        if checkpoint is not None or self._load.ranks > 1:
-            self.form = StateFormat(self.state.reducers, self._kinds, next(iter(self.state.reducers.values())))
         if not self._load.checked:
             return
         self._about = self._identity(settings)
@@ -190,6 +201,26 @@ class _Part:
             self._progress = found.progress
         if not self._finished:  # where it cannot be written, nothing is lost yet
             self._checkpoint.save(self.state, self._progress)
+
+    def terms(self, device: torch.device, **paths: object) -> Terms:
+        """Return what this part must have in common with those of other processes."""
+        given = {f"{name}=": "a path" if path is not None else "None" for name, path in paths.items()}
+        return Terms(
+            {
+                "": {
+                    "batch_size=": str(self._load.batch_size),
+                    "at=": repr(self._at),
+                    "nonfinite=": repr(self._nonfinite),
+                    **given,
+                    **settings_of(device),
+                },
+                "the layers": {layer.name: type(layer.module).__name__ for layer in self._layers},
+                "the modules": modules_of(self._model),
+                "the weights": weights_of(self._model),
+                "the reducers": reducers_of(self._kinds),
+                "the data:": self._source.terms(),
+            }
+        )
 
     def open_store(self, path: str | os.PathLike[str], others: Peers) -> None:
         """Make the store, or find it: the first process does, then the others find what it made."""
@@ -205,6 +236,7 @@ class _Part:
             identity=digest(repr((sorted(self._about.items()), self._load.batch_size)).encode()),
             batch_size=self._load.batch_size,
             rows=self._source.rows,
+            rank=others.rank,
         )
         if others.rank > 0:
             others.meet()

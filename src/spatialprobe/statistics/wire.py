@@ -1,117 +1,279 @@
-"""What processes send one another, bytes and sums, in memory that torch's threads have let go of before the end."""
+"""What the processes of a sweep send one another: a tree of links in which all learn of whoever fails or is gone.
+
+Rank r is linked with r without its lowest set bit, its parent, and with those of which it is the parent. A process that
+ends closes its connections, whatever ended it: both its neighbors see that at once and tell theirs, so survivors end in
+a time that grows with the logarithm of their number. A process that is stopped, or whose machine is lost, shows no sign
+of life: it is given up after a timeout, and so is nothing else.
+"""
 
 from __future__ import annotations
 
+import json
+import selectors
+import struct
+import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from weakref import ref
-
-import torch
-import torch.distributed as dist
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import NoReturn
 
 from spatialprobe.errors import SweepError
+from spatialprobe.statistics.link import Link
 
-_PATIENCE = 5.0  # seconds, for threads that never let go because a process is gone
+_TURN = 0.5  # seconds, the longest wait before silences are looked at
+_BEATS = 4  # signs of life in a timeout, at least
+_GRACE = 2.0  # seconds, for a failure to go out
+_LONGEST = 100_000  # characters of a failure
+_ENTRY = struct.Struct("!IQ")  # a rank, and the bytes that it sent
 
 
 class PeerGoneError(SweepError):
     """Another process does not answer any more."""
 
 
-class Wire:
-    """A line to the other processes of a group, whose backend is gloo.
+@dataclass(frozen=True)
+class Failure:
+    """What ended a sweep, as it is told to all."""
 
-    A thread of gloo's needs Python's lock to let go of a tensor. If the interpreter ends while one waits for it, the
-    thread is ended there, and with it the process: "terminate called without an active exception", SIGABRT. So all that
-    is lent to such threads is remembered, weakly, and `close` waits until they hold none of it.
+    rank: int
+    text: str
+    gone: bool  # whether the process is gone, rather than told its failure itself
+
+    def dumps(self) -> bytes:
+        """Return it as bytes."""
+        return json.dumps(asdict(self)).encode()
+
+    @staticmethod
+    def loads(data: bytes, rank: int) -> Failure:
+        """Return what was written; if it is something else, that the process of this rank wrote it."""
+        try:
+            found = json.loads(data)
+            return Failure(int(found["rank"]), str(found["text"]), bool(found["gone"]))
+        except (ValueError, TypeError, KeyError):
+            return Failure(rank, "it sent something else than its failure", gone=True)
+
+    def raised(self, size: int) -> SweepError:
+        """Return the error that other ranks raise."""
+        if self.gone:
+            return PeerGoneError(f"A process of the sweep is gone: rank {self.rank} of {size}: {self.text}.")
+        return SweepError(f"Rank {self.rank} of {size} failed, and with it the sweep: {self.text}")
+
+
+class Wire:
+    """One process's links in the tree.
+
+    Args:
+        rank: of this process.
+        size: how many there are.
+        timeout: seconds without a sign of life after which a process is given up.
     """
 
-    def __init__(self, group: dist.ProcessGroup) -> None:
-        self._group = group
-        self.rank = dist.get_rank(group)
-        self.size = dist.get_world_size(group)
-        self._lent: list[ref[torch.Tensor]] = []
+    def __init__(self, rank: int, size: int, timeout: float) -> None:
+        self.rank, self.size = rank, size
+        self._timeout = timeout
+        self._links: dict[int, Link] = {}
+        self.failure: Failure | None = None  # what ends the sweep
+        self._selector = selectors.DefaultSelector()
+        self._last = time.monotonic()  # when silences were last counted
+        self._closing = threading.Event()
+        self._beats = threading.Thread(target=self._beat, name="spatialprobe signs of life", daemon=True)
+        self._beats.start()
 
-    def begin_sum(self, numbers: Sequence[int]) -> tuple[torch.Tensor, dist.Work]:
-        """Begin to add numbers up over all processes: the tensor that will hold the sums, and when it does."""
-        words = self._lend(torch.tensor(numbers, device="cpu"))
-        return words, dist.all_reduce(words, group=self._group, async_op=True)
+    def add(self, link: Link) -> None:
+        """Link this process with another."""
+        self._links[link.rank] = link
+        self._selector.register(link.channel, selectors.EVENT_READ, link)
+
+    def listen(self) -> None:
+        """Take what has come, without waiting.
+
+        Raises:
+            PeerGoneError: another process is gone.
+            SweepError: another process has failed.
+        """
+        self._turn(0)
+        if self.failure is not None:
+            self._give_up()
 
     def send(self, data: bytes, rank: int) -> None:
-        """Send bytes to a process, which receives them.
+        """Send bytes to a process to which there is a link.
 
         Raises:
-            PeerGoneError: it is gone.
+            SweepError: some process has failed or is gone.
         """
-        with answered():
-            dist.send(self._lend(torch.tensor([len(data)], device="cpu")), rank, self._group)
-            dist.send(self._lend(_filled(len(data), data)), rank, self._group)
+        self._send(data, [self._links[rank]])
 
     def receive(self, rank: int) -> bytes:
-        """The bytes that a process sends.
+        """Return the bytes that a process sends to which there is a link; its turn may take long.
 
         Raises:
-            PeerGoneError: it is gone.
+            SweepError: some process has failed or is gone.
         """
-        with answered():
-            size = self._lend(torch.zeros(1, dtype=torch.int64, device="cpu"))
-            dist.recv(size, rank, self._group)
-            data = self._lend(_filled(int(size)))
-            dist.recv(data, rank, self._group)
-        return data.numpy().tobytes()
+        link = self._links[rank]
+        self._wait([link], lambda: bool(link.messages))
+        return link.messages.popleft()
 
     def broadcast(self, data: bytes) -> bytes:
-        """The bytes of the first process, on every process.
+        """Return the bytes of the first process, on every process.
 
         Raises:
-            PeerGoneError: a process is gone.
+            SweepError: some process has failed or is gone.
         """
-        with answered():
-            size = self._lend(torch.tensor([len(data)], device="cpu"))
-            dist.broadcast(size, 0, self._group)
-            whole = self._lend(_filled(int(size), data if self.rank == 0 else b""))
-            dist.broadcast(whole, 0, self._group)
-        return whole.numpy().tobytes()
+        whole = data if self.rank == 0 else self.receive(parent(self.rank))
+        self._send(whole, [self._links[rank] for rank in children(self.rank, self.size)])
+        return whole
 
-    def gather(self, data: bytes) -> list[bytes]:
-        """The bytes of every process, in the order of ranks, on every process.
+    def gather(self, data: bytes) -> list[bytes] | None:
+        """Return the bytes of every process, in the order of ranks, on the first process; None on the others.
 
         Raises:
-            PeerGoneError: a process is gone.
+            SweepError: some process has failed or is gone.
         """
-        with answered():
-            sizes = self._lend(torch.zeros(self.size, dtype=torch.int64, device="cpu"))
-            sizes[self.rank] = len(data)
-            dist.all_reduce(sizes, group=self._group)
-            rows = self._lend(torch.zeros(self.size, int(sizes.max()), dtype=torch.uint8, device="cpu"))
-            rows[self.rank, : len(data)] = _filled(len(data), data)
-            dist.all_reduce(rows, group=self._group)  # all but one row are zero in each process
-        return [row[:size].numpy().tobytes() for row, size in zip(rows, sizes.tolist(), strict=True)]
+        found = _ENTRY.pack(self.rank, len(data)) + data
+        for rank in children(self.rank, self.size):
+            found += self.receive(rank)
+        if self.rank > 0:
+            self.send(found, parent(self.rank))
+            return None
+        return _entries(found)
+
+    def fail(self, text: str) -> None:
+        """Tell all that this process has failed, unless all are being told of a failure already."""
+        if self.failure is None:
+            self._tell(Failure(self.rank, text[:_LONGEST], gone=False))
+
+    def learn(self, failure: Failure) -> NoReturn:
+        """Raise the failure of another process that is known by another way, and tell the neighbors.
+
+        Raises:
+            SweepError: always.
+        """
+        if self.failure is None:
+            self._tell(failure)
+        self._give_up()
+
+    def part(self) -> None:
+        """Part from the others after all went well: wait until none needs anything from this process."""
+        links = self._links.values()
+        for link in links:
+            link.put_farewell()
+        while self.failure is None and any(link.unsent or not (link.left or link.ended) for link in links):
+            self._turn(_TURN)
 
     def close(self) -> None:
-        """Wait until torch's threads hold nothing that was lent here; for a while only, should a process be gone."""
-        end = time.monotonic() + _PATIENCE
-        while any(lent() is not None for lent in self._lent) and time.monotonic() < end:
-            time.sleep(0.001)  # and so give Python's lock away
+        """Close all links, after what is told by them has gone out, or some seconds."""
+        end = time.monotonic() + _GRACE
+        while any(link.unsent for link in self._links.values()) and time.monotonic() < end:
+            self._turn(_GRACE / 10)
+        self._closing.set()
+        self._beats.join()
+        for link in self._links.values():
+            link.close()
+        self._selector.close()
 
-    def _lend(self, tensor: torch.Tensor) -> torch.Tensor:
-        self._lent = [*(one for one in self._lent if one() is not None), ref(tensor)]
-        return tensor
+    def _send(self, data: bytes, links: Sequence[Link]) -> None:
+        for link in links:
+            link.put(data)
+        self._wait(links, lambda: not any(link.unsent for link in links))
+
+    def _wait(self, links: Sequence[Link], until: Callable[[], bool]) -> None:
+        """Take part in what goes on until some links have done something.
+
+        Raises:
+            SweepError: some process has failed or is gone, before they had.
+        """
+        self._turn(0)
+        while not until():
+            for link in links:
+                if self.failure is None and (link.ended or link.left):
+                    self._tell(Failure(link.rank, "its connection was closed", gone=True))
+            if self.failure is not None:
+                self._give_up()
+            self._turn(_TURN)
+
+    def _turn(self, wait: float) -> None:
+        """Send and receive what can be, after waiting so many seconds at most for anything to be there."""
+        for link in self._links.values():
+            link.flush()
+            self._watch(link)
+        for key, _ in self._selector.select(wait):
+            key.data.take()
+        self._count_silences()
+        for link in self._links.values():
+            self._look_at(link)
+
+    def _watch(self, link: Link) -> None:
+        """Let the next wait end when something comes by a link, or when something can go out that has to."""
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if link.unsent else 0)
+        watched = self._selector.get_map().get(link.channel)
+        if watched is not None and link.ended:
+            self._selector.unregister(link.channel)
+        elif watched is not None and watched.events != events:
+            self._selector.modify(link.channel, events, link)
+
+    def _count_silences(self) -> None:
+        """Add to the time in which nothing came; time in which this process itself was stopped does not count."""
+        now = time.monotonic()
+        passed, self._last = min(now - self._last, 2 * _TURN), now
+        for link in self._links.values():
+            link.silence += passed
+
+    def _look_at(self, link: Link) -> None:
+        """Find out whether a link tells of a failure, and tell the others."""
+        if self.failure is not None:
+            return
+        if link.failure is not None:
+            self._tell(Failure.loads(link.failure, link.rank))
+        elif link.ended and not link.left:
+            self._tell(Failure(link.rank, "its connection was closed", gone=True))
+        elif link.silence > self._timeout and not link.ended:
+            self._tell(Failure(link.rank, f"there was no sign of life for {self._timeout:g} s", gone=True))
+
+    def _tell(self, failure: Failure) -> None:
+        """Keep a failure, and send it to all neighbors."""
+        self.failure = failure
+        told = failure.dumps()
+        for link in self._links.values():
+            link.put_failure(told)
+            link.flush()
+
+    def _give_up(self) -> NoReturn:
+        assert self.failure is not None
+        raise self.failure.raised(self.size) from None
+
+    def _beat(self) -> None:
+        """Send signs of life, until this process closes its links."""
+        while not self._closing.wait(min(1.0, self._timeout / _BEATS)):
+            for link in list(self._links.values()):
+                link.beat()
 
 
-@contextmanager
-def answered() -> Iterator[None]:
-    """A block in which torch waits for other processes, and says that one is gone where it does in vain."""
-    try:
-        yield
-    except RuntimeError as error:
-        raise PeerGoneError(f"A process of the sweep is gone: {error}") from error
+def _entries(gathered: bytes) -> list[bytes]:
+    """Return what each rank sent, in the order of ranks."""
+    found, start = {}, 0
+    while start < len(gathered):
+        rank, length = _ENTRY.unpack_from(gathered, start)
+        start += _ENTRY.size
+        found[rank] = gathered[start : start + length]
+        start += length
+    return [found[rank] for rank in sorted(found)]
 
 
-def _filled(size: int, data: bytes = b"") -> torch.Tensor:
-    """Bytes (size,) in memory of torch's own, which no lock is needed to free; zeros where there is no data."""
-    made = torch.zeros(size, dtype=torch.uint8, device="cpu")
-    if data:
-        made.copy_(torch.frombuffer(bytearray(data), dtype=torch.uint8))
-    return made
+def parent(rank: int) -> int:
+    """Return the rank without its lowest set bit, which is the parent of any but 0.
+
+    >>> [parent(rank) for rank in range(1, 8)]
+    [0, 0, 2, 0, 4, 4, 6]
+    """
+    return rank & (rank - 1)
+
+
+def children(rank: int, size: int) -> list[int]:
+    """Return the ranks whose parent this is, in order: each is the first of the ranks below it.
+
+    >>> children(0, 7), children(4, 7), children(3, 7)
+    ([1, 2, 4], [5, 6], [])
+    """
+    lowest = rank & -rank or 1 << size.bit_length()
+    steps = [1 << bit for bit in range(size.bit_length()) if 1 << bit < lowest]
+    return [rank + step for step in steps if rank + step < size]

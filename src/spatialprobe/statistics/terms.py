@@ -1,0 +1,123 @@
+"""What all processes of a sweep must have in common, compared before they begin."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from spatialprobe.model.select import all_layers
+from spatialprobe.statistics.identity import describe, settings_identity
+from spatialprobe.statistics.reducer import Reducer
+from spatialprobe.storage.checksum import digest, fingerprint
+
+_HASHED = "#"  # before a checksum, which is not shown
+UNKNOWN = "?"  # what cannot be compared
+_NAMED = 6  # differences of a kind that are named
+_SHOWN = 80  # characters of a value
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What one process was asked to do: under headings such as "weights" what each thing is, in words."""
+
+    parts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def dumps(self) -> bytes:
+        """Return them as bytes."""
+        return json.dumps(self.parts).encode()
+
+    @staticmethod
+    def loads(data: bytes) -> Terms:
+        """Return what was written."""
+        return Terms(json.loads(data))
+
+
+def hashed(value: object) -> str:
+    """Return a checksum of a plain value, for what is too long to show."""
+    return _HASHED + digest(repr(value).encode())[:24]
+
+
+def modules_of(model: nn.Module) -> dict[str, str]:
+    """Return the type of each module, and how it was made."""
+    return {layer.name: f"{type(layer.module).__name__}({layer.module.extra_repr()})" for layer in all_layers(model)}
+
+
+def settings_of(device: torch.device) -> dict[str, str]:
+    """Return the settings of torch that change what a model computes on a device."""
+    settings = settings_identity(device)
+    return {
+        "the default dtype": settings["dtype"],
+        "autocast": str(settings["autocast"]),
+        "the precision of matrix products": str(settings["precision"]),
+    }
+
+
+def weights_of(model: nn.Module) -> dict[str, str]:
+    """Return a checksum of each parameter and buffer, and of shape and dtype where its values cannot be read."""
+    found = {}
+    for layer in all_layers(model):
+        for name, value in (*layer.module._parameters.items(), *layer.module._buffers.items()):
+            if value is not None:
+                found[f"{layer.name}.{name}".lstrip(".")] = hashed(_fingerprint(value))
+    return found
+
+
+def reducers_of(kinds: Mapping[str, Reducer]) -> dict[str, str]:
+    """Return what new reducers of each name are, as far as it can be described."""
+    found = {}
+    for name, reducer in kinds.items():
+        found[name] = type(reducer).__qualname__
+        with suppress(Exception):  # a reducer of a user's own may hold anything
+            found[name] = hashed(describe(reducer))
+    return found
+
+
+def differences(terms: Sequence[Terms]) -> str:
+    """Return in words which ranks were asked for something else than the first; empty where none was."""
+    found = []
+    for rank, other in enumerate(terms):
+        parts = {**terms[0].parts, **other.parts}
+        words = [_difference(part, terms[0].parts.get(part, {}), other.parts.get(part, {})) for part in parts]
+        if any(words):
+            found.append(f"Rank {rank} differs from rank 0 in {'; '.join(filter(None, words))}.")
+    if not found:
+        return ""
+    return (
+        f"The {len(terms)} processes were not called for the same sweep. {' '.join(found)} All must have the same "
+        "model, data and arguments: load one file of weights, or seed random numbers before model and data are made."
+    )
+
+
+def _difference(part: str, first: Mapping[str, str], other: Mapping[str, str]) -> str:
+    """Return what differs between two ranks under one heading; empty where nothing does."""
+    names = [
+        name
+        for name in {**first, **other}
+        if first.get(name) != other.get(name) and UNKNOWN not in (first.get(name), other.get(name))
+    ]
+    if not names:
+        return ""
+    told = ", ".join(_one(name, first.get(name), other.get(name)) for name in names[:_NAMED])
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{part} {told}{more}".lstrip()
+
+
+def _one(name: str, first: str | None, other: str | None) -> str:
+    """Return one thing that differs, with both values where they are short enough to show."""
+    if first is None or other is None:
+        return f"{name} ({'only rank 0 has it' if other is None else 'rank 0 has none'})"
+    if first.startswith(_HASHED) or other.startswith(_HASHED):
+        return name
+    return f"{name} ({other[:_SHOWN]}, not {first[:_SHOWN]})"
+
+
+def _fingerprint(value: torch.Tensor) -> object:
+    try:
+        return fingerprint(value)
+    except Exception:  # sharded, sparse or packed: every kind raises what it likes
+        return [list(value.shape), str(value.dtype)]
