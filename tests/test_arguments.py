@@ -52,7 +52,7 @@ def sweep(model=CONV, **options):
     ("use", "message"),
     [
         (lambda: sp.Probe(CONV, dtype="float16"), "dtype must be a torch.dtype.* not 'float16'"),
-        (lambda: sp.Probe(CONV, output=0), "output must be a function.* not 0"),
+        (lambda: sp.Probe(CONV, pick=0), "pick must be a function.* not 0"),
         (lambda: sp.Probe(CONV, transform="mean"), "transform must be a function.* not 'mean'"),
         (lambda: sp.Probe(CONV, device="gpu"), "device must be a torch.device or its name.* not 'gpu'"),
         (lambda: sp.Probe(CONV, max_bytes="5 MB"), "max_bytes is a number of bytes"),

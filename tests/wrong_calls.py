@@ -377,6 +377,11 @@ def calls(folder: Path) -> dict[str, Call]:
 NOT_CALLED = frozenset(
     [
         "Activation",
+        "ChannelCovarianceResult",
+        "DeadResult",
+        "ExemplarsResult",
+        "HistogramResult",
+        "MomentsResult",
         "ActivationHistogram",
         "Activations",
         "Box",

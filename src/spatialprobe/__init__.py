@@ -55,11 +55,11 @@ if TYPE_CHECKING:
     from spatialprobe.render.overlay import receptive_field_overlay
     from spatialprobe.report.result import Report
     from spatialprobe.report.write import write_report
-    from spatialprobe.statistics.covariance import ChannelCovariance
-    from spatialprobe.statistics.dead import Dead
-    from spatialprobe.statistics.exemplars import Exemplars
-    from spatialprobe.statistics.histogram import Histogram
-    from spatialprobe.statistics.moments import Moments
+    from spatialprobe.statistics.covariance import ChannelCovariance, ChannelCovarianceResult
+    from spatialprobe.statistics.dead import Dead, DeadResult
+    from spatialprobe.statistics.exemplars import Exemplars, ExemplarsResult
+    from spatialprobe.statistics.histogram import Histogram, HistogramResult
+    from spatialprobe.statistics.moments import Moments, MomentsResult
     from spatialprobe.statistics.reducer import Reducer
     from spatialprobe.statistics.result import SweepResult
     from spatialprobe.statistics.sweep import sweep
@@ -74,18 +74,23 @@ __all__ = [
     "ArgumentError",
     "Box",
     "ChannelCovariance",
+    "ChannelCovarianceResult",
     "ConvSpec",
     "Dead",
+    "DeadResult",
     "EffectiveReceptiveField",
     "Evolution",
     "Exemplars",
+    "ExemplarsResult",
     "ForwardError",
     "Gallery",
     "Histogram",
+    "HistogramResult",
     "LayerNotFoundError",
     "LayerNotRunError",
     "MemoryBudgetError",
     "Moments",
+    "MomentsResult",
     "Mosaic",
     "MutatedActivationError",
     "NonFiniteActivationError",
@@ -139,11 +144,11 @@ _ON_FIRST_USE = {
     "render.exemplar_patches": ("exemplar_patches",),
     "report.result": ("Report",),
     "report.write": ("write_report",),
-    "statistics.covariance": ("ChannelCovariance",),
-    "statistics.dead": ("Dead",),
-    "statistics.exemplars": ("Exemplars",),
-    "statistics.histogram": ("Histogram",),
-    "statistics.moments": ("Moments",),
+    "statistics.covariance": ("ChannelCovariance", "ChannelCovarianceResult"),
+    "statistics.dead": ("Dead", "DeadResult"),
+    "statistics.exemplars": ("Exemplars", "ExemplarsResult"),
+    "statistics.histogram": ("Histogram", "HistogramResult"),
+    "statistics.moments": ("Moments", "MomentsResult"),
     "statistics.reducer": ("Reducer",),
     "statistics.result": ("SweepResult",),
     "statistics.sweep": ("sweep",),
@@ -162,4 +167,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *_PACKAGES_ON_FIRST_USE})
+    return sorted([*__all__, *_PACKAGES_ON_FIRST_USE, "__version__"])

@@ -1,4 +1,4 @@
-"""Every kind of layer that returns a tensor can be probed, and attention through `output=`."""
+"""Every kind of layer that returns a tensor can be probed, and attention through `pick=`."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ def test_tensor_returning_layers(layer, shape):
 
 
 def test_attention():
-    """Of attention's pair the error names both leaves, and `output=` picks either."""
+    """Of attention's pair the error names both leaves, and `pick=` picks either."""
     attention, tokens = nn.MultiheadAttention(4, 2, batch_first=True), torch.rand(2, 5, 4)
     with pytest.raises(sp.UnsupportedOutputError, match=r"\[0\] a tensor \(2, 5, 4\), \[1\] a tensor \(2, 5, 5\)"):
         sp.capture(attention, tokens, tokens, tokens, layers="")
-    weights = sp.capture(attention, tokens, tokens, tokens, layers="", output=lambda out: out[1])
+    weights = sp.capture(attention, tokens, tokens, tokens, layers="", pick=lambda out: out[1])
     assert torch.equal(weights[""].tensor, weights.output[1])
 
 
 def test_frozen_attention_has_gradients():
     """Where all is frozen, the graph starts at the picked tensor inside the layer's tuple."""
     attention, tokens = nn.MultiheadAttention(4, 2, batch_first=True).requires_grad_(False), torch.rand(2, 5, 4)
-    captured = sp.capture(attention, tokens, tokens, tokens, layers="", output=lambda out: out[0], gradients=True)
+    captured = sp.capture(attention, tokens, tokens, tokens, layers="", pick=lambda out: out[0], gradients=True)
     captured.output[0].square().sum().backward()
     assert torch.allclose(captured[""].gradient, 2 * captured[""].tensor)

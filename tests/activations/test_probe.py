@@ -232,14 +232,14 @@ def test_output_that_is_not_a_tensor():
     assert str(caught.value) == (
         "Layer 'block' (Block) returned no single tensor but a tuple with [0] a tensor (2, 4, 4, 4), "
         "[1]['mean'] a tensor (2, 4), [1]['note'] a str. "
-        "In a probe, pick one with output=, such as output=lambda out: out[0]; elsewhere choose other layers."
+        "In a probe, pick one with pick=, such as pick=lambda out: out[0]; elsewhere choose other layers."
     )
-    with sp.Probe(model, "block", output=lambda out: out[1]["mean"]) as probe:
+    with sp.Probe(model, "block", pick=lambda out: out[1]["mean"]) as probe:
         model(images)
     assert probe["block"].shape == (2, 4)
     with (
-        pytest.raises(sp.UnsupportedOutputError, match="output= returned a str for layer 'block'"),
-        sp.Probe(model, "block", output=lambda out: out[1]["note"]),
+        pytest.raises(sp.UnsupportedOutputError, match="pick= returned a str for layer 'block'"),
+        sp.Probe(model, "block", pick=lambda out: out[1]["note"]),
     ):
         model(images)
 
@@ -323,3 +323,21 @@ def test_bad_model():
     """What is no module is refused."""
     with pytest.raises(sp.ArgumentError, match=r"must be an nn\.Module, not a str"):
         sp.Probe("resnet18")
+
+
+def test_former_names():
+    """`output=` still picks, with a warning that names the new spelling; both at once are refused."""
+    model, image = nn.Sequential(Pair()), torch.zeros(1, 1, 2, 2)
+    with pytest.warns(DeprecationWarning, match="output= is called pick= now"):
+        sp.Probe(model, "0", output=lambda out: out[0])
+    with pytest.warns(DeprecationWarning, match="output= is called pick= now"):
+        assert sp.capture(model, image, layers="0", output=lambda out: out[1])["0"].shape == (1, 1, 2, 2)
+    with pytest.raises(sp.ArgumentError, match="output= is the former name of pick="):
+        sp.Probe(model, "0", pick=lambda out: out[0], output=lambda out: out[0])
+
+
+class Pair(nn.Module):
+    """Returns two tensors."""
+
+    def forward(self, x):
+        return x, x

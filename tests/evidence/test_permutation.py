@@ -66,7 +66,7 @@ def test_fully_connected_network_computes_the_same_to_the_last_bit():
     permutation, model = PixelPermutation(32, 32, seed=3), MLP().double()
     for parameter in model.parameters():
         parameter.data = (parameter.data * 1000).round()
-    images = torch.randint(0, 256, (4, 3, 32, 32)).double()  # halves, once centred
+    images = torch.randint(0, 256, (4, 3, 32, 32)).double()  # halves, once centered
     assert torch.equal(permuted_along(model, permutation)(permutation(images)), model(images))
 
 

@@ -56,7 +56,7 @@ def test_is_the_mean_gradient(unit, statistic, measure):
     assert (found.layer, found.unit, found.statistic) == ("3", unit, statistic)
 
 
-def test_centre_and_channels():
+def test_center_and_channels():
     """The unit in the middle if none is named; only the channels asked for."""
     model = network()
     found = sp.effective_receptive_field(model, IMAGES, model[3], channels=[4, 1])

@@ -74,9 +74,9 @@ def test_outputs_that_are_no_tensor(output, expected):
 def test_picking_from_them():
     """What is picked from such an output is recorded, and what is no tensor is refused with the leaves."""
     model = nn.Sequential(Returns(Registered(sample=TENSOR)))
-    assert sp.capture(model, TENSOR, layers="0", output=lambda output: output["sample"])["0"].shape == (2, 3)
+    assert sp.capture(model, TENSOR, layers="0", pick=lambda output: output["sample"])["0"].shape == (2, 3)
     with pytest.raises(sp.UnsupportedOutputError, match=r"returned an int.*\['sample'\] a tensor \(2, 3\)"):
-        sp.capture(model, TENSOR, layers="0", output=lambda output: 3)
+        sp.capture(model, TENSOR, layers="0", pick=lambda output: 3)
 
 
 def test_messages_stay_short():

@@ -80,7 +80,7 @@ def test_what_was_laid_out_is_in_the_picture(laid_out):
 
 def test_channels():
     """Channels are shown in the order asked for, and counted."""
-    picture = sp.exemplar_patches(exemplars(), images(), FIELD, [2, 0])
+    picture = sp.exemplar_patches(exemplars(), images(), FIELD, channels=[2, 0])
     assert picture.metadata["Channels"] == "2 0"
     assert picture.caption.startswith("2 of 3 channels shown")
 

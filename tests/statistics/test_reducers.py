@@ -146,7 +146,7 @@ def test_histogram_arguments(arguments, message):
 @pytest.mark.parametrize("shape", [(3, 4, 5), (6,), (2, 7)])
 @pytest.mark.parametrize("size", [1, 5, 20])
 def test_covariance_equals_numpy(offset, shape, size):
-    """Over all samples and positions, by numpy's own formula on centred values, also a million from zero."""
+    """Over all samples and positions, by numpy's own formula on centered values, also a million from zero."""
     values = drawn(20, *shape).double()
     values[:, 1] += values[:, 0]  # something to find
     values += offset

@@ -11,7 +11,7 @@ from torch import nn
 
 from spatialprobe.activations.guard import Copy
 from spatialprobe.activations.keeper import Transform
-from spatialprobe.activations.probe import Missing, Probe
+from spatialprobe.activations.probe import Missing, Probe, choose_picker
 from spatialprobe.activations.recorder import Entry, OutputPicker, Threads
 from spatialprobe.activations.records import At
 from spatialprobe.arguments import check_keywords, check_switch, whole_number
@@ -62,6 +62,7 @@ def capture(
     max_bytes: int | None = None,
     missing: Missing = "error",
     threads: Threads = "owner",
+    pick: OutputPicker | None = None,
     output: OutputPicker | None = None,
 ) -> Probe:
     """Return the records of one forward pass of the model, as a mapping from layer names.
@@ -106,7 +107,7 @@ def capture(
         max_bytes=max_bytes,
         missing=missing,
         threads=threads,
-        output=output,
+        pick=choose_picker(pick, output),
     )
     with undoing() as undo, probe:
         set_gradients(undo, gradients or keep_graph)

@@ -26,12 +26,7 @@ from spatialprobe.arguments import (
     device_named,
     shown,
 )
-from spatialprobe.errors import (
-    LayerNotFoundError,
-    LayerNotRunError,
-    ProbeStateError,
-    SpatialProbeError,
-)
+from spatialprobe.errors import ArgumentError, LayerNotFoundError, LayerNotRunError, ProbeStateError, SpatialProbeError
 from spatialprobe.model.hooks import ProbeHook, attach
 from spatialprobe.model.names import is_name, some
 from spatialprobe.model.select import Selector, all_layers, check_model, model_name, no_such_name, select
@@ -72,7 +67,8 @@ class Probe(Block, Activations):
         missing: what to do, when the block ends well, about layers that did not run or that no single
             nonlinearity follows: "error", "warn" or "ignore".
         threads: "owner" records forwards of the thread that entered the block, "all" those of all threads.
-        output: for layers that do not return one tensor, a function that picks one from what they return.
+        pick: for layers that do not return one tensor, a function that picks one from what they return.
+        output: the former name of `pick`, accepted with a warning.
 
     Raises:
         ArgumentError: an argument cannot be used.
@@ -116,13 +112,14 @@ class Probe(Block, Activations):
         max_bytes: int | None = None,
         missing: Missing = "error",
         threads: Threads = "owner",
+        pick: OutputPicker | None = None,
         output: OutputPicker | None = None,
     ) -> None:
+        pick = choose_picker(pick, output)
         check_arguments(model, at=(at, At), copy=(copy, Copy), missing=(missing, Missing), threads=(threads, Threads))
         if max_bytes is not None:
             check_bytes(max_bytes, "max_bytes")
         check_function(transform, "transform", "lambda maps: maps.mean((2, 3))")
-        check_function(output, "output", "lambda returned: returned[0]")
         check_dtype(dtype)
         check_switch(gradients, "gradients")
         check_switch(keep_graph, "keep_graph")
@@ -130,7 +127,7 @@ class Probe(Block, Activations):
         keeping = Keeping(copy, transform, device_named(device), dtype, keep_graph, max_bytes)
         self._model = model
         self._missing: Missing = missing
-        self._recording = Recording(at, gradients, threads, output, keeping)
+        self._recording = Recording(at, gradients, threads, pick, keeping)
         self._layers = select(model, layers)
         self._guards = {layer.name: Guard(layer.name, copy) for layer in self._layers}
         self._recorder = Recorder(model, self._layers, self._guards, self._recording)
@@ -253,3 +250,18 @@ def check_arguments(model: object, **options: tuple[str, Any]) -> None:
     check_model(model)
     for name, (value, kind) in options.items():
         check_one_of(value, name, kind)
+
+
+def choose_picker(pick: OutputPicker | None, output: OutputPicker | None) -> OutputPicker | None:
+    """Return the function that picks a tensor of a layer's output, also where it came under its former name.
+
+    Raises:
+        ArgumentError: it is not a function, or both names were passed.
+    """
+    if output is not None:
+        if pick is not None:
+            raise ArgumentError("output= is the former name of pick=: pass pick= alone.")
+        warnings.warn("output= is called pick= now, and will go in 0.3.", DeprecationWarning, stacklevel=3)
+        pick = output
+    check_function(pick, "pick", "lambda returned: returned[0]")
+    return pick

@@ -36,7 +36,7 @@ class Recording:
     at: At = "output"
     gradients: bool = False
     threads: Threads = "owner"
-    output: OutputPicker | None = None
+    pick: OutputPicker | None = None
     keeping: Keeping = field(default_factory=Keeping)
     take: Take | None = None  # is given each live value, which is then not kept
 
@@ -86,7 +86,7 @@ class Recorder:
         self._modules = [layer.module for layer in layers]
         self._guards = guards
         self._recording = recording
-        self._pick = recording.output
+        self._pick = recording.pick
         self._keeper = Keeper(recording.keeping)
         self.begin()
 
@@ -229,12 +229,12 @@ def _unusable(layer: Layer, output: Any, value: Any, *, picked: bool) -> str:
         )
     if picked:
         return (
-            f"output= returned {kind_of(value)} for layer {layer.name!r}, not a tensor. "
+            f"pick= returned {kind_of(value)} for layer {layer.name!r}, not a tensor. "
             f"It was given {describe_leaves(output)}."
         )
     return (
         f"Layer {layer.name or '(model)'!r} ({type(layer.module).__name__}) returned no single tensor but "
-        f"{describe_leaves(output)}. In a probe, pick one with output=, such as output=lambda out: out[0]; elsewhere "
+        f"{describe_leaves(output)}. In a probe, pick one with pick=, such as pick=lambda out: out[0]; elsewhere "
         "choose other layers."
     )
 

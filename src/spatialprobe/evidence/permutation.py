@@ -32,7 +32,7 @@ class PixelPermutation:
 
     height: int  # pixels
     width: int  # pixels
-    seed: int = 0
+    seed: int = field(default=0, kw_only=True)
     inverted: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -49,7 +49,7 @@ class PixelPermutation:
     @property
     def inverse(self) -> PixelPermutation:
         """What puts the pixels back."""
-        return PixelPermutation(self.height, self.width, self.seed, inverted=not self.inverted)
+        return PixelPermutation(self.height, self.width, seed=self.seed, inverted=not self.inverted)
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """The images (..., H, W) with their pixels rearranged.

@@ -113,9 +113,9 @@ def linear_probe(
         raise ArgumentError("All labels are alike: telling classes apart takes two.")
     with EvaluationMode(model) as mode:
         learnt, judged = (_features(mode, some, name, at, grid, batch_size) for some in (images, test_images))
-    centre, scale = learnt.mean(dim=0), learnt.std(dim=0, correction=0)
+    center, scale = learnt.mean(dim=0), learnt.std(dim=0, correction=0)
     scale[scale < 1e-12] = 1  # a feature that never varies says nothing
-    learnt, judged = ((some - centre) / scale for some in (learnt, judged))
+    learnt, judged = ((some - center) / scale for some in (learnt, judged))
     weights, bias = _fitted(learnt, answers, len(known), penalty)
     right, right_learnt = (
         (known[(some @ weights + bias).argmax(dim=1)] == truth.cpu()).double()

@@ -21,7 +21,7 @@ from spatialprobe.text import kind_of
 How = Literal["mean", "shuffle"]
 
 
-def kernel_surgery(model: nn.Module, layer: Selector, how: How = "mean", seed: int = 0) -> nn.Module:
+def kernel_surgery(model: nn.Module, layer: Selector, how: How = "mean", *, seed: int = 0) -> nn.Module:
     """Return a copy of the model whose kernels have lost the arrangement of their taps, and nothing else.
 
     "mean" gives each tap the mean of its kernel's taps for that input channel: what is left of a kernel weighs colours
@@ -77,7 +77,7 @@ def kernel_surgery(model: nn.Module, layer: Selector, how: How = "mean", seed: i
     return changed
 
 
-def frozen_copy(model: nn.Module, layers: Selector = nn.Conv2d, seed: int = 0) -> nn.Module:
+def frozen_copy(model: nn.Module, layers: Selector = nn.Conv2d, *, seed: int = 0) -> nn.Module:
     """Return a copy of the model whose chosen layers are re-initialized, as when they were made, and do not train.
 
     With the rest trained, it shows what untrained kernels are worth. Layers draw their weights by their own

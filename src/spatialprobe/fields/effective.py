@@ -56,7 +56,7 @@ class EffectiveReceptiveField:
     box: Box  # the pixels that the unit can see
     centroid: tuple[float, ...]  # pixels
     std: tuple[float, ...]  # pixels: the spread around the centroid along each axis
-    sides: Mapping[float, int]  # mass -> pixels: the side of the square around the box's centre that holds so much
+    sides: Mapping[float, int]  # mass -> pixels: the side of the square around the box's center that holds so much
     area_ratio: Mapping[float, float]  # mass -> the share of the input's pixels inside that square
 
     def __repr__(self) -> str:
@@ -72,7 +72,7 @@ def effective_receptive_field(
     images: torch.Tensor,
     layer: str | nn.Module,
     *,
-    unit: Literal["centre"] | Sequence[int] = "centre",
+    unit: Literal["center"] | Sequence[int] = "center",
     channels: Literal["all"] | Sequence[int] = "all",
     statistic: Statistic = "absolute",
     probes: int | None = None,
@@ -250,9 +250,9 @@ def _summary(
 
 
 def _sides(shares: Floats, box: Box) -> npt.NDArray[np.int64]:
-    """For each pixel the side of the smallest square around the box's centre that holds all of it, (*spatial)."""
+    """For each pixel the side of the smallest square around the box's center that holds all of it, (*spatial)."""
     distances = [
-        np.abs(2 * np.arange(size) + 1 - (start + stop))  # twice the distance of the pixel's middle from the centre
+        np.abs(2 * np.arange(size) + 1 - (start + stop))  # twice the distance of the pixel's middle from the center
         for size, start, stop in zip(shares.shape, box.start, box.stop, strict=True)
     ]
     farthest = distances[0]
@@ -274,9 +274,9 @@ def _check(images: torch.Tensor, statistic: str, probes: int | None) -> None:
         )
 
 
-def _position(unit: Literal["centre"] | Sequence[int], field: ReceptiveField) -> tuple[int, ...]:
+def _position(unit: Literal["center"] | Sequence[int], field: ReceptiveField) -> tuple[int, ...]:
     """The unit that is meant, by its position along each unit axis."""
-    if isinstance(unit, str) and unit == "centre":
+    if isinstance(unit, str) and unit == "center":
         return tuple(size // 2 for size in field.output_size)
     return whole_numbers(unit, "unit")
 

@@ -33,7 +33,11 @@ _MOST_PIXELS = 2**25  # of all patches together: what has more is thinned out
 
 
 def exemplar_patches(
-    exemplars: ExemplarsResult, dataset: Images, field: ReceptiveField, channels: Sequence[int] | None = None
+    exemplars: ExemplarsResult,
+    dataset: Images,
+    field: ReceptiveField,
+    *,
+    channels: Sequence[int] | None = None,
 ) -> Mosaic:
     """For each channel a row of the input patches that its strongest units saw, the strongest first.
 

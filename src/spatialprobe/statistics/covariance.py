@@ -14,7 +14,14 @@ _PIECE = 1 << 22  # values in one matrix product
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ChannelCovarianceResult(Summary):
-    """The mean of each channel and the covariance of each pair, over samples and positions."""
+    """The mean of each channel and the covariance of each pair, over samples and positions.
+
+    >>> import torch, spatialprobe as sp
+    >>> conv, images = torch.nn.Conv2d(1, 2, 3), torch.rand(5, 1, 8, 8)
+    >>> swept = sp.sweep(conv, images, {"found": sp.ChannelCovariance}, progress=False)
+    >>> swept[""]["found"].covariance.shape
+    torch.Size([2, 2])
+    """
 
     count: int  # positions of all samples
     mean: torch.Tensor  # float64 (C,)
@@ -85,11 +92,11 @@ class ChannelCovariance:
         count = observations.shape[1]
         if not count:
             return
-        centre = observations.mean(dim=1, keepdim=True)
-        deviations = observations - centre
+        center = observations.mean(dim=1, keepdim=True)
+        deviations = observations - center
         rest = deviations.sum(dim=1)  # what rounding left in the mean
         products = deviations @ deviations.T - torch.outer(rest, rest / count)
-        self._join(count, (centre[:, 0] + rest / count).cpu(), products.cpu())
+        self._join(count, (center[:, 0] + rest / count).cpu(), products.cpu())
 
     def _join(self, count: int, mean: torch.Tensor, products: torch.Tensor) -> None:
         if not count:

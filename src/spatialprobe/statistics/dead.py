@@ -12,7 +12,13 @@ from spatialprobe.statistics.units import as_units, check_mergeable, check_sampl
 
 @dataclass(frozen=True, eq=False, repr=False)
 class DeadResult(Summary):
-    """Which channels were above zero, and how often."""
+    """Which channels were above zero, and in how many samples.
+
+    >>> import torch, spatialprobe as sp
+    >>> swept = sp.sweep(torch.nn.Conv2d(1, 2, 3), torch.rand(5, 1, 8, 8), {"found": sp.Dead}, progress=False)
+    >>> swept[""]["found"].fired.shape
+    torch.Size([2])
+    """
 
     dead: torch.Tensor  # bool (C,): no sample had a value above zero
     fired: torch.Tensor  # int64 (C,): samples with a value above zero

@@ -27,6 +27,11 @@ class ExemplarsResult(Summary):
 
     Samples whose values of a channel are all not finite do not enter; should a channel have fewer samples than
     others for that reason, its last places hold the value NaN, and -1 for sample and position.
+
+    >>> import torch, spatialprobe as sp
+    >>> swept = sp.sweep(torch.nn.Conv2d(1, 2, 3), torch.rand(5, 1, 8, 8), {"found": sp.Exemplars}, progress=False)
+    >>> swept[""]["found"].samples.shape, swept[""]["found"].layer
+    (torch.Size([2, 5]), '')
     """
 
     values: torch.Tensor  # float64 (C, k): of the sample's strongest unit

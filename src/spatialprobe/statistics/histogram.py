@@ -25,6 +25,11 @@ class HistogramResult(Summary):
     """Counts of the finite values of each channel; bin b holds those with edges[b] <= value < edges[b + 1].
 
     With bounds the last bin holds the upper one too, as in `numpy.histogram`.
+
+    >>> import torch, spatialprobe as sp
+    >>> swept = sp.sweep(torch.nn.Conv2d(1, 2, 3), torch.rand(5, 1, 8, 8), {"found": sp.Histogram}, progress=False)
+    >>> swept[""]["found"].counts.shape, int(swept[""]["found"].counts.sum())
+    (torch.Size([2, 64]), 360)
     """
 
     counts: torch.Tensor  # int64 (C, bins)

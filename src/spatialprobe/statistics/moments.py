@@ -16,7 +16,13 @@ _Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class MomentsResult(Summary):
-    """Statistics of each channel over all finite values that it handed on; all tensors are float64 (C,)."""
+    """The statistics of each channel over all its finite values; all tensors are float64 (C,).
+
+    >>> import torch, spatialprobe as sp
+    >>> swept = sp.sweep(torch.nn.Conv2d(1, 2, 3), torch.rand(5, 1, 8, 8), {"found": sp.Moments}, progress=False)
+    >>> swept[""]["found"].count
+    tensor([180., 180.], dtype=torch.float64)
+    """
 
     count: torch.Tensor  # finite values
     mean: torch.Tensor
@@ -24,7 +30,7 @@ class MomentsResult(Summary):
     minimum: torch.Tensor
     maximum: torch.Tensor
     zero_fraction: torch.Tensor  # of the finite values, how many are exactly zero, from 0 to 1
-    nonfinite: torch.Tensor  # values that are infinite or no number, and left out of the rest
+    nonfinite: torch.Tensor  # values that are infinite or NaN, and left out of the rest
 
     @property
     def std(self) -> torch.Tensor:
