@@ -22,7 +22,7 @@ with sp.Probe(conv) as probe:
 # The storeys of the house: a module imports from its own package and from lower storeys only.
 STOREYS = [
     {"errors", "text"},
-    {"arguments"},
+    {"arguments", "tensors"},
     {"model", "storage"},
     {
         "activations",

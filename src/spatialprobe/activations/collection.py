@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 
-from spatialprobe.activations.dense import dense_values
 from spatialprobe.activations.records import Activation
 from spatialprobe.activations.table import records_table
 from spatialprobe.arguments import is_iterable, shown
 from spatialprobe.errors import ArgumentError, LayerNotRunError
 from spatialprobe.model.calls import LayerCalls
 from spatialprobe.model.names import find_name
+from spatialprobe.tensors import dense_values
 from spatialprobe.text import kind_of
 
 

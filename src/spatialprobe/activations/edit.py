@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from spatialprobe.activations.dense import holds_own_memory
 from spatialprobe.arguments import as_numbers, shown, whole_number, whole_numbers
 from spatialprobe.errors import ArgumentError
 from spatialprobe.model.hooks import attach_edits
 from spatialprobe.model.select import check_model, select
 from spatialprobe.model.undo import Undo, as_block
+from spatialprobe.tensors import holds_own_memory
 from spatialprobe.text import counted, kind_of
 
 Edit = Callable[[Any], Any]

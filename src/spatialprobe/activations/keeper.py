@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import torch
 
-from spatialprobe.activations.dense import count_bytes, dense_values, holds_own_memory, shape_text, why_unreadable
 from spatialprobe.activations.guard import Copy, Guard, Kept, version_of
 from spatialprobe.errors import ArgumentError, MemoryBudgetError, UnsupportedOutputError
 from spatialprobe.model.settings import without_gradients
+from spatialprobe.tensors import count_bytes, dense_values, holds_own_memory, shape_text, why_unreadable
 from spatialprobe.text import byte_size, kind_of
 
 Transform = Callable[[torch.Tensor], torch.Tensor]

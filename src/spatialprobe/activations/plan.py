@@ -12,7 +12,6 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from spatialprobe.activations.dense import count_bytes
 from spatialprobe.activations.probe import Probe
 from spatialprobe.activations.recorder import Entry
 from spatialprobe.activations.table import layers_table
@@ -24,6 +23,7 @@ from spatialprobe.model.inputs import own_copies
 from spatialprobe.model.names import find_name
 from spatialprobe.model.select import Selector, model_name, unwrapped
 from spatialprobe.model.weights import device_of
+from spatialprobe.tensors import count_bytes
 from spatialprobe.text import byte_size, counted
 
 _QUANTIZING = {

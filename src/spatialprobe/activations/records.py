@@ -13,10 +13,10 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from spatialprobe.activations.dense import count_bytes, dense_values, numpy_values, shape_text, why_unreadable
 from spatialprobe.activations.gradient import Gradient
 from spatialprobe.activations.guard import Kept
 from spatialprobe.errors import SpatialProbeError, UnsupportedOutputError
+from spatialprobe.tensors import count_bytes, dense_values, numpy_values, shape_text, why_unreadable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

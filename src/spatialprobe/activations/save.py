@@ -11,12 +11,12 @@ from typing import Any, get_args
 import torch
 
 from spatialprobe.activations.collection import Activations, records_given
-from spatialprobe.activations.dense import dense_values
 from spatialprobe.activations.records import Activation, At, ConvSpec
 from spatialprobe.arguments import shown
 from spatialprobe.errors import ArgumentError, StorageError
 from spatialprobe.storage.archive import Archive
 from spatialprobe.storage.schema import MalformedError, Or, check
+from spatialprobe.tensors import dense_values
 
 _ARCHIVE = Archive("spatialprobe activations", 1, writer="save_activations", kind="file of activations")
 _PLAIN = ("layer", "aliases", "call", "forward", "order", "at", "module_type")  # fields that JSON holds as they are

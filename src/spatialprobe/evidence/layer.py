@@ -9,7 +9,6 @@ from typing import Any
 import torch
 
 from spatialprobe.activations.capture import capture
-from spatialprobe.activations.dense import computable_values, real_values
 from spatialprobe.activations.records import At
 from spatialprobe.errors import LayerNotRunError, SpatialProbeError
 from spatialprobe.fields.images import check_rows
@@ -17,6 +16,7 @@ from spatialprobe.model.evaluation import EvaluationMode
 from spatialprobe.model.forward import images_error
 from spatialprobe.model.select import model_name
 from spatialprobe.model.weights import device_of
+from spatialprobe.tensors import computable_values, real_values
 
 
 @contextmanager

@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from spatialprobe.activations.capture import capture
-from spatialprobe.activations.dense import real_values
 from spatialprobe.activations.records import Activation
 from spatialprobe.arguments import channel_numbers, check_one_of, whole_number, whole_numbers
 from spatialprobe.errors import ArgumentError, ForwardError, NonFiniteActivationError, SpatialProbeError
@@ -25,6 +24,7 @@ from spatialprobe.model.forward import images_error
 from spatialprobe.model.select import select_one
 from spatialprobe.model.settings import leave_inference_mode
 from spatialprobe.model.undo import undoing
+from spatialprobe.tensors import real_values
 from spatialprobe.text import counted
 
 Statistic = Literal["absolute", "squared"]

@@ -9,6 +9,7 @@ import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from spatialprobe.fields.call import Call
+from spatialprobe.tensors import holds_own_memory
 
 Storages: TypeAlias = dict[int, StorageWeakRef]  # by address, which no other takes while the reference is held
 
@@ -29,7 +30,7 @@ class Origins:
     def start_with(self, values: Iterable[Any]) -> None:
         """Note tensors whose origin is known: all there are before the pass, and what operators return."""
         for value in values:
-            if isinstance(value, torch.Tensor):
+            if isinstance(value, torch.Tensor) and holds_own_memory(value):
                 key, storage = _storage_of(value)
                 self._born.setdefault(key, storage)
                 self._unwritten.pop(key, None)

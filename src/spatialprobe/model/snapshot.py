@@ -18,7 +18,9 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from spatialprobe.errors import UnsupportedOutputError
 from spatialprobe.model.undo import Undo
+from spatialprobe.tensors import parts_of
 
 _DEPTH = 2  # objects inside of objects that are looked into: a cache and its layers, but not a trainer's data
 _NOT_STATE = sys.stdlib_module_names | {"torch", "numpy", "spatialprobe", "__future__"}  # whose objects are left alone
@@ -329,8 +331,12 @@ def _place(tensor: torch.Tensor) -> object:
 def _equal(tensor: torch.Tensor, before: torch.Tensor) -> bool:
     """Whether two tensors hold the same values, bit by bit; False where that cannot be told."""
     try:
-        return torch.equal(_bits(tensor), _bits(before))
-    except (RuntimeError, NotImplementedError):  # of another shape or device, or of a kind that has no such view
+        # A loop, since an interrupt that arrives while a generator is closed would be lost.
+        for one, other in zip(parts_of(tensor), parts_of(before), strict=True):
+            if not torch.equal(_bits(one), _bits(other)):
+                return False
+        return True
+    except (RuntimeError, ValueError, UnsupportedOutputError):  # of another shape, device or number of parts
         return False
 
 

@@ -7,7 +7,6 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from spatialprobe.activations.dense import dense_values
 from spatialprobe.activations.records import ConvSpec
 from spatialprobe.errors import ArgumentError
 from spatialprobe.render.maps import flat_tiles, slice_words
@@ -16,6 +15,7 @@ from spatialprobe.render.mosaic import ColorBar, Mosaic
 from spatialprobe.render.palette import NONFINITE, palette
 from spatialprobe.render.scale import Extremes, Values, choose_scale, quantize
 from spatialprobe.render.sheet import Grid, lay_out, room_for
+from spatialprobe.tensors import dense_values
 from spatialprobe.text import counted, kind_of
 
 

@@ -15,10 +15,10 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from spatialprobe.errors import ArgumentError
+from spatialprobe.errors import ArgumentError, UnsupportedOutputError
 from spatialprobe.statistics.code import code_parts, is_installed, members, qualified_name, used_globals
 from spatialprobe.storage.checksum import digest, fingerprint
-from spatialprobe.text import with_article
+from spatialprobe.text import kind_of, with_article
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
 _LONG = 200  # characters; a checksum takes the place of more
@@ -107,13 +107,10 @@ class Description:
             return qualified_name(type(value))
 
     def _of_tensor(self, value: torch.Tensor) -> Any:
-        if value.is_meta:
-            return [list(value.shape), str(value.dtype), "meta"]
-        if value.layout is torch.sparse_coo:
-            return [list(value.shape), self.of(value._indices()), self.of(value._values())]
-        if value.is_quantized:
-            return [fingerprint(value.int_repr()), fingerprint(value.dequantize())]
-        return fingerprint(value)
+        try:
+            return fingerprint(value)
+        except UnsupportedOutputError as error:
+            raise UndescribableError(f"{kind_of(value)}, which torch cannot take apart") from error
 
     def _of_array(self, value: Any) -> Any:
         array = np.asarray(value)

@@ -10,7 +10,6 @@ from typing import Literal, Protocol
 import torch
 from torch import nn
 
-from spatialprobe.activations.dense import dense_values, widened
 from spatialprobe.activations.guard import version_of
 from spatialprobe.activations.post import unresolved
 from spatialprobe.activations.recorder import Recorder, Recording
@@ -32,6 +31,7 @@ from spatialprobe.model.undo import Undo, undoing
 from spatialprobe.model.weights import lacks_batch, unlike_weights
 from spatialprobe.statistics.batches import Batch
 from spatialprobe.statistics.reducer import Reducer
+from spatialprobe.tensors import dense_values, widened
 from spatialprobe.text import counted, kind_of
 
 NonFinite = Literal["error", "count"]

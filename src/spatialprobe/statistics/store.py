@@ -19,12 +19,12 @@ from urllib.parse import quote
 
 import torch
 
-from spatialprobe.activations.dense import numpy_values
 from spatialprobe.activations.records import At, ConvSpec
 from spatialprobe.errors import ArgumentError, StorageError
 from spatialprobe.model.select import Layer
 from spatialprobe.statistics.batches import Batch
 from spatialprobe.storage.files import folder_of, path_of, reason, shown_path
+from spatialprobe.tensors import numpy_values
 
 if TYPE_CHECKING:
     import zarr

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import torch
 
-from spatialprobe.activations.dense import computable_values
 from spatialprobe.arguments import shown
 from spatialprobe.errors import ArgumentError
+from spatialprobe.tensors import computable_values
 from spatialprobe.text import counted
 
 _PIECE = {"cpu": 1 << 16}  # values; in float64 this is half of a usual second-level cache

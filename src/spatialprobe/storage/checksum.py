@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from spatialprobe.tensors import holds_own_memory, parts_of, shape_text
+
 
 def apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The same tensors on the CPU, contiguous, and no two in the same memory, as safetensors wants them.
@@ -26,9 +28,18 @@ def apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def fingerprint(value: torch.Tensor) -> list[Any]:
-    """Shape, dtype, and checksum of the bytes of a tensor, in row-major order."""
-    tensor = value.detach().cpu().contiguous()
-    return [list(tensor.shape), str(tensor.dtype), digest(bytes_of(tensor))]
+    """Return shape, dtype, and checksum of the bytes of a tensor, in row-major order.
+
+    Of a tensor that is not plain and dense, those of the parts that it is made of.
+
+    Raises:
+        UnsupportedOutputError: it is a subclass that torch cannot take apart.
+    """
+    if holds_own_memory(value) and not value.is_meta:
+        tensor = value.detach().cpu().resolve_conj().resolve_neg().contiguous()
+        return [list(tensor.shape), str(tensor.dtype), digest(bytes_of(tensor))]
+    kind = [shape_text(value), str(value.dtype), str(value.layout), str(value.device.type)]
+    return [*kind, *(fingerprint(part) for part in parts_of(value))]
 
 
 def bytes_of(tensor: torch.Tensor) -> Any:

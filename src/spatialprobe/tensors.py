@@ -28,7 +28,7 @@ _NOT_IN_TORCH = {  # dtypes that torch stores, but hardly computes with
     torch.uint32: torch.int64,
     torch.uint64: torch.float64,
 }
-_INDICES = {
+_PARTS = {  # the methods that give what a tensor of such a layout is made of
     torch.sparse_csr: ("crow_indices", "col_indices", "values"),
     torch.sparse_bsr: ("crow_indices", "col_indices", "values"),
     torch.sparse_csc: ("ccol_indices", "row_indices", "values"),
@@ -50,14 +50,37 @@ def holds_own_memory(value: torch.Tensor) -> bool:
     )
 
 
+def parts_of(value: torch.Tensor) -> list[torch.Tensor]:
+    """Return plain dense tensors that together hold all that a tensor holds; itself alone, where it is one.
+
+    Those of a sparse tensor are its values and their indices, those of a quantized one its whole numbers and what they
+    stand for. A tensor on the meta device holds nothing.
+
+    Raises:
+        UnsupportedOutputError: it is a subclass that keeps its values in a form that torch cannot take apart.
+    """
+    if value.is_meta:
+        return []
+    if value.layout in _PARTS:
+        return [part for name in _PARTS[value.layout] for part in parts_of(getattr(value, name)())]
+    if value.is_nested:
+        return [part for one in value.unbind() for part in parts_of(one)]
+    if type(value).__torch_dispatch__ is not _NO_DISPATCH and hasattr(value, "__tensor_flatten__"):
+        names, _ = value.__tensor_flatten__()
+        return [part for name in names for part in parts_of(getattr(value, name))]
+    if value.is_quantized:
+        return [value.int_repr(), value.dequantize()]
+    return [dense_values(None, value.detach())]
+
+
 def count_bytes(value: torch.Tensor) -> int:
     """Return the bytes that the values of a tensor take, with the indices of a sparse or nested one.
 
     >>> count_bytes(torch.zeros(2, 3)), count_bytes(torch.eye(100).to_sparse())
     (24, 2000)
     """
-    if value.layout in _INDICES:
-        return sum(count_bytes(getattr(value, name)()) for name in _INDICES[value.layout])
+    if value.layout in _PARTS:
+        return sum(count_bytes(getattr(value, name)()) for name in _PARTS[value.layout])
     if type(value).__torch_dispatch__ is not _NO_DISPATCH and hasattr(value, "__tensor_flatten__"):
         names, _ = value.__tensor_flatten__()
         return sum(count_bytes(getattr(value, name)) for name in names)
