@@ -128,7 +128,7 @@ class UnsupportedOutputError(SpatialProbeError, TypeError):
 
 
 class MutatedActivationError(SpatialProbeError, RuntimeError):
-    """A record that shared its memory with the model was read after something had written over it.
+    """A record was read after memory that it shares with the model had been modified in place; or its gradient.
 
     >>> import torch, spatialprobe as sp
     >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1), torch.nn.ReLU(inplace=True))

@@ -39,7 +39,8 @@ def staged(swallow=()):
                 y = self.conv1(x)
             except swallow:
                 y = x
-            return self.after(torch.relu(self.conv2(torch.relu(self.between(y)))))
+            y = torch.relu(self.between(y))
+            return self.after(torch.relu(self.conv2(y)))
 
     return Staged()
 

@@ -77,7 +77,8 @@ def capture(
         kwargs: what it takes by name.
         layers: as for `Probe`.
         stop_early: end the forward as soon as every layer has run `calls` times; later layers do not run, and
-            `output` is None. A second nonlinearity after that point is not seen.
+            `output` is None. With "post_activation" it runs until nothing can take the layers' own outputs any more, so
+            that no second nonlinearity and no gate is missed: to the end, where the model keeps them.
         calls: with `stop_early`, how often each layer must have run before the end.
 
     Raises:

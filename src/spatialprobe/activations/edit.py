@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from spatialprobe.activations.recompute import Replay
 from spatialprobe.arguments import as_numbers, shown, whole_number, whole_numbers
 from spatialprobe.errors import ArgumentError
-from spatialprobe.model.hooks import attach_edits
+from spatialprobe.model.hooks import CopiedInert, ForwardHook, attach_edits
 from spatialprobe.model.select import check_model, select
 from spatialprobe.model.undo import Undo, as_block
 from spatialprobe.tensors import holds_own_memory
@@ -50,11 +51,14 @@ def edited(undo: Undo, model: nn.Module, edits: Mapping[Any, Edit]) -> nn.Module
         raise ArgumentError(
             f"edits is {kind_of(edits)}: give a mapping from layers to edits, such as {{'conv1': sp.ablate([0])}}."
         )
-    hooks = []
+    replay = Replay("was edited")
+    hooks: list[tuple[nn.Module, ForwardHook]] = []
     for selector, edit in edits.items():
         if not callable(edit):
             raise ArgumentError(f"The edit of {selector!r} is {kind_of(edit)}, not a function of the output.")
-        hooks += [(layer.module, _EditHook(layer.name, edit)) for layer in select(model, selector)]
+        hooks += [(layer.module, _EditHook(layer.name, edit, replay)) for layer in select(model, selector)]
+    undo.add(replay.close)
+    replay.open(hooks)
     attach_edits(undo, hooks)
     return model
 
@@ -115,14 +119,19 @@ def replace(tensor: torch.Tensor) -> Edit:
     return edit
 
 
-class _EditHook:
+class _EditHook(CopiedInert):
     """A forward hook that makes one edit of one layer."""
 
-    def __init__(self, layer: str, edit: Edit) -> None:
+    def __init__(self, layer: str, edit: Edit, replay: Replay) -> None:
+        self.content = (layer, edit)
         self._layer = layer
         self._edit = edit
+        self._replay = replay
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        if not self._replay.is_active:  # the recomputation of what was computed without the edit
+            return None
+        self._replay.join(self._layer)
         try:
             changed = self._edit(output)
         except ArgumentError as error:

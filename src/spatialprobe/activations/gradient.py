@@ -1,36 +1,55 @@
-"""Gradients of what layers hand on, gathered by tensor hooks while the backward pass runs."""
+"""Gradients of what layers output, collected by hooks of autograd while a backward pass runs."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_map
 
 from spatialprobe.activations.keeper import Budget
-from spatialprobe.errors import ProbeStateError, UnsupportedOutputError
+from spatialprobe.errors import MutatedActivationError, ProbeStateError, UnsupportedOutputError
 
 
 class Gradient:
     """The gradient of one value: None until a backward pass, then the sum over all of them."""
 
-    __slots__ = ("_budget", "_device", "_layer", "value")
+    __slots__ = ("_budget", "_device", "_layer", "_problem", "_value")
 
     def __init__(self, layer: str, budget: Budget, device: torch.device | None) -> None:
-        self.value: torch.Tensor | None = None
+        self._value: torch.Tensor | None = None
         self._layer = layer
         self._budget = budget
         self._device = device
+        self._problem: str | None = None
+
+    @property
+    def value(self) -> torch.Tensor | None:
+        """The sum so far.
+
+        Raises:
+            MutatedActivationError: some of it cannot be known.
+        """
+        if self._problem is not None:
+            raise MutatedActivationError(f"The gradient of layer {self._layer!r} cannot be known: {self._problem}")
+        return self._value
+
+    def lose(self, problem: str) -> None:
+        """Give the gradient up, so that reading it raises an error with this explanation."""
+        self._problem = self._problem or problem
 
     def add(self, gradient: torch.Tensor) -> None:
-        """Tensor hook: what one backward pass brings."""
+        """Tensor hook: add what one backward pass brings."""
         gradient = gradient.detach()
-        if self.value is not None:
-            self.value = self.value + gradient.to(self.value.device)
+        if self._value is not None:
+            self._value = self._value + gradient.to(self._value.device)
             return
         self._budget.take(self._layer, gradient.numel() * gradient.element_size())
         moved = gradient.to(self._device or gradient.device)
-        self.value = gradient.clone() if moved is gradient else moved
+        self._value = gradient.clone() if moved is gradient else moved
+
+    def __reduce__(self) -> tuple[Callable[[Any], Any], tuple[Any, ...]]:
+        return _itself, (self.value,)  # a copied or pickled record holds the sum so far
 
 
 def require_gradients(layer: str, value: torch.Tensor) -> None:
@@ -46,15 +65,8 @@ def require_gradients(layer: str, value: torch.Tensor) -> None:
             "so gradients=True and keep_graph=True cannot hold. Run the model with gradients enabled."
         )
     if not (value.is_floating_point() or value.is_complex()):
-        raise UnsupportedOutputError(f"Layer {layer!r} hands on {value.dtype}, which has no gradient.")
+        raise UnsupportedOutputError(f"The output of layer {layer!r} is {value.dtype}, which has no gradient.")
 
 
-def start_of_graph(layer: str, value: torch.Tensor) -> torch.Tensor:
-    """An equal tensor that requires a gradient, where parameters and input are frozen; in-place writes stay allowed."""
-    require_gradients(layer, value)
-    return value.detach().requires_grad_().clone()
-
-
-def replaced(output: Any, old: torch.Tensor, new: torch.Tensor) -> Any:
-    """A layer's output with one tensor in it exchanged for another."""
-    return tree_map(lambda leaf: new if leaf is old else leaf, output)
+def _itself(value: Any) -> Any:
+    return value

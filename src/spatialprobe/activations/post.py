@@ -1,21 +1,22 @@
 """Find the nonlinearity that follows a layer, be it a module, a function, a method, or in place.
 
-While a `Follower` is active it sees every torch function of its thread. It follows the tensors that layers
-hand on, through normalisation, dropout, padding and pooling, until a nonlinearity takes them.
+While a `Follower` is active it sees every torch function of its thread. It follows the tensors that layers return,
+through normalization, dropout, padding and pooling, until a nonlinearity takes them. The value of that is the
+activation, unless it is half of a gate: see `descent`.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
 
+from spatialprobe.activations.descent import MADE, OWN, Descent, meeting, tensors_among
 from spatialprobe.errors import UnresolvedActivationError
 
 _NONLINEARITIES = (
@@ -47,8 +48,6 @@ _LOOKS = frozenset(
     }
 )
 
-_PRODUCTS = frozenset({"mul", "mul_", "multiply", "multiply_", "__mul__", "__rmul__", "__imul__"})
-
 
 def _functions(names: str) -> frozenset[Callable[..., Any]]:
     """All torch functions and methods of these names, in place (`relu_`) or not."""
@@ -66,16 +65,17 @@ class Trail:
     """What became of one output of one layer."""
 
     layer: str
-    keep: Callable[[torch.Tensor], None]  # is given the value of the first nonlinearity, as soon as it is there
+    # Is given the value of the first nonlinearity, as soon as it is there; returns what to call when it is sure that
+    # this is the activation, if anything.
+    keep: Callable[[torch.Tensor], Callable[[], None] | None]
     nonlinearities: list[str] = field(default_factory=list)  # those that took the output, by name
     others: list[str] = field(default_factory=list)  # what else took it
-    gated: bool = False  # whether the output was multiplied with what its nonlinearity made of it
+    mixed_by: str | None = None  # the function that took the nonlinearity's value together with the output itself
 
-    def taken_by_nonlinearity(self, name: str, value: torch.Tensor) -> None:
-        """A nonlinearity of this name took the output and made this value of it."""
+    def taken_by_nonlinearity(self, name: str, value: torch.Tensor) -> Callable[[], None] | None:
+        """A nonlinearity of this name took the output and made this value of it; return what `keep` returns."""
         self.nonlinearities.append(name)
-        if len(self.nonlinearities) == 1:
-            self.keep(value)
+        return self.keep(value) if len(self.nonlinearities) == 1 else None
 
     def end(self) -> None:
         """Nothing more will be kept: let go of what would keep it."""
@@ -83,9 +83,11 @@ class Trail:
 
     def problem(self) -> str | None:
         """Why no single nonlinearity follows the layer; None if one does."""
-        if self.gated:
-            gate = self.nonlinearities[0]
-            return f"{self.layer!r}: its output was multiplied by its own {gate}, a gate, and nobody sees that alone"
+        if self.mixed_by is not None:
+            part = self.nonlinearities[0]
+            return (
+                f"{self.layer!r}: its own {part} is only part of a gate: {self.mixed_by} took it with the output itself"
+            )
         if len(self.nonlinearities) == 1:
             return None
         if self.nonlinearities:
@@ -100,41 +102,54 @@ class Follower(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self._followed: dict[int, tuple[weakref.ref[torch.Tensor], int | None, list[Trail]]] = {}
-        self._made: dict[int, tuple[weakref.ref[torch.Tensor], list[Trail]]] = {}  # what nonlinearities made
+        self._descent: Descent[Trail] = Descent(NONLINEARITIES)
+        self._unsure: list[tuple[Trail, Callable[[], None]]] = []
 
     def follow(self, tensor: torch.Tensor, trails: list[Trail]) -> None:
         """From now on, what takes this tensor is told to these trails."""
         alive = self._trails_of(tensor)
         self._followed[id(tensor)] = (weakref.ref(tensor), _version(tensor), [*alive, *trails])
+        self._descent.add(tensor, dict.fromkeys(trails, OWN))
 
     def forget(self) -> None:
         """Follow nothing any more."""
         self._followed.clear()
-        self._made.clear()
+        self._descent.clear()
+        self._unsure.clear()
+
+    def settle(self, *, over: bool = False) -> None:
+        """Say which activations are sure now: nothing can take the layer's output any more, or the pass is `over`."""
+        unsure, self._unsure = self._unsure, []
+        for trail, then in unsure:
+            if not over and self._descent.has_own(trail):
+                self._unsure.append((trail, then))
+            elif trail.problem() is None:
+                then()
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Run the function as it is, then see whether it took a followed tensor."""
         kwargs = kwargs or {}
-        name = getattr(func, "__name__", str(func))
-        if not self._followed or name in _LOOKS:
+        if self._descent.is_empty:
             return func(*args, **kwargs)
-        taken = list(self._taken(args, kwargs))
-        if taken and name in _PRODUCTS:
-            self._note_gates((args, kwargs), taken)
+        if self._unsure:
+            self.settle()
+        name = getattr(func, "__name__", str(func))
+        tensors = tensors_among((*args, kwargs) if kwargs else args)
+        taken = [(tensor, trails) for tensor in tensors if (trails := self._trails_of(tensor))]
+        origins = self._descent.of_arguments(name, tensors)
+        if not (taken or origins):
+            return func(*args, **kwargs)
+        for trail in meeting(origins):
+            trail.mixed_by = trail.mixed_by or name
         result = func(*args, **kwargs)
-        for tensor, trails in taken:
-            self._tell(func, name, tensor, trails, result)
+        outcomes = tensors_among((result,))
+        self._descent.pass_on(func, name, origins, tensors[:1] if result is None else outcomes)
+        if name not in _LOOKS:
+            for tensor, trails in taken:
+                self._tell(func, name, tensor, trails, outcomes)
         return result
-
-    def _taken(self, args: Any, kwargs: dict[str, Any]) -> Iterator[tuple[torch.Tensor, list[Trail]]]:
-        """Each followed tensor among the arguments, once, unless it was overwritten since."""
-        tensors = {id(leaf): leaf for leaf in _tensors((args, kwargs))}
-        for tensor in tensors.values():
-            trails = self._trails_of(tensor)
-            if trails:
-                yield tensor, trails
 
     def _trails_of(self, tensor: torch.Tensor) -> list[Trail]:
         reference, version, trails = self._followed.get(id(tensor), (None, None, []))
@@ -145,23 +160,21 @@ class Follower(TorchFunctionMode):
         del self._followed[id(tensor)]
         return []
 
-    def _note_gates(self, values: Any, taken: list[tuple[torch.Tensor, list[Trail]]]) -> None:
-        """An output that is multiplied with what its nonlinearity made, as in x * sigmoid(x), is only gated by it."""
-        outputs = {id(trail) for _, trails in taken for trail in trails}
-        for tensor in _tensors(values):
-            reference, trails = self._made.get(id(tensor), (None, []))
-            if reference is not None and reference() is tensor:
-                for trail in trails:
-                    trail.gated = trail.gated or id(trail) in outputs
-
     def _tell(
-        self, func: Callable[..., Any], name: str, tensor: torch.Tensor, trails: list[Trail], result: Any
+        self,
+        func: Callable[..., Any],
+        name: str,
+        tensor: torch.Tensor,
+        trails: list[Trail],
+        outcomes: list[torch.Tensor],
     ) -> None:
-        outcome = next(iter(_tensors(result)), None)  # of a pooling with indices, the values come first
+        outcome = outcomes[0] if outcomes else None  # of a pooling with indices, the values come first
         if func in NONLINEARITIES and outcome is not None:
             for trail in trails:
-                trail.taken_by_nonlinearity(name.rstrip("_"), outcome)
-            self._made[id(outcome)] = (weakref.ref(outcome), trails)
+                then = trail.taken_by_nonlinearity(name.rstrip("_"), outcome)
+                if then is not None:
+                    self._unsure.append((trail, then))
+            self._descent.add(outcome, dict.fromkeys(trails, MADE))
         elif func in PASSED_THROUGH and outcome is not None:
             if outcome is tensor:
                 self._followed.pop(id(tensor), None)
@@ -189,10 +202,6 @@ def unresolved(trails: Iterable[Trail]) -> UnresolvedActivationError | None:
 
 def _keep_nothing(value: torch.Tensor) -> None:
     """What an ended trail does with a value."""
-
-
-def _tensors(values: Any) -> Iterator[torch.Tensor]:
-    return (leaf for leaf in tree_leaves(values) if isinstance(leaf, torch.Tensor))
 
 
 def _version(tensor: torch.Tensor) -> int | None:

@@ -57,7 +57,8 @@ class Probe(Block, Activations):
             none that sees all, for sparse, quantized, mkldnn and nested tensors and wrapper subclasses, every value is
             copied.
         gradients: after a backward pass, in the block or later, `record.gradient` holds the gradient of the value
-            recorded, before `transform` and `dtype`; several passes add up.
+            recorded, before `transform` and `dtype`; several passes add up. In a frozen model the graph begins in the
+            layer's output.
         keep_graph: `record.tensor` is a clone in the graph, through which one can differentiate.
         transform: a function of the live tensor, run at once; its result is what is kept.
         device: where values are kept. From an accelerator to the CPU they move without waiting, and are complete

@@ -12,11 +12,14 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import nn
 
-from spatialprobe.activations.gradient import Gradient, replaced, require_gradients, start_of_graph
+from spatialprobe.activations.gradient import Gradient, require_gradients
+from spatialprobe.activations.graphs import Graphs, begin_again
 from spatialprobe.activations.guard import Guard, Kept
 from spatialprobe.activations.keeper import Keeper, Keeping, Watched
 from spatialprobe.activations.post import Follower, Trail
+from spatialprobe.activations.recompute import Replay, apart_from_checkpoints
 from spatialprobe.activations.records import At
+from spatialprobe.activations.watch import is_backward
 from spatialprobe.errors import UnsupportedOutputError
 from spatialprobe.model.hooks import ProbeHook, keep_last
 from spatialprobe.model.outputs import describe_leaves
@@ -54,10 +57,11 @@ class Entry(NamedTuple):
 class Pass:
     """One forward of the model, while it runs."""
 
-    __slots__ = ("calls", "forward", "shared", "trails", "watched")
+    __slots__ = ("calls", "forward", "graphs", "shared", "trails", "watched")
 
-    def __init__(self, forward: int) -> None:
+    def __init__(self, forward: int, graphs: Graphs | None) -> None:
         self.forward = forward
+        self.graphs = graphs  # for gradients only
         self.calls: dict[str, int] = {}  # runs so far, by layer
         self.watched: list[Watched] = []
         self.shared: list[Kept] = []
@@ -83,15 +87,22 @@ class Recorder:
     ) -> None:
         self.after_each: Callable[[Entry], None] | None = None  # told of every new entry, and may raise
         self._model = model
-        self._modules = [layer.module for layer in layers]
         self._guards = guards
         self._recording = recording
+        self._layers = layers
         self._pick = recording.pick
         self._keeper = Keeper(recording.keeping)
-        self.begin()
+        self._forget()
 
     def begin(self) -> None:
         """Forget what was recorded; the thread that calls this is the owner."""
+        self._forget()
+        if self._recording.gradients:
+            again = partial(begin_again, self._model, self._pick, self._replay)
+            self._replay.open([(layer.module, ProbeHook(again, layer.name)) for layer in self._layers])
+
+    def _forget(self) -> None:
+        self._replay = Replay("began a graph (gradients=True where all is frozen)")
         self.entries: list[Entry] = []
         self.ran: set[str] = set()  # names of the layers that ran
         self.trails: list[Trail] = []  # what became of each output, for "post_activation" only
@@ -104,18 +115,20 @@ class Recorder:
         """The forward hook of each layer; whoever holds them holds the recorder, never the other way round."""
         return [(layer.module, ProbeHook(self._layer_ran, layer)) for layer in layers]
 
-    def forward_begins(self, model: nn.Module, args: tuple[Any, ...]) -> None:
-        """Forward pre-hook of the model."""
+    def forward_begins(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Forward pre-hook of the model; returns other inputs, in the same memory, only for gradients."""
         view = self._view()
         if view is None or model is not self._model:
-            return
-        for module in self._modules:
-            keep_last(module)
-        view.passes.append(Pass(next(self._numbers)))
+            return None
+        for layer in self._layers:
+            keep_last(layer.module)
+        begun = Pass(next(self._numbers), self._new_graphs(by_hand=False))
+        view.passes.append(begun)
         self._started += 1
         if view.follower is not None and not view.following:
             view.following = True
             view.follower.__enter__()  # type: ignore[no-untyped-call]
+        return None if begun.graphs is None else begun.graphs.take_inputs((args, kwargs))
 
     def forward_ends(self, model: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         """Forward hook of the model; runs after an exception too."""
@@ -123,9 +136,14 @@ class Recorder:
         if view is None or model is not self._model or len(view.passes) == 1:
             return
         ended = view.passes.pop()
-        if len(view.passes) == 1:
-            _stop_following(view)
-        self._settle(ended, whole=output is not None)  # after an exception there is no output
+        whole = output is not None  # after an exception there is no output
+        try:
+            if view.follower is not None and whole:
+                view.follower.settle(over=len(view.passes) == 1)  # may end the forward
+        finally:
+            if len(view.passes) == 1:
+                _stop_following(view)
+            self._settle(ended, whole=whole)
 
     def stop_following(self) -> None:
         """Leave the torch functions of this thread alone, also where a forward has not ended."""
@@ -136,6 +154,7 @@ class Recorder:
     def finish(self) -> None:
         """The block is left: settle what no end of a forward has settled."""
         self.after_each = None
+        self._replay.close()
         for view in self._views.values():
             _stop_following(view)
             for unended in reversed(view.passes):
@@ -143,11 +162,15 @@ class Recorder:
             del view.passes[1:]
 
     def _new_view(self) -> ThreadView:
-        return ThreadView(Pass(0), Follower() if self._recording.at == "post_activation" else None)
+        loose = Pass(0, self._new_graphs(by_hand=True))
+        return ThreadView(loose, Follower() if self._recording.at == "post_activation" else None)
+
+    def _new_graphs(self, *, by_hand: bool) -> Graphs | None:
+        return Graphs(self._model, self._pick, self._replay, by_hand=by_hand) if self._recording.gradients else None
 
     def _view(self) -> ThreadView | None:
         """What the current thread is doing; None where it is none of this probe's business."""
-        if _graph_task() != _NO_BACKWARD:  # what runs inside a backward pass is recomputation for a checkpoint
+        if is_backward():  # recomputation for a checkpoint
             return None
         view = self._views.get(threading.get_ident())
         if view is None and self._recording.threads == "all":
@@ -155,24 +178,30 @@ class Recorder:
         return view
 
     def _layer_ran(self, layer: Layer, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-        """Forward hook of a layer; returns another output only to start a graph where all is frozen."""
-        view = self._view()
-        if view is None or module is not layer.module:
+        """Forward hook of a layer; returns another output, in the same memory, only where gradients need one."""
+        if module is not layer.module:
             return None
+        view = self._view()
+        if view is None:
+            return begin_again(self._model, self._pick, self._replay, layer.name, module, args, output)
         current = view.passes[-1]
         if len(view.passes) == 1:
             current.forward = self._started  # run by hand: it counts towards the forward to come
         call = current.calls.get(layer.name, 0)
         current.calls[layer.name] = call + 1
         self.ran.add(layer.name)
-        value, changed = output if self._pick is None else self._pick(output), None
+        value = output if self._pick is None else self._pick(output)
         if not isinstance(value, torch.Tensor) or _in_functorch(value):
             raise UnsupportedOutputError(_unusable(layer, output, value, picked=self._pick is not None))
-        if self._recording.gradients and not value.requires_grad:
-            old, value = value, start_of_graph(layer.name, value)
-            changed = replaced(output, old, value)
+        changed, source = None, None
+        if current.graphs is not None:
+            reached = current.graphs.reach(layer.name, output, value, args)
+            value, source = reached.value, reached.source
+            changed = None if reached.output is output else reached.output
         if view.follower is None:
-            self._keep(layer, call, current, self.entries, value)
+            then = self._keep(layer, call, current, self.entries, value, source)
+            if then is not None:
+                then()
         else:
             kept: list[Entry] = []
             trail = Trail(layer.name, partial(self._keep, layer, call, current, kept))
@@ -180,26 +209,40 @@ class Recorder:
             view.follower.follow(value, [trail])
         return changed
 
-    def _keep(self, layer: Layer, call: int, current: Pass, into: list[Entry], value: torch.Tensor) -> None:
+    def _keep(
+        self,
+        layer: Layer,
+        call: int,
+        current: Pass,
+        into: list[Entry],
+        value: torch.Tensor,
+        source: torch.Tensor | None = None,
+    ) -> Callable[[], None] | None:
+        """Keep a value; return what to call when it is sure that it stays.
+
+        Its gradient is that of `source`, of which it is a part, where this is given.
+        """
         if self._recording.take is not None:
             self._recording.take(layer, call, value)
-            return
+            return None
         gradient = None
         if self._recording.gradients or self._recording.keeping.keep_graph:
             require_gradients(layer.name, value)
-        if self._recording.gradients:
+        if current.graphs is not None:
             gradient = Gradient(layer.name, self._keeper.budget, self._recording.keeping.device)
-            value.register_hook(gradient.add)  # type: ignore[no-untyped-call]
-        kept = self._keeper.keep(self._guards[layer.name], value, current.watched)
+            current.graphs.watch(gradient, value, value if source is None else source)
+        with apart_from_checkpoints():
+            kept = self._keeper.keep(self._guards[layer.name], value, current.watched)
         if kept.version is not None:
             current.shared.append(kept)
         entry = Entry(layer, call, current.forward, kept, gradient)
         into.append(entry)
-        if self.after_each is not None:
-            self.after_each(entry)
+        return None if self.after_each is None else partial(self.after_each, entry)
 
     def _settle(self, ended: Pass, *, whole: bool) -> None:
         """Check what was shared, learn from what was watched, and decide what followed."""
+        if ended.graphs is not None:
+            ended.graphs.settle(over=True)
         self._keeper.settle(ended.watched, whole=whole)
         for kept in ended.shared:
             kept.intact()
@@ -239,10 +282,8 @@ def _unusable(layer: Layer, output: Any, value: Any, *, picked: bool) -> str:
     )
 
 
-# Private names of torch, for want of public ones: where a release lacks them, recomputation is recorded like any
-# other forward, and functorch's wrappers are refused by the first operation that they do not allow.
-_NO_BACKWARD = -1
-_graph_task: Callable[[], int] = getattr(torch._C, "_current_graph_task_id", lambda: _NO_BACKWARD)
+# A private name of torch, for want of a public one: where a release lacks it, functorch's wrappers are refused by the
+# first operation that they do not allow.
 _in_functorch: Callable[[torch.Tensor], bool] = getattr(
     torch._C._functorch, "is_functorch_wrapped_tensor", lambda tensor: False
 )

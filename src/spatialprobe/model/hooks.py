@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -13,14 +14,20 @@ from spatialprobe.model.compiled import hold_eager
 from spatialprobe.model.undo import Undo
 
 ForwardHook = Callable[[nn.Module, tuple[Any, ...], Any], Any]
-ForwardPreHook = Callable[[nn.Module, tuple[Any, ...]], None]
+ForwardPreHook = Callable[..., Any]  # is given the module, its arguments, and its keyword arguments where it asks
 
 
-class ProbeHook(partial[Any]):
-    """A hook of this library; in a copied or unpickled model it does nothing."""
+class CopiedInert:
+    """A hook of this library, of which only an idle function of Python is left in a copied or unpickled model."""
 
-    def __reduce__(self) -> tuple[Callable[[], Callable[..., None]], tuple[()]]:
-        return _inert_hook, ()
+    content: tuple[Any, ...] = ()  # what tells it from others of its class
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return getattr, (nullcontext(), "__exit__")  # takes any arguments and returns None
+
+
+class ProbeHook(CopiedInert, partial[Any]):
+    """A hook that only looks, or what it returns is equal to the output."""
 
 
 class Hooks:
@@ -37,10 +44,12 @@ class Hooks:
         self._added.append((hook, module._forward_hooks, module._forward_hooks_always_called))
         module.register_forward_hook(hook, always_call=always_call)
 
-    def add_before(self, module: nn.Module, hook: ForwardPreHook, *, prepend: bool = False) -> None:
+    def add_before(
+        self, module: nn.Module, hook: ForwardPreHook, *, prepend: bool = False, with_kwargs: bool = False
+    ) -> None:
         """A forward pre-hook."""
-        self._added.append((hook, module._forward_pre_hooks, {}))
-        module.register_forward_pre_hook(hook, prepend=prepend)
+        self._added.append((hook, module._forward_pre_hooks, module._forward_pre_hooks_with_kwargs))
+        module.register_forward_pre_hook(hook, prepend=prepend, with_kwargs=with_kwargs)
 
     def add_before_all(self, hook: ForwardPreHook) -> None:
         """A pre-hook of every forward in the process."""
@@ -75,7 +84,7 @@ def attach(
     hooks = Hooks(undo)
     for module, hook in layers:
         hooks.add(module, hook)
-    hooks.add_before(model, begins, prepend=True)
+    hooks.add_before(model, begins, prepend=True, with_kwargs=True)
     hooks.add(model, ends, always_call=True)
 
 
@@ -95,11 +104,3 @@ def keep_last(module: nn.Module) -> None:
         return
     for key in [key for key, hook in hooks.items() if isinstance(hook, ProbeHook)]:
         hooks.move_to_end(key)  # type: ignore[attr-defined]  # torch keeps them in an OrderedDict
-
-
-def _inert_hook() -> Callable[..., None]:
-    return _do_nothing
-
-
-def _do_nothing(*_: Any) -> None:
-    """What is left of a hook in a copy of the model."""

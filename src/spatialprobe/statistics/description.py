@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from spatialprobe.errors import ArgumentError, UnsupportedOutputError
+from spatialprobe.model.hooks import CopiedInert
 from spatialprobe.statistics.code import code_parts, is_installed, members, qualified_name, used_globals
 from spatialprobe.storage.checksum import digest, fingerprint
 from spatialprobe.text import kind_of, with_article
@@ -209,6 +210,7 @@ _WAYS: tuple[tuple[Any, Callable[[Description, Any], Any]], ...] = (
     (BuiltinFunctionType, Description._of_builtin),
     (ModuleType, lambda _, value: value.__name__),
     (weakref.ref, lambda describes, value: describes.of(value())),
+    (CopiedInert, lambda describes, value: _of_items(describes, (type(value), *value.content))),
     (torch.Generator, lambda describes, value: describes.of(value.get_state())),
     (_WITHOUT_CONTENT, lambda _, value: qualified_name(type(value))),
     (object, Description._of_object),

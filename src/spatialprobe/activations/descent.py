@@ -1,0 +1,136 @@
+"""What was computed from a layer's output, and what from the value of its nonlinearity: where both meet is a gate.
+
+`y * sigmoid(y)` is one activation, and `sigmoid(y)` half of it. The other half may come in by a detour: through other
+functions, views, another nonlinearity. So each tensor that was computed from an output knows in which ways. A layer
+with weights (a convolution, a matrix product) begins something new, which is no half of what went in.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Generic, TypeVar
+
+import torch
+
+OWN = 1  # from the output, without a nonlinearity
+OTHER = 2  # from the output, through a nonlinearity that took something else than the output itself, as in relu(-y)
+MADE = 4  # from the value of the nonlinearity that took the output
+
+Source = TypeVar("Source")
+Origins = dict[Source, int]  # for each source, in which ways a tensor comes from it
+
+_LAYERS = frozenset(
+    {
+        *("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "convolution"),
+        *("linear", "bilinear", "embedding", "embedding_bag", "einsum", "tensordot", "chain_matmul"),
+        *("matmul", "__matmul__", "__rmatmul__", "mm", "bmm", "mv", "addmm", "addmv", "baddbmm", "addbmm"),
+        *("scaled_dot_product_attention", "multi_head_attention_forward"),
+        *("lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"),
+    }
+)
+# These read the shape, dtype or device of their arguments, and no values; the second, the values of the first alone.
+_VALUELESS = frozenset(
+    {
+        *("zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like", "randint_like"),
+        *("new_zeros", "new_ones", "new_empty", "new_full", "new_tensor", "new_empty_strided"),
+    }
+)
+_SHAPED = frozenset({"view_as", "expand_as", "reshape_as", "type_as", "to"})
+_OVERWRITES = frozenset({"copy_"})  # what the first argument held is gone
+
+
+class Descent(Generic[Source]):
+    """The origins of all tensors that come from the sources."""
+
+    def __init__(self, nonlinearities: frozenset[Callable[..., Any]]) -> None:
+        self._nonlinearities = nonlinearities
+        self._origins: dict[int, tuple[weakref.ref[torch.Tensor], Origins[Source]]] = {}
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is known."""
+        return not self._origins
+
+    def add(self, tensor: torch.Tensor, origins: Origins[Source]) -> None:
+        """Say where else a tensor comes from; of sources that are known already, in which ways now."""
+        self._set(tensor, {**self._of(tensor), **origins})
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._origins.clear()
+
+    def of_arguments(self, name: str, tensors: list[torch.Tensor]) -> list[Origins[Source]]:
+        """Return where the values come from that a function of this name reads, for each argument that has any."""
+        if name in _VALUELESS:
+            return []
+        if name in _SHAPED:
+            tensors = tensors[:1]
+        elif name in _OVERWRITES:
+            tensors = tensors[1:]
+        return [origins for tensor in tensors if (origins := self._of(tensor))]
+
+    def pass_on(
+        self, func: Callable[..., Any], name: str, origins: list[Origins[Source]], changed: list[torch.Tensor]
+    ) -> None:
+        """Note where the results of a function come from, or what it changed in place."""
+        passed: Origins[Source] = {}
+        if origins and name not in _LAYERS:
+            passed = dict(origins[0])
+            for one in origins[1:]:
+                for source, ways in one.items():
+                    passed[source] = passed.get(source, 0) | ways
+            if func in self._nonlinearities:
+                passed = {source: (ways & ~OWN) | (OTHER if ways & OWN else 0) for source, ways in passed.items()}
+        for tensor in changed:
+            if passed or id(tensor) in self._origins:
+                self._set(tensor, passed)
+
+    def has_own(self, source: Source) -> bool:
+        """Whether there still are tensors that come from a source by another way than through its nonlinearity."""
+        return any(
+            origins.get(source, 0) & (OWN | OTHER) and reference() is not None
+            for reference, origins in self._origins.values()
+        )
+
+    def _of(self, tensor: torch.Tensor) -> Origins[Source]:
+        reference, origins = self._origins.get(id(tensor), (None, {}))
+        return origins if reference is not None and reference() is tensor else {}
+
+    def _set(self, tensor: torch.Tensor, origins: Origins[Source]) -> None:
+        self._origins[id(tensor)] = (weakref.ref(tensor), origins)
+
+
+def meeting(origins: list[Origins[Source]]) -> Iterator[Source]:
+    """Yield the sources of which a function with these arguments takes both halves."""
+    if len(origins) < 2:
+        return
+    for number, one in enumerate(origins):
+        for source, ways in one.items():
+            others = origins[:number] + origins[number + 1 :]
+            if ways & MADE and any(other.get(source, 0) & (OWN | OTHER) for other in others):
+                yield source
+
+
+def tensors_among(values: Iterable[Any]) -> list[torch.Tensor]:
+    """Return the tensors in arguments or results, each once, in order."""
+    found: dict[int, torch.Tensor] = {}
+    for value in values:
+        if isinstance(value, (torch.Tensor, tuple, list, dict)):
+            _collect(value, found)
+    return list(found.values())
+
+
+def _collect(value: Any, found: dict[int, torch.Tensor]) -> None:
+    if isinstance(value, torch.Tensor):
+        while _in_functorch(value):
+            value = _unwrapped(value)
+        found.setdefault(id(value), value)
+    elif isinstance(value, (tuple, list, dict)):
+        for one in value.values() if isinstance(value, dict) else value:
+            _collect(one, found)
+
+
+# Private names of torch: inside `vmap` and its kin a function sees wrappers of the tensors.
+_in_functorch: Callable[[torch.Tensor], bool] = torch._C._functorch.is_functorch_wrapped_tensor
+_unwrapped: Callable[[torch.Tensor], torch.Tensor] = torch._C._functorch.get_unwrapped

@@ -1,0 +1,108 @@
+"""Make an output that requires no gradient the beginning of a graph, without a copy.
+
+Where parameters and input are frozen there is no graph, and so no gradient. The output itself begins one, in place: the
+tensors of the model stay the same objects in the same memory, and views of each other, so that the model computes
+what it computes without a probe. Tensors that outlive the forward pass (the user's inputs, parameters, buffers)
+never enter the graph: the model works on aliases of them, in the same memory.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.autograd.grad_mode import _unsafe_preserve_version_counter
+from torch.utils._pytree import tree_map
+
+from spatialprobe.activations.leaves import tensors_in
+from spatialprobe.activations.memory import root_of, storage_pointer
+
+
+class _Begin(torch.autograd.Function):
+    """The identity, in place; its backward pass ends here."""
+
+    @staticmethod
+    def forward(context: Any, value: torch.Tensor, anchor: torch.Tensor) -> torch.Tensor:
+        context.mark_dirty(value)
+        return value
+
+    @staticmethod
+    def backward(context: Any, *gradients: torch.Tensor) -> tuple[None, None]:
+        return None, None
+
+
+def begin_graph(value: torch.Tensor, lasting: set[int]) -> torch.Tensor:
+    """Return the tensor, or an alias in the same memory, as one that requires a gradient and is no leaf.
+
+    The tensor itself, together with that of which it is a view, if nothing else knows of them: no other view, which
+    would stay out of the graph and could not be modified in place any more, and nothing that outlives the pass (in
+    memory at one of the addresses `lasting`).
+    """
+    root = root_of(value)
+    # As `torch.utils.swap_tensors` asks it: the Python object counts once, and so does each view.
+    is_known = root._use_count() > 1 + (root is not value)  # type: ignore[attr-defined]
+    if is_known or root.requires_grad or storage_pointer(root) in lasting or not _allows_writes(value):
+        root = value = value.detach()
+    with _unsafe_preserve_version_counter(root):  # no value changes: what was saved stays good
+        _Begin.apply(root, torch.empty(0, device="cpu", requires_grad=True))
+        _ = value.grad_fn  # a view learns of its new graph while the counter differs
+    return value
+
+
+def alias_inputs(inputs: Any) -> Any:
+    """Return the inputs with tensors that require no gradient replaced by aliases, which may enter a graph."""
+    aliases: dict[int, torch.Tensor] = {}
+    return tree_map(lambda leaf: _alias(leaf, aliases) if _can_be_aliased(leaf) else leaf, inputs)
+
+
+def lasting_memory(model: nn.Module, inputs: Any) -> set[int]:
+    """Return the addresses of memory that outlives a forward pass: that of the model's state and of these inputs."""
+    held = [
+        value
+        for module in model.modules()
+        for name, value in vars(module).items()
+        if not (name.endswith("_hooks") or name == "_modules")
+    ]
+    return memory_of([held, inputs])
+
+
+def memory_of(values: Any) -> set[int]:
+    """Return the addresses of the memory of all tensors in containers and objects."""
+    pointers = {storage_pointer(tensor) for tensor in tensors_in(values, depth=2)}
+    return {pointer for pointer in pointers if pointer is not None}
+
+
+def _alias(tensor: torch.Tensor, known: dict[int, torch.Tensor]) -> torch.Tensor:
+    """Return the alias of a tensor, which is a view of its base's alias where the tensor is one of its base."""
+    if id(tensor) not in known:
+        root = root_of(tensor)
+        if root is not tensor and _is_plain_view(tensor, root):
+            alias = _alias(root, known).as_strided(tensor.size(), tensor.stride(), tensor.storage_offset())
+        else:
+            alias = tensor.detach()
+        known[id(tensor)] = alias
+    return known[id(tensor)]
+
+
+def _can_be_aliased(leaf: Any) -> bool:
+    return (
+        type(leaf) is torch.Tensor
+        and not (leaf.requires_grad or leaf.is_inference() or vars(leaf))
+        and (leaf.is_floating_point() or leaf.is_complex())
+        and leaf.layout is torch.strided
+    )
+
+
+def _is_plain_view(tensor: torch.Tensor, base: torch.Tensor) -> bool:
+    """Return whether a view can be made of its base by size, stride and offset alone."""
+    return _can_be_aliased(base) and tensor.dtype == base.dtype and not (tensor.is_conj() or tensor.is_neg())
+
+
+def _allows_writes(value: torch.Tensor) -> bool:
+    """Return whether torch lets a view be modified in place where gradients are required.
+
+    Not so for one of several views that one function returned (`chunk`), or that was made under `no_grad`.
+    """
+    meta = torch._C._autograd._get_creation_meta(value) if value._is_view() else None
+    return meta in (None, torch._C._autograd.CreationMeta.DEFAULT)

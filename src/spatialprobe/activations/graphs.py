@@ -1,0 +1,154 @@
+"""Have gradients reach what layers output, and follow them there: what `gradients=True` adds to a recorder."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._pytree import tree_leaves
+
+from spatialprobe.activations.frozen import alias_inputs, begin_graph, lasting_memory, memory_of
+from spatialprobe.activations.gradient import Gradient, require_gradients
+from spatialprobe.activations.leaves import exchange, source_of, tensors_in
+from spatialprobe.activations.memory import root_of
+from spatialprobe.activations.recompute import Replay, checkpoint_inputs
+from spatialprobe.activations.watch import Watch
+from spatialprobe.errors import UnsupportedOutputError
+
+Pick = Callable[[Any], Any]
+
+
+class Reached:
+    """A layer's output that a gradient reaches.
+
+    Args:
+        output: what the layer is to return.
+        value: what the record is of.
+        source: the tensor in the output that the value is, or is a part of.
+    """
+
+    __slots__ = ("output", "source", "value")
+
+    def __init__(self, output: Any, value: torch.Tensor, source: torch.Tensor) -> None:
+        self.output = output
+        self.value = value
+        self.source = source
+
+    def exchange(self, new: torch.Tensor, pick: Pick | None) -> None:
+        """Let the layer return another tensor in place of the source."""
+        self.output = exchange(self.output, self.source, new)
+        self.value = new if self.value is self.source else _picked(pick, self.output)
+        self.source = new
+
+
+class Graphs:
+    """The graphs of one forward pass of a model, or of layers that are run by hand."""
+
+    __slots__ = ("_aliases", "_by_hand", "_inputs", "_lasting", "_model", "_pick", "_replay", "_unaliased", "_watches")
+
+    def __init__(self, model: nn.Module, pick: Pick | None, replay: Replay, *, by_hand: bool) -> None:
+        self._model = model
+        self._pick = pick
+        self._replay = replay
+        self._by_hand = by_hand
+        self._inputs: list[tuple[weakref.ref[torch.Tensor], int]] = []  # with their version counters
+        self._unaliased: list[Any] = []  # inputs that the model gets as they are
+        self._lasting: set[int] | None = None
+        self._aliases: list[weakref.ref[torch.Tensor]] = []  # in which a graph began, of tensors that are in none
+        self._watches: list[Watch] = []
+
+    def take_inputs(self, inputs: Any) -> Any:
+        """Return what the model is to get in place of its inputs: the same values in the same memory (see `frozen`)."""
+        if not torch.is_grad_enabled():
+            return inputs
+        aliased = alias_inputs(inputs)
+        pairs = zip(tree_leaves(inputs), tree_leaves(aliased), strict=True)
+        self._unaliased = [leaf for leaf, alias in pairs if leaf is alias]
+        tensors = [tensor for tensor in tensors_in(aliased, depth=2) if not tensor.is_inference()]
+        self._inputs = [(weakref.ref(tensor), tensor._version) for tensor in tensors]
+        return aliased
+
+    def reach(self, layer: str, output: Any, value: torch.Tensor, args: tuple[Any, ...]) -> Reached:
+        """Return a layer's output as one that a gradient reaches in a backward pass.
+
+        Raises:
+            ProbeStateError, UnsupportedOutputError: there can be no gradient.
+        """
+        require_gradients(layer, value)
+        if self._by_hand:
+            self.settle(over=False)  # no end of a forward does it
+        reached = Reached(output, value, _source(layer, output, value, self._pick))
+        if not reached.source.requires_grad:
+            self._begin(layer, reached, args)
+        if reached.source.is_leaf or self._is_input(reached.source):
+            # A hook of the user's own tensor would outlive this pass and see the gradients of others.
+            reached.exchange(reached.source.view_as(reached.source), self._pick)
+        return reached
+
+    def watch(self, gradient: Gradient, value: torch.Tensor, source: torch.Tensor) -> None:
+        """Collect the gradient of a value, which is the tensor `source` of the output, or a part of it."""
+        is_alias = any(alias() is root_of(source) for alias in self._aliases)
+        if value is source and not (is_alias or source._is_view()):
+            source.register_hook(gradient.add)  # type: ignore[no-untyped-call]
+        else:
+            self._watches.append(Watch(gradient, value, source, is_alias=is_alias, hold=not self._by_hand))
+
+    def settle(self, *, over: bool) -> None:
+        """Follow gradients through the in-place operations so far; with `over`, the pass has ended."""
+        self._watches = [watch for watch in self._watches if not watch.settle()]
+        if over:
+            for watch in self._watches:
+                watch.release()
+            self._watches = []
+
+    def _begin(self, layer: str, reached: Reached, args: tuple[Any, ...]) -> None:
+        """Begin a graph in an output that requires no gradient, now and when a checkpoint recomputes it."""
+        if self._lasting is None or self._by_hand:
+            self._lasting = lasting_memory(self._model, [self._unaliased, args if self._by_hand else ()])
+        self._replay.join(layer)
+        begun = begin_graph(reached.source, self._lasting | memory_of(checkpoint_inputs()))
+        if begun is not reached.source:
+            self._aliases = [alias for alias in self._aliases if alias() is not None] + [weakref.ref(begun)]
+            reached.exchange(begun, self._pick)
+        elif reached.value is not begun:
+            reached.value = _picked(self._pick, reached.output)  # that of before is in no graph
+
+    def _is_input(self, tensor: torch.Tensor) -> bool:
+        """Whether a tensor is an input of the model, as it came."""
+        return any(ref() is tensor and tensor._version == version for ref, version in self._inputs)
+
+
+def begin_again(
+    model: nn.Module, pick: Pick | None, replay: Replay, layer: str, module: nn.Module, args: Any, output: Any
+) -> Any:
+    """Forward hook for recomputation: begin a graph where one began in the forward pass; nothing is recorded."""
+    if not (replay.is_repeated and torch.is_grad_enabled()):
+        return None
+    source = _source(layer, output, _picked(pick, output), pick)
+    if source.requires_grad:
+        return None
+    begun = begin_graph(source, lasting_memory(model, [checkpoint_inputs()]))
+    return None if begun is source else exchange(output, source, begun)
+
+
+def _source(layer: str, output: Any, value: torch.Tensor, pick: Pick | None) -> torch.Tensor:
+    """Return the tensor of the output that was picked, or of which a part was picked."""
+    source = value if output is value else source_of(value, output)
+    again: object = None if pick is None else pick(output)
+    if source is None and again is value:
+        return value  # it lies where only this function finds it
+    if source is None:
+        raise UnsupportedOutputError(
+            f"What was picked from the output of layer {layer!r} is a new tensor {tuple(value.shape)}, which the "
+            "model does not use, so that it has no gradient. Pick a tensor of the output, or a view of one such as "
+            "out[0][:, 1:], and compute with it in transform=."
+        )
+    return source
+
+
+def _picked(pick: Pick | None, output: Any) -> torch.Tensor:
+    picked: torch.Tensor = output if pick is None else pick(output)
+    return picked

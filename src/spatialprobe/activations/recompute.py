@@ -1,0 +1,243 @@
+"""Activation checkpointing: what changed a layer's output in the forward pass changes it in the recomputation, too.
+
+A checkpoint runs a part of the model again in the backward pass, which may come after the block that changed what
+layers return, or inside another one. What is recomputed must be what was computed, or its gradients are wrong. So what
+changes outputs is a `Replay`: it joins the checkpoints around it while they run forward, which do it again when they
+recompute, and nothing else in a backward pass does.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import nn
+
+from spatialprobe.activations.watch import current_backward, is_backward
+from spatialprobe.errors import ProbeStateError
+from spatialprobe.model.hooks import CopiedInert, ForwardHook, attach_edits
+from spatialprobe.model.undo import Undo, as_block, undoing
+
+Hooks = Sequence[tuple[nn.Module, ForwardHook]]
+
+
+class _Recomputing(threading.local):
+    """What the current thread does again."""
+
+    def __init__(self) -> None:
+        self.replays: dict[object, tuple[Replay, Hooks]] = {}
+        self.inputs: dict[object, tuple[Any, ...]] = {}  # of checkpoints
+        self.by_backward: dict[int, list[Replay]] = {}  # in functions that are not known as checkpoints
+
+
+_recomputing = _Recomputing()
+
+
+class Replay:
+    """Hooks that change what layers return, while a block is open and whenever a checkpoint recomputes.
+
+    Args:
+        done: what happens to a layer, for an error message, such as "was edited".
+    """
+
+    def __init__(self, done: str) -> None:
+        self._done = done
+        self._hooks: Hooks | None = None  # while the block is open
+
+    def open(self, hooks: Hooks) -> None:
+        """Begin the block; whoever calls this adds the hooks, and removes them again."""
+        self._hooks = hooks
+
+    def close(self) -> None:
+        """End the block."""
+        self._hooks = None
+
+    @property
+    def is_active(self) -> bool:
+        """Whether the hooks may change anything here and now."""
+        return self.is_repeated if is_backward() else self._hooks is not None
+
+    @property
+    def is_repeated(self) -> bool:
+        """Whether the current thread recomputes what was computed with the hooks."""
+        unknown = _recomputing.by_backward.get(current_backward(), ())
+        return self in unknown or any(replay is self for replay, _ in _recomputing.replays.values())
+
+    def join(self, layer: str) -> None:
+        """Take part in the recomputation of every checkpoint in whose forward pass the current thread is."""
+        repeated = [hooks for replay, hooks in _recomputing.replays.values() if replay is self]
+        hooks = (self._hooks or ()) if not repeated else repeated[0]
+        for frame in _frames():
+            _recomputation(frame, "recompute_fn").replays.setdefault(self, hooks)
+        for context in _contexts():
+            if callable(getattr(context, "run_function", None)):
+                _recomputation(context, "run_function").replays.setdefault(self, hooks)
+            else:
+                _Stranger(self, layer, context)
+
+    def repeat(self, undo: Undo, hooks: Hooks) -> None:
+        """Let the hooks change what the current thread computes, until `undo` runs."""
+        if self._hooks is None and not self.is_repeated:
+            attach_edits(undo, [(module, _InThread(hook)) for module, hook in hooks])
+        key = object()
+        undo.add(_recomputing.replays.pop, key, None)
+        _recomputing.replays[key] = self, hooks
+
+    def refuse(self, layer: str, name: str) -> None:
+        """Raise an error where a function may recompute what cannot be repeated after the block."""
+        if self._hooks is None:
+            raise ProbeStateError(
+                f"Layer {layer!r} {self._done} inside {name}, a function with a backward pass of its own, which may "
+                "compute the layer again. That cannot be repeated after the block: call backward() inside it."
+            )
+
+
+class _Recomputation:
+    """What a checkpoint runs in the backward pass, with what joined it in the forward pass."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.replays: dict[Replay, Hooks] = {}  # the hooks are held here, and not by the replay that they hold
+        self._function = function
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        with undoing() as undo:
+            key = object()
+            undo.add(_recomputing.inputs.pop, key, None)
+            _recomputing.inputs[key] = args
+            for replay, hooks in self.replays.items():
+                replay.repeat(undo, hooks)
+            return self._function(*args, **kwargs)
+
+
+def _recomputation(holder: Any, attribute: str) -> _Recomputation:
+    """Return what a checkpoint recomputes by, which others can join."""
+    function = getattr(holder, attribute)
+    if not isinstance(function, _Recomputation):
+        function = _Recomputation(function)
+        setattr(holder, attribute, function)
+    return function
+
+
+class _InThread(CopiedInert):
+    """A hook that changes nothing in other threads than that which made it."""
+
+    def __init__(self, hook: ForwardHook) -> None:
+        self._hook = hook
+        self._thread = threading.get_ident()
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        return self._hook(module, args, output) if threading.get_ident() == self._thread else None
+
+
+class _Stranger:
+    """Hooks of a custom function that may recompute in a way that nobody knows: in the block, or not at all."""
+
+    def __init__(self, replay: Replay, layer: str, context: Any) -> None:
+        self._replay = replay
+        self._layer = layer
+        self._name = type(context).__name__
+        context.register_prehook(self._begins)
+        context.register_hook(self._ends)
+
+    def _begins(self, gradients: Any) -> None:
+        self._replay.refuse(self._layer, self._name)
+        _recomputing.by_backward.setdefault(current_backward(), []).append(self._replay)
+
+    def _ends(self, inputs: Any, outputs: Any) -> None:
+        replays = _recomputing.by_backward.get(current_backward(), [])
+        if self._replay in replays:
+            replays.remove(self._replay)
+        if not replays:
+            _recomputing.by_backward.pop(current_backward(), None)
+
+
+def checkpoint_inputs() -> list[Any]:
+    """Return what the checkpoints take in whose forward pass, or recomputation, the current thread is."""
+    return [*_recomputing.inputs.values(), *(_inputs_of(frame) for frame in _frames())]
+
+
+def _contexts() -> Iterator[Any]:
+    """Yield the contexts of the custom functions of autograd that are running, the innermost first.
+
+    Checkpoints of the reentrant kind are such functions: torch's own and those of other libraries keep what they
+    recompute as `run_function`.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        below, frame = frame, frame.f_back
+        caller = None if frame is None else frame.f_code.co_filename
+        if below.f_code.co_name == "forward" and below.f_code.co_argcount and caller != _MODULES:
+            context = below.f_locals[below.f_code.co_varnames[0]]
+            if isinstance(context, torch._C._FunctionBase):
+                yield context
+
+
+def _frames() -> list[Any]:
+    """Return the checkpoints of the other kind whose forward pass is running: they take over what is saved."""
+    if _top_hooks(False) is None:
+        return []
+    with undoing() as undo:
+        taken: list[tuple[Any, Any]] = []
+        undo.add(_put_back, taken)
+        while (top := _top_hooks(False)) is not None:
+            taken.append(top)
+            _pop_hooks()
+        frames = [_closure(pack).get("frame") for pack, _ in taken]
+    return [frame for frame in frames if hasattr(frame, "recompute_fn")]
+
+
+def _inputs_of(frame: Any) -> Any:
+    """Return what a checkpoint takes, as far as this release of torch shows it."""
+    if hasattr(frame, "get_inputs"):
+        return frame.get_inputs()
+    saver = getattr(frame, "input_saver", None)  # before torch 2.9
+    return [] if saver is None else saver.get_args(saver.saved_tensors)
+
+
+@as_block
+def apart_from_checkpoints(undo: Undo) -> None:
+    """Inside the block, what functions save for the backward pass is none of what a checkpoint computes again."""
+    if _top_hooks(False) is not None:
+        undo.add(_pop_plain_hooks)
+        _push_hooks(_save, _load)
+
+
+def _save(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.detach()  # a checkpoint has no second derivatives either; the tensor itself would be a cycle
+
+
+def _load(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor
+
+
+def _pop_plain_hooks() -> None:
+    top = _top_hooks(False)
+    if top is not None and top[0] is _save:
+        _pop_hooks()
+
+
+def _put_back(taken: list[tuple[Any, Any]]) -> None:
+    """Put hooks back on torch's stack, the last taken first; may be interrupted and begun again."""
+    while taken:
+        top = _top_hooks(False)
+        if top is None or top[0] is not taken[-1][0]:
+            _push_hooks(*taken[-1])
+        del taken[-1]
+
+
+def _closure(function: Any) -> dict[str, Any]:
+    """Return the variables that a function took from around it."""
+    names = getattr(getattr(function, "__code__", None), "co_freevars", ())
+    cells = getattr(function, "__closure__", None) or ()
+    return {name: cell.cell_contents for name, cell in zip(names, cells, strict=False)}
+
+
+_MODULES = nn.modules.module.__file__  # where the forwards of modules are called
+# Private names of torch, for want of public ones.
+_top_hooks = torch._C._autograd._top_saved_tensors_default_hooks
+_pop_hooks = torch._C._autograd._pop_saved_tensors_default_hooks
+_push_hooks = torch._C._autograd._push_saved_tensors_default_hooks

@@ -1,0 +1,224 @@
+"""Random programs in which tensors share memory, and a slow interpreter that computes their gradients without sharing.
+
+A program is a list of steps on tensors named by numbers; number 0 is the model's input. As a model it runs in torch, in
+place and with views. The interpreter keeps memory as a value that is never modified: a write makes a new one. What a
+layer outputs gets a perturbation of zeros, which is added to whatever reads the tensor that the layer returned, and to
+the memory itself when something writes there. The gradient with respect to the perturbation is that of the output.
+"""
+
+from __future__ import annotations
+
+import random
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+VIEWS = {
+    "transpose": lambda t: t.transpose(0, -1),
+    "tail": lambda t: t[1:] if len(t) > 1 else t[:],
+    "every other": lambda t: t[..., ::2],
+    "unsqueeze": lambda t: t.unsqueeze(0),
+    "diagonal": lambda t: t.diagonal(0, 0, -1) if t.ndim > 1 else t[:1],
+    "alias": lambda t: t.view_as(t),
+}
+WRITES = {
+    "relu": (torch.Tensor.relu_, torch.relu),
+    "scale": (lambda t: t.mul_(1.5), lambda t: t * 1.5),
+    "shift": (lambda t: t.add_(0.25), lambda t: t + 0.25),
+    "square": (lambda t: t.mul_(t), lambda t: t * t),
+    "fill": (lambda t: t.fill_(0.5), lambda t: torch.full_like(t, 0.5)),
+}
+FRESH = {
+    "tanh": torch.tanh,
+    "affine": lambda t: t * 0.75 - 0.1,
+    "copy": torch.clone,
+}
+
+
+class Step(NamedTuple):
+    """One step of a program."""
+
+    kind: str  # "view", "write", "fresh", "same", "read"; a layer or not
+    name: str
+    tensor: int  # that it works on
+    is_layer: bool
+
+
+def random_program(seed: int, length: int = 9) -> list[Step]:
+    """Return a program that uses every tensor it makes at the end."""
+    choose = random.Random(seed)
+    steps, count = [], 1
+    for _ in range(length):
+        kind = choose.choice(["view", "view", "write", "fresh", "same", "read"])
+        table = {"view": VIEWS, "write": WRITES, "fresh": FRESH}.get(kind, {"": None})
+        is_layer = kind != "read" and choose.random() < 0.6
+        if kind != "same":
+            tensor = choose.randrange(count)
+        elif steps and steps[-1].kind == "read":
+            continue
+        else:
+            tensor = count - 1  # just made, and not read yet: its gradient is that of what comes
+        steps.append(Step(kind, choose.choice(list(table)), tensor, is_layer))
+        count += kind != "read"
+    return steps
+
+
+class Layer(nn.Module):
+    """One step as a module."""
+
+    def __init__(self, step):
+        super().__init__()
+        self.step = step
+
+    def forward(self, t):
+        kind, name = self.step.kind, self.step.name
+        if kind == "same":
+            return t
+        return {"view": VIEWS, "fresh": FRESH}[kind][name](t) if kind != "write" else WRITES[name][0](t)
+
+
+class Program(nn.Module):
+    """A program as a model; its output is what the reads have added up."""
+
+    def __init__(self, steps, weight=None):
+        super().__init__()
+        self.layers = nn.ModuleList(Layer(step) for step in steps)
+        self.weight = None if weight is None else nn.Parameter(weight)
+
+    def forward(self, x):
+        tensors = [x if self.weight is None else x * self.weight]
+        total = torch.zeros((), dtype=x.dtype)
+        for layer in self.layers:
+            step = layer.step
+            if step.kind == "read":
+                total = total + reading(tensors[step.tensor])
+            else:
+                run = layer if step.is_layer else layer.forward
+                tensors.append(run(tensors[step.tensor]))
+        for tensor in tensors:
+            total = total + reading(tensor)
+        return total
+
+
+def reading(t):
+    """A number that depends on every element in its own way."""
+    flat = t.reshape(-1)
+    return (flat * torch.linspace(0.5, 1.5, flat.numel(), dtype=t.dtype)).square().sum()
+
+
+class _Tensor:
+    """A name for a part of a piece of memory."""
+
+    def __init__(self, memory, parent=None, view=None, *, in_graph, is_alias=False):
+        self.memory = memory
+        self.parent = parent
+        self.view = view  # of the parent
+        self.in_graph = in_graph
+        self.is_alias = is_alias  # or a view of one, in a graph that the others in this memory are not in
+        self.root = self if parent is None or is_alias != parent.is_alias else parent.root
+        self.pending = []  # perturbations of what is read through this tensor
+        memory.tensors.append(self)
+
+    def read(self):
+        """The present value."""
+        if not self.in_graph:
+            return self.plain()
+        value = self.memory.value if self.parent is None else self.view(self.parent.read())
+        return value + sum(self.pending) if self.pending else value
+
+    def plain(self):
+        """The present value, without the perturbations."""
+        return self.memory.value.detach() if self.parent is None else self.view(self.parent.plain())
+
+    def places(self):
+        """Where in its memory each element lies."""
+        numbers = torch.arange(self.memory.value.numel()).view(self.memory.value.shape)
+        return numbers if self.parent is None else self.view(self.parent.places())
+
+
+class _Memory:
+    """Values that several tensors share."""
+
+    def __init__(self, value):
+        self.value = value
+        self.writes = 0
+        self.tensors = []
+
+    def write(self, tensor, function):
+        """Let the values that a tensor names become those of a function of them; what was pending is in the memory now.
+
+        From now on every tensor is a view of its root, whatever it was made of.
+        """
+        self.writes += 1
+        value = self.value.reshape(-1)
+        for one in self.tensors:
+            for perturbation in one.pending:
+                value = value.index_add(0, one.places().reshape(-1), perturbation.reshape(-1))
+            one.pending = []
+        for one, places in [(one, one.places()) for one in self.tensors if one is not one.root]:
+            number = {place: n for n, place in enumerate(one.root.places().reshape(-1).tolist())}
+            one.parent = one.root
+            one.view = partial(
+                _taken, places=torch.tensor([number[int(place)] for place in places.reshape(-1)]).view(places.shape)
+            )
+        self.value = value.view(self.value.shape)
+        new = function(tensor.read()).reshape(-1)
+        self.value = value.index_put((tensor.places().reshape(-1),), new).view(self.value.shape)
+
+
+def _taken(whole, places):
+    return whole.reshape(-1)[places]
+
+
+def gradients_of(steps, x, weight=None, *, frozen=False):
+    """What a program computes, and the gradient of what each of its layers outputs, by step.
+
+    With a weight the model trains; without, the input comes from a graph, or is `frozen`, in none.
+    """
+    perturbations = {}
+    tensors = [_Tensor(_Memory(x.clone() if weight is None else x * weight), in_graph=not frozen)]
+    total = torch.zeros((), dtype=x.dtype)
+    for number, step in enumerate(steps):
+        tensor = tensors[step.tensor]
+        if step.kind == "read":
+            total = total + reading(tensor.read())
+            continue
+        made = _apply(step, tensor)
+        if step.is_layer:
+            is_input = made is tensors[0] and weight is None and not made.memory.writes
+            made = _returned(made, tensors, is_input=is_input)
+            perturbations[number] = torch.zeros_like(made.plain(), requires_grad=True)
+            made.pending.append(perturbations[number])
+        tensors.append(made)
+    total = sum((reading(tensor.read()) for tensor in tensors), total)
+    if not total.requires_grad:
+        return total, dict.fromkeys(perturbations)
+    found = torch.autograd.grad(total, list(perturbations.values()), allow_unused=True)
+    return total.detach(), dict(zip(perturbations, found, strict=True))
+
+
+def _apply(step, tensor):
+    """The tensor that a step makes, or returns."""
+    if step.kind == "same":
+        return tensor
+    if step.kind == "view":
+        return _Tensor(tensor.memory, tensor, VIEWS[step.name], in_graph=tensor.in_graph, is_alias=tensor.is_alias)
+    if step.kind == "write":
+        tensor.memory.write(tensor, WRITES[step.name][1])
+        return tensor
+    return _Tensor(_Memory(FRESH[step.name](tensor.read())), in_graph=tensor.in_graph)
+
+
+def _returned(tensor, others, *, is_input):
+    """What a layer returns, in a graph; an alias where the tensor itself cannot stand for the output."""
+    root = tensor.memory.tensors[0]
+    views = [one for one in others if one.memory is tensor.memory and one is not root and not one.is_alias]
+    if not tensor.in_graph and all(one is tensor for one in views):
+        root.in_graph = tensor.in_graph = True
+    elif not tensor.in_graph:
+        is_input = True
+    if is_input:
+        tensor = _Tensor(tensor.memory, tensor, VIEWS["alias"], in_graph=True, is_alias=not root.in_graph)
+    return tensor
