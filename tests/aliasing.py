@@ -54,13 +54,7 @@ def random_program(seed: int, length: int = 9) -> list[Step]:
         kind = choose.choice(["view", "view", "write", "fresh", "same", "read"])
         table = {"view": VIEWS, "write": WRITES, "fresh": FRESH}.get(kind, {"": None})
         is_layer = kind != "read" and choose.random() < 0.6
-        if kind != "same":
-            tensor = choose.randrange(count)
-        elif steps and steps[-1].kind == "read":
-            continue
-        else:
-            tensor = count - 1  # just made, and not read yet: its gradient is that of what comes
-        steps.append(Step(kind, choose.choice(list(table)), tensor, is_layer))
+        steps.append(Step(kind, choose.choice(list(table)), choose.randrange(count), is_layer))
         count += kind != "read"
     return steps
 
@@ -187,8 +181,7 @@ def gradients_of(steps, x, weight=None, *, frozen=False):
             continue
         made = _apply(step, tensor)
         if step.is_layer:
-            is_input = made is tensors[0] and weight is None and not made.memory.writes
-            made = _returned(made, tensors, is_input=is_input)
+            made = _returned(made, tensors, was_given=step.kind == "same")
             perturbations[number] = torch.zeros_like(made.plain(), requires_grad=True)
             made.pending.append(perturbations[number])
         tensors.append(made)
@@ -211,14 +204,14 @@ def _apply(step, tensor):
     return _Tensor(_Memory(FRESH[step.name](tensor.read())), in_graph=tensor.in_graph)
 
 
-def _returned(tensor, others, *, is_input):
+def _returned(tensor, others, *, was_given):
     """What a layer returns, in a graph; an alias where the tensor itself cannot stand for the output."""
     root = tensor.memory.tensors[0]
     views = [one for one in others if one.memory is tensor.memory and one is not root and not one.is_alias]
     if not tensor.in_graph and all(one is tensor for one in views):
         root.in_graph = tensor.in_graph = True
     elif not tensor.in_graph:
-        is_input = True
-    if is_input:
+        was_given = True
+    if was_given:
         tensor = _Tensor(tensor.memory, tensor, VIEWS["alias"], in_graph=True, is_alias=not root.in_graph)
     return tensor

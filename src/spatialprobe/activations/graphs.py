@@ -15,7 +15,7 @@ from spatialprobe.activations.gradient import Gradient, require_gradients
 from spatialprobe.activations.leaves import exchange, source_of, tensors_in
 from spatialprobe.activations.memory import root_of
 from spatialprobe.activations.recompute import Replay, checkpoint_inputs
-from spatialprobe.activations.watch import Watch
+from spatialprobe.activations.watch import AT_ONCE, Watch
 from spatialprobe.errors import UnsupportedOutputError
 
 Pick = Callable[[Any], Any]
@@ -47,14 +47,14 @@ class Reached:
 class Graphs:
     """The graphs of one forward pass of a model, or of layers that are run by hand."""
 
-    __slots__ = ("_aliases", "_by_hand", "_inputs", "_lasting", "_model", "_pick", "_replay", "_unaliased", "_watches")
+    __slots__ = ("_aliases", "_by_hand", "_lasting", "_model", "_pick", "_replay", "_taken", "_unaliased", "_watches")
 
     def __init__(self, model: nn.Module, pick: Pick | None, replay: Replay, *, by_hand: bool) -> None:
         self._model = model
         self._pick = pick
         self._replay = replay
         self._by_hand = by_hand
-        self._inputs: list[tuple[weakref.ref[torch.Tensor], int]] = []  # with their version counters
+        self._taken: dict[str, list[tuple[weakref.ref[torch.Tensor], int]]] = {}  # by layers, with version counters
         self._unaliased: list[Any] = []  # inputs that the model gets as they are
         self._lasting: set[int] | None = None
         self._aliases: list[weakref.ref[torch.Tensor]] = []  # in which a graph began, of tensors that are in none
@@ -67,9 +67,14 @@ class Graphs:
         aliased = alias_inputs(inputs)
         pairs = zip(tree_leaves(inputs), tree_leaves(aliased), strict=True)
         self._unaliased = [leaf for leaf, alias in pairs if leaf is alias]
-        tensors = [tensor for tensor in tensors_in(aliased, depth=2) if not tensor.is_inference()]
-        self._inputs = [(weakref.ref(tensor), tensor._version) for tensor in tensors]
         return aliased
+
+    def layer_begins(self, layer: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Note what a layer is given, in the state in which it gets it."""
+        tensors = args
+        if kwargs or not all(isinstance(value, torch.Tensor) for value in args):  # else the fast way
+            tensors = tuple(tensors_in((args, kwargs), depth=1))
+        self._taken[layer] = [(weakref.ref(tensor), tensor._version) for tensor in tensors if not tensor.is_inference()]
 
     def reach(self, layer: str, output: Any, value: torch.Tensor, args: tuple[Any, ...]) -> Reached:
         """Return a layer's output as one that a gradient reaches in a backward pass.
@@ -83,9 +88,8 @@ class Graphs:
         reached = Reached(output, value, _source(layer, output, value, self._pick))
         if not reached.source.requires_grad:
             self._begin(layer, reached, args)
-        if reached.source.is_leaf or self._is_input(reached.source):
-            # A hook of the user's own tensor would outlive this pass and see the gradients of others.
-            reached.exchange(reached.source.view_as(reached.source), self._pick)
+        if reached.source.is_leaf or self._was_given(layer, reached.source):
+            reached.exchange(_stand_in(reached.source), self._pick)
         return reached
 
     def watch(self, gradient: Gradient, value: torch.Tensor, source: torch.Tensor) -> None:
@@ -116,9 +120,9 @@ class Graphs:
         elif reached.value is not begun:
             reached.value = _picked(self._pick, reached.output)  # that of before is in no graph
 
-    def _is_input(self, tensor: torch.Tensor) -> bool:
-        """Whether a tensor is an input of the model, as it came."""
-        return any(ref() is tensor and tensor._version == version for ref, version in self._inputs)
+    def _was_given(self, layer: str, tensor: torch.Tensor) -> bool:
+        """Whether a layer was given a tensor, and left it as it was."""
+        return any(ref() is tensor and tensor._version == version for ref, version in self._taken.get(layer, ()))
 
 
 def begin_again(
@@ -132,6 +136,18 @@ def begin_again(
         return None
     begun = begin_graph(source, lasting_memory(model, [checkpoint_inputs()]))
     return None if begun is source else exchange(output, source, begun)
+
+
+def _stand_in(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a view of a whole tensor, whose gradient is that of what is computed from the view.
+
+    A layer that returns a tensor it was given returns this: that tensor's own gradient has what others compute from it,
+    and a hook of a leaf would outlive the pass and see the gradients of others.
+    """
+    view = tensor.view_as(tensor)
+    if view.grad_fn is not None and hasattr(view.grad_fn, "_set_sequence_nr"):
+        view.grad_fn._set_sequence_nr(AT_ONCE)  # so that gradients of the tensor add up in the order they would without
+    return view
 
 
 def _source(layer: str, output: Any, value: torch.Tensor, pick: Pick | None) -> torch.Tensor:

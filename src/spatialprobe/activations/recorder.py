@@ -115,6 +115,11 @@ class Recorder:
         """The forward hook of each layer; whoever holds them holds the recorder, never the other way round."""
         return [(layer.module, ProbeHook(self._layer_ran, layer)) for layer in layers]
 
+    def hooks_before(self) -> list[tuple[nn.Module, ProbeHook]]:
+        """The forward pre-hook of each layer, for gradients only."""
+        layers = self._layers if self._recording.gradients else []
+        return [(layer.module, ProbeHook(self._layer_begins, layer)) for layer in layers]
+
     def forward_begins(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Forward pre-hook of the model; returns other inputs, in the same memory, only for gradients."""
         view = self._view()
@@ -176,6 +181,13 @@ class Recorder:
         if view is None and self._recording.threads == "all":
             view = self._views.setdefault(threading.get_ident(), self._new_view())
         return view
+
+    def _layer_begins(self, layer: Layer, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Forward pre-hook of a layer."""
+        view = self._view()
+        graphs = None if view is None else view.passes[-1].graphs
+        if graphs is not None and module is layer.module:
+            graphs.layer_begins(layer.name, args, kwargs)
 
     def _layer_ran(self, layer: Layer, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         """Forward hook of a layer; returns another output, in the same memory, only where gradients need one."""

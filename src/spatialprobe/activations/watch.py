@@ -18,6 +18,7 @@ from spatialprobe.activations.memory import Place, cut, root_of
 
 Edge = tuple[Node | None, int]
 NO_BACKWARD = -1
+AT_ONCE = 2**64 - 1  # the number of nodes that run as soon as they can, whenever they were made
 
 
 class Watch:
@@ -172,7 +173,7 @@ def _search(newest: Node, origin: Edge) -> list[Node]:
     waiting, seen, readers = [newest], {newest}, []
     while waiting:
         node = waiting.pop()
-        if origin in node.next_functions:
+        if origin in node.next_functions and _number(node) != AT_ONCE:
             readers.append(node)
         later = {edge for edge, _ in node.next_functions if edge is not None and _number(edge) > _number(origin[0])}
         waiting += later - seen

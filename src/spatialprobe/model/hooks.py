@@ -74,6 +74,7 @@ def attach(
     model: nn.Module,
     begins: ProbeHook,
     ends: ProbeHook,
+    before: Iterable[tuple[nn.Module, ProbeHook]] = (),
 ) -> None:
     """Hooks on each layer, and a pair around the whole model, until `undo` runs; compiled models run eagerly.
 
@@ -84,6 +85,8 @@ def attach(
     hooks = Hooks(undo)
     for module, hook in layers:
         hooks.add(module, hook)
+    for module, hook in before:
+        hooks.add_before(module, hook, with_kwargs=True)
     hooks.add_before(model, begins, prepend=True, with_kwargs=True)
     hooks.add(model, ends, always_call=True)
 
