@@ -121,8 +121,9 @@ def everything(model: nn.Module) -> dict[str, Any]:
 
 
 def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """What is not as it was."""
-    return [key for key in before.keys() | after.keys() if not _same(before.get(key), after.get(key))]
+    """What is not as it was; where modes are left on, under which nothing can be compared, only that."""
+    modes = [key for key in ("function modes", "dispatch modes", "dispatch keys") if before[key] != after[key]]
+    return modes or [key for key in before.keys() | after.keys() if not _same(before.get(key), after.get(key))]
 
 
 def _of(module: nn.Module) -> Iterator[tuple[str, Any]]:
@@ -150,6 +151,8 @@ def _of_process() -> Iterator[tuple[str, Any]]:
     yield "inference mode", torch.is_inference_mode_enabled()
     yield "function modes", [id(mode) for mode in _get_current_function_mode_stack()]
     yield "dispatch modes", [id(mode) for mode in _get_current_dispatch_mode_stack()]
+    sets = torch._C._dispatch_tls_local_include_set(), torch._C._dispatch_tls_local_exclude_set()
+    yield "dispatch keys", [keys.raw_repr() for keys in sets]
     flags = {name: value for name, value in vars(_python_dispatch).items() if name.startswith("_is_in_")}
     yield "dispatch flags", flags
     yield (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,8 +19,11 @@ from spatialprobe.errors import SpatialProbeError, UnsupportedOutputError, told
 from spatialprobe.model.evaluation import Restored
 from spatialprobe.model.forward import forward_error
 from spatialprobe.model.inputs import own_copies
+from spatialprobe.model.modes import enter_dispatch_mode
 from spatialprobe.model.names import find_name
 from spatialprobe.model.select import Selector, model_name, unwrapped
+from spatialprobe.model.settings import set_gradients
+from spatialprobe.model.undo import Undo, undoing
 from spatialprobe.model.weights import device_of
 from spatialprobe.tensors import count_bytes
 from spatialprobe.text import byte_size, counted
@@ -149,17 +151,15 @@ class _Rehearsal:
         state: dict[str, torch.Tensor] = {name: value.detach() for name, value in bare.named_parameters()}
         state |= {name: value.detach().clone() for name, value in bare.named_buffers()}
         arguments: Any = (inputs, kwargs)
-        with ExitStack() as stack:
-            stack.enter_context(Restored(self._model, values=not fake))
-            stack.enter_context(torch.no_grad())
+        with Restored(self._model, values=not fake), undoing() as undo, self._probe as probe:
+            probe._tell(self._note)
+            set_gradients(undo, False)
             self._fake = fake
             if fake:
-                state, arguments = _enter_fake(stack, state, arguments, device_of(bare))
+                state, arguments = _enter_fake(undo, state, arguments, device_of(bare))
             else:
                 arguments = own_copies(arguments)
-            with self._probe as probe:
-                probe._tell(self._note)
-                torch.func.functional_call(bare, state, *arguments)
+            torch.func.functional_call(bare, state, *arguments)
 
     def planned(self) -> dict[str, PlannedLayer]:
         """Return what each layer returned, in the order in which the layers first ran."""
@@ -193,22 +193,17 @@ class _NoQuantizing(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _enter_fake(
-    stack: ExitStack, state: dict[str, torch.Tensor], arguments: Any, device: torch.device
+    undo: Undo, state: dict[str, torch.Tensor], arguments: Any, device: torch.device
 ) -> tuple[dict[str, torch.Tensor], Any]:
-    """Let operators run on fake tensors until the stack is closed; return such weights, and inputs on their device."""
+    """Let operators run on fake tensors until `undo` runs; return such weights, and inputs on their device."""
     # A private module, for want of a public one; other libraries plan with it too.
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     mode = FakeTensorMode(allow_non_fake_inputs=True)
-
-    def faked(value: torch.Tensor) -> torch.Tensor:
-        with mode:
-            return mode.from_tensor(value).to(device)
-
+    enter_dispatch_mode(undo, mode)
     fakes: dict[str, torch.Tensor] = {name: mode.from_tensor(value) for name, value in state.items()}
-    arguments = tree_map_only(torch.Tensor, faked, arguments)
-    stack.enter_context(mode)
-    stack.enter_context(_NoQuantizing())  # type: ignore[no-untyped-call]
+    arguments = tree_map_only(torch.Tensor, lambda value: mode.from_tensor(value).to(device), arguments)
+    enter_dispatch_mode(undo, _NoQuantizing())  # type: ignore[no-untyped-call]
     return fakes, arguments
 
 

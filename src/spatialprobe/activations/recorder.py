@@ -22,9 +22,9 @@ from spatialprobe.activations.records import At
 from spatialprobe.activations.watch import is_backward
 from spatialprobe.errors import UnsupportedOutputError
 from spatialprobe.model.hooks import ProbeHook, keep_last
+from spatialprobe.model.modes import leave_function_mode
 from spatialprobe.model.outputs import describe_leaves
 from spatialprobe.model.select import Layer
-from spatialprobe.model.settings import leave_function_mode
 from spatialprobe.text import kind_of
 
 OutputPicker = Callable[[Any], torch.Tensor]
@@ -153,8 +153,9 @@ class Recorder:
     def stop_following(self) -> None:
         """Leave the torch functions of this thread alone, also where a forward has not ended."""
         view = self._views.get(threading.get_ident())
-        if view is not None:
+        if view is not None and view.follower is not None:
             _stop_following(view)
+            leave_function_mode(view.follower)  # torch may have put it on again at the end of an interrupted call
 
     def finish(self) -> None:
         """The block is left: settle what no end of a forward has settled."""

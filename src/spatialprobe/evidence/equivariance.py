@@ -13,12 +13,13 @@ from torch import nn
 
 from spatialprobe.arguments import shown, whole_numbers
 from spatialprobe.errors import ArgumentError
-from spatialprobe.evidence.layer import outputs, unit_by_unit
+from spatialprobe.evidence.layer import outputs
 from spatialprobe.evidence.result import Averaged, Bools
 from spatialprobe.fields.images import check_images, field_of
 from spatialprobe.fields.result import ReceptiveField
 from spatialprobe.model.evaluation import EvaluationMode
 from spatialprobe.model.select import select_one
+from spatialprobe.model.settings import unit_by_unit
 
 _Ints = npt.NDArray[np.int64]
 

@@ -10,12 +10,13 @@ from torch import nn
 
 from spatialprobe.arguments import seeded, shown, whole_number, whole_numbers
 from spatialprobe.errors import ArgumentError
-from spatialprobe.evidence.layer import outputs, unit_by_unit
+from spatialprobe.evidence.layer import outputs
 from spatialprobe.evidence.result import Bools
 from spatialprobe.fields.images import check_images, field_of
 from spatialprobe.fields.result import ReceptiveField
 from spatialprobe.model.evaluation import EvaluationMode
 from spatialprobe.model.select import select_one
+from spatialprobe.model.settings import unit_by_unit
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -17,17 +15,6 @@ from spatialprobe.model.forward import images_error
 from spatialprobe.model.select import model_name
 from spatialprobe.model.weights import device_of
 from spatialprobe.tensors import computable_values, real_values
-
-
-@contextmanager
-def unit_by_unit() -> Iterator[None]:
-    """Convolutions that compute each unit from its own field alone, until the block ends.
-
-    Winograd and FFT algorithms compute neighbours together, so that rounding errors of one unit depend on pixels that
-    it does not see.
-    """
-    with torch.backends.cudnn.flags(enabled=False), torch.backends.nnpack.flags(enabled=False):
-        yield
 
 
 def outputs(

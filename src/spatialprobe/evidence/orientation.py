@@ -12,10 +12,11 @@ from torch import nn
 
 from spatialprobe.arguments import shown, whole_number, whole_numbers
 from spatialprobe.errors import ArgumentError, ForwardError, UnsupportedOutputError
-from spatialprobe.evidence.layer import outputs, unit_by_unit
+from spatialprobe.evidence.layer import outputs
 from spatialprobe.evidence.result import Floats
 from spatialprobe.model.evaluation import EvaluationMode
 from spatialprobe.model.select import select_one
+from spatialprobe.model.settings import unit_by_unit
 from spatialprobe.model.weights import dtype_of
 from spatialprobe.text import counted
 

@@ -17,6 +17,7 @@ from spatialprobe.evidence.result import Averaged
 from spatialprobe.fields.images import check_images
 from spatialprobe.model.evaluation import EvaluationMode
 from spatialprobe.model.select import select_one
+from spatialprobe.model.settings import recording_gradients
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +164,7 @@ def _fitted(
     Solved along the principal axes of the features, each divided by the root of about how steep the problem is along
     it: channels are so alike that along their own axes it takes a hundred times as many steps.
     """
-    with torch.inference_mode(False), torch.enable_grad():
+    with recording_gradients():
         return _solved(features.clone(), labels.clone(), classes, penalty)  # tensors made for inference have no graph
 
 

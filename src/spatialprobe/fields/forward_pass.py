@@ -23,12 +23,9 @@ from spatialprobe.model.compiled import hold_eager
 from spatialprobe.model.evaluation import EvaluationMode
 from spatialprobe.model.forward import forward_error
 from spatialprobe.model.hooks import Hooks, ProbeHook
+from spatialprobe.model.modes import enter_dispatch_mode, enter_function_mode
 from spatialprobe.model.select import Layer, takes_hooks, unwrapped
-from spatialprobe.model.settings import (
-    enter_dispatch_mode,
-    enter_function_mode,
-    leave_inference_mode,
-)
+from spatialprobe.model.settings import leave_inference_mode
 from spatialprobe.model.undo import Undo, undoing
 from spatialprobe.model.weights import device_of, lacks_batch
 from spatialprobe.text import kind_of

@@ -13,6 +13,8 @@ from torch.nn.parameter import is_lazy
 
 from spatialprobe.errors import ArgumentError, told
 from spatialprobe.model.select import all_layers, check_model, model_name
+from spatialprobe.model.settings import set_gradients
+from spatialprobe.model.undo import undoing
 
 _WHOLE = (type, ModuleType, FunctionType, BuiltinFunctionType, str, bytes)  # what holds nothing to be copied
 
@@ -39,7 +41,9 @@ def copy_model(model: nn.Module) -> nn.Module:
     graphs = [tensor for tensor in _tensors(model) if not tensor.is_leaf]
     memo: dict[int, Any] = {id(tensor): tensor.detach().clone() for tensor in graphs}
     try:
-        return copy.deepcopy(model, memo)
+        with undoing() as undo:
+            set_gradients(undo, torch.is_grad_enabled())  # which torch turns off while it copies a tensor
+            return copy.deepcopy(model, memo)
     except Exception as error:
         raise ArgumentError(
             f"The {model_name(model)} cannot be copied: deepcopy raised {told(error)}, {_culprit(model)}. Remove that "

@@ -11,13 +11,19 @@ before it is noted, before the first line of `__exit__`, in the middle of a `fin
 
 from __future__ import annotations
 
+import contextlib
+import sys
+import traceback
 import weakref
 from collections.abc import Callable, Iterable
 from functools import partial, wraps
-from inspect import signature
+from inspect import CO_GENERATOR, signature
+from pathlib import Path
 from threading import get_ident
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
+
+import torch
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -47,6 +53,7 @@ class Undo:
 
         A step that raises an error does not keep the others from running. One that an interrupt ends runs again.
         """
+        _end_cut_off()
         raised: BaseException | None = None
         steps = self._steps
         while steps:
@@ -59,6 +66,7 @@ class Undo:
                 del steps[-1]
             except BaseException as interrupt:
                 raised = interrupt
+                _end_cut_off()
         self.open = False
         self._watch = None
         if raised is not None:
@@ -164,6 +172,39 @@ def as_block(change: Callable[Concatenate[Undo, P], T]) -> Callable[P, UndoneBlo
     given = signature(change)
     block.__signature__ = given.replace(parameters=list(given.parameters.values())[1:])  # type: ignore[attr-defined]
     return block
+
+
+def _end_cut_off() -> None:
+    """End torch's context managers that the exception being handled has cut off in their first or last step.
+
+    They hold guards that set back, when they are freed, what torch has switched for the time of a call. Their frames
+    are freed with the traceback: too late, and after the steps of an `Undo`. So they are cleared here.
+    """
+    error = sys.exc_info()[1]
+    frames = [] if error is None else [frame for frame, _ in traceback.walk_tb(error.__traceback__)][1:]
+    for frame in reversed(frames):  # the first is still running
+        if _is_of_manager(frame):
+            _clear(frame)
+        else:
+            for held in frame.f_locals.values():  # a debugger holds the frame that it looks at
+                if isinstance(held, FrameType) and _is_of_manager(held):
+                    _clear(held)
+
+
+def _is_of_manager(frame: FrameType) -> bool:
+    """Whether a frame is that of a context manager of torch, be it a class or a generator."""
+    code = frame.f_code
+    if not code.co_filename.startswith(_TORCH):
+        return code.co_filename == contextlib.__file__
+    return code.co_name in ("__enter__", "__exit__") or bool(code.co_flags & CO_GENERATOR)
+
+
+def _clear(frame: FrameType) -> None:
+    with contextlib.suppress(RuntimeError):  # it runs: an `Undo` inside of such a manager
+        frame.clear()
+
+
+_TORCH = str(Path(torch.__file__).parent)
 
 
 def _itself(undo: Undo) -> Undo:

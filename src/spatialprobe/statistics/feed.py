@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import Literal, Protocol
 
 import torch
@@ -26,6 +26,7 @@ from spatialprobe.errors import (
 from spatialprobe.model.forward import run_model
 from spatialprobe.model.hooks import ProbeHook, attach
 from spatialprobe.model.select import Layer
+from spatialprobe.model.settings import without_autocast
 from spatialprobe.model.stop import Stopped, stop_forward
 from spatialprobe.model.undo import Undo, undoing
 from spatialprobe.model.weights import lacks_batch, unlike_weights
@@ -139,7 +140,7 @@ class Feeder:
 
     def _reduce(self, layer: Layer, value: torch.Tensor) -> None:
         version = version_of(value)
-        with _without_autocast(value.device.type):
+        with without_autocast(value.device.type) if torch.is_autocast_enabled(value.device.type) else nullcontext():
             for name, reducer in self._reducers[layer.name].items():
                 try:
                     reducer.update(value, self._batch.samples)
@@ -209,8 +210,3 @@ def _all_finite(value: torch.Tensor) -> bool:
     wide = torch.float32 if value.dtype in (torch.float16, torch.bfloat16) else value.dtype
     total = value.sum(dtype=wide).abs().item()
     return math.isfinite(total) or bool(torch.isfinite(value).all())
-
-
-def _without_autocast(device: str) -> AbstractContextManager[object]:
-    """Statistics are computed in the precision that they ask for."""
-    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()

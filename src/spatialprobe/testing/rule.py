@@ -21,6 +21,7 @@ from spatialprobe.fields.taps import Bools
 from spatialprobe.model.evaluation import EvaluationMode
 from spatialprobe.model.forward import run_model
 from spatialprobe.model.select import check_model
+from spatialprobe.model.settings import recording_gradients
 
 _MOST_UNITS = 4096
 _DRAWS = 64  # random images at most: what one hides (behind a ReLU, or in a window of a max-pool), another shows
@@ -98,7 +99,7 @@ def _problem(mode: EvaluationMode, shape: tuple[int, ...]) -> str | None:
 
 def _moving(module: nn.Module, shape: tuple[int, ...], units: tuple[int, ...], draw: int) -> Bools:
     """Return which pixels have a gradient, (channels, *units, *pixels) bool, for one random image."""
-    with torch.inference_mode(False), torch.enable_grad():
+    with recording_gradients():
         return _with_gradient(module, shape, units, draw)
 
 
