@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -221,3 +222,38 @@ def test_matplotlib_is_imported_in_one_file_and_pyplot_in_none():
         importing = [m for m in ast.walk(ast.parse(text)) if isinstance(m, (ast.ImportFrom, ast.Import))]
         modules = {getattr(m, "module", None) or m.names[0].name for m in importing if m.col_offset == 0}
         assert path.name == "figures.py" or not any(m.startswith("matplotlib") for m in modules), path
+
+
+# Functions of torch that make a tensor on the default device, unless they are told where.
+FACTORIES = {"arange", "as_tensor", "asarray", "empty", "empty_strided", "eye", "full", "linspace", "logspace", "ones"}
+FACTORIES |= {"rand", "randint", "randn", "randperm", "range", "scalar_tensor", "sparse_coo_tensor", "tensor", "zeros"}
+
+
+def factory_calls(path):
+    """The calls in a file of functions that make a tensor on the default device."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+            continue
+        if isinstance(node.func.value, ast.Name) and node.func.value.id == "torch" and node.func.attr in FACTORIES:
+            yield node
+
+
+def test_own_tensors_are_made_with_their_device_named():
+    """No tensor of the library's own is left to torch's default device."""
+    unnamed = [
+        f"{path.relative_to(SOURCE)}:{node.lineno}"
+        for path in sorted(SOURCE.rglob("*.py"))
+        for node in factory_calls(path)
+        if "device" not in {word.arg for word in node.keywords}
+    ]
+    assert unnamed == []
+
+
+def test_no_message_writes_the_article_of_a_type_itself():
+    """The name of a type is not known beforehand, so its article, "a" or "an", is left to `text.kind_of`."""
+    written = [
+        str(path.relative_to(SOURCE))
+        for path in sorted(SOURCE.rglob("*.py"))
+        if re.search(r"\b[Aa]n? \{type\(", path.read_text())
+    ]
+    assert written == []

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import os
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,27 +17,6 @@ import spatialprobe as sp
 from spatialprobe import evidence
 from spatialprobe.statistics.loading import located
 from spatialprobe.testing import check_reducer, check_rule
-
-SOURCE = Path(sp.__file__).parent
-# Functions of torch that make a tensor on the default device, unless they are told where.
-FACTORIES = {"arange", "as_tensor", "asarray", "empty", "empty_strided", "eye", "full", "linspace", "logspace", "ones"}
-FACTORIES |= {"rand", "randint", "randn", "randperm", "range", "scalar_tensor", "sparse_coo_tensor", "tensor", "zeros"}
-
-
-def factory_calls(path):
-    """The calls in a file of functions that make a tensor on the default device."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
-            continue
-        if isinstance(node.func.value, ast.Name) and node.func.value.id == "torch" and node.func.attr in FACTORIES:
-            yield node
-
-
-@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))
-def test_own_tensors_are_made_with_their_device_named(path):
-    """No tensor of the library's own is left to the default device."""
-    unnamed = [node.lineno for node in factory_calls(path) if "device" not in {word.arg for word in node.keywords}]
-    assert unnamed == []
 
 
 def convolutions():
