@@ -10,6 +10,13 @@ from torch import nn
 import spatialprobe as sp
 from spatialprobe import evidence
 
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """What a call writes under a name such as "nothing" goes to a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+
+
 SHARE = 0.12  # of some twelve thousand calls, drawn with a fixed seed
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import os
 import random
 import signal
 import sys
@@ -527,6 +528,7 @@ def main() -> int:
     torch.set_num_threads(1)
     counts: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)  # some calls write under the wrong name that they are given
         for one in outcomes(Path(folder), options.only, options.share):
             counts[one.kind] += 1
             if one.kind not in ("refused", "accepted") or (options.accepted and one.kind == "accepted"):

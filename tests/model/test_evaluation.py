@@ -324,6 +324,7 @@ def test_an_interrupt_at_any_point():
             model(IMAGES.clone())
             mode.reset()
 
+    run()  # what is remembered of types is known from now on, so that every run comes by the same points
     points = [point for point in points_of(run, visits=2) if str(SOURCE) in point.file]
     assert len(points) > 300
     for point in points:
