@@ -170,18 +170,34 @@ def is_right(outcome, expected):
 
 def report(rounds, usual, bad):
     """Print how long the others took to end, and what they came to."""
-    ends = sorted(max(one.seconds.values()) for one in rounds if one.seconds and not one.hung)
     failed = sum(isinstance(outcome, str) for one in rounds for outcome in one.outcomes.values())
     print(f"{len(rounds)} rounds, a whole sweep takes {usual:.2f} s; {dict(Counter(one.plan.way for one in rounds))}")
     print(
         f"hung after {LIMIT:g} s: {sum(bool(one.hung) for one in rounds)} rounds; not as they should be: {bad} rounds"
     )
     print(f"ended with an error: {failed}, with the result: {sum(len(one.outcomes) for one in rounds) - failed}")
-    if ends:
-        print(
-            f"seconds until the last had ended: median {statistics.median(ends):.2f}, "
-            f"90 % {ends[len(ends) * 9 // 10]:.2f}, most {ends[-1]:.2f}"
-        )
+    for cause in CAUSES:
+        ends = sorted(max(one.seconds.values()) for one in rounds if one.seconds and cause_of(one) == cause)
+        if ends:
+            print(
+                f"seconds until the last had ended, {len(ends)} rounds, {cause}: median {statistics.median(ends):.2f}, "
+                f"most {ends[-1]:.2f}"
+            )
+
+
+CAUSES = ("the victim never came", "the victim was stopped", "the victim was gone", "it failed itself", "it was done")
+
+
+def cause_of(one):
+    """Why the others ended as they did."""
+    texts = [outcome for outcome in one.outcomes.values() if isinstance(outcome, str)]
+    if any("did not come" in text or "did not answer" in text or "timed out" in text for text in texts):
+        return CAUSES[0]
+    if any("no sign of life" in text for text in texts):
+        return CAUSES[1]
+    if not texts:
+        return CAUSES[4]
+    return CAUSES[2] if one.plan.way.startswith("SIG") else CAUSES[3]
 
 
 if __name__ == "__main__":

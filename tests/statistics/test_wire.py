@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import subprocess
@@ -225,6 +226,17 @@ def test_a_process_that_was_stopped_itself(monkeypatch):
     monkeypatch.undo()
     for wire in wires:
         wire.close()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # sockets that nobody closed
+def test_a_wire_that_is_left_behind():
+    """A process that lives on, but lost its wire to an interrupt at the wrong moment, holds nobody up."""
+    one, other = linked(2)
+    del other
+    gc.collect()
+    with pytest.raises(PeerGoneError, match="rank 1 of 2: its connection was closed"):
+        one.receive(1)
+    one.close()
 
 
 def test_an_interrupt_is_told(monkeypatch):

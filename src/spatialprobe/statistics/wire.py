@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import NoReturn
+from weakref import ref
 
 from spatialprobe.errors import SweepError
 from spatialprobe.statistics.link import Link
@@ -76,7 +77,9 @@ class Wire:
         self._selector = selectors.DefaultSelector()
         self._last = time.monotonic()  # when silences were last counted
         self._closing = threading.Event()
-        self._beats = threading.Thread(target=self._beat, name="spatialprobe signs of life", daemon=True)
+        # It does not keep the wire: one that an interrupt has left behind closes its links when it is collected.
+        show = (ref(self), self._closing, min(1.0, timeout / _BEATS))
+        self._beats = threading.Thread(target=_beat, args=show, name="spatialprobe signs of life", daemon=True)
         self._beats.start()
 
     def add(self, link: Link) -> None:
@@ -241,11 +244,16 @@ class Wire:
         assert self.failure is not None
         raise self.failure.raised(self.size) from None
 
-    def _beat(self) -> None:
-        """Send signs of life, until this process closes its links."""
-        while not self._closing.wait(min(1.0, self._timeout / _BEATS)):
-            for link in list(self._links.values()):
-                link.beat()
+
+def _beat(watched: ref[Wire], closing: threading.Event, interval: float) -> None:
+    """Send signs of life by all links of a wire, until it is closed or gone."""
+    while not closing.wait(interval):
+        wire = watched()
+        if wire is None:
+            return
+        for link in list(wire._links.values()):
+            link.beat()
+        del wire
 
 
 def _entries(gathered: bytes) -> list[bytes]:
