@@ -113,7 +113,7 @@ def stop_again_and_again(kind, number, same_process, folder, draw, tally, expect
     while sum(tally.landed.values()) < most:
         landed, ended = stopped(call, number, same_process, partial(moments, draw, patience), folder)
         tally.landed[number.name] += landed
-        patience = min(16.0, 1.2 * patience)  # a busy machine needs longer to begin
+        patience = min(16.0, 1.1 * patience)
         if ended is not None:
             break
     found = in_child(call, folder)
@@ -125,9 +125,10 @@ def stop_again_and_again(kind, number, same_process, folder, draw, tally, expect
 
 
 def moments(draw, patience):
-    """Random waits, in seconds."""
+    """Random waits, in seconds; they become longer, since a busy machine needs longer to come anywhere."""
     while True:
         yield patience * draw.uniform(0.0, 0.15)
+        patience = min(16.0, 1.1 * patience)
 
 
 def stopped(call, number, same_process, waits, folder):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import pickle
 import re
@@ -23,6 +24,8 @@ from torch.utils.data import DataLoader, DistributedSampler
 
 import spatialprobe as sp
 from spatialprobe.statistics.batches import share
+from spatialprobe.statistics.distributed import _packed, _unpacked
+from spatialprobe.statistics.state import StateFormat, SweepState
 
 COUNT = 23  # divides by nothing
 ROOT = Path(__file__).parents[2]
@@ -481,3 +484,21 @@ def test_under_torchrun(tmp_path):
     assert result.samples == 30
     assert set(result) == {"conv1", "conv2"}
     assert ran.stdout.count("30 samples") == 1  # one process speaks
+
+
+class _Bomb:
+    def __reduce__(self):
+        return os.system, ("exit 0",)
+
+
+def test_what_a_rank_sends_can_run_no_code():
+    """Bytes that name something else than the reducers' classes are a failure, which is sent on."""
+    form = StateFormat(["0"], {"dead": sp.Dead()}, {"dead": sp.Dead()})
+    state = SweepState({"0": {"dead": sp.Dead()}}, 3)
+    assert _unpacked(_packed(state, form), form).samples == 3
+    torch.save(_Bomb(), made := io.BytesIO())
+    for sent in (made.getvalue(), pickle.dumps(_Bomb()), b""):
+        found = _unpacked(b"1" + sent, form)
+        assert type(found).__name__ == "_Failure"
+        assert "what a rank sent" in found.text
+        assert _unpacked(_packed(found, form), form).text == found.text

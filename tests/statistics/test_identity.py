@@ -17,6 +17,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from sweeps import images, small_model
 from torch import nn
 
@@ -201,6 +202,36 @@ def test_a_global_that_the_model_uses(tmp_path, monkeypatch):
     after = model_identity(Scaled())
     assert {part for part in before if before[part] != after[part]} == {"attributes", "code"}
     assert describe(images) == describe(images)
+
+
+def test_methods_of_a_library_that_were_replaced(monkeypatch):
+    """A convolution that computes something else is part of the code, also where the new method wears the old name."""
+    model, original = small_model(), nn.Conv2d.forward
+    found = [model_identity(model)]
+    monkeypatch.setattr(nn.Conv2d, "forward", lambda self, x: original(self, x) + 1)
+    found.append(model_identity(model))
+    monkeypatch.setattr(nn.Conv2d, "forward", functools.wraps(original)(lambda self, x: original(self, x) + 2))
+    found.append(model_identity(model))
+    monkeypatch.setattr(nn.Module, "__call__", lambda self, x: x)
+    found.append(model_identity(model))
+    assert len({json.dumps(one["code"]) for one in found}) == 4
+    assert [one | {"code": None} for one in found[1:]] == [found[0] | {"code": None}] * 3
+    monkeypatch.undo()
+    assert model_identity(model) == found[0]
+
+
+def test_a_function_of_a_library_that_was_replaced(monkeypatch):
+    """What a model takes from a module of a library is its name, unless it was put there."""
+
+    def pads(x):
+        return F.pad(x, (1, 1)) + F.relu(x)
+
+    before = describe(pads)
+    monkeypatch.setattr(F, "relu", lambda x: x)
+    assert describe(pads) != before
+    monkeypatch.undo()
+    monkeypatch.setattr(F, "gelu", lambda x: x)  # which it does not use
+    assert describe(pads) == before
 
 
 def test_a_loop_over_ablations(tmp_path):

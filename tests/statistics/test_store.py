@@ -21,6 +21,7 @@ import spatialprobe as sp
 from spatialprobe.model.select import Layer
 from spatialprobe.statistics.batches import Batch
 from spatialprobe.statistics.store import Store
+from spatialprobe.testing import check_store
 
 zarr = pytest.importorskip("zarr")
 quiet = partial(sp.sweep, progress=False)
@@ -201,7 +202,7 @@ def test_ranks_that_make_groups_at_the_same_time(tmp_path):
         )
         if rank:
             ready.wait()
-        store.open(continues=False, begun=False)
+        store.open(continues=False)
         if not rank:
             ready.wait()
         start.wait()
@@ -238,7 +239,7 @@ def test_a_store_that_other_ranks_do_not_see(tmp_path):
     """A folder that is not shared is found out, rather than filled with holes."""
     store = Store(tmp_path / "a.zarr", model="M", at="output", identity="i", batch_size=2, rows=4, rank=1)
     with pytest.raises(sp.StorageError, match="Rank 0 made the store .*, and rank 1 does not find it"):
-        store.open(continues=False, begun=False)
+        store.open(continues=False)
 
 
 @pytest.mark.parametrize(
@@ -270,6 +271,7 @@ def test_layer_names_that_lead_elsewhere(tmp_path, name):
     (group,) = zarr.open_group(tmp_path / "folder" / "a.zarr", mode="r").group_values()
     assert group.attrs["layer"] == name
     assert group["activation"].shape == (4, 2, 8, 8)
+    check_store(tmp_path / "folder" / "a.zarr")
     assert [path.name for path in (tmp_path / "folder").iterdir()] == ["a.zarr"]
 
 

@@ -61,6 +61,7 @@ class Source(Protocol):
 
     count: int | None  # samples in this share; None where nobody knows
     rows: int | None  # samples in all shares; None where they come as a stream
+    first: int  # the row of the share's first sample
 
     def batches(self, done: Progress) -> Iterator[tuple[Batch, Progress]]:
         """The batches that come after those done, each with how far the share is swept when it is done."""
@@ -132,15 +133,15 @@ class _Indexed:
         self.count: int | None = last - first
         self.rows: int | None = len(data)
         self._data = data
-        self._first, self._last = first, last
+        self.first, self._last = first, last
         self._load = load
 
     def batches(self, done: Progress) -> Iterator[tuple[Batch, Progress]]:
-        start, number = self._first + done.samples, done.batches
+        start, number = self.first + done.samples, done.batches
         for inputs in self._inputs(start):
             samples = torch.arange(start, start + len(inputs), device="cpu")
             start, number = start + len(inputs), number + 1
-            yield Batch(number - 1, inputs, samples, start - len(inputs)), Progress(start - self._first, number)
+            yield Batch(number - 1, inputs, samples, start - len(inputs)), Progress(start - self.first, number)
 
     def _inputs(self, start: int) -> Iterator[torch.Tensor]:
         size = self._load.batch_size
@@ -189,6 +190,7 @@ class _Stream:
     def __init__(self, data: Iterable[Any], load: Workload) -> None:
         self.count: int | None = None
         self.rows: int | None = None
+        self.first = 0
         self._load = load
         # With several processes only a distributed sampler makes sure that all mean the same by a position.
         self._located = is_plain_loader(data) and (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ class Saved:
     state: SweepState
     progress: Progress
     finished: bool  # whether that was all the data
+    stored: list[str]  # the groups of store= that were written to
 
 
 class Checkpoint:
@@ -79,7 +80,7 @@ class Checkpoint:
         except OSError as error:
             raise StorageError(f"Cannot read the checkpoint {str(self.path)!r}: {reason(error)}.") from error
         described, payload = _opened(self.path, head, rest)
-        progress, finished = _progress(self.path, described)
+        progress, finished, stored = _progress(self.path, described)
         other = self._differences(described.get("identity"))
         if other and not progress.batches:
             return None  # a sweep that had only begun: there is nothing to lose
@@ -96,14 +97,15 @@ class Checkpoint:
                 "they are now: delete it to start afresh, and do not trust where it came from."
             ) from error
         self.written = progress
-        return Saved(state, progress, finished)
+        return Saved(state, progress, finished, stored)
 
-    def save_when_due(self, state: SweepState, progress: Progress) -> None:
-        """Write the file if the last time is long enough ago."""
-        if time.monotonic() - self._saved >= self._seconds:
-            self.save(state, progress)
+    def is_due(self) -> bool:
+        """Whether the last time that the file was written is long enough ago."""
+        return time.monotonic() - self._saved >= self._seconds
 
-    def save(self, state: SweepState, progress: Progress, *, finished: bool = False) -> None:
+    def save(
+        self, state: SweepState, progress: Progress, *, finished: bool = False, stored: Sequence[str] = ()
+    ) -> None:
         """Write the file, whole or not at all.
 
         Whatever is raised in here, an interrupt too, may leave the state torn, since reducers may change while they
@@ -114,7 +116,12 @@ class Checkpoint:
             StorageError: the file cannot; the message says what it holds.
         """
         self.usable = False
-        described = {"identity": self._identity, "progress": asdict(progress), "finished": finished}
+        described = {
+            "identity": self._identity,
+            "progress": asdict(progress),
+            "finished": finished,
+            "stored": list(stored),
+        }
         rest = json.dumps(described).encode() + b"\n" + self._form.dumps(state)
         try:
             write_bytes(self.path, f"{_MAGIC} {_VERSION} {digest(rest)}\n".encode() + rest)
@@ -183,18 +190,20 @@ def _opened(path: Path, head: bytes, rest: bytes) -> tuple[dict[str, Any], bytes
     return described, payload
 
 
-def _progress(path: Path, described: Mapping[str, Any]) -> tuple[Progress, bool]:
-    """Return how far a sweep had come, and whether that was all."""
-    found, finished = described.get("progress"), described.get("finished")
+def _progress(path: Path, described: Mapping[str, Any]) -> tuple[Progress, bool, list[str]]:
+    """Return how far a sweep had come, whether that was all, and to which groups of a store it had written."""
+    found, finished, stored = (described.get(name) for name in ("progress", "finished", "stored"))
     kinds = {"samples": int, "batches": int, "trail": str}
     if (
         not isinstance(found, dict)
         or {name: type(value) for name, value in found.items()} != kinds
         or min(found["samples"], found["batches"]) < 0
         or not isinstance(finished, bool)
+        or not isinstance(stored, list)
+        or not all(isinstance(name, str) for name in stored)
     ):
         raise _not_written_here(path)
-    return Progress(**found), finished
+    return Progress(**found), finished, stored
 
 
 def _not_written_here(path: Path) -> StorageError:

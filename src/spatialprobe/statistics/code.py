@@ -23,13 +23,13 @@ def qualified_name(value: Any) -> str:
 
 def is_installed(value: Any) -> bool:
     """Whether a class or function is of an installed library or of Python, and not the user's own code."""
+    if isinstance(value, FunctionType) and Path(value.__code__.co_filename).is_absolute():
+        return _in_library(value.__code__.co_filename)  # a decorator may have given it another's module
     name = getattr(value, "__module__", None) or "builtins"
     if name == "__main__":
         return False
-    if name.split(".")[0] in sys.stdlib_module_names:
-        return True
-    file = getattr(sys.modules.get(name), "__file__", None) or ""
-    return file.startswith(_LIBRARIES) or not _FOLDERS.isdisjoint(Path(file).parts)
+    file = getattr(sys.modules.get(name), "__file__", None)
+    return name.split(".")[0] in sys.stdlib_module_names or (file is not None and _in_library(file))
 
 
 def code_parts(code: CodeType) -> list[Any]:
@@ -50,9 +50,10 @@ def used_globals(function: FunctionType) -> Iterator[tuple[str, Any]]:
             continue  # one of the builtins, or none
         value = function.__globals__[name]
         yield name, value
-        if isinstance(value, ModuleType) and not _is_installed_module(value):
+        if isinstance(value, ModuleType):
+            known = _in_library(getattr(value, "__file__", None) or _LIBRARIES[0])
             for attribute in dict.fromkeys(_all_names(function.__code__)):
-                if attribute in vars(value):
+                if attribute in vars(value) and not (known and not _is_users_function(vars(value)[attribute])):
                     yield f"{name}.{attribute}", vars(value)[attribute]
 
 
@@ -62,6 +63,24 @@ def members(kind: type) -> Iterator[tuple[str, Any]]:
         of_python = name.startswith("__") or name == "_abc_impl" or isinstance(value, _SLOTS)
         if isinstance(value, _METHODS) or not of_python:
             yield name, value
+
+
+def replaced_members(kind: type) -> Iterator[tuple[str, Any]]:
+    """Yield the methods of a library's class, or of its bases, that a user has put there."""
+    for base in kind.__mro__:
+        for name, value in vars(base).items():
+            if isinstance(value, _METHODS) and any(map(_is_users_function, _functions_of(value))):
+                yield f"{base.__qualname__}.{name}", value
+
+
+def _functions_of(method: Any) -> tuple[Any, ...]:
+    if isinstance(method, property):
+        return method.fget, method.fset, method.fdel
+    return (method.__func__,) if isinstance(method, (staticmethod, classmethod)) else (method,)
+
+
+def _is_users_function(value: Any) -> bool:
+    return isinstance(value, FunctionType) and not is_installed(value)
 
 
 def _constant(value: Any) -> Any:
@@ -88,6 +107,5 @@ def _all_names(code: CodeType) -> Iterator[str]:
             yield from _all_names(value)
 
 
-def _is_installed_module(module: ModuleType) -> bool:
-    file = getattr(module, "__file__", None)
-    return file is None or file.startswith(_LIBRARIES) or not _FOLDERS.isdisjoint(Path(file).parts)
+def _in_library(file: str) -> bool:
+    return file.startswith(_LIBRARIES) or not _FOLDERS.isdisjoint(Path(file).parts)

@@ -17,7 +17,14 @@ from torch.utils.hooks import RemovableHandle
 
 from spatialprobe.errors import ArgumentError, UnsupportedOutputError
 from spatialprobe.model.hooks import CopiedInert
-from spatialprobe.statistics.code import code_parts, is_installed, members, qualified_name, used_globals
+from spatialprobe.statistics.code import (
+    code_parts,
+    is_installed,
+    members,
+    qualified_name,
+    replaced_members,
+    used_globals,
+)
 from spatialprobe.storage.checksum import digest, fingerprint
 from spatialprobe.text import kind_of, with_article
 
@@ -129,7 +136,8 @@ class Description:
 
     def _of_class(self, value: type) -> Any:
         if is_installed(value):
-            return qualified_name(value)
+            replaced = [(name, self._leniently(member)) for name, member in replaced_members(value)]
+            return [qualified_name(value), *replaced]
         bases = [self.of(base) for base in value.__bases__]
         return [qualified_name(value), bases, [(name, self._leniently(member)) for name, member in members(value)]]
 

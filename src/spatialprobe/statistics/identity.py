@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import nn
 
 from spatialprobe.errors import ArgumentError
 from spatialprobe.model.hooks import ProbeHook
-from spatialprobe.model.select import all_layers
+from spatialprobe.model.select import Layer, all_layers
 from spatialprobe.statistics.code import qualified_name
 from spatialprobe.statistics.description import Description, UndescribableError
 from spatialprobe.storage.checksum import digest
@@ -34,10 +35,10 @@ def model_identity(model: nn.Module) -> dict[str, Any]:
     layers = all_layers(model)
     describes = Description({layer.module: layer.name for layer in layers})
     return {
-        "model": _structure(model, describes),
+        "model": _structure(layers, describes),
         "code": [describes.of(kind) for kind in dict.fromkeys(type(layer.module) for layer in layers)],
-        "hooks": _hooks(model, describes),
-        "attributes": _attributes(model, describes),
+        "hooks": _hooks(model, layers, describes),
+        "attributes": _attributes(layers, describes),
     }
 
 
@@ -66,9 +67,8 @@ def describe(value: Any) -> Any:
     return Description().of(value)
 
 
-def _structure(model: nn.Module, describes: Description) -> str:
+def _structure(layers: Sequence[Layer], describes: Description) -> str:
     """Return a checksum of which modules of which classes lie where, and of their parameters and buffers."""
-    layers = all_layers(model)
     kinds = [(layer.name, layer.aliases, qualified_name(type(layer.module))) for layer in layers]
     tensors = [
         (layer.name, name, describes.of(value))
@@ -78,14 +78,14 @@ def _structure(model: nn.Module, describes: Description) -> str:
     return digest(repr((kinds, tensors)).encode())
 
 
-def _hooks(model: nn.Module, describes: Description) -> str:
+def _hooks(model: nn.Module, layers: Sequence[Layer], describes: Description) -> str:
     """Return a checksum of all forward hooks but the library's own, which change nothing; of every module's too."""
     found = []
-    layers = {layer.module: layer.name for layer in all_layers(model)}
+    names = {layer.module: layer.name for layer in layers}
     name = ""  # of a wrapper around the model
     try:
         for module in model.modules():
-            name = layers.get(module, name)
+            name = names.get(module, name)
             found.append((name, describes.hooks(module, without=ProbeHook)))
         of_all = nn.modules.module._global_forward_pre_hooks, nn.modules.module._global_forward_hooks
         found.append(("every module", [describes.of(list(hooks.values())) for hooks in of_all]))
@@ -94,10 +94,10 @@ def _hooks(model: nn.Module, describes: Description) -> str:
     return digest(repr([entry for entry in found if any(entry[1])]).encode())
 
 
-def _attributes(model: nn.Module, describes: Description) -> dict[str, str]:
+def _attributes(layers: Sequence[Layer], describes: Description) -> dict[str, str]:
     """Return a checksum of each plain attribute, by its name, over all modules that have one of that name."""
     found: dict[str, list[Any]] = defaultdict(list)
-    for layer in all_layers(model):
+    for layer in layers:
         try:
             for name, value in describes.attributes(layer.module).items():
                 found[name].append((layer.name, value))

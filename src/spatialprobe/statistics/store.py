@@ -1,6 +1,6 @@
-"""Activations on disk as Zarr 3 arrays: chunked by sample, compressed, and labelled.
+"""Activations on disk as Zarr 3 arrays: chunked by sample, compressed, labeled, and with checksums.
 
-acts.zarr/                       attributes: format, version, identity, model, at
+acts.zarr/                       attributes: format, version, identity, model, at; when all is written: groups, rows
   conv1/                         a group for each layer; attributes: the layer's metadata
     activation                   (sample, channel, y, x)
     sample                       int64 (sample): positions in the data
@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -23,6 +25,7 @@ from spatialprobe.activations.records import At, ConvSpec
 from spatialprobe.errors import ArgumentError, StorageError
 from spatialprobe.model.select import Layer
 from spatialprobe.statistics.batches import Batch
+from spatialprobe.statistics.store_seal import check_group, groups_in, sealed
 from spatialprobe.storage.files import folder_of, path_of, reason, shown_path
 from spatialprobe.tensors import numpy_values
 
@@ -30,8 +33,9 @@ if TYPE_CHECKING:
     import zarr
 
 _FORMAT = "spatialprobe store"
-_VERSION = 1
+_VERSION = 2
 _CHUNK_BYTES = 32 << 20  # at most, unless a single sample is larger
+_configuring = threading.Lock()  # zarr's configuration belongs to the whole process
 _NAMES = {0: (), 1: ("x",), 2: ("y", "x"), 3: ("z", "y", "x")}
 
 
@@ -64,28 +68,32 @@ class Store:
             "model": model,
             "at": at,
         }
+        self._groups: set[str] = set()
         self._arrays: dict[tuple[str, int], tuple[Any, Any]] = {}  # of each layer's run: activations, samples
 
-    def open(self, *, continues: bool, begun: bool) -> None:
+    def open(self, *, continues: bool, groups: Sequence[str] = (), done: range = range(0)) -> None:
         """Make the root group, or find one that this sweep began.
 
         Args:
             continues: whether there is a checkpoint of this sweep, written before the store was made.
-            begun: whether some batches are in the store.
+            groups: those that were written to when it was.
+            done: the rows that were written by then.
 
         Raises:
             ArgumentError: zarr is not installed, or the folder does not exist.
-            StorageError: there is something else, or what should be continued is not there.
+            StorageError: there is something else, or what should be continued is not there, or damaged.
         """
         try:
             import zarr
         except ImportError as error:
             raise ArgumentError("store= needs zarr 3: pip install 'spatialprobe[store]'.") from error
         folder_of(self._path.parent, "write a store")
-        try:
+        with self._writing():
             if self._path.exists() and not _unborn(self._path):
                 self._root = self._existing(continues)
-            elif begun:
+                self._groups.update(groups)
+                self._check(done)
+            elif done:
                 raise StorageError(
                     f"The checkpoint continues a sweep whose store {str(self._path)!r} is gone. Delete it too."
                 )
@@ -96,8 +104,16 @@ class Store:
                 )
             else:
                 self._root = zarr.open_group(self._path, mode="a", zarr_format=3, attributes=self._root_attributes)
-        except OSError as error:
-            raise self._failed(error) from error
+
+    def _check(self, done: range) -> None:
+        """Check that what a checkpoint says is written is there."""
+        for name in self._groups if done else ():
+            try:
+                check_group(self._path, name, done.start, done.stop)
+            except StorageError as error:
+                raise StorageError(
+                    f"The checkpoint continues a sweep, and {error}. Delete store and checkpoint to start afresh."
+                ) from error
 
     def _existing(self, continues: bool) -> zarr.Group:
         import zarr
@@ -105,11 +121,12 @@ class Store:
         try:
             root = zarr.open_group(self._path, mode="r+", zarr_format=3)
             found = root.attrs.asdict()
-        except (OSError, ValueError, KeyError) as error:
+        except Exception as error:  # whatever zarr raises of what somebody else has written there
             raise StorageError(
                 f"{str(self._path)!r} exists, and is no Zarr group: {error}. Give another path."
             ) from error
-        if found != self._root_attributes or (self._rows is None and not continues):
+        same = found.items() >= self._root_attributes.items()
+        if not same or (self._rows is None and not continues):
             raise StorageError(
                 f"The store {str(self._path)!r} exists, and is not known to be of this model, data, layers and batch "
                 "size. Delete it, or give another store= path."
@@ -121,8 +138,7 @@ class Store:
         values = numpy_values(layer.name, activation)
         key = layer.name, call
         if key not in self._arrays:
-            group = self._group(layer, call, values, str(activation.dtype))
-            self._arrays[key] = group["activation"], group["sample"]
+            self._arrays[key] = self._found(layer, call, values, str(activation.dtype))
         if self._arrays[key][0].shape[1:] != values.shape[1:]:
             raise StorageError(
                 f"Layer {layer.name!r} handed on {tuple(activation.shape)} in {batch}, after (N, "
@@ -130,30 +146,48 @@ class Store:
                 "all to one, or leave store= out."
             )
         rows = slice(batch.row, batch.row + len(values))
-        for array, part in zip(self._arrays[key], (values, batch.samples.numpy()), strict=True):
-            if self._rows is None and array.shape[0] < rows.stop:
-                array.resize((rows.stop, *array.shape[1:]))
-            array[rows] = part
+        with self._writing():
+            for array, part in zip(self._arrays[key], (values, batch.samples.numpy()), strict=True):
+                if self._rows is None and array.shape[0] < rows.stop:
+                    array.resize((rows.stop, *array.shape[1:]))
+                array[rows] = part
+
+    @property
+    def groups(self) -> list[str]:
+        """The groups that this process has written to."""
+        return sorted(self._groups)
 
     def close(self, rows: int) -> None:
-        """All is written: arrays that grew end after so many rows."""
-        for arrays in self._arrays.values() if self._rows is None else ():
-            for array in arrays:
-                array.resize((rows, *array.shape[1:]))
+        """End the arrays that grew after so many rows: all of this process's share is written."""
+        with self._writing():
+            for arrays in self._arrays.values() if self._rows is None else ():
+                for array in arrays:
+                    array.resize((rows, *array.shape[1:]))
 
-    def _group(self, layer: Layer, call: int, values: Any, dtype: str) -> zarr.Group:
-        """Return the group of one run of a layer, with its arrays; another process may have made it.
+    def seal(self, rows: int) -> None:
+        """Say in the root what there is, with a checksum, once every process has written its share.
 
         Raises:
-            StorageError: it cannot be made.
+            StorageError: the root cannot be written.
         """
+        with self._writing():
+            there = {**self._root_attributes, "groups": groups_in(self._path), "rows": self._rows or rows}
+            self._root.attrs.put(sealed(there, self._path, arrays=False))
+
+    def _found(self, layer: Layer, call: int, values: Any, dtype: str) -> tuple[Any, Any]:
+        """Return the arrays of one run of a layer; another process may have made them."""
+        import zarr
+
         name = _group_name(layer.name, call)
-        try:
+        with self._writing():
             if name not in self._root:
                 self._make(name, layer, call, values, dtype)
-            return cast("zarr.Group", self._root[name])
-        except OSError as error:
-            raise self._failed(error) from error
+            # A chunk of nothing but the values that stand for unwritten ones is written too: what is not there is lost.
+            with _configuring, zarr.config.set({"array.write_empty_chunks": True}):
+                group = cast("zarr.Group", self._root[name])
+                found = group["activation"], group["sample"]
+        self._groups.add(name)
+        return found
 
     def _make(self, name: str, layer: Layer, call: int, values: Any, dtype: str) -> None:
         """Make a group whole before it can be seen, so that no process meets half of what another makes."""
@@ -162,8 +196,9 @@ class Store:
         scratch = self._path / f".rank{self._rank}.partial"
         if scratch.exists():  # of an earlier run that was killed
             shutil.rmtree(scratch)
-        group = zarr.open_group(scratch, mode="w-", zarr_format=3, attributes=_metadata(layer, call, self._at, dtype))
+        group = zarr.open_group(scratch, mode="w-", zarr_format=3)
         self._add_arrays(group, values)
+        group.attrs.put(sealed(_metadata(layer, call, self._at, dtype), scratch, arrays=True))
         try:
             scratch.rename(self._path / name)
         except OSError:
@@ -175,11 +210,22 @@ class Store:
         rows = self._rows or 0
         chunk = _chunk(self._batch_size, values[0].nbytes if len(values) else 1)
         labels = ("sample", "channel", *_axes(values.ndim - 2))[: values.ndim]
-        _add_array(group, "activation", (rows, *values.shape[1:]), (chunk, *values.shape[1:]), values.dtype, labels)
-        _add_array(group, "sample", (rows,), (self._batch_size,), "int64", ("sample",))
+        shape, chunks = (rows, *values.shape[1:]), (chunk, *values.shape[1:])
+        unwritten = float("nan") if values.dtype.kind == "f" else 0
+        _add_array(group, "activation", shape, chunks, values.dtype, labels, unwritten)
+        _add_array(group, "sample", (rows,), (self._batch_size,), "int64", ("sample",), -1)
 
-    def _failed(self, error: OSError) -> StorageError:
-        return StorageError(f"Cannot write to the store {shown_path(self._path)}: {reason(error)}.")
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """A block that writes to the store.
+
+        Raises:
+            StorageError: it cannot be written to, because the disk is full, say.
+        """
+        try:
+            yield
+        except OSError as error:
+            raise StorageError(f"Cannot write to the store {shown_path(self._path)}: {reason(error)}.") from error
 
 
 def _group_name(layer: str, call: int) -> str:
@@ -196,18 +242,24 @@ def _unborn(path: Path) -> bool:
 
 
 def _add_array(
-    group: zarr.Group, name: str, shape: Sequence[int], chunks: Sequence[int], dtype: Any, labels: Sequence[str]
+    group: zarr.Group,
+    name: str,
+    shape: Sequence[int],
+    chunks: Sequence[int],
+    dtype: Any,
+    labels: Sequence[str],
+    fill_value: float,
 ) -> None:
-    """Add an array to a group."""
-    from zarr.codecs import BloscCodec
+    """Add an array to a group, whose values are `fill_value` until they are written."""
+    from zarr.codecs import BloscCodec, Crc32cCodec
 
     group.create_array(
         name,
         shape=tuple(shape),
         chunks=tuple(max(1, size) for size in chunks),
         dtype=dtype,
-        compressors=[BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle")],
-        fill_value=float("nan") if getattr(dtype, "kind", "i") == "f" else 0,  # unwritten values are no numbers
+        compressors=[BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle"), Crc32cCodec()],
+        fill_value=fill_value,
         dimension_names=tuple(labels),
     )
 

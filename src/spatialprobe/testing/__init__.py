@@ -1,8 +1,9 @@
-"""Laws that other people's rules and reducers can be checked against."""
+"""Laws that other people's rules and reducers can be checked against, and stores against their checksums."""
 
 from __future__ import annotations
 
 from spatialprobe.testing.reducer import check_reducer
 from spatialprobe.testing.rule import check_rule
+from spatialprobe.testing.store import check_store
 
-__all__ = ["check_reducer", "check_rule"]
+__all__ = ["check_reducer", "check_rule", "check_store"]

@@ -1,0 +1,226 @@
+"""One process's part of a sweep: where it begins, what it reduces, and what it writes on the way."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import nn
+
+from spatialprobe.activations.records import At
+from spatialprobe.errors import ArgumentError, SpatialProbeError, StorageError, SweepError, told
+from spatialprobe.model.select import Layer, model_name
+from spatialprobe.model.undo import undoing
+from spatialprobe.statistics.batches import Batch, Progress, Source, Workload
+from spatialprobe.statistics.checkpoint import Checkpoint, checkpoint_path
+from spatialprobe.statistics.distributed import Peers
+from spatialprobe.statistics.feed import Feeder, NonFinite
+from spatialprobe.statistics.identity import describe, model_identity
+from spatialprobe.statistics.progress import Shown, bar
+from spatialprobe.statistics.reducer import Factory, fresh
+from spatialprobe.statistics.state import StateFormat, SweepState
+from spatialprobe.statistics.store import Store
+from spatialprobe.statistics.terms import Terms, modules_of, reducers_of, settings_of, weights_of
+from spatialprobe.storage.checksum import digest
+
+
+class Part:
+    """One process's part of a sweep."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        source: Source,
+        load: Workload,
+        layers: Sequence[Layer],
+        reducers: Mapping[str, Factory],
+        at: At,
+        nonfinite: NonFinite,
+    ) -> None:
+        self._model = model
+        self._source = source
+        self._load = load
+        self._layers = layers
+        self._at = at
+        self._nonfinite = nonfinite
+        self._kinds = fresh(reducers)  # one of each, to be described
+        self.state = SweepState({layer.name: fresh(reducers) for layer in layers})
+        self._progress = Progress()  # how far the state is
+        self._whole = True  # whether the state is that after whole batches
+        self._continues = self._finished = False  # whether the checkpoint was there, and whole
+        self.unsaved: StorageError | SweepError | None = None  # why the whole state is not in the checkpoint
+        self.form: StateFormat | None = None  # in which the state is written, where it must be
+        self._checkpoint: Checkpoint | None = None
+        self._store: Store | None = None
+        self._stored: list[str] = []  # the groups that were in it when the checkpoint was written
+        self._about: dict[str, object] = {}  # what a checkpoint or store is known by
+
+    def check(self, *, kept: bool, stores: bool) -> None:
+        """Check that something can come of the reducers, and that they can be written where they must be."""
+        if not self._kinds and not stores:
+            raise ArgumentError("reducers is empty, and there is no store=: nothing would come of this sweep.")
+        if kept or self._load.ranks > 1:
+            self.form = StateFormat(self.state.reducers, self._kinds, next(iter(self.state.reducers.values())))
+
+    def prepare(
+        self, checkpoint: str | os.PathLike[str] | None, seconds: float, settings: Mapping[str, object]
+    ) -> None:
+        """Find out where to begin: at the start, or where a checkpoint ends."""
+        if not self._load.checked:
+            return
+        self._about = self._identity(settings)
+        if checkpoint is None or self.form is None:
+            return
+        path = checkpoint_path(checkpoint, self._load.rank)
+        self._checkpoint = Checkpoint(path, seconds, {**self._about, **self._own_identity()}, self.form)
+        found = self._checkpoint.load()
+        if found is not None:
+            self.state, self._finished, self._continues = found.state, found.finished, True
+            self._progress, self._stored = found.progress, found.stored
+        if not self._finished:  # where it cannot be written, nothing is lost yet
+            self._checkpoint.save(self.state, self._progress, stored=self._stored)
+
+    def terms(self, device: torch.device, **paths: object) -> Terms:
+        """Return what this part must have in common with those of other processes."""
+        given = {f"{name}=": "a path" if path is not None else "None" for name, path in paths.items()}
+        return Terms(
+            {
+                "": {
+                    "batch_size=": str(self._load.batch_size),
+                    "at=": repr(self._at),
+                    "nonfinite=": repr(self._nonfinite),
+                    **given,
+                    **settings_of(device),
+                },
+                "the layers": {layer.name: type(layer.module).__name__ for layer in self._layers},
+                "the modules": modules_of(self._model),
+                "the weights": weights_of(self._model),
+                "the reducers": reducers_of(self._kinds),
+                "the data:": self._source.terms(),
+            }
+        )
+
+    def open_store(self, path: str | os.PathLike[str], others: Peers) -> None:
+        """Make the store, or find it: the first process does, then the others find what it made."""
+        if self._source.rows is None and self._load.ranks > 1:
+            raise ArgumentError(
+                "store= with an iterable works in one process: nobody knows how many samples the others bring. "
+                "Give the data set itself."
+            )
+        store = Store(
+            path,
+            model=model_name(self._model),
+            at=self._at,
+            identity=digest(repr((sorted(self._about.items()), self._load.batch_size)).encode()),
+            batch_size=self._load.batch_size,
+            rows=self._source.rows,
+            rank=others.rank,
+        )
+        if others.rank > 0:
+            others.meet()
+        done = range(self._source.first, self._source.first + self._progress.samples)
+        store.open(continues=self._continues, groups=self._stored, done=done)
+        if others.rank == 0:
+            others.meet()
+        self._store = store
+
+    def run(self, others: Peers, device: torch.device, *, stop_early: bool, progress: Shown) -> None:
+        """Reduce this process's share of the data."""
+        feeder = Feeder(
+            self._model,
+            self._layers,
+            self.state.reducers,
+            at=self._at,
+            nonfinite=self._nonfinite,
+            device=device,
+            stop_early=stop_early,
+            writer=self._store,
+        )
+        shown = progress if others.rank == 0 else False
+        try:
+            with (
+                undoing() as undo,
+                bar(shown, done=self._progress.samples, total=self._source.count) as told_of,
+            ):
+                feeder.attach(undo)
+                for batch, reached in self._batches():
+                    self._whole = False
+                    feeder.feed(batch)
+                    self._progress, self.state.samples, self._whole = reached, reached.samples, True
+                    told_of.update(len(batch.samples))
+                    if self._checkpoint is not None and self._checkpoint.is_due():
+                        self._save(self._checkpoint)
+                    others.after_batch()
+            if self._store is not None:
+                self._store.close(self._progress.samples)
+        except BaseException as error:
+            self._save_after(error)
+            raise
+        if self._checkpoint is not None and not self._finished:
+            try:
+                self._save(self._checkpoint, finished=True)
+            except (StorageError, SweepError) as error:
+                self.unsaved = error
+
+    def seal_store(self, samples: int) -> None:
+        """Say in the store that it is whole, once every process has written its share."""
+        if self._store is not None and self._load.rank == 0:
+            try:
+                self._store.seal(samples)
+            except StorageError as error:
+                self.unsaved = error
+
+    def _save(self, checkpoint: Checkpoint, *, finished: bool = False) -> None:
+        stored = self._store.groups if self._store is not None else []
+        checkpoint.save(self.state, self._progress, finished=finished, stored=stored)
+
+    def _save_after(self, error: BaseException) -> None:
+        """Write the state after whatever ended the sweep, unless it is half of a batch's, or may be torn."""
+        checkpoint = self._checkpoint
+        if checkpoint is None or not checkpoint.usable or not self._whole or checkpoint.written == self._progress:
+            return
+        try:
+            self._save(checkpoint)
+        except SpatialProbeError as unsaved:
+            if hasattr(error, "add_note"):  # from Python 3.11 on
+                error.add_note(str(unsaved))
+
+    def _batches(self) -> Iterator[tuple[Batch, Progress]]:
+        """The batches still to do; whatever the data raises says after which batch."""
+        batches = self._source.batches(self._progress)
+        while True:
+            try:
+                item = next(batches, None)
+            except SweepError as error:
+                raise SweepError(f"{error} This was for batch {self._progress.batches}.") from error
+            except SpatialProbeError:
+                raise
+            except Exception as error:
+                raise SweepError(f"The data raised {told(error)} at batch {self._progress.batches}.") from error
+            if item is None:
+                return
+            if self._finished:
+                raise StorageError(
+                    f"The checkpoint is of a whole sweep of {self._progress.batches} batches, the data has more: it "
+                    "is other data. Delete the checkpoint to start afresh."
+                )
+            yield item
+
+    def _identity(self, settings: Mapping[str, object]) -> dict[str, object]:
+        """Return what a store must be known by."""
+        return {
+            **settings,
+            **model_identity(self._model),
+            "data": self._source.identity(),
+            "layers": [layer.name for layer in self._layers],
+            "at": self._at,
+        }
+
+    def _own_identity(self) -> dict[str, object]:
+        """Return what a checkpoint must be known by beside that."""
+        return {
+            "nonfinite": self._nonfinite,
+            "reducers": {name: describe(reducer) for name, reducer in self._kinds.items()},
+            "processes": [self._load.rank, self._load.ranks],
+        }
