@@ -548,3 +548,17 @@ def test_fields_know_their_source():
     assert sp.receptive_fields(model, (1, 3, 9, 9))["1"].source is None
     with pytest.raises(sp.ArgumentError, match="in units of layer '0', not in pixels"):
         sp.receptive_field_overlay(torch.rand(3, 9, 9), inner, (3, 3))
+
+
+def test_lazy_modules_elsewhere_do_not_matter():
+    """On the real device all tensors there are count as known before the pass; those without memory are left out."""
+
+    class Reads(nn.Module):
+        def forward(self, x):
+            return x * float(x.sum() > 0)
+
+    elsewhere = nn.LazyConv2d(4, 3)
+    field = sp.receptive_fields(nn.Sequential(nn.Conv2d(1, 1, 3), Reads()), torch.rand(1, 1, 8, 8))["0"]
+    assert field.size == (3, 3)
+    assert field.fallback
+    assert isinstance(elsewhere.weight, nn.UninitializedParameter)

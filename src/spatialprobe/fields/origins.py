@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
+from torch.nn.parameter import is_lazy
 
 from spatialprobe.fields.call import Call
 from spatialprobe.tensors import holds_own_memory
@@ -30,7 +31,7 @@ class Origins:
     def start_with(self, values: Iterable[Any]) -> None:
         """Note tensors whose origin is known: all there are before the pass, and what operators return."""
         for value in values:
-            if isinstance(value, torch.Tensor) and holds_own_memory(value):
+            if isinstance(value, torch.Tensor) and not is_lazy(value) and holds_own_memory(value):
                 key, storage = _storage_of(value)
                 self._born.setdefault(key, storage)
                 self._unwritten.pop(key, None)
