@@ -6,6 +6,7 @@ Each reader of such values (numpy, pictures, files, statistics, measures) takes 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy.typing as npt
@@ -15,6 +16,13 @@ from spatialprobe.errors import UnsupportedOutputError
 from spatialprobe.text import kind_of
 
 _STRIDED = torch.strided
+# Private names of torch, for want of public ones: where a release lacks them, torch refuses such tensors by itself.
+_is_wrapped: Callable[[torch.Tensor], bool] = getattr(
+    torch._C._functorch, "is_functorch_wrapped_tensor", lambda tensor: False
+)
+_is_legacy_batched: Callable[[torch.Tensor], bool] = getattr(
+    torch._C._functorch, "is_legacy_batchedtensor", lambda tensor: False
+)
 _NO_DISPATCH = torch.Tensor.__torch_dispatch__  # of tensors that hold their values themselves
 _FLOAT8 = [getattr(torch, name) for name in dir(torch) if name.startswith("float8_")]
 _NOT_IN_NUMPY = {
@@ -36,6 +44,11 @@ _PARTS = {  # the methods that give what a tensor of such a layout is made of
     torch.sparse_coo: ("_indices", "_values"),
     torch.jagged: ("offsets", "values"),
 }
+
+
+def is_batched(value: torch.Tensor) -> bool:
+    """Return whether a tensor is one of functorch's wrappers, or stands for many at once as under `vmap`."""
+    return _is_wrapped(value) or _is_legacy_batched(value)
 
 
 def holds_own_memory(value: torch.Tensor) -> bool:

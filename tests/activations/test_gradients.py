@@ -604,3 +604,55 @@ def test_nothing_keeps_tensors_alive(frozen):
         assert [output() for output in outputs] == [None] * 4
     finally:
         gc.enable()
+
+
+class Sliced(nn.Module):
+    """A layer whose output is a part of a larger tensor, which the model modifies in place afterwards."""
+
+    def __init__(self):
+        super().__init__()
+        self.part = nn.Identity()
+
+    def forward(self, x):
+        whole = x * 3
+        part = self.part(whole[:, 1:])
+        part.mul_(2)
+        return whole
+
+
+def one_after_the_other(output, images, rows):
+    """The gradients of the images by one backward pass for each row."""
+    return torch.stack([torch.autograd.grad(output, images, row, retain_graph=True)[0] for row in rows])
+
+
+def at_once(output, images, rows):
+    """The same by one batched backward pass."""
+    return torch.autograd.grad(output, images, rows, is_grads_batched=True, retain_graph=True)[0]
+
+
+def mapped(output, images, rows):
+    """The same under `vmap`."""
+    return torch.vmap(lambda row: torch.autograd.grad(output, images, row, retain_graph=True)[0])(rows)
+
+
+@pytest.mark.parametrize("batched", [at_once, mapped])
+@pytest.mark.parametrize(
+    ("model", "layer"),
+    [(nn.Sequential(nn.Conv2d(2, 2, 3), nn.ReLU(), nn.Conv2d(2, 1, 3)), "0"), (Sliced(), "part")],
+    ids=["chain", "view"],
+)
+def test_many_gradients_at_once(model, layer, batched):
+    """A batched backward pass gives what it gives without a probe; reading what has no sum is a clear error."""
+    images = torch.rand(1, 2, 6, 6, requires_grad=True)
+    with sp.Probe(model, layer, gradients=True) as probe:
+        output = model(images)
+        rows = torch.eye(output.numel()).reshape(-1, *output.shape)
+        found = batched(output, images, rows)
+    plain = model(images)
+    torch.testing.assert_close(found, one_after_the_other(plain, images, rows))
+    with pytest.raises(sp.UnsupportedOutputError, match="many gradients at once"):
+        probe[layer].gradient  # noqa: B018
+    assert probe[layer].tensor.shape[0] == 1
+    with sp.Probe(model, layer, gradients=True) as probe:
+        one_after_the_other(model(images), images, rows)
+    assert probe[layer].gradient.shape == probe[layer].shape

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from spatialprobe.activations.keeper import Budget
-from spatialprobe.errors import MutatedActivationError, ProbeStateError, UnsupportedOutputError
+from spatialprobe.errors import MutatedActivationError, ProbeStateError, SpatialProbeError, UnsupportedOutputError
+from spatialprobe.tensors import count_bytes, is_batched
 
 
 class Gradient:
@@ -21,7 +22,7 @@ class Gradient:
         self._layer = layer
         self._budget = budget
         self._device = device
-        self._problem: str | None = None
+        self._problem: tuple[str, type[SpatialProbeError]] | None = None
 
     @property
     def value(self) -> torch.Tensor | None:
@@ -29,22 +30,37 @@ class Gradient:
 
         Raises:
             MutatedActivationError: some of it cannot be known.
+            UnsupportedOutputError: a backward pass brought many gradients at once.
         """
         if self._problem is not None:
-            raise MutatedActivationError(f"The gradient of layer {self._layer!r} cannot be known: {self._problem}")
+            problem, error = self._problem
+            raise error(f"The gradient of layer {self._layer!r} cannot be known: {problem}")
         return self._value
 
-    def lose(self, problem: str) -> None:
+    def lose(self, problem: str, error: type[SpatialProbeError] = MutatedActivationError) -> None:
         """Give the gradient up, so that reading it raises an error with this explanation."""
-        self._problem = self._problem or problem
+        self._problem = self._problem or (problem, error)
+
+    def refuses(self, gradient: torch.Tensor) -> bool:
+        """Return whether what a backward pass brings stands for many gradients at once; then this one is given up."""
+        if not is_batched(gradient):
+            return False
+        self.lose(
+            "a backward pass brought many gradients at once (is_grads_batched=True, or inside vmap), which have no sum "
+            "of one shape. Run one backward pass after the other, or batched ones on a forward pass without a probe.",
+            UnsupportedOutputError,
+        )
+        return True
 
     def add(self, gradient: torch.Tensor) -> None:
         """Tensor hook: add what one backward pass brings."""
+        if self.refuses(gradient):
+            return
         gradient = gradient.detach()
         if self._value is not None:
             self._value = self._value + gradient.to(self._value.device)
             return
-        self._budget.take(self._layer, gradient.numel() * gradient.element_size())
+        self._budget.take(self._layer, count_bytes(gradient))
         moved = gradient.to(self._device or gradient.device)
         self._value = gradient.clone() if moved is gradient else moved
 

@@ -25,6 +25,7 @@ from spatialprobe.model.hooks import ProbeHook, keep_last
 from spatialprobe.model.modes import leave_function_mode
 from spatialprobe.model.outputs import describe_leaves
 from spatialprobe.model.select import Layer
+from spatialprobe.tensors import is_batched
 from spatialprobe.text import kind_of
 
 OutputPicker = Callable[[Any], torch.Tensor]
@@ -204,7 +205,7 @@ class Recorder:
         current.calls[layer.name] = call + 1
         self.ran.add(layer.name)
         value = output if self._pick is None else self._pick(output)
-        if not isinstance(value, torch.Tensor) or _in_functorch(value):
+        if not isinstance(value, torch.Tensor) or is_batched(value):
             raise UnsupportedOutputError(_unusable(layer, output, value, picked=self._pick is not None))
         changed, source = None, None
         if current.graphs is not None:
@@ -293,10 +294,3 @@ def _unusable(layer: Layer, output: Any, value: Any, *, picked: bool) -> str:
         f"{describe_leaves(output)}. In a probe, pick one with pick=, such as pick=lambda out: out[0]; elsewhere "
         "choose other layers."
     )
-
-
-# A private name of torch, for want of a public one: where a release lacks it, functorch's wrappers are refused by the
-# first operation that they do not allow.
-_in_functorch: Callable[[torch.Tensor], bool] = getattr(
-    torch._C._functorch, "is_functorch_wrapped_tensor", lambda tensor: False
-)

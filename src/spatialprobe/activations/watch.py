@@ -106,7 +106,8 @@ class _Direct:
     def __call__(self, gradient: torch.Tensor) -> None:
         if self._late is not None:
             self._late.seen = current_backward()
-        self._gradient.add(cut(gradient.detach(), self._whole, self._part))
+        if not self._gradient.refuses(gradient):
+            self._gradient.add(cut(gradient.detach(), self._whole, self._part))
 
 
 class _Through:
@@ -123,7 +124,7 @@ class _Through:
     def __call__(self, inputs: tuple[torch.Tensor | None, ...], outputs: tuple[torch.Tensor | None, ...]) -> None:
         for edge in self._edges:
             gradient = inputs[edge]
-            if gradient is not None:
+            if gradient is not None and not self._gradient.refuses(gradient):
                 self._gradient.add(cut(gradient.detach(), self._whole, self._part))
 
 
