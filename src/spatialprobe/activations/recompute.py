@@ -8,19 +8,17 @@ recompute, and nothing else in a backward pass does.
 
 from __future__ import annotations
 
-import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from types import FrameType
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from torch import nn
 
+from spatialprobe.activations.checkpoints import inputs_of, running_frames, running_functions
 from spatialprobe.activations.watch import current_backward, is_backward
 from spatialprobe.errors import ProbeStateError
 from spatialprobe.model.hooks import CopiedInert, ForwardHook, attach_edits
-from spatialprobe.model.undo import Undo, as_block, undoing
+from spatialprobe.model.undo import Undo, undoing
 
 Hooks = Sequence[tuple[nn.Module, ForwardHook]]
 
@@ -71,9 +69,9 @@ class Replay:
         """Take part in the recomputation of every checkpoint in whose forward pass the current thread is."""
         repeated = [hooks for replay, hooks in _recomputing.replays.values() if replay is self]
         hooks = (self._hooks or ()) if not repeated else repeated[0]
-        for frame in _frames():
+        for frame in running_frames():
             _recomputation(frame, "recompute_fn").replays.setdefault(self, hooks)
-        for context in _contexts():
+        for context in running_functions():
             if callable(getattr(context, "run_function", None)):
                 _recomputation(context, "run_function").replays.setdefault(self, hooks)
             else:
@@ -157,87 +155,4 @@ class _Stranger:
 
 def checkpoint_inputs() -> list[Any]:
     """Return what the checkpoints take in whose forward pass, or recomputation, the current thread is."""
-    return [*_recomputing.inputs.values(), *(_inputs_of(frame) for frame in _frames())]
-
-
-def _contexts() -> Iterator[Any]:
-    """Yield the contexts of the custom functions of autograd that are running, the innermost first.
-
-    Checkpoints of the reentrant kind are such functions: torch's own and those of other libraries keep what they
-    recompute as `run_function`.
-    """
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        below, frame = frame, frame.f_back
-        caller = None if frame is None else frame.f_code.co_filename
-        if below.f_code.co_name == "forward" and below.f_code.co_argcount and caller != _MODULES:
-            context = below.f_locals[below.f_code.co_varnames[0]]
-            if isinstance(context, torch._C._FunctionBase):
-                yield context
-
-
-def _frames() -> list[Any]:
-    """Return the checkpoints of the other kind whose forward pass is running: they take over what is saved."""
-    if _top_hooks(False) is None:
-        return []
-    with undoing() as undo:
-        taken: list[tuple[Any, Any]] = []
-        undo.add(_put_back, taken)
-        while (top := _top_hooks(False)) is not None:
-            taken.append(top)
-            _pop_hooks()
-        frames = [_closure(pack).get("frame") for pack, _ in taken]
-    return [frame for frame in frames if hasattr(frame, "recompute_fn")]
-
-
-def _inputs_of(frame: Any) -> Any:
-    """Return what a checkpoint takes, as far as this release of torch shows it."""
-    if hasattr(frame, "get_inputs"):
-        return frame.get_inputs()
-    saver = getattr(frame, "input_saver", None)  # before torch 2.9
-    return [] if saver is None else saver.get_args(saver.saved_tensors)
-
-
-@as_block
-def apart_from_checkpoints(undo: Undo) -> None:
-    """Inside the block, what functions save for the backward pass is none of what a checkpoint computes again."""
-    if _top_hooks(False) is not None:
-        undo.add(_pop_plain_hooks)
-        _push_hooks(_save, _load)
-
-
-def _save(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.detach()  # a checkpoint has no second derivatives either; the tensor itself would be a cycle
-
-
-def _load(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor
-
-
-def _pop_plain_hooks() -> None:
-    top = _top_hooks(False)
-    if top is not None and top[0] is _save:
-        _pop_hooks()
-
-
-def _put_back(taken: list[tuple[Any, Any]]) -> None:
-    """Put hooks back on torch's stack, the last taken first; may be interrupted and begun again."""
-    while taken:
-        top = _top_hooks(False)
-        if top is None or top[0] is not taken[-1][0]:
-            _push_hooks(*taken[-1])
-        del taken[-1]
-
-
-def _closure(function: Any) -> dict[str, Any]:
-    """Return the variables that a function took from around it."""
-    names = getattr(getattr(function, "__code__", None), "co_freevars", ())
-    cells = getattr(function, "__closure__", None) or ()
-    return {name: cell.cell_contents for name, cell in zip(names, cells, strict=False)}
-
-
-_MODULES = nn.modules.module.__file__  # where the forwards of modules are called
-# Private names of torch, for want of public ones.
-_top_hooks = torch._C._autograd._top_saved_tensors_default_hooks
-_pop_hooks = torch._C._autograd._pop_saved_tensors_default_hooks
-_push_hooks = torch._C._autograd._push_saved_tensors_default_hooks
+    return [*_recomputing.inputs.values(), *(inputs_of(frame) for frame in running_frames())]

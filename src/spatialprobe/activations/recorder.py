@@ -12,12 +12,13 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import nn
 
+from spatialprobe.activations.checkpoints import apart_from_checkpoints
 from spatialprobe.activations.gradient import Gradient, require_gradients
 from spatialprobe.activations.graphs import Graphs, begin_again
 from spatialprobe.activations.guard import Guard, Kept
 from spatialprobe.activations.keeper import Keeper, Keeping, Watched
 from spatialprobe.activations.post import Follower, Trail
-from spatialprobe.activations.recompute import Replay, apart_from_checkpoints
+from spatialprobe.activations.recompute import Replay
 from spatialprobe.activations.records import At
 from spatialprobe.activations.watch import is_backward
 from spatialprobe.errors import UnsupportedOutputError
@@ -245,13 +246,19 @@ class Recorder:
         if current.graphs is not None:
             gradient = Gradient(layer.name, self._keeper.budget, self._recording.keeping.device)
             current.graphs.watch(gradient, value, value if source is None else source)
-        with apart_from_checkpoints():
-            kept = self._keeper.keep(self._guards[layer.name], value, current.watched)
+        kept = self._kept(layer, value, current)
         if kept.version is not None:
             current.shared.append(kept)
         entry = Entry(layer, call, current.forward, kept, gradient)
         into.append(entry)
         return None if self.after_each is None else partial(self.after_each, entry)
+
+    def _kept(self, layer: Layer, value: torch.Tensor, current: Pass) -> Kept:
+        guard = self._guards[layer.name]
+        if not self._recording.keeping.keep_graph:
+            return self._keeper.keep(guard, value, current.watched)
+        with apart_from_checkpoints():
+            return self._keeper.keep(guard, value, current.watched)
 
     def _settle(self, ended: Pass, *, whole: bool) -> None:
         """Check what was shared, learn from what was watched, and decide what followed."""
