@@ -31,6 +31,14 @@ def rule(model, batch, folder):
     check_rule(model, (1, 3, 7, 7))
 
 
+def equivariance(model, batch, folder):
+    if not model.reads:
+        return evidence.equivariance_error(model, batch, "conv2", (2, 2))
+    with pytest.raises(sp.ArgumentError, match="do not lie on a grid"):  # what is read depends on the whole image
+        evidence.equivariance_error(model, batch, "conv2", (2, 2))
+    return "refused"
+
+
 RUNS = {
     "fields": lambda model, batch, folder: repr(sp.receptive_fields(model, batch[:1])),
     "fields of a shape": lambda model, batch, folder: repr(sp.receptive_fields(model, (1, 3, 24, 24))),
@@ -40,7 +48,7 @@ RUNS = {
     "sweep of batches": lambda model, batch, folder: sp.sweep(model, [batch, batch], REDUCERS, progress=False),
     "report": report,
     "footprint": lambda model, batch, folder: evidence.footprint(model, batch, "conv2", (8, 8)),
-    "equivariance": lambda model, batch, folder: evidence.equivariance_error(model, batch, "conv2", (2, 2)),
+    "equivariance": equivariance,
     "orientation": lambda model, batch, folder: evidence.orientation_tuning(
         model, "conv2", angles=6, phases=4, frequencies=[0.2]
     ),
