@@ -53,7 +53,7 @@ def write_report(
     the same page.
 
     Args:
-        path: of the file, *.html, which is written whole or not at all.
+        path: of the file, `.html`, which is written whole or not at all.
         model: any module that takes images (N, C, H, W).
         images: a batch as the model takes it. Values outside [0, 1] are stretched for the eye, and the page says so.
         layers: as for `Probe`; those with maps of two axes are shown, the others, and any that do not run, are named.
