@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import pytest
 import torch
 import wrong_calls
@@ -28,8 +30,9 @@ def test_every_public_name_has_a_right_call(tmp_path):
 def test_right_calls_are_right(tmp_path):
     """The calls that are made wrong are right as they stand; else everything would be refused."""
     (tmp_path / "gallery").mkdir()
-    for call in wrong_calls.calls(tmp_path).values():
-        call.run()
+    for name, call in wrong_calls.calls(tmp_path).items():
+        if name != "testing.check_store" or find_spec("zarr"):
+            call.run()
 
 
 def test_wrong_calls(tmp_path):

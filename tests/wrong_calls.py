@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -246,6 +247,9 @@ def calls(folder: Path) -> dict[str, Call]:
     fields = sp.receptive_fields(model(), (1, 3, 12, 12))
     saved = sp.save_activations(folder / "saved.safetensors", one)
     kept = result.save(folder / "kept.safetensors")
+    store = folder / "acts.zarr"
+    if find_spec("zarr"):
+        sp.sweep(model(), IMAGES, {"dead": sp.Dead}, store=store, progress=False)
     erf = {"model": model(), "images": IMAGES, "layer": "conv2"}
     fed = {"activation": IMAGES, "samples": torch.arange(4)}
     return {
@@ -363,6 +367,7 @@ def calls(folder: Path) -> dict[str, Call]:
             lambda images: evidence.PixelPermutation(12, 12)(images), {"images": IMAGES}
         ),
         "testing.check_reducer": Call(testing.check_reducer, {"factory": sp.Dead}, optional=testing.check_reducer),
+        "testing.check_store": Call(testing.check_store, {"path": store}),
         "testing.check_rule": Call(testing.check_rule, {"module": nn.Conv2d(1, 1, 3), "input_shape": (1, 1, 5, 5)}),
         "rules.window": Call(rules.window, {"kernel": 3}, optional=rules.window),
         "rules.transposed_window": Call(
