@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import signal
 import sys
@@ -104,12 +105,15 @@ def interrupted_after(run: Callable[[], object], seconds: float) -> BaseExceptio
 
 
 def _traced(run: Callable[[], object], trace: _Trace) -> None:
-    before = sys.gettrace()
+    before, collects = sys.gettrace(), gc.isenabled()
+    gc.disable()  # callbacks of the collection, such as hypothesis's, would come at any step, and not again
     sys.settrace(trace)
     try:
         run()
     finally:
         sys.settrace(before)
+        if collects:
+            gc.enable()
 
 
 def everything(model: nn.Module) -> dict[str, Any]:
