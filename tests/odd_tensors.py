@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.testing._internal.two_tensor import TwoTensor
+from torch.utils._pytree import tree_map
 
 IMAGES = torch.randn(3, 4, 5, 6, generator=torch.Generator().manual_seed(0))
 
@@ -159,6 +160,38 @@ KINDS = {
     "jagged": Kind(lambda x: torch.nested.nested_tensor([x[0, 0], x[1, 0, :3]], layout=torch.jagged), None),
     "wrapper subclass": Kind(lambda x: TwoTensor(x.clone(), x.clone()), None, spoil=lambda tensor: tensor.a.mul_(0)),
 }
+
+
+class Wrapper(torch.Tensor):
+    """A wrapper subclass as small as one can be: without a way to take it apart, or gradients of its own."""
+
+    inside: torch.Tensor
+
+    @staticmethod
+    def __new__(cls, inside: torch.Tensor) -> Wrapper:
+        made = torch.Tensor._make_wrapper_subclass(cls, inside.shape, dtype=inside.dtype, device=inside.device)
+        made.inside = inside
+        return made
+
+    def __repr__(self) -> str:
+        return f"Wrapper({tuple(self.shape)})"
+
+    @classmethod
+    def __torch_dispatch__(cls, function, types, args=(), kwargs=None):
+        args, kwargs = tree_map(lambda one: one.inside if isinstance(one, cls) else one, (args, kwargs or {}))
+        return tree_map(lambda one: cls(one) if isinstance(one, torch.Tensor) else one, function(*args, **kwargs))
+
+
+class Wrap(torch.autograd.Function):
+    """A tensor in a `Wrapper`, in the graph."""
+
+    @staticmethod
+    def forward(context, x):
+        return Wrapper(x)
+
+    @staticmethod
+    def backward(context, gradient):
+        return gradient.inside if isinstance(gradient, Wrapper) else gradient
 
 
 class Odd(nn.Module):

@@ -1,11 +1,13 @@
 """Every function that reads a record, on every kind of tensor that a layer may return."""
 
+from collections import OrderedDict
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from odd_tensors import IMAGES, KINDS, Model, plain_twin
+from odd_tensors import IMAGES, KINDS, Model, Odd, Wrap, Wrapper, plain_twin
+from torch import nn
 
 import spatialprobe as sp
 from spatialprobe.report.layers import passes
@@ -331,6 +333,85 @@ def test_measures_read_the_values(name, measure):
 def test_effective_fields_refuse_clearly(name):
     """The effective field of a layer that returns an odd kind of tensor is there, or a clear error."""
     outcome(sp.effective_receptive_field, Model(KINDS[name]), IMAGES, "odd")
+
+
+class Follows(nn.Module):
+    """A convolution, an odd layer that may keep the graph, and a loss whose gradient there is twice its output."""
+
+    def __init__(self, make):
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 1)
+        self.odd = Odd(make)
+
+    def forward(self, x):
+        return self.odd(self.conv(x))
+
+
+def squares(output):
+    """The sum of the squares of all elements."""
+    if output.is_nested:
+        return sum((part * part).sum() for part in output.unbind())
+    if isinstance(output, Wrapper):
+        return (output * output).sum()
+    if output.is_complex():
+        return (output.real**2 + output.imag**2).sum()
+    dense = output if output.layout is torch.strided else output.to_dense()
+    return (dense.float() ** 2 if dense.dtype.itemsize == 1 else dense * dense).sum()
+
+
+def elements(tensor):
+    """All elements of a tensor of any kind, in one line."""
+    if tensor.is_nested:
+        return np.concatenate([held(part).ravel() for part in tensor.unbind()])
+    return held(tensor.inside if isinstance(tensor, Wrapper) else tensor).ravel()
+
+
+GRADIENTS = {
+    **{name: KINDS[name].make for name in READABLE},
+    "nested": lambda x: torch.nested.as_nested_tensor([x[0], x[1, :, :3]]),
+    "jagged": lambda x: torch.nested.as_nested_tensor([x[0, 0], x[1, 0, :3]], layout=torch.jagged),
+    "detached nested": KINDS["nested"].make,
+    "detached jagged": KINDS["jagged"].make,
+    "wrapper": lambda x: Wrap.apply(x) if x.requires_grad else Wrapper(x),
+    "detached wrapper": lambda x: Wrapper(x.detach()),
+}
+NEVER = {"detached nested", "detached wrapper", "zero tensor"}  # a graph can never begin in these
+ONLY_FOLLOWED = {"nested", "wrapper"}  # and in these not where the model is frozen
+
+
+@pytest.mark.parametrize("frozen", [False, True], ids=["trained", "frozen"])
+@pytest.mark.parametrize("name", GRADIENTS)
+def test_gradients_are_right_or_refused(name, frozen):
+    """The gradient at a layer of any kind of tensor is the one known, or refused with layer, kind and what to do."""
+    model = Follows(GRADIENTS[name]).requires_grad_(not frozen)
+    dtype = GRADIENTS[name](IMAGES).dtype
+    if not (dtype.is_floating_point or dtype.is_complex):
+        with pytest.raises(sp.UnsupportedOutputError, match="'odd' is .*, which has no gradient"):
+            sp.capture(model, IMAGES, layers="odd", gradients=True)
+        return
+    if name in NEVER or (frozen and name in ONLY_FOLLOWED):
+        with pytest.raises(sp.UnsupportedOutputError, match="'odd' returned a.*no graph can begin.*choose a layer"):
+            sp.capture(model, IMAGES, layers="odd", gradients=True)
+        return
+    with sp.Probe(model, "odd", gradients=True) as probe:
+        output = model(IMAGES)
+    if name in ("complex32", "CSR, batched"):  # torch has no square of the one, no backward pass of the other
+        return
+    squares(output).backward()
+    found, expected = elements(probe["odd"].gradient), 2 * elements(probe["odd"].tensor)
+    np.testing.assert_allclose(found, expected, rtol=0.07 if dtype.itemsize == 1 else 1e-2, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_tensor_of_the_model_stays_out_of_the_graph(name):
+    """A tensor that a layer holds and returns never requires a gradient, whatever kind it is."""
+    kept = KINDS[name].make(IMAGES).detach()
+    model = nn.Sequential(OrderedDict(odd=Odd(lambda x: kept)))
+    model.odd.kept = kept
+    for options in ({}, {"keep_graph": True}, {"at": "post_activation", "missing": "ignore"}):
+        outcome(partial(sp.capture, model, IMAGES, layers="odd", gradients=True, **options))
+        assert not kept.requires_grad
+        assert kept.grad_fn is None
 
 
 @pytest.mark.parametrize("name", KINDS)

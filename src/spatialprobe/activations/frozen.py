@@ -17,6 +17,8 @@ from torch.utils._pytree import tree_map
 
 from spatialprobe.activations.leaves import tensors_in
 from spatialprobe.activations.memory import root_of, storage_pointer
+from spatialprobe.tensors import holds_own_memory
+from spatialprobe.text import kind_of
 
 
 class _Begin(torch.autograd.Function):
@@ -32,17 +34,30 @@ class _Begin(torch.autograd.Function):
         return None, None
 
 
+def why_no_beginning(value: torch.Tensor) -> str | None:
+    """Return the kind of a tensor in which no graph can begin, since torch cannot take it as it is; None if one can."""
+    if value.layout is not torch.strided:
+        return None
+    if value.is_nested:
+        return "a nested tensor"
+    if value._is_zerotensor():
+        return "a tensor of zeros without memory"
+    if not holds_own_memory(value):
+        return f"{kind_of(value)}, a subclass of torch.Tensor that keeps its values in a form of its own"
+    return None
+
+
 def begin_graph(value: torch.Tensor, lasting: set[int]) -> torch.Tensor:
     """Return the tensor, or an alias in the same memory, as one that requires a gradient and is no leaf.
 
     The tensor itself, together with that of which it is a view, if nothing else knows of them: no other view, which
-    would stay out of the graph and could not be modified in place any more, and nothing that outlives the pass (in
-    memory at one of the addresses `lasting`).
+    would stay out of the graph and could not be modified in place any more, and nothing that outlives the pass (whose
+    address is one of `lasting`).
     """
     root = root_of(value)
     # As `torch.utils.swap_tensors` asks it: the Python object counts once, and so does each view.
     is_known = root._use_count() > 1 + (root is not value)  # type: ignore[attr-defined]
-    if is_known or root.requires_grad or storage_pointer(root) in lasting or not _allows_writes(value):
+    if is_known or root.requires_grad or _address(root) in lasting or not _allows_writes(value):
         root = value = value.detach()
     with _unsafe_preserve_version_counter(root):  # no value changes: what was saved stays good
         _Begin.apply(root, torch.empty(0, device="cpu", requires_grad=True))
@@ -68,9 +83,14 @@ def lasting_memory(model: nn.Module, inputs: Any) -> set[int]:
 
 
 def memory_of(values: Any) -> set[int]:
-    """Return the addresses of the memory of all tensors in containers and objects."""
-    pointers = {storage_pointer(tensor) for tensor in tensors_in(values, depth=2)}
-    return {pointer for pointer in pointers if pointer is not None}
+    """Return the addresses of all tensors in containers and objects."""
+    return {_address(tensor) for tensor in tensors_in(values, depth=2)}
+
+
+def _address(tensor: torch.Tensor) -> int:
+    """Return the address of a tensor's memory, or that of the object itself where it has no memory of its own."""
+    pointer = storage_pointer(tensor)
+    return id(tensor) if pointer is None else pointer
 
 
 def _alias(tensor: torch.Tensor, known: dict[int, torch.Tensor]) -> torch.Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from spatialprobe.activations.frozen import alias_inputs, begin_graph, lasting_memory, memory_of
+from spatialprobe.activations.frozen import alias_inputs, begin_graph, lasting_memory, memory_of, why_no_beginning
 from spatialprobe.activations.gradient import Gradient, require_gradients
 from spatialprobe.activations.leaves import exchange, source_of, tensors_in
 from spatialprobe.activations.memory import root_of
@@ -109,7 +109,18 @@ class Graphs:
             self._watches = []
 
     def _begin(self, layer: str, reached: Reached, args: tuple[Any, ...]) -> None:
-        """Begin a graph in an output that requires no gradient, now and when a checkpoint recomputes it."""
+        """Begin a graph in an output that requires no gradient, now and when a checkpoint recomputes it.
+
+        Raises:
+            UnsupportedOutputError: torch cannot begin one in a tensor of this kind.
+        """
+        kind = why_no_beginning(reached.source)
+        if kind is not None:
+            raise UnsupportedOutputError(
+                f"Layer {layer!r} returned {kind}, which requires no gradient, and in which no graph can begin: let what "
+                "it is computed from require gradients (images.requires_grad_(), or weights that are not frozen), or "
+                "choose a layer that returns a plain tensor."
+            )
         if self._lasting is None or self._by_hand:
             self._lasting = lasting_memory(self._model, [self._unaliased, args if self._by_hand else ()])
         self._replay.join(layer)

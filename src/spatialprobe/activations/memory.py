@@ -11,7 +11,7 @@ class Place(NamedTuple):
     """Where in its storage a tensor lies, and how its values are read from there."""
 
     size: tuple[int, ...]
-    stride: tuple[int, ...]
+    stride: tuple[int, ...]  # empty where the layout has none, as those of sparse tensors
     offset: int  # in elements of the dtype
     dtype: torch.dtype
     conjugated: bool
@@ -19,11 +19,12 @@ class Place(NamedTuple):
 
     @staticmethod
     def of(tensor: torch.Tensor) -> Place:
-        """Return the place of a strided tensor."""
+        """Return the place of a tensor; one of another layout than strided is only whole, and a part of no other."""
+        strided = tensor.layout is torch.strided
         return Place(
             tuple(tensor.size()),
-            tuple(tensor.stride()),
-            int(tensor.storage_offset()),
+            tuple(tensor.stride()) if strided else (),
+            int(tensor.storage_offset()) if strided else 0,
             tensor.dtype,
             tensor.is_conj(),
             tensor.is_neg(),
@@ -37,6 +38,8 @@ class Place(NamedTuple):
     @property
     def overlaps(self) -> bool:
         """Whether two elements may lie at one position, as in an expanded tensor."""
+        if len(self.stride) != len(self.size):
+            return False
         reach = 0
         for step, count in sorted(zip(self.stride, self.size, strict=True)):
             if count > 1 and step <= reach:
@@ -95,10 +98,13 @@ def share_storage(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 
 def storage_pointer(tensor: torch.Tensor) -> int | None:
-    """Return the address of a tensor's memory; None where it has none of its own (empty, meta, sparse)."""
+    """Return the address of a tensor's memory; None where it has none of its own (empty, meta, sparse, a wrapper)."""
     if tensor.layout is not torch.strided or tensor.is_meta:
         return None
-    return tensor.untyped_storage().data_ptr() or None
+    try:
+        return tensor.untyped_storage().data_ptr() or None
+    except RuntimeError:  # a wrapper subclass, whose values lie in tensors inside it, or one of torch's zero tensors
+        return None
 
 
 def _span(place: Place) -> tuple[int, int]:
