@@ -31,7 +31,7 @@ maps = sp.feature_maps(probe)
 maps.figure(title=f"One image of {data.name}").savefig("feature_maps.png")
 
 # %%
-# Many channels: the strongest ones, and how many are hidden. A robust scale keeps a single bright pixel from
-# dimming all the rest.
+# Many channels: the strongest ones, and how many are hidden. The scale is robust: a single bright pixel does not
+# darken all the rest. The end of the bar is marked with "≥", and the caption says how many values lie beyond it.
 
-strongest = sp.feature_maps(probe["conv2"], order="max", limit=4, scale="robust")
+strongest = sp.feature_maps(probe["conv2"], order="max", limit=4)

@@ -31,6 +31,7 @@ STOREYS = [
         "fields.spacing",
         "fields.lattice",
         "fields.intervals",
+        "render.robust",
         "render.scale",
         "render.palette",
     },

@@ -62,7 +62,7 @@ def ours(record: sp.Activation) -> Callable[[], bytes]:
 def floor_of(record: sp.Activation) -> Callable[[], bytes]:
     """Nothing but the compression of the codes, made beforehand."""
     maps = maps_of(record, 0)
-    codes = np.ascontiguousarray(quantize(maps, choose_scale(maps, "layer")))
+    codes = np.ascontiguousarray(quantize(maps, choose_scale(maps, "robust")))
     return lambda: zlib.compress(codes.data, 1)
 
 

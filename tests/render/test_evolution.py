@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import numpy as np
 import pytest
@@ -50,7 +51,7 @@ def frames_of(data):
 def test_colors_decode_back_to_values(signed):
     """Each channel is a row and each step a column, all on one scale: the colors are those of the values."""
     steps = checkpoints(signed=signed)
-    picture = sp.evolution(steps)
+    picture = sp.evolution(steps, scale="auto")
     values = torch.cat([record.tensor for record in steps.values()]).numpy()
     reach = np.abs(values).max()
     low = -reach if signed else 0
@@ -76,7 +77,7 @@ def test_layers_are_panels():
     model = ZOO["chain"].model()
     with sp.Probe(model, at="post_activation") as probe:
         model(ZOO["chain"].images())
-    picture = sp.evolution(probe)
+    picture = sp.evolution(probe, scale="auto")
     tops = [record.tensor[0].max().item() for record in probe.records]
     assert picture.color_bar is None
     ranges = f"conv1 0 to {tops[0]:.4g}, conv2 0 to {tops[1]:.4g}"
@@ -89,6 +90,22 @@ def test_layers_are_panels():
         assert is_written(picture.pixels, words)
     assert repr(picture).startswith("Evolution('sample 0 in 2 steps', ")
     assert [frame.title for frame in picture.frames] == ["conv1", "conv2"]
+
+
+def test_robust_by_default():
+    """Steps of one layer share one robust range, layers that differ have one each; ends are marked, shares stated."""
+    bright = torch.rand(1, 4, 20, 20)
+    bright[0, 0, 0, 0] = 50
+    shared = sp.evolution({"a": record_of(bright), "b": record_of(torch.rand(1, 4, 20, 20))})
+    assert shared.color_bar.high < 1
+    assert shared.color_bar.ends[1].startswith("≥ 0.99")
+    assert re.search(
+        r"One scale for all steps: 0 to 0.99\d+ \(99.5th percentile\); 0.\d\d% of the values", shared.caption
+    )
+    each = sp.evolution(sp.capture(nn.Sequential(nn.Conv2d(4, 3, 3), nn.Conv2d(3, 5, 3)), bright))
+    assert each.color_bar is None
+    assert re.search(r"at most 0.\d\d% of a step's values lie beyond its ends", each.caption)
+    assert is_written(each.pixels, "≥")
 
 
 def test_signs_have_one_meaning_in_all_steps():
@@ -104,7 +121,7 @@ def test_signs_have_one_meaning_in_all_steps():
         ("all", "One scale for all steps: 0 to", True),
         ("layer", "One scale for each step: epoch 0 0 to", False),
         ("map", "Each map has its own scale", False),
-        ("robust", "One robust scale for all steps (99th percentile)", True),
+        ("robust", "One scale for all steps: 0 to", True),
         ((0, 2), "One given scale: 0 to 2", True),
     ],
 )

@@ -47,7 +47,7 @@ def test_colors_decode_back_to_values(channels, height, width, signed):
     """Every unit of every channel has the color of its value, within the quantization."""
     values = torch.rand(1, channels, height, width, generator=torch.Generator().manual_seed(channels)) + 0.01
     values[:, ::2] *= -1 if signed else 1
-    mosaic = sp.feature_maps(record_of(values))
+    mosaic = sp.feature_maps(record_of(values), scale="layer")
     drawn = tiles_of(mosaic, channels, height, width)
     code_of = {tuple(color): code for code, color in enumerate(palette(bool((values < 0).any()))[:LEVELS])}
     codes = np.array([code_of[tuple(color)] for color in drawn.reshape(-1, 3)]).reshape(drawn.shape[:3])
@@ -183,6 +183,21 @@ def test_hidden_channels_count_for_the_scale():
     """The scale of a layer is that of all its channels, so that two pictures of it can be compared."""
     record = record_of(torch.tensor([1.0, 8.0]).reshape(1, 2, 1, 1).repeat(1, 1, 2, 2))
     assert sp.feature_maps(record, channels=[0]).color_bar.high == 8
+
+
+def test_one_bright_unit_does_not_darken_the_others():
+    """The scale is robust by default: the end of the bar is marked in the figure, and the caption states the share."""
+    values = torch.rand(1, 6, 20, 20)
+    values[0, 0, 0, 0] = 50
+    mosaic = sp.feature_maps(record_of(values))
+    figure = mosaic.figure()
+    numbers = [label.get_text() for label in figure.axes[1].get_yticklabels()]
+    assert mosaic.color_bar.high < 1
+    assert numbers[-1] == f"≥ {mosaic.color_bar.high:.4g}"
+    assert "(99.5th percentile); 0.46% of the values lie beyond." in mosaic.caption
+    signed = sp.feature_maps(record_of(values - torch.tensor([0.5]) - 90 * (values < 0.001))).figure()
+    ends = [label.get_text() for label in signed.axes[1].get_yticklabels()]
+    assert (ends[0][0], ends[-1][0]) == ("≤", "≥")
 
 
 def test_marks_are_told():

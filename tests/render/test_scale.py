@@ -67,12 +67,19 @@ def test_ranges():
 
 
 def test_robust_scale_says_what_lies_beyond():
-    """An outlier does not flatten the picture, and the share beyond the scale is told."""
+    """An outlier does not flatten the picture; the share beyond is stated, and the end that is cut is marked."""
     maps = np.ones((1, 100, 100), np.float32)
-    maps[0, 0, :50] = 1000
+    maps[0, 0, :40] = 1000
     scale = choose_scale(maps, "robust")
     assert scale.high[0] == 1
-    assert scale.words() == "One robust scale for the layer (99th percentile): 0 to 1, 0.50% of the values lie beyond."
+    assert scale.words() == "One scale for the layer: 0 to 1 (99.5th percentile); 0.40% of the values lie beyond."
+    assert scale.ends() == ("0", "≥ 1")
+    maps[0, 0, :40] = -1000
+    assert choose_scale(maps, "robust").ends() == ("≤ -1", "1")
+    maps[0, 0, 20:40] = 1000
+    assert choose_scale(maps, "robust").ends() == ("≤ -1", "≥ 1")
+    assert choose_scale(maps, "layer").ends() == ("-1000", "1000")
+    assert choose_scale(maps, (0, 2)).ends() == ("≤ 0", "≥ 2")
 
 
 def test_given_range():

@@ -162,7 +162,7 @@ class Activation:
         channels: Sequence[int] | None = None,
         order: Literal["index", "max", "mean"] = "index",
         limit: int | None = None,
-        scale: Literal["layer", "map", "robust"] | tuple[float, float] = "layer",
+        scale: Literal["robust", "layer", "map"] | tuple[float, float] = "robust",
         columns: int | None = None,
         title: str | None = None,
     ) -> Figure:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias, cast
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from spatialprobe.render.marks import Marks
 from spatialprobe.render.mosaic import ColorBar, Mosaic
 from spatialprobe.render.palette import palette
 from spatialprobe.render.picture import picture_path
-from spatialprobe.render.scale import Extremes, Scale, ScaleChoice, Values, choose_scale
+from spatialprobe.render.scale import Extremes, Scale, ScaleChoice, Values, choose_scale, share_words
 from spatialprobe.render.steps import Step, in_columns, in_frames, in_panels
 from spatialprobe.storage.files import write_bytes
 from spatialprobe.text import counted
@@ -83,7 +83,7 @@ def evolution(
     channels: Sequence[int] | None = None,
     order: Order = "index",
     limit: int | None = None,
-    scale: EvolutionScale = "auto",
+    scale: EvolutionScale = "robust",
 ) -> Evolution:
     """The maps of one image in several steps: layers, depths or training checkpoints.
 
@@ -97,9 +97,10 @@ def evolution(
         channels: which channels, and in which order; all if left out.
         order: "index"; "max" or "mean": the strongest first, over all steps where these are columns.
         limit: how many to show at most in each step.
-        scale: "all", one range for all steps; "layer", one for each step; "auto", "all" where the steps are of one
-            layer and "layer" elsewhere; "map", one for each map; "robust", as "all" but up to the 99th percentile; or
-            (low, high). Colors diverge around zero in all steps if values are signed in one.
+        scale: "robust", one range for all steps of one layer, or one for each step where layers differ, up to the
+            99.5th percentile of the magnitudes; "auto", the same up to the largest; "all", one range for all steps in
+            any case; "layer", one for each step; "map", one for each map; or (low, high). Colors diverge around zero
+            in all steps if values are signed in one.
 
     Raises:
         ArgumentError: no records, one without maps, or an argument that does not fit them.
@@ -116,7 +117,7 @@ def evolution(
     runs, names = _named(records, names)
     maps = [maps_of(run, sample) for run in runs]
     extremes = [Extremes.of(item) for item in maps]
-    scales, scale_words = _scales(maps, extremes, names, _resolved(scale, runs))
+    scales, scale_words = _scales(maps, extremes, names, scale, one_layer=len({run.layer for run in runs}) == 1)
     alike = len({item.shape for item in maps}) == 1
     known = [_over_all(extremes)] * len(maps) if alike else extremes
     picked = [
@@ -132,7 +133,7 @@ def evolution(
             [
                 f"Steps: {', '.join(names)}.",
                 _counts(steps, order, channels),
-                scale_words if alike or one_bar else "Below each step stands its own scale.",
+                scale_words if alike or one_bar else _below_words(scales),
                 *_remarks(maps, steps),
             ]
         ),
@@ -162,13 +163,6 @@ def _named(
     return runs, [name or run.module_type for name, run in zip(words, runs, strict=True)]
 
 
-def _resolved(scale: EvolutionScale, runs: Sequence[Activation]) -> Literal["all"] | ScaleChoice:
-    """What "auto" means for these runs."""
-    if not (isinstance(scale, str) and scale == "auto"):
-        return scale
-    return "all" if len({run.layer for run in runs}) == 1 else "layer"
-
-
 def _over_all(extremes: Sequence[Extremes]) -> Extremes:
     """Those of each channel over all steps."""
     low, high, bad = ([getattr(item, name) for item in extremes] for name in ("low", "high", "nonfinite"))
@@ -187,22 +181,44 @@ def _as_one(extremes: Sequence[Extremes]) -> Extremes:
 
 
 def _scales(
-    maps: Sequence[Values], extremes: Sequence[Extremes], names: Sequence[str], choice: Literal["all"] | ScaleChoice
+    maps: Sequence[Values],
+    extremes: Sequence[Extremes],
+    names: Sequence[str],
+    choice: EvolutionScale,
+    *,
+    one_layer: bool,
 ) -> tuple[list[Scale], str]:
     """A scale for each step, all signed or none, and the words that say how to read them."""
-    if isinstance(choice, str) and choice in ("layer", "map"):
-        scales = [choose_scale(item, choice, known) for item, known in zip(maps, extremes, strict=True)]
+    if isinstance(choice, str) and (choice in ("layer", "map") or (choice in ("robust", "auto") and not one_layer)):
+        each = _full(choice)
+        scales = [choose_scale(item, each, known) for item, known in zip(maps, extremes, strict=True)]
         if any(one.signed for one in scales):
             scales = [replace(one, signed=True, low=-one.high) for one in scales]
-        if choice == "map":
-            return scales, scales[0].words()
-        ranges = ", ".join(
-            f"{name} {one.low[0]:.4g} to {one.high[0]:.4g}" for name, one in zip(names, scales, strict=True)
-        )
-        return scales, f"One scale for each step: {ranges}."
+        return scales, scales[0].words() if choice == "map" else _each_words(names, scales)
     whole = np.concatenate([item.ravel() for item in maps])[None]
-    one = choose_scale(whole, "layer" if isinstance(choice, str) and choice == "all" else choice, _as_one(extremes))
+    one = choose_scale(whole, _full(choice), _as_one(extremes))
     return [one.of(np.zeros(len(item), np.int64)) for item in maps], one.words("all steps")
+
+
+def _full(choice: EvolutionScale) -> ScaleChoice:
+    """What "all" and "auto" are for the maps that they hold for."""
+    return "layer" if isinstance(choice, str) and choice in ("all", "auto") else cast(ScaleChoice, choice)
+
+
+def _each_words(names: Sequence[str], scales: Sequence[Scale]) -> str:
+    """The range of each step, with what lies beyond it."""
+    words = []
+    for name, one in zip(names, scales, strict=True):
+        beyond = f" ({share_words(one.beyond)} beyond)" if one.beyond else ""
+        words.append(f"{name} {one.low[0]:.4g} to {one.high[0]:.4g}{beyond}")
+    return f"One scale for each step: {', '.join(words)}."
+
+
+def _below_words(scales: Sequence[Scale]) -> str:
+    """Where the ranges stand, and how much lies beyond them."""
+    beyond = max(one.beyond for one in scales)
+    most = f"; at most {share_words(beyond)} of a step's values lie beyond its ends" if beyond else ""
+    return f"Below each step stands its own scale{most}."
 
 
 def _color_bar(scales: Sequence[Scale]) -> ColorBar | None:

@@ -30,7 +30,7 @@ def feature_maps(
     channels: Sequence[int] | None = None,
     order: Order = "index",
     limit: int | None = None,
-    scale: ScaleChoice = "layer",
+    scale: ScaleChoice = "robust",
     columns: int | None = None,
 ) -> Mosaic: ...
 
@@ -43,7 +43,7 @@ def feature_maps(
     channels: Sequence[int] | None = None,
     order: Order = "index",
     limit: int | None = None,
-    scale: ScaleChoice = "layer",
+    scale: ScaleChoice = "robust",
     columns: int | None = None,
 ) -> Gallery: ...
 
@@ -55,7 +55,7 @@ def feature_maps(
     channels: Sequence[int] | None = None,
     order: Order = "index",
     limit: int | None = None,
-    scale: ScaleChoice = "layer",
+    scale: ScaleChoice = "robust",
     columns: int | None = None,
 ) -> Mosaic | Gallery:
     """Every channel's map for one sample, on one sheet a layer, each under its channel number.
@@ -71,8 +71,10 @@ def feature_maps(
         channels: which channels, and in which order; all if left out.
         order: "index"; "max" or "mean", by which the channels are sorted, the largest first.
         limit: how many to show at most; what is left out is counted in the caption.
-        scale: "layer", one range for all channels of the sample, hidden ones too; "map", one for each;
-            "robust", as "layer" but up to the 99th percentile; or a range (low, high).
+        scale: "robust", one range for all channels of the sample, hidden ones too, up to the 99.5th percentile of the
+            magnitudes, so that a few bright units do not darken all others: what lies beyond has the color of the end,
+            which is marked, and its share is stated; "layer", the same up to the largest; "map", one range for each
+            channel; or a range (low, high).
         columns: the number of columns; chosen to fit if left out.
 
     Raises:

@@ -16,6 +16,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
+from matplotlib.ticker import MaxNLocator
 
 from spatialprobe.render.histogram import ActivationHistogram
 from spatialprobe.render.mosaic import ColorBar, Mosaic
@@ -36,6 +37,7 @@ _MOST_ROWS = 640  # pixels: where there are more channels, their rows are lower
 _MOST_NUMBERS = 40  # channel numbers beside the rows
 _STEPS = [mantissa * 10**power for power in range(9) for mantissa in (1, 2, 5)]  # between the numbers
 _AXIS_ROOM = 46  # pixels: numbers and name of an axis
+_QUIET = "#404048"  # of captions and numbers
 _TITLE_FONT = FontProperties(size=10.5, weight="bold")
 _CAPTION_FONT = FontProperties(size=8)
 
@@ -104,7 +106,7 @@ def _draw_panel(figure: Figure, panel: _Panel, top: int) -> None:
     axes.imshow(panel.mosaic.array, interpolation="nearest", aspect="auto")
     axes.set_axis_off()
     _write(figure, panel.head, page_height - top - _MARGIN, _TITLE_FONT)
-    _write(figure, panel.foot, page_height - top - panel.above - panel.picture - 6, _CAPTION_FONT, "#404048")
+    _write(figure, panel.foot, page_height - top - panel.above - panel.picture - 6, _CAPTION_FONT, _QUIET)
     if panel.mosaic.color_bar:
         inset = 0.06 * panel.picture  # the numbers at both ends stick out
         foot = page_height - top - panel.above - panel.picture + inset
@@ -126,10 +128,21 @@ def _write(figure: Figure, lines: list[str], top: float, font: FontProperties, c
 
 
 def _draw_bar(figure: Figure, axes: Axes, bar: ColorBar) -> None:
-    """The colors of the values with numbers beside them."""
+    """The colors of the values with numbers beside them, those of both ends among them."""
     shades = ListedColormap(colors(bar.signed) / 255)
-    figure.colorbar(ScalarMappable(Normalize(bar.low, bar.high), shades), cax=axes)
-    axes.tick_params(labelsize=_CAPTION_FONT.get_size_in_points())
+    legend = figure.colorbar(ScalarMappable(Normalize(bar.low, bar.high), shades), cax=axes)
+    between = _ticks_between(bar.low, bar.high)
+    low, high = bar.ends
+    legend.set_ticks([bar.low, *between, bar.high], labels=[low, *(f"{value:.4g}" for value in between), high])
+    legend.outline.set_visible(False)
+    axes.tick_params(labelsize=_CAPTION_FONT.get_size_in_points(), length=2, color=_QUIET, labelcolor=_QUIET)
+
+
+def _ticks_between(low: float, high: float) -> list[float]:
+    """Round values between the ends of a bar, with room for the numbers of the ends."""
+    room = 0.12 * (high - low)
+    steps = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+    return [float(value) for value in steps if low + room <= value <= high - room]
 
 
 def _wrapped(words: str, width: int, font: FontProperties) -> list[str]:
@@ -166,7 +179,7 @@ def histogram_figure(histogram: ActivationHistogram, title: str) -> Figure:
     height = below + rows + _MARGIN + _CURVE + _MARGIN + _TITLE_LINE * len(head) + _MARGIN
     figure = Figure(figsize=(_HISTOGRAM / _DPI, height / _DPI), dpi=_DPI, facecolor="white")
     _write(figure, head, height - _MARGIN, _TITLE_FONT)
-    _write(figure, foot, below - _AXIS_ROOM, _CAPTION_FONT, "#404048")
+    _write(figure, foot, below - _AXIS_ROOM, _CAPTION_FONT, _QUIET)
     left = _AXIS_ROOM + _MARGIN
     _draw_curve(_axes(figure, left, below + rows + _MARGIN, width, _CURVE), histogram)
     channels = _axes(figure, left, below, width, rows)

@@ -119,7 +119,7 @@ def _strongest(weights: Values, spec: ConvSpec, title: str, columns: int | None)
         pixels=lay_out(tiles, marks.labels(_names(first + chosen, grid), grid), grid),
         title=title,
         caption=" ".join([*([hidden] if inputs > 1 else []), words, *slice_words(shown), *marks.words()]),
-        color_bar=ColorBar(True, -reach, reach),
+        color_bar=ColorBar.of(scale),
         metadata=_metadata(weights, extremes, f"largest of {inputs} input channels", words),
         colors=palette(signed=True),
     )

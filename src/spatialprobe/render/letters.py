@@ -49,9 +49,10 @@ def _glyph(letter: str) -> Codes:
     """One letter with the space after it."""
     from PIL import Image, ImageDraw
 
-    width = _SPACE if letter == " " else max(1, round(_font().getlength(letter)))
+    font = _font() if letter.isascii() else _wide_font()
+    width = _SPACE if letter == " " else max(1, round(font.getlength(letter)))
     strip = Image.new("L", (width, LINE_HEIGHT))
-    ImageDraw.Draw(strip).text((0, _BASELINE), letter, 255, _font(), anchor="ls")
+    ImageDraw.Draw(strip).text((0, _BASELINE), letter, 255, font, anchor="ls")
     codes: Codes = INK.start + np.asarray(strip) // (256 // (INK.stop - INK.start))
     return codes
 
@@ -61,3 +62,12 @@ def _font() -> FreeTypeFont | ImageFont:
     from PIL import ImageFont
 
     return ImageFont.load_default(_SIZE)
+
+
+@cache
+def _wide_font() -> FreeTypeFont | ImageFont:
+    """The font that matplotlib brings, for letters that Pillow's own lacks, such as "≥"."""
+    from matplotlib import get_data_path
+    from PIL import ImageFont
+
+    return ImageFont.truetype(f"{get_data_path()}/fonts/ttf/DejaVuSans.ttf", _SIZE)

@@ -26,11 +26,14 @@ class ColorBar:
     signed: bool
     low: float
     high: float
+    ends: tuple[str, str]  # the numbers there, with "≤" or "≥" where values lie beyond
 
     @staticmethod
     def of(scale: Scale) -> ColorBar | None:
         """That of a scale which holds for all maps, None for any other."""
-        return ColorBar(scale.signed, float(scale.low[0]), float(scale.high[0])) if scale.shared else None
+        if not scale.shared:
+            return None
+        return ColorBar(scale.signed, float(scale.low[0]), float(scale.high[0]), scale.ends())
 
 
 @dataclass(frozen=True, eq=False)

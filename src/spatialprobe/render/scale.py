@@ -11,11 +11,11 @@ import numpy.typing as npt
 from spatialprobe.arguments import as_range, shown
 from spatialprobe.errors import ArgumentError
 from spatialprobe.render.palette import LEVELS, NONFINITE, Codes
+from spatialprobe.render.robust import ROBUST_PERCENTILE, robust_reach
 
-ScaleChoice: TypeAlias = Literal["layer", "map", "robust"] | tuple[float, float]
+ScaleChoice: TypeAlias = Literal["robust", "layer", "map"] | tuple[float, float]
 Values: TypeAlias = npt.NDArray[Any]
 
-_ROBUST_PERCENTILE = 99.0
 _CHUNK = 2**16  # values that are quantized at once
 _SMALL_SPAN = 1e-30  # of a scale: its inverse, times LEVELS, would come near the end of float32
 
@@ -24,11 +24,12 @@ _SMALL_SPAN = 1e-30  # of a scale: its inverse, times LEVELS, would come near th
 class Scale:
     """Which value has which code: code k stands for values around `low + (k + 1/2) / LEVELS * (high - low)`."""
 
-    choice: str  # "layer", "map", "robust" or "given"
+    choice: str  # "robust", "layer", "map" or "given"
     signed: bool  # diverging colors around zero, else sequential ones
     low: npt.NDArray[np.float64]  # (maps,) the value at the lower end of the first code
     high: npt.NDArray[np.float64]  # (maps,) the value at the upper end of the last code
     beyond: float  # the share of finite values outside [low, high], drawn as the nearest end
+    cut: tuple[bool, bool] = (False, False)  # whether some lie below, and some above
 
     def of(self, chosen: npt.NDArray[np.int64]) -> Scale:
         """The same scale for some of the maps."""
@@ -39,18 +40,30 @@ class Scale:
         """Whether all maps have one range, so that their colors may be compared."""
         return self.choice != "map"
 
+    def ends(self) -> tuple[str, str]:
+        """Return the numbers at both ends of a shared scale, marked where values lie beyond."""
+        below, above = ("≤ " * self.cut[0], "≥ " * self.cut[1])
+        return f"{below}{float(self.low[0]):.4g}", f"{above}{float(self.high[0]):.4g}"
+
     def words(self, scope: str = "the layer") -> str:
         """One sentence that says how colors are to be read; `scope` names what a shared scale holds for."""
         if not self.shared:
             return "Each map has its own scale: colors cannot be compared between maps."
         low, high = (format(float(bound[0]), ".4g") for bound in (self.low, self.high))
-        name = {
-            "layer": f"One scale for {scope}",
-            "robust": f"One robust scale for {scope} ({_ROBUST_PERCENTILE:g}th percentile)",
-            "given": "One given scale",
-        }[self.choice]
-        beyond = f", {self.beyond:.2%} of the values lie beyond" if self.beyond else ""
-        return f"{name}: {low} to {high}{beyond}."
+        name = "One given scale" if self.choice == "given" else f"One scale for {scope}"
+        if not self.beyond:
+            return f"{name}: {low} to {high}."
+        robust = f" ({ROBUST_PERCENTILE:g}th percentile)" if self.choice == "robust" else ""
+        return f"{name}: {low} to {high}{robust}; {share_words(self.beyond)} of the values lie beyond."
+
+
+def share_words(share: float) -> str:
+    """Return a share as a percentage, never 0 % for one that is not zero.
+
+    >>> share_words(0.0042), share_words(1e-6)
+    ('0.42%', 'less than 0.01%')
+    """
+    return f"{share:.2%}" if share >= 0.0001 else "less than 0.01%"
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,8 +112,9 @@ def choose_scale(maps: Values, choice: ScaleChoice, extremes: Extremes | None = 
     """The scale of maps (M, *spatial): signed if any finite value is below zero.
 
     "layer": one range for all maps, from 0 to the largest value, or to both sides of 0 as far as the largest
-    magnitude. "map": the same for each map alone. "robust": as "layer", with the 99th percentile of the magnitudes
-    in place of the largest. `(low, high)`: that range. `extremes` are those of the maps, where they are known.
+    magnitude. "map": the same for each map alone. "robust": as "layer", with the 99.5th percentile of the finite
+    magnitudes in place of the largest. `(low, high)`: that range. `extremes` are those of the maps, where they are
+    known.
 
     Raises:
         ArgumentError: an unknown choice, or a range that is empty or not finite.
@@ -108,17 +122,19 @@ def choose_scale(maps: Values, choice: ScaleChoice, extremes: Extremes | None = 
     known = extremes or Extremes.of(maps)
     if not isinstance(choice, str):
         return _given(maps, known, choice)
+    beyond = 0.0
     if choice == "map":
         reach = known.reach
     elif choice == "layer":
         reach = np.full(len(maps), known.reach.max())
     elif choice == "robust":
-        reach = np.full(len(maps), _robust_reach(maps, known))
+        least, beyond = robust_reach(maps, finite=not known.nonfinite.any(), signed=known.signed)
+        reach = np.full(len(maps), least)
     else:
-        raise ArgumentError(f"scale must be 'layer', 'map', 'robust' or a pair (low, high), not {shown(choice)}.")
+        raise ArgumentError(f"scale must be 'robust', 'layer', 'map' or a pair (low, high), not {shown(choice)}.")
     reach = np.where(reach > 0, reach, 1)
-    beyond = _share_outside(maps, known, -reach[0], reach[0]) if choice == "robust" else 0.0
-    return Scale(choice, known.signed, -reach if known.signed else 0 * reach, reach, beyond)
+    low = -reach if known.signed else 0 * reach
+    return Scale(choice, known.signed, low, reach, beyond, _cut(known, low[0], reach[0]) if beyond else (False, False))
 
 
 def quantize(maps: Values, scale: Scale) -> Codes:
@@ -151,19 +167,17 @@ def _quantize(maps: Values, low: npt.NDArray[np.float64], high: npt.NDArray[np.f
 def _given(maps: Values, extremes: Extremes, bounds: tuple[float, float]) -> Scale:
     """The scale of a range that the user gave; around zero if the range holds it inside."""
     low, high = as_range(bounds, "scale")
-    beyond = _share_outside(maps, extremes, low, high)
     signed = low < 0 < high
     if signed:  # the colors diverge at zero, so both sides reach equally far
         high = max(-low, high)
         low = -high
-    ends = np.ones(len(maps))
-    return Scale("given", signed, low * ends, high * ends, beyond)
+    beyond, ends = _share_outside(maps, extremes, low, high), np.ones(len(maps))
+    return Scale("given", signed, low * ends, high * ends, beyond, _cut(extremes, low, high))
 
 
-def _robust_reach(maps: Values, extremes: Extremes) -> float:
-    """The percentile of the finite magnitudes."""
-    magnitude = np.abs(maps[np.isfinite(maps)] if extremes.nonfinite.any() else maps)
-    return float(np.percentile(magnitude, _ROBUST_PERCENTILE)) if magnitude.size else 0.0
+def _cut(extremes: Extremes, low: float, high: float) -> tuple[bool, bool]:
+    """Whether some finite value lies below a range, and whether some lies above it."""
+    return bool(np.fmin.reduce(extremes.low) < low), bool(np.fmax.reduce(extremes.high) > high)
 
 
 def _share_outside(maps: Values, extremes: Extremes, low: float, high: float) -> float:

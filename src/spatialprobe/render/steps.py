@@ -68,7 +68,7 @@ class Step:
             line = _paper(LINE_HEIGHT + _EDGE, width_of(words) + 2 * _EDGE)
             write(line, words, 0, _EDGE)
             return line
-        low, high = (f"{float(bound[0]):.4g}" for bound in (self.scale.low, self.scale.high))
+        low, high = self.scale.ends()
         left = 2 * _EDGE + width_of(low)
         line = _paper(LINE_HEIGHT + _EDGE, left + LEVELS // 2 + 2 * _EDGE + width_of(high))
         write(line, low, 0, _EDGE)
