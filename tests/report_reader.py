@@ -62,7 +62,7 @@ class Page(HTMLParser):
         """(C, h, w): what the codes of a layer stand for, NaN where they are not finite."""
         layer = self.layer(name)
         maps = layer["maps"][image]
-        low, high, _, _ = unpacked(maps["numbers"], "<f8").reshape(4, -1)[:, :, None, None]
+        low, high = unpacked(maps["numbers"], "<f8").reshape(5, -1)[:2, :, None, None]
         codes = (
             np.cumsum(unpacked(maps["differences"], "u1"), dtype=np.uint8)
             .reshape(-1, layer["height"], layer["width"])
@@ -72,7 +72,7 @@ class Page(HTMLParser):
 
     def numbers(self, name, image):
         """(4, C): low, high, mean and the share of units at or below zero."""
-        return unpacked(self.layer(name)["maps"][image]["numbers"], "<f8").reshape(4, -1)
+        return unpacked(self.layer(name)["maps"][image]["numbers"], "<f8").reshape(5, -1)[:4]
 
     def boxes(self, name, channel):
         """(h, w, 8): y0, x0, y1, x1 of each unit, then the same without borders; zeros where it sees nothing."""
@@ -80,8 +80,8 @@ class Page(HTMLParser):
         which = layer["boxes"]["of"][channel] if layer["boxes"]["of"] else 0
         table = unpacked(layer["boxes"]["tables"][which], "<i4")
         if not layer["boxes"]["byAxis"][which]:
-            return table.reshape(layer["height"], layer["width"], 8)
-        rows, columns = np.split(table.reshape(-1, 4), [layer["height"]])
+            return table.reshape(*layer["units"], 8)
+        rows, columns = np.split(table.reshape(-1, 4), [layer["units"][0]])
         found = np.zeros((len(rows), len(columns), 8), int)
         for y, (y0, y1, whole_y0, whole_y1) in enumerate(rows.tolist()):
             for x, (x0, x1, whole_x0, whole_x1) in enumerate(columns.tolist()):

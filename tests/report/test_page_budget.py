@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import io
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from report_reader import read
 from torch import nn
 
@@ -31,32 +36,105 @@ def test_file_is_never_larger(setting, max_bytes, tmp_path):
     assert report.images == len(page.data["images"])
     for sentence in report.reduced:
         assert sentence in page.text
+    assert bool(report.missing) == bool(report.reduced)
     assert bool(report.reduced) == (max_bytes < 2_000_000)
     assert ("Not on this page" in page.text) == bool(report.reduced)
     assert not report.reduced or f"{max_bytes:,} bytes" in page.text
 
 
-def test_what_is_told_is_true(setting, tmp_path):
-    """The channels, images and exemplars that the sentences count are those that the page holds."""
+@pytest.mark.parametrize("share", [0.9, 0.6, 0.4, 0.2, 0.1])
+def test_bytes_are_used(share, tmp_path):
+    """Where something is left out of a network of some layers, nine tenths of the bytes are used all the same."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3 if not i else 16, 16, 3, padding=1) for i in range(12)]
+    model, images, path = nn.Sequential(*layers), torch.rand(3, 3, 48, 48), tmp_path / "report.html"
+    whole = sp.write_report(path, model, images).nbytes
+    report = sp.write_report(path, model, images, max_bytes=int(share * whole))
+    assert report.reduced
+    assert report.nbytes >= 0.9 * int(share * whole)
+
+
+@pytest.mark.parametrize("max_bytes", [900_000, 400_000, 150_000, 120_000, 105_000])
+def test_what_is_told_is_true(setting, max_bytes, tmp_path):
+    """Channels, images, resolution and exemplars are what the sentences and the one line say."""
     model, images, sweep = setting
     path = tmp_path / "report.html"
-    report = sp.write_report(path, model, images, sweep=sweep, dataset=images, max_bytes=130_000)
+    report = sp.write_report(path, model, images, sweep=sweep, dataset=images, max_bytes=max_bytes)
     page, told = read(path), " ".join(report.reduced)
-    assert "1 of 12 images kept, the first." in told
+    kept = len(page.data["images"])
+    assert (f"{kept} of 12 images kept, the first." in told) == (kept < 12)
+    assert (f"{12 - kept} of 12 images" in report.missing) == (kept < 12)
+    assert report.missing in str(report)
+    assert f"Not on this page: {report.missing}." in page.text
+    left_out = 0
     for name in ("0", "3"):
         layer = page.layer(name)
-        kept = layer["channels"]
-        assert f"{name}: {len(kept)} of {layer['of']} channels, the ones with the largest values" in told
-        strength = sp.capture(model, images[:1])[name].tensor[0].abs().amax(dim=(1, 2))
-        assert kept == sorted(strength.argsort(descending=True)[: len(kept)].tolist())
-        assert page.values(name, 0).shape[0] == len(kept)
+        channels, maps = layer["channels"], sp.capture(model, images[:kept])[name].tensor
+        every = layer["every"]
+        assert (f"{name}: " in told and "maps at 1/2 of their resolution" in told) or every == 1
+        assert (layer["height"], layer["units"]) == (maps.shape[2] // every, list(maps.shape[2:]))
+        if channels is None:
+            channels = list(range(layer["of"]))
+        else:
+            assert f"{name}: {len(channels)} of {layer['of']} channels, the ones with the largest values" in told
+            strongest = maps.abs().amax(dim=(0, 2, 3)).argsort(descending=True)[: len(channels)]
+            assert channels == sorted(strongest.tolist())
+        left_out += layer["of"] - len(channels)
+        shown = maps[0][channels][:, ::every, ::every].numpy()
+        assert np.abs(page.values(name, 0) - shown).max() <= (shown.max() - shown.min()) / 254
+        assert np.allclose(page.numbers(name, 0)[1], maps[0][channels].amax(dim=(1, 2)))
+    assert (f"{left_out} of 96 channels" in report.missing) == (left_out > 0)
+
+
+def test_patches_go_before_maps(setting, tmp_path):
+    """Where maps and patches do not both fit, all maps are there, and as many patches and whole images as fit."""
+    model, images, sweep = setting
+    path, whole = tmp_path / "report.html", tmp_path / "whole.html"
+    maps = sp.write_report(path, model, images, sweep=sweep).nbytes
+    everything = sp.write_report(whole, model, images, sweep=sweep, dataset=images).nbytes
+    allowed = maps + (everything - maps) // 3
+    report = sp.write_report(path, model, images, sweep=sweep, dataset=images, max_bytes=allowed)
+    page = read(path)
+    assert "exemplar" in report.missing
+    assert "channels" not in report.missing
+    assert "resolution" not in report.missing
+    for name in ("0", "3"):
+        ranks, of = page.layer(name)["sweep"]["patches"]["ranks"], page.layer(name)["sweep"]["columns"]
+        assert (f"patches of {ranks} of {of} exemplars" in " ".join(report.reduced)) == (ranks < of)
+
+
+def test_large_maps_lose_resolution_before_channels(tmp_path):
+    """Of the largest maps every second row and column is kept; small ones beside them are whole, and all channels."""
+    model = nn.Sequential(nn.Conv2d(3, 64, 3, padding=1), nn.MaxPool2d(8), nn.Conv2d(64, 8, 3, padding=1))
+    path = tmp_path / "report.html"
+    report = sp.write_report(path, model, torch.rand(1, 3, 64, 64), max_bytes=250_000)
+    page = read(path)
+    assert (page.layer("0")["every"], page.layer("2")["every"]) == (2, 1)
+    assert page.layer("0")["channels"] is None
+    assert report.reduced == ("0: maps at 1/2 of their resolution.",)
+    assert report.missing == "half the resolution of 1 layer"
 
 
 def test_large_layers_give_way_first(tmp_path):
     """A small layer beside a large one keeps all of its channels."""
     model = nn.Sequential(nn.Conv2d(3, 64, 3, padding=1), nn.MaxPool2d(8), nn.Conv2d(64, 8, 3, padding=1))
     path = tmp_path / "report.html"
-    report = sp.write_report(path, model, torch.rand(1, 3, 64, 64), max_bytes=150_000)
+    report = sp.write_report(path, model, torch.rand(1, 3, 64, 64), max_bytes=130_000)
     assert read(path).layer("2")["channels"] is None
     assert len(report.reduced) == 1
-    assert report.nbytes > 100_000
+    assert report.nbytes > 117_000
+
+
+def test_whole_images_of_exemplars(setting, tmp_path):
+    """The page holds each image that the exemplars name once, with the label that the data set gives it."""
+    model, images, sweep = setting
+    data = [(image, number % 3) for number, image in enumerate(images)]
+    path = tmp_path / "report.html"
+    sp.write_report(path, model, images[:1], sweep=sweep, dataset=data)
+    samples = read(path).data["samples"]
+    named = {int(one) for layer in sweep.values() for one in layer["top"].samples.flatten()}
+    assert set(map(int, samples)) == named
+    for number, (picture, label) in samples.items():
+        assert label == f"class {int(number) % 3}"
+        shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture.split(",")[1]))).convert("RGB")) / 255
+        assert np.abs(shown - images[int(number)].permute(1, 2, 0).numpy()).mean() < 0.12

@@ -127,7 +127,7 @@ def test_sweep_and_exemplars(path):
         assert (places[..., 0] == results["top"].samples.numpy()).all()
         patches = layer["patches"]
         sheet = pixels_of(patches["sheet"])
-        assert patches["share"] == 1
+        assert patches["ranks"] == 3
         for index, (sample, y, x) in enumerate(places.reshape(-1, 3).tolist()):
             y0, x0, y1, x1, whole_y0, whole_x0, _, _ = page.boxes(name, 0)[y, x]
             top, left = (patches["cell"] * place for place in divmod(index, patches["columns"]))
@@ -197,7 +197,7 @@ def test_hostile_text_stays_text(path):
     names = {"labels": [HOSTILE], "classes": [HOSTILE, HOSTILE], "title": HOSTILE}
     report = sp.write_report(path, hostile, images, layers=(nn.Conv2d, nn.Linear), **names)
     page = read(path)
-    assert sorted(page.tags) == sorted([*expected, "section", "h2", "p", "ul", "li"])  # of what is left out
+    assert sorted(page.tags) == sorted([*expected, "details", "summary", "p", "ul", "li"])  # of what is left out
     assert page.data["layers"][0]["name"] == HOSTILE.replace(".", "")
     assert page.data["images"][0]["name"] == f"0: {HOSTILE}"
     assert page.text.startswith(" ".join(HOSTILE.replace("\udc00", "?").split()))

@@ -57,4 +57,11 @@ def _strongest(weights: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
     if inputs <= MOST:
         return np.broadcast_to(np.arange(inputs), (channels, inputs))
     norms = np.square(weights, dtype=np.float64).reshape(channels, inputs, -1).sum(axis=2)
-    return np.argsort(-norms, axis=1, kind="stable")[:, :MOST]
+    return np.stack([_largest(row) for row in norms])
+
+
+def _largest(norms: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """(MOST,) positions of the largest, the largest first, equal ones in order; sorts no more than it must."""
+    least = np.partition(norms, -MOST)[-MOST]
+    known = np.flatnonzero(norms >= least)
+    return known[np.argsort(-norms[known], kind="stable")[:MOST]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -45,8 +45,8 @@ class CodedMaps:
 
     @property
     def numbers(self) -> Floats:
-        """(4, C): low, high, mean, silent."""
-        return np.stack([self.low, self.high, self.mean, self.silent])
+        """(5, C): low, high, mean, silent, nonfinite."""
+        return np.stack([self.low, self.high, self.mean, self.silent, self.nonfinite.astype(np.float64)])
 
     @property
     def reach(self) -> Floats:
@@ -57,6 +57,10 @@ class CodedMaps:
     def extremes(self) -> Extremes:
         """What marks and pictures ask for."""
         return Extremes(self.low, self.high, self.nonfinite, self.codes[0].size)
+
+    def every(self, step: int) -> CodedMaps:
+        """The same with one of so many rows and columns of units; the numbers stay those of all units."""
+        return replace(self, codes=np.ascontiguousarray(self.codes[:, ::step, ::step]))
 
     def of_channels(self, chosen: npt.NDArray[np.int64]) -> CodedMaps:
         """The same for some of the channels."""

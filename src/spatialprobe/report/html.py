@@ -15,6 +15,7 @@ import spatialprobe
 from spatialprobe.render.palette import LEVELS, colors, palette
 from spatialprobe.render.palette import NONFINITE as NONFINITE_COLOR
 from spatialprobe.report.coded_maps import NONFINITE, STEPS
+from spatialprobe.report.exemplar_images import StoredImages
 from spatialprobe.report.inputs import Inputs
 from spatialprobe.report.payload import PackedLayer, script_safe
 from spatialprobe.report.script import page_script, read_part
@@ -35,6 +36,7 @@ class Page:
     left_out: tuple[str, ...] = ()  # layers that have no maps, a sentence each
     doubts: tuple[str, ...] = ()  # what of the sweep does not fit the model, a sentence each
     max_bytes: int | None = None  # of the file
+    images: StoredImages | None = None  # of the exemplars, None where the data set is not known
 
     def html(self) -> str:
         """The file."""
@@ -51,7 +53,7 @@ class Page:
                 "data": script_safe(self._data()),
                 "stills": "\n".join([self._input_still(), *map(_still, self.layers, self.stills)]),
                 "remarks": "".join(f"<li>{_text(remark)}</li>" for remark in self.remarks()),
-                "reduced": _reduced(self.reduced, self.max_bytes),
+                "reduced": _reduced(self.missing, self.reduced, self.max_bytes),
                 "version": _text(spatialprobe.__version__),
             },
         )
@@ -62,7 +64,30 @@ class Page:
         kept, of = len(self.inputs.images), self.inputs.of
         images = [f"{kept} of {of} images kept, the first."] if kept < of else []
         layers = [f"{one.layer.name}: {'; '.join(told)}." for one in self.layers if (told := one.layer.left_out())]
-        return (*self.left_out, *images, *layers)
+        exemplars = self.images.left_out() if self.images else []
+        return (*self.left_out, *images, *exemplars, *layers)
+
+    @property
+    def missing(self) -> str:
+        """What the page does not hold, in one line; empty where it holds everything."""
+        kept, of = len(self.inputs.images), self.inputs.of
+        channels = sum(len(one.layer.channels) for one in self.layers), sum(one.layer.of for one in self.layers)
+        told = [one.layer.left_out() for one in self.layers]
+        halved = sum(one.layer.every > 1 for one in self.layers)
+        patches = sum(any("exemplar" in words for words in one) for one in told)
+        kernels = sum(one.layer.kernels_left_out for one in self.layers)
+        parts = [
+            f"{counted(len(self.left_out), 'layer')} without maps" if self.left_out else "",
+            f"{of - kept} of {counted(of, 'image')}" if kept < of else "",
+            f"{channels[1] - channels[0]:,} of {channels[1]:,} channels" if channels[0] < channels[1] else "",
+            f"half the resolution of {counted(halved, 'layer')}" if halved else "",
+            f"exemplar patches of {counted(patches, 'layer')}" if patches else "",
+            f"{self.images.of - len(self.images.pictures):,} of {self.images.of:,} images of the exemplars"
+            if self.images and self.images.left_out()
+            else "",
+            f"kernels of {counted(kernels, 'layer')}" if kernels else "",
+        ]
+        return ", ".join(part for part in parts if part)
 
     def remarks(self) -> list[str]:
         """How the page is to be read."""
@@ -89,6 +114,7 @@ class Page:
             },
             "crimson": palette(False)[NONFINITE_COLOR].tolist(),
             "codes": {"steps": STEPS, "nonfinite": NONFINITE, "levels": LEVELS},
+            "samples": self.images.pictures if self.images else None,
             "layers": [packed.data() for packed in self.layers],
         }
 
@@ -111,12 +137,14 @@ def _still(packed: PackedLayer, picture: Still) -> str:
     )
 
 
-def _reduced(sentences: Sequence[str], max_bytes: int | None) -> str:
+def _reduced(missing: str, sentences: Sequence[str], max_bytes: int | None) -> str:
+    """Return one line that says what is missing, and unfolds to the whole list."""
     if not sentences:
         return ""
     listed = "".join(f"<li>{_text(sentence)}</li>" for sentence in sentences)
     limit = f'<p class="quiet">The file was to take no more than {max_bytes:,} bytes.</p>' if max_bytes else ""
-    return f'<section id="reduced"><h2>Not on this page</h2>{limit}<ul>{listed}</ul></section>'
+    summary = f"<summary>Not on this page: {_text(missing)}.</summary>"
+    return f'<details id="reduced">{summary}{limit}<ul>{listed}</ul></details>'
 
 
 def _policy(style: str, script: str) -> str:

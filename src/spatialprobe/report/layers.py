@@ -47,6 +47,7 @@ class PageLayer:
     kernels: CodedKernels | None = None
     swept: Swept | None = None
     kernels_left_out: bool = False
+    every: int = 1  # one of so many rows and columns of units is kept
 
     @cached_property
     def signed(self) -> bool:
@@ -69,8 +70,13 @@ class PageLayer:
         return [
             *([f"{kept} of {self.of} channels, the ones with the largest values"] if kept < self.of else []),
             *([self.swept.left_out()] if self.swept and self.swept.left_out() else []),  # type: ignore[list-item]
+            *([f"maps at 1/{self.every} of their resolution"] if self.every > 1 else []),
             *(["no kernels"] if self.kernels_left_out else []),
         ]
+
+    def thinned(self, step: int) -> PageLayer:
+        """The same with one of so many rows and columns of units."""
+        return replace(self, maps=tuple(maps.every(step) for maps in self.maps), every=step)
 
     def of_strongest(self, count: int) -> PageLayer:
         """The same with the strongest channels only, in their order."""

@@ -1,72 +1,94 @@
-"""What goes when a page would be too large: exemplars, images, channels, patches, kernels, in this order."""
+"""What goes when a page would be too large: patches, resolution, images, channels, kernels, in this order."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from spatialprobe.errors import ArgumentError
+from spatialprobe.report.exemplar_images import ExemplarImages
 from spatialprobe.report.html import Page, stills_of
+from spatialprobe.report.page_exemplars import with_exemplars
 from spatialprobe.report.payload import PackedLayer
+from spatialprobe.report.shares import even_share
 
-_FEWER_EXEMPLARS = 4
+_STEP = 2  # one of so many rows and columns of units is kept of a map that is too large
+_LARGE = 28  # units along both sides of a map that may be thinned out
+_FULL = 0.96  # of the bytes: closer need no channel be tried
+_TRIALS = 6
 
 
-def fitted(page: Page, max_bytes: int) -> tuple[Page, bytes]:
-    """The page, reduced as little as it takes, and its file of at most so many bytes.
+def fitted(page: Page, images: ExemplarImages | None, max_bytes: int) -> tuple[Page, bytes]:
+    """Return the page, reduced as little as it takes, and its file of at most so many bytes.
+
+    Maps come first; what they leave is for the exemplars.
 
     Raises:
-        ArgumentError: even the smallest page is larger.
+        ArgumentError: even the smallest page is larger, or the data set is not that of the sweep.
     """
+    page = _with_maps(page, max_bytes)
+    if images is not None:
+        page = with_exemplars(page, images, max_bytes - _size(page))
     written = page.html().encode()
-    smaller = _ever_smaller(page, max_bytes, len(written))
-    while len(written) > max_bytes:
-        following = next(smaller, None)
-        if following is None:
-            raise ArgumentError(
-                f"max_bytes={max_bytes} is too little: with one image, one channel of each layer, no kernels and no "
-                f"exemplar patches the page takes {len(written)} bytes. Raise it, or choose fewer layers."
-            )
-        page, written = following, following.html().encode()
+    if len(written) > max_bytes:
+        raise ArgumentError(
+            f"max_bytes={max_bytes} is too little: with one image, one channel of each layer, no kernels and no "
+            f"exemplar patches the page takes {len(written)} bytes. Raise it, or choose fewer layers."
+        )
     return page, written
 
 
-def _ever_smaller(page: Page, max_bytes: int, size: int) -> Iterator[Page]:
-    """Pages that hold less and less, each without all that was given up before; the first takes `size` bytes."""
-    if any(
-        packed.layer.swept and packed.layer.swept.patches and packed.layer.swept.swept_for > _FEWER_EXEMPLARS
-        for packed in page.layers
-    ):
-        page = _with_exemplars(page, _FEWER_EXEMPLARS)
-        yield page
-    while len(page.inputs.images) > 1:
-        page = _with_images(page, _images_that_fit(page, max_bytes))
-        yield page
-    whole = page
-    room = _room_for_maps(whole, max_bytes)
-    for share in (0.98, 0.94, 0.88, 0.75, 0.5, 0.25):
-        yield (page := _with_room(whole, room * share))
-    room = _room_for_maps(_with_exemplars(page, 0), max_bytes)
-    yield (page := _with_room(_with_exemplars(whole, 0), room * 0.9))
-    yield (page := replace(page, layers=tuple(packed.without_kernels() for packed in page.layers)))
-    yield _with_room(page, 0)
+def _with_maps(page: Page, max_bytes: int) -> Page:
+    """Return the page with as much of its maps as fits, exemplars apart."""
+    if _size(page) <= max_bytes:
+        return page
+    coarse = _thinned(page, range(len(page.layers)))
+    if _size(coarse) <= max_bytes:
+        return _as_fine_as_fits(page, coarse, max_bytes)
+    count = _images_that_fit(coarse, max_bytes)
+    page, coarse = _with_images(page, count), _with_images(coarse, count)
+    if _size(coarse) <= max_bytes:
+        return _as_fine_as_fits(page, coarse, max_bytes)
+    for smaller in (coarse, replace(coarse, layers=tuple(packed.without_kernels() for packed in coarse.layers))):
+        found = _with_fewer_channels(smaller, max_bytes)
+        if _size(found) <= max_bytes:
+            return found
+    return _with_cap(smaller, 0)
 
 
-def _room_for_maps(page: Page, max_bytes: int) -> int:
-    """The bytes that all else of the page leaves for its maps."""
-    return max_bytes - len(page.html().encode()) + sum(packed.map_bytes for packed in page.layers)
+def _size(page: Page) -> int:
+    """Return the bytes of the page's file."""
+    bare = replace(page, layers=tuple(packed.without_maps() for packed in page.layers))
+    return len(bare.html().encode()) + sum(packed.map_bytes for packed in page.layers)
 
 
-def _with_exemplars(page: Page, columns: int) -> Page:
-    """With so many exemplars of each channel at most, without their patches for none."""
-    return replace(page, layers=tuple(packed.with_exemplars(columns) for packed in page.layers))
+def _thinned(page: Page, chosen: Sequence[int]) -> Page:
+    """Return the page with every second row and column of the large maps of the chosen layers."""
+    layers = list(page.layers)
+    for index in chosen:
+        layer = layers[index].layer
+        if min(layer.maps[0].codes.shape[1:]) >= _LARGE:
+            layers[index] = layers[index].with_maps(layer.thinned(_STEP))
+    return replace(page, layers=tuple(layers))
+
+
+def _as_fine_as_fits(fine: Page, coarse: Page, max_bytes: int) -> Page:
+    """Return the coarse page with as many of its layers in full resolution as fit, the smallest first."""
+    room = max_bytes - _size(coarse)
+    layers = list(coarse.layers)
+    costs = [one.map_bytes - other.map_bytes for one, other in zip(fine.layers, coarse.layers, strict=True)]
+    for index in sorted(range(len(layers)), key=costs.__getitem__):
+        if costs[index] <= room:
+            room -= costs[index]
+            layers[index] = fine.layers[index]
+    return replace(coarse, layers=tuple(layers))
 
 
 def _images_that_fit(page: Page, max_bytes: int) -> int:
-    """How many images, from the first on, will about fit: at least one, and fewer than now."""
-    excess = len(page.html().encode()) - max_bytes
+    """Return how many images fit, from the first on, at least one."""
+    excess = _size(page) - max_bytes
     count = len(page.inputs.images)
-    while count > 1 and (excess > 0 or count == len(page.inputs.images)):
+    while count > 1 and excess > 0:
         count -= 1
         excess -= len(page.inputs.images[count].picture)
         excess -= sum(len(text) for packed in page.layers for text in packed.maps[count].values())
@@ -74,32 +96,47 @@ def _images_that_fit(page: Page, max_bytes: int) -> int:
 
 
 def _with_images(page: Page, count: int) -> Page:
-    """With the first images only."""
+    """Return the page with the first images only."""
     layers = tuple(packed.with_images(count) for packed in page.layers)
     inputs = replace(page.inputs, images=page.inputs.images[:count])
     return replace(page, inputs=inputs, layers=layers, stills=stills_of(layers, inputs))
 
 
-def _with_room(page: Page, room: float) -> Page:
-    """With so many bytes for all maps: layers that take more than their even share keep their strongest channels."""
-    cap = _even_share([packed.map_bytes for packed in page.layers], room)
+def _with_fewer_channels(page: Page, max_bytes: int) -> Page:
+    """Return the page with as many channels as fit: layers above an even share keep their strongest."""
+    sizes = [packed.map_bytes for packed in page.layers]
+    return _largest_that_fits(lambda cap: _with_cap(page, cap), even_share(sizes, max_bytes - _rest(page)), max_bytes)
+
+
+def _rest(page: Page) -> int:
+    return _size(page) - sum(packed.map_bytes for packed in page.layers)
+
+
+def _largest_that_fits(page_of: Callable[[float], Page], cap: float, max_bytes: int) -> Page:
+    """Return the fullest page found that fits, the smallest of all where none does; a larger cap gives a larger one."""
+    low, high = 0.0, float("inf")
+    best = None
+    for _ in range(_TRIALS):
+        page = page_of(cap)
+        size = _size(page)
+        if size > max_bytes:
+            high = cap
+        else:
+            low, best = cap, page
+            if size >= _FULL * max_bytes:
+                break
+        cap = min(max(cap * 0.98 * max_bytes / size, low), high) if high == float("inf") else (low + high) / 2
+    return best if best is not None else page_of(0)
+
+
+def _with_cap(page: Page, cap: float) -> Page:
+    """Return the page with about so many bytes for the maps of each layer, of one channel at least."""
     layers = tuple(_capped(packed, cap) for packed in page.layers)
     return replace(page, layers=layers, stills=stills_of(layers, page.inputs))
 
 
-def _even_share(sizes: list[int], room: float) -> float:
-    """The cap that all sizes together stay within the room with."""
-    left = room
-    for rank, size in enumerate(sorted(sizes)):
-        share = left / (len(sizes) - rank)
-        if size > share:
-            return share
-        left -= size
-    return float(max(sizes))
-
-
 def _capped(packed: PackedLayer, cap: float) -> PackedLayer:
-    """The layer with about as many channels as the cap holds, at least one."""
+    """Return the layer with about as many channels as the cap holds, at least one."""
     if packed.map_bytes <= cap:
         return packed
     count = max(1, int(len(packed.layer.channels) * max(cap, 0) / packed.map_bytes))

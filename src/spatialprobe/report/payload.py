@@ -15,6 +15,7 @@ from spatialprobe.report.box_tables import LayerBoxes
 from spatialprobe.report.coded_kernels import CodedKernels
 from spatialprobe.report.coded_maps import CodedMaps
 from spatialprobe.report.layers import PageLayer
+from spatialprobe.report.patch_sheets import Patches
 from spatialprobe.report.swept import Swept
 
 _LEVEL = 6  # of zlib
@@ -51,16 +52,29 @@ class PackedLayer:
         """The length of all maps in the page."""
         return sum(len(text) for maps in self.maps for text in maps.values())
 
+    @property
+    def sheet_bytes(self) -> int:
+        """The length of the sheet of patches."""
+        return len(self.layer.swept.patches.sheet) if self.layer.swept and self.layer.swept.patches else 0
+
+    def without_maps(self) -> PackedLayer:
+        """The same with nothing in place of each map, to learn what all else takes."""
+        return replace(self, maps=tuple(dict.fromkeys(maps, "") for maps in self.maps))
+
     def with_images(self, count: int) -> PackedLayer:
         """The same for the first images only."""
         return replace(self, layer=replace(self.layer, maps=self.layer.maps[:count]), maps=self.maps[:count])
 
-    def with_exemplars(self, columns: int) -> PackedLayer:
-        """The same with so many exemplars of each channel."""
-        swept = self.layer.swept and self.layer.swept.with_exemplars(columns)
-        return replace(
-            self, layer=replace(self.layer, swept=swept), parts=self.parts | {"sweep": swept and _swept(swept)}
-        )
+    def with_maps(self, layer: PageLayer) -> PackedLayer:
+        """The same with the maps of this layer, in which only they differ."""
+        return replace(self, layer=layer, maps=tuple(_maps(maps) for maps in layer.maps))
+
+    def with_patches(self, patches: Patches | None, ranks: int) -> PackedLayer:
+        """The same with a sheet of the patches of so many ranks, or with none where there is no room for it."""
+        if self.layer.swept is None:
+            return self
+        swept = replace(self.layer.swept, patches=patches, sheet_ranks=ranks, wants_sheet=True)
+        return replace(self, layer=replace(self.layer, swept=swept), parts=self.parts | {"sweep": _swept(swept)})
 
     def without_kernels(self) -> PackedLayer:
         """The same without kernels."""
@@ -81,6 +95,8 @@ class PackedLayer:
             "channels": None if whole else layer.channels.tolist(),
             "height": layer.maps[0].codes.shape[1],
             "width": layer.maps[0].codes.shape[2],
+            "every": layer.every,
+            "units": layer.field.output_size,
             "signed": layer.signed,
             "reach": layer.reach,
             "maps": self.maps,
@@ -131,14 +147,14 @@ def _swept(swept: Swept) -> dict[str, Any]:
     if swept.values is not None and swept.places is not None:
         data["values"] = packed(swept.values, "<f4")
         data["places"] = packed(swept.places, "<i4")
-        data["columns"], data["of"] = swept.values.shape[1], swept.swept_for
+        data["columns"] = swept.values.shape[1]
     if swept.patches is not None:
         patches = swept.patches
         data["patches"] = {
-            "sheet": patches.sheet(),
+            "sheet": patches.sheet,
             "cell": patches.cell,
             "columns": patches.columns,
-            "share": patches.share,
+            "ranks": swept.sheet_ranks,
             "remarks": patches.remarks(),
         }
     return data

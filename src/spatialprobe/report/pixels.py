@@ -21,10 +21,10 @@ def is_lossless(height: int, width: int) -> bool:
     return height * width <= _LOSSLESS
 
 
-def data_uri(pixels: Pixels, colors: Pixels | None = None) -> str:
-    """A picture (H, W, 3), or codes (H, W) and their palette (256, 3), as an address that holds all of it.
+def data_uri(pixels: Pixels, colors: Pixels | None = None, *, lossless: bool = True) -> str:
+    """Return a picture (H, W, 3), or codes (H, W) and their palette (256, 3), as a data URI.
 
-    The palette's paper is clear.
+    The palette's paper is clear. A picture that is large, or need not be lossless, is a JPEG.
     """
     from PIL import Image
 
@@ -34,10 +34,10 @@ def data_uri(pixels: Pixels, colors: Pixels | None = None) -> str:
     else:
         image = Image.fromarray(pixels)
     buffer = io.BytesIO()
-    if colors is not None or is_lossless(*pixels.shape[:2]):
+    if colors is not None or (lossless and is_lossless(*pixels.shape[:2])):
         image.save(buffer, "PNG", optimize=True, **({"transparency": PAPER} if colors is not None else {}))
         return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-    image.save(buffer, "JPEG", quality=_QUALITY, subsampling=0)
+    image.save(buffer, "JPEG", quality=_QUALITY, subsampling=0, optimize=not lossless)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 

@@ -31,6 +31,7 @@ class Report:
     images: int  # input images on the page
     reduced: tuple[str, ...]  # what was left out, and why; empty if the page holds everything
     doubts: tuple[str, ...] = ()  # what of the sweep does not fit this model and data set
+    missing: str = ""  # `reduced` in one line
 
     def _repr_html_(self) -> str:
         """The page in a frame that may run its own script and nothing else."""
@@ -46,4 +47,5 @@ class Report:
     def __str__(self) -> str:
         layers = f"{len(self.layers)} layer{'s' * (len(self.layers) != 1)}"
         images = f"{self.images} image{'s' * (self.images != 1)}"
-        return f"Report of {layers} and {images}, {byte_size(self.nbytes)}, in {self.path}"
+        missing = f"; not on the page: {self.missing}" if self.missing else ""
+        return f"Report of {layers} and {images}, {byte_size(self.nbytes)}, in {self.path}{missing}"

@@ -12,9 +12,8 @@ import numpy.typing as npt
 from spatialprobe.errors import ArgumentError
 from spatialprobe.fields.result import ReceptiveField
 from spatialprobe.model.samples import Images
-from spatialprobe.render.images import Stretch
-from spatialprobe.report.box_tables import LayerBoxes
-from spatialprobe.report.patch_sheets import Patches, check_places, patches_of
+from spatialprobe.render.exemplar_checks import check_samples
+from spatialprobe.report.patch_sheets import Patches, check_places
 from spatialprobe.statistics.dead import DeadResult
 from spatialprobe.statistics.exemplars import ExemplarsResult
 from spatialprobe.statistics.moments import MomentsResult
@@ -28,9 +27,9 @@ class Swept:
     statistics: Mapping[str, npt.NDArray[np.float64]]  # name -> (C,)
     values: npt.NDArray[np.float64] | None = None  # (C, k) of the exemplars, NaN for an empty place
     places: npt.NDArray[np.int64] | None = None  # (C, k, 3) sample, y, x; -1 for an empty place
-    patches: Patches | None = None  # None where the data set is not known, or to save room
-    swept_for: int = 0  # exemplars that the sweep found for each channel
-    patches_known: bool = False  # whether there are patches, be they kept or not
+    patches: Patches | None = None  # a sheet of those that are small
+    sheet_ranks: int = 0  # exemplars of each channel that are on the sheet
+    wants_sheet: bool = False  # whether patches are small enough for a sheet, be there room for it or not
 
     @staticmethod
     def of(
@@ -38,9 +37,7 @@ class Swept:
         samples: int,
         channels: int,
         field: ReceptiveField,
-        boxes: LayerBoxes,
         dataset: Images | None,
-        stretch: Stretch,
     ) -> Swept:
         """What the results of a layer's shipped reducers say; those of others are passed over.
 
@@ -65,46 +62,29 @@ class Swept:
         if exemplars is None:
             return Swept(samples, statistics)
         check_places(exemplars, field)
+        if dataset is not None:
+            check_samples(exemplars, dataset)
         return Swept(
             samples,
             statistics,
             exemplars.values.numpy(),
             np.concatenate([exemplars.samples.numpy()[..., None], exemplars.positions.numpy()], axis=-1),
-            None if dataset is None else patches_of(exemplars, field, boxes, dataset, stretch),
-            exemplars.values.shape[1],
-            dataset is not None,
         )
 
     def left_out(self) -> str | None:
-        """What of the exemplars is not kept, None if all is."""
-        if self.patches_known and self.patches is None:
-            return "no exemplar patches"
-        if self.values is not None and self.values.shape[1] < self.swept_for:
-            return f"{self.values.shape[1]} of {self.swept_for} exemplars of each channel"
-        return None
+        """What of the patches is not kept, None if all is."""
+        if not self.wants_sheet or self.values is None or self.sheet_ranks == self.values.shape[1]:
+            return None
+        ranks = f"patches of {self.sheet_ranks} of {self.values.shape[1]} exemplars of each channel"
+        return ranks if self.sheet_ranks else "no exemplar patches"
 
     def of_channels(self, chosen: npt.NDArray[np.int64]) -> Swept:
-        """The same for some of the channels."""
+        """The same for some of the channels, before patches are cut."""
         return replace(
             self,
             statistics={name: values[chosen] for name, values in self.statistics.items()},
             values=None if self.values is None else self.values[chosen],
             places=None if self.places is None else self.places[chosen],
-            patches=None if self.patches is None else self.patches.of(chosen, self.patches.cells.shape[1]),
-        )
-
-    def with_exemplars(self, columns: int) -> Swept:
-        """The same with so many exemplars of each channel at most; without their patches for none."""
-        if self.values is None or self.places is None or self.patches is None:
-            return self
-        if not columns:
-            return replace(self, patches=None)
-        everything = np.arange(len(self.values))
-        return replace(
-            self,
-            values=self.values[:, :columns],
-            places=self.places[:, :columns],
-            patches=self.patches.of(everything, columns),
         )
 
 

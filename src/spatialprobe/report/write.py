@@ -17,8 +17,9 @@ from spatialprobe.errors import ArgumentError
 from spatialprobe.model.samples import Images
 from spatialprobe.model.select import Selector, check_model, model_name
 from spatialprobe.report.agreement import doubts
+from spatialprobe.report.exemplar_images import ExemplarImages
 from spatialprobe.report.html import Page, stills_of
-from spatialprobe.report.inputs import Inputs, checked_images, inputs_of
+from spatialprobe.report.inputs import checked_images, inputs_of
 from spatialprobe.report.layers import PageLayer, page_layers, passes
 from spatialprobe.report.page_budget import fitted
 from spatialprobe.report.payload import PackedLayer
@@ -44,7 +45,7 @@ def write_report(
     labels: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
     title: str | None = None,
-    max_bytes: int = 5_000_000,
+    max_bytes: int = 20_000_000,
 ) -> Report:
     """One HTML file that shows every channel of the layers, what each unit sees of the input, kernels and exemplars.
 
@@ -65,7 +66,9 @@ def write_report(
         labels: what each image is called.
         classes: names of the model's outputs (N, classes): the page then says what the model takes each image for.
         title: of the page.
-        max_bytes: of the file, in bytes. What is left out for it stands on the page and in `reduced`.
+        max_bytes: of the file, in bytes. To fit, exemplars' patches and images go first, then every second row and
+            column of the largest maps, then images, channels and kernels. What is left out stands on the page, in
+            `reduced`, and in one line in `missing` and `str(report)`.
 
     Raises:
         ArgumentError: an argument cannot be used, no layer has maps, or max_bytes is too little for any page.
@@ -95,7 +98,7 @@ def write_report(
     shown = page_layers(model, batch, layers, where, found)
     if sweep is not None:
         _check_shared(sweep, shown)
-        shown = [_with_sweep(layer, sweep, dataset, inputs) for layer in shown]
+        shown = [_with_sweep(layer, sweep, dataset) for layer in shown]
     doubtful = () if sweep is None else doubts(model, [one.layer for one in shown], sweep, dataset, where)
     packed = tuple(map(PackedLayer.of, shown))
     page = Page(
@@ -109,10 +112,11 @@ def write_report(
         doubts=tuple(doubtful),
         max_bytes=max_bytes,
     )
-    page, written = fitted(page, max_bytes)
+    source = None if dataset is None else ExemplarImages(dataset, shown[0].field, inputs.stretch, classes)
+    page, written = fitted(page, source, max_bytes)
     write_bytes(target, written)
     names = tuple(one.layer.name for one in page.layers)
-    return Report(target, len(written), names, len(page.inputs.images), page.reduced, page.doubts)
+    return Report(target, len(written), names, len(page.inputs.images), page.reduced, page.doubts, page.missing)
 
 
 def _page_path(path: str | os.PathLike[str]) -> Path:
@@ -159,14 +163,12 @@ def _checked_at(at: At | None, sweep: SweepResult | None) -> At:
     return "post_activation" if sweep.at == "post_activation" else "output"
 
 
-def _with_sweep(layer: PageLayer, sweep: SweepResult, dataset: Images | None, inputs: Inputs) -> PageLayer:
+def _with_sweep(layer: PageLayer, sweep: SweepResult, dataset: Images | None) -> PageLayer:
     """The layer with what the sweep says about it; as it is where it was not swept."""
     results: Mapping[str, Any] | None = sweep.layers.get(layer.layer)
     if results is None:
         return layer
-    return replace(
-        layer, swept=Swept.of(results, sweep.samples, layer.of, layer.field, layer.boxes, dataset, inputs.stretch)
-    )
+    return replace(layer, swept=Swept.of(results, sweep.samples, layer.of, layer.field, dataset))
 
 
 def _answer(output: object, classes: Sequence[str] | None) -> str:

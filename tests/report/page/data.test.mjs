@@ -15,13 +15,13 @@ test("compressed arrays come back", async () => {
   assert.deepEqual(new Float64Array(await inflate(pack(numbers))), numbers);
 });
 
-test("maps are the running sums of their differences, modulo 256, with four numbers a channel", async () => {
+test("maps are the running sums of their differences, modulo 256, with five numbers a channel", async () => {
   const maps = await unpackMaps({
     differences: pack(Uint8Array.from([250, 4, 3, 0])),
-    numbers: pack(Float64Array.from([-1, -2, 1, 2, 0, 0.5, 0.25, 0.75])),
+    numbers: pack(Float64Array.from([-1, -2, 1, 2, 0, 0.5, 0.25, 0.75, 0, 1])),
   });
   assert.deepEqual([...maps.codes], [250, 254, 1, 1]);
-  assert.deepEqual([maps.low, maps.high, maps.mean, maps.silent].map((row) => [...row]), [[-1, -2], [1, 2], [0, 0.5], [0.25, 0.75]]);
+  assert.deepEqual([maps.low, maps.high, maps.mean, maps.silent, maps.nonfinite].map((row) => [...row]), [[-1, -2], [1, 2], [0, 0.5], [0.25, 0.75], [0, 1]]);
   assert.equal(maps.count, 2);
 });
 

@@ -13,6 +13,8 @@ export function loadedLayer(changes = {}) {
     channels: null,
     height: 2,
     width: 3,
+    every: 1,
+    units: [2, 3],
     signed: false,
     reach: 4,
     maps: [],
@@ -34,6 +36,7 @@ export function loadedLayer(changes = {}) {
     high: Float64Array.from([4, 0]),
     mean: Float64Array.from([1.2, 0]),
     silent: Float64Array.from([1 / 6, 1]),
+    nonfinite: Float64Array.from([0, 0]),
     marks: ["", "dead"],
     boxes: [Int32Array.from([0, 2, -1, 2, 0, 2, 0, 3, 0, 2, -1, 2, 0, 3, 0, 3, 1, 3, 1, 4])],
   };
@@ -47,6 +50,7 @@ export function payload(layers) {
     codes: CODES,
     palettes: { signed: "", plain: "" },
     crimson: [220, 20, 60],
+    samples: null,
     layers,
   };
 }

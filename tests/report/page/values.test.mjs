@@ -18,9 +18,9 @@ test("the code of infinite and NaN values is no number", () => {
 });
 
 test("channels are marked as dead, constant, or not finite; a map of one unit is no constant", () => {
-  const maps = { codes: Uint8Array.from([0, 0, 0, 0, 9, 255]), low: [0, 1.5, 0], high: [0, 1.5, 1] };
-  assert.deepEqual([0, 1, 2].map((channel) => markOf(maps, channel, 2, CODES)), ["dead", "constant", "not finite"]);
-  assert.equal(markOf({ codes: Uint8Array.from([0]), low: [0], high: [0] }, 0, 1, CODES), "");
+  const maps = { low: [0, 1.5, 0], high: [0, 1.5, 1], nonfinite: [0, 0, 1] };
+  assert.deepEqual([0, 1, 2].map((channel) => markOf(maps, channel, 2)), ["dead", "constant", "not finite"]);
+  assert.equal(markOf({ low: [0], high: [0], nonfinite: [0] }, 0, 1), "");
 });
 
 test("channels that the page leaves out keep the others' numbers", () => {

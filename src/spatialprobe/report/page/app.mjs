@@ -27,7 +27,7 @@ import { joinLayer } from "./values.mjs";
  * @property {number} request counts changes, so that a late one gives way to a newer
  * @property {boolean} printing
  * @property {{ known: string, timer: number }} address as it was last read or written, and the timer that writes the next
- * @property {{ layers: Map<number, Promise<LayerArrays>>, maps: Map<string, Promise<Maps>> }} cache
+ * @property {{ layers: Map<number, Promise<LayerArrays>>, maps: Map<string, Promise<Maps>>, samples: Map<number, HTMLImageElement> }} cache
  */
 
 /** @param {Payload} payload @param {HTMLImageElement[]} pictures @returns {App} what is shown follows with the first change */
@@ -43,7 +43,7 @@ export function createApp(payload, pictures) {
     request: 0,
     printing: false,
     address: { known: "", timer: 0 },
-    cache: { layers: new Map(), maps: new Map() },
+    cache: { layers: new Map(), maps: new Map(), samples: new Map() },
   });
 }
 

@@ -9,26 +9,30 @@
 /** @typedef {{ differences: string, numbers: string }} PackedMaps */
 /** @typedef {{ tables: string[], byAxis: boolean[], of: number[] | null, exact: boolean, unknown: string[] }} PackedBoxes */
 /** @typedef {{ shape: [number, number, number], codes: string, reach: string, inputs: string, of: number, inColor: boolean }} PackedKernels */
-/** @typedef {{ sheet: string, cell: number, columns: number, share: number, remarks: string[] }} PackedPatches */
 /**
- * What a sweep found: statistics by name, and the top-activating samples with their patches.
- * @typedef {{ samples: number, names: string[], numbers: string, values?: string, places?: string, columns?: number, of?: number, patches?: PackedPatches }} PackedSweep
+ * A sheet of small patches, those of the first `ranks` exemplars of each channel, in the order of channels and ranks.
+ * @typedef {{ sheet: string, cell: number, columns: number, ranks: number, remarks: string[] }} PackedPatches
  */
 /**
- * One layer. `channels` lists the channels that the page keeps, null for all; `of` counts all.
- * @typedef {{ name: string, kind: string, of: number, channels: number[] | null, height: number, width: number, signed: boolean, reach: number, maps: PackedMaps[], boxes: PackedBoxes, field: { size: number[], stride: number[] }, kernels: PackedKernels | null, sweep: PackedSweep | null }} LayerEntry
+ * What a sweep found: statistics by name, and the top-activating samples with their patches.
+ * @typedef {{ samples: number, names: string[], numbers: string, values?: string, places?: string, columns?: number, patches?: PackedPatches }} PackedSweep
+ */
+/**
+ * One layer. `channels` lists the channels that the page keeps, null for all; `of` counts all. Maps hold `height` rows
+ * of `width` units, one of `every` rows and columns of the layer's `units`.
+ * @typedef {{ name: string, kind: string, of: number, channels: number[] | null, height: number, width: number, every: number, units: [number, number], signed: boolean, reach: number, maps: PackedMaps[], boxes: PackedBoxes, field: { size: number[], stride: number[] }, kernels: PackedKernels | null, sweep: PackedSweep | null }} LayerEntry
  */
 /**
  * How values are written as codes: code k of 0 to `steps` lies between a map's least and greatest value; `levels`
  * counts the colors of a palette.
  * @typedef {{ steps: number, nonfinite: number, levels: number }} Codes
  */
-/** @typedef {{ at: string, input: Size, images: ImageEntry[], codes: Codes, palettes: { signed: string, plain: string }, crimson: [number, number, number], layers: LayerEntry[] }} Payload */
+/** @typedef {{ at: string, input: Size, images: ImageEntry[], codes: Codes, palettes: { signed: string, plain: string }, crimson: [number, number, number], samples: Record<string, [string, string]> | null, layers: LayerEntry[] }} Payload */
 
 /** @typedef {{ boxes: Int32Array[], kernels?: Uint8Array, kernelReach?: Float32Array, kernelInputs?: Int32Array, statistics?: Float32Array, values?: Float32Array, places?: Int32Array, sheet?: HTMLImageElement }} LayerArrays */
 /**
- * The maps of one layer for one image: codes (C, H, W), and four numbers a channel.
- * @typedef {{ codes: Uint8Array, low: Float64Array, high: Float64Array, mean: Float64Array, silent: Float64Array, count: number }} Maps
+ * The maps of one layer for one image: codes (C, H, W), and five numbers a channel, of all units.
+ * @typedef {{ codes: Uint8Array, low: Float64Array, high: Float64Array, mean: Float64Array, silent: Float64Array, nonfinite: Float64Array, count: number }} Maps
  */
 
 /** @param {string} text base64 @returns {Uint8Array<ArrayBuffer>} */
@@ -53,9 +57,9 @@ export async function unpackMaps(packed) {
   const codes = new Uint8Array(differences);
   for (let i = 1; i < codes.length; i++) codes[i] += codes[i - 1];
   const all = new Float64Array(numbers);
-  const count = all.length / 4;
-  const [low, high, mean, silent] = [0, 1, 2, 3].map((row) => all.subarray(row * count, (row + 1) * count));
-  return { codes, low, high, mean, silent, count };
+  const count = all.length / 5;
+  const [low, high, mean, silent, nonfinite] = [0, 1, 2, 3, 4].map((row) => all.subarray(row * count, (row + 1) * count));
+  return { codes, low, high, mean, silent, nonfinite, count };
 }
 
 /** @param {LayerEntry} layer @returns {Promise<LayerArrays>} what is the same for all images */

@@ -1,21 +1,14 @@
 /**
- * Details of the chosen channel: its kernel, its numbers, its top-activating patches.
+ * Details of the chosen channel: its kernel and its numbers.
  */
 
 /** @import { App } from "./app.mjs" */
-/** @import { PackedKernels, PackedPatches } from "./data.mjs" */
-/** @import { Box } from "./fields.mjs" */
+/** @import { PackedKernels } from "./data.mjs" */
 import { cssColor } from "./colors.mjs";
-import { canvasOf, element, hatch, resizeCanvas, styleOf } from "./drawing.mjs";
-import { boxOf, isCut } from "./fields.mjs";
-import { GAP, LABEL, layOutKernels, layOutPatches } from "./layout.mjs";
+import { canvasOf, element, resizeCanvas, styleOf } from "./drawing.mjs";
+import { GAP, LABEL, layOutKernels } from "./layout.mjs";
 import { numberOf } from "./values.mjs";
 import { formatCount, formatNumber, formatPercent } from "./words.mjs";
-
-const PATCH_GAP = 8;
-const PATCH_LINE = 15; // of text above and below a patch
-
-/** @typedef {{ at: number, sample: number, y: number, x: number, value: number, box: Box | null }} Place where a channel was strongest in a sample */
 
 /** @param {App} app */
 export function drawKernel(app) {
@@ -122,89 +115,4 @@ function tableRow(cells) {
     row.append(cell);
   });
   return row;
-}
-
-/** @param {App} app @returns {Place[]} where the channel was strongest, the strongest first */
-function placesOf(app) {
-  const { places, values, layer } = app.shown;
-  const count = layer.sweep?.columns;
-  if (!places || !values || !count) return [];
-  const found = Array.from({ length: count }, (_, rank) => {
-    const at = app.state.channel * count + rank;
-    const [sample, y, x] = places.subarray(3 * at, 3 * at + 3);
-    return { at, sample, y, x, value: values[at], box: sample < 0 ? null : boxOf(app.shown, app.state.channel, y, x) };
-  });
-  return found.filter((one) => one.sample >= 0);
-}
-
-/** @param {App} app */
-export function drawExemplars(app) {
-  const { sweep } = app.shown.layer;
-  element("exemplars").hidden = !sweep || !sweep.values;
-  if (!sweep || !sweep.values) return;
-  const places = placesOf(app);
-  const canvas = canvasOf("exemplar-picture");
-  const listed = places
-    .map((one) => `${formatNumber(one.value)} in sample ${one.sample} at row ${one.y}, column ${one.x}`)
-    .join("; ");
-  element("exemplar-words").textContent = describeExemplars(app, places, listed);
-  canvas.hidden = !sweep.patches || !places.length;
-  if (canvas.hidden || !sweep.patches) return;
-  canvas.setAttribute("aria-label", `Patches of channel ${numberOf(app.shown, app.state.channel)}: ${listed}`);
-  drawPatches(app, canvas, places, sweep.patches);
-}
-
-/** @param {App} app @param {Place[]} places @param {string} listed @returns {string} */
-function describeExemplars(app, places, listed) {
-  const { sweep } = app.shown.layer;
-  const samples = formatCount(sweep?.samples ?? 0, "sample");
-  const seen = sweep?.patches ? ", and what they see" : "";
-  const words = [`The ${formatCount(places.length, "unit")} with the largest values among ${samples}, one a sample${seen}.`];
-  if (!sweep?.patches) return listed ? `${words[0]} ${listed}.` : words[0];
-  words.push(...sweep.patches.remarks);
-  if (places.some(({ box }) => box && isCut(box, app.payload.input))) words.push("Hatched: padding.");
-  return words.join(" ");
-}
-
-/** @param {App} app @param {HTMLCanvasElement} canvas @param {Place[]} places @param {PackedPatches} patches */
-function drawPatches(app, canvas, places, patches) {
-  const { tile, columns } = layOutPatches(places.length, element("exemplars").clientWidth, PATCH_GAP);
-  const cell = tile + 2 * PATCH_LINE + PATCH_GAP;
-  const rows = Math.ceil(places.length / columns);
-  const drawing = resizeCanvas(canvas, columns * (tile + PATCH_GAP) - PATCH_GAP, rows * cell - PATCH_GAP);
-  const side = Math.max(...places.map(({ box }) => (box ? Math.max(box.Y1 - box.Y0, box.X1 - box.X0) : 1)));
-  places.forEach((place, i) => {
-    const left = (i % columns) * (tile + PATCH_GAP);
-    const top = Math.floor(i / columns) * cell + PATCH_LINE;
-    drawing.font = "12px system-ui, sans-serif";
-    drawing.fillStyle = styleOf(app, "--ink");
-    drawing.fillText(formatNumber(place.value), left, top - 4, tile);
-    drawing.font = "11px system-ui, sans-serif";
-    drawing.fillStyle = styleOf(app, "--quiet");
-    drawing.fillText(`#${place.sample}`, left, top + tile + 12, tile);
-    if (place.box) drawPatch(app, drawing, place.at, place.box, patches, left, top, tile / side);
-  });
-}
-
-/** @param {App} app @param {CanvasRenderingContext2D} drawing @param {number} at @param {Box} box @param {PackedPatches} patches @param {number} left @param {number} top @param {number} factor CSS pixels for a pixel of the input */
-function drawPatch(app, drawing, at, box, patches, left, top, factor) {
-  const { input } = app.payload;
-  const height = (box.Y1 - box.Y0) * factor;
-  const width = (box.X1 - box.X0) * factor;
-  /** @param {number} length @returns {number} how many pixels of the sheet it has */
-  const kept = (length) => Math.max(1, Math.floor(length * patches.share + 0.5));
-  drawing.imageSmoothingEnabled = factor < 1;
-  drawing.drawImage(
-    /** @type {HTMLImageElement} */ (app.shown.sheet),
-    (at % patches.columns) * patches.cell, Math.floor(at / patches.columns) * patches.cell,
-    kept(box.X1 - box.X0), kept(box.Y1 - box.Y0), left, top, width, height,
-  );
-  const above = Math.max(0, -box.Y0) * factor;
-  const below = Math.max(0, box.Y1 - input.height) * factor;
-  const before = Math.max(0, -box.X0) * factor;
-  const after = Math.max(0, box.X1 - input.width) * factor;
-  hatch(drawing, left, top, width, above);
-  hatch(drawing, left, top + height - below, width, below);
-  hatch(drawing, left, top + above, before, height - above - below);
-  hatch(drawing, left + width - after, top + above, after, height - above - below);
 }

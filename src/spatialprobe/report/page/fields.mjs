@@ -11,18 +11,24 @@
  */
 /** @typedef {{ top: boolean, bottom: boolean, left: boolean, right: boolean }} Sides */
 
-/** @param {Loaded} loaded @param {number} channel @param {number} y @param {number} x @returns {Box | null} null: the unit sees only padding */
+/** @param {Loaded} loaded @param {number} channel @param {number} y @param {number} x a place in the map that is kept @returns {Box | null} what the unit there sees, null for only padding */
+export function boxAt(loaded, channel, y, x) {
+  const { every } = loaded.layer;
+  return boxOf(loaded, channel, y * every, x * every);
+}
+
+/** @param {Loaded} loaded @param {number} channel @param {number} y @param {number} x a unit of the layer @returns {Box | null} null: the unit sees only padding */
 export function boxOf(loaded, channel, y, x) {
   const { layer, boxes } = loaded;
   const which = layer.boxes.of ? layer.boxes.of[channel] : 0;
   const table = boxes[which];
   if (!layer.boxes.byAxis[which]) {
-    const at = 8 * (y * layer.width + x);
+    const at = 8 * (y * layer.units[1] + x);
     const [y0, x0, y1, x1, Y0, X0, Y1, X1] = table.subarray(at, at + 8);
     return y1 > y0 && x1 > x0 ? { y0, x0, y1, x1, Y0, X0, Y1, X1 } : null;
   }
   const [y0, y1, Y0, Y1] = table.subarray(4 * y, 4 * y + 4);
-  const [x0, x1, X0, X1] = table.subarray(4 * (layer.height + x), 4 * (layer.height + x) + 4);
+  const [x0, x1, X0, X1] = table.subarray(4 * (layer.units[0] + x), 4 * (layer.units[0] + x) + 4);
   return y1 > y0 && x1 > x0 ? { y0, x0, y1, x1, Y0, X0, Y1, X1 } : null;
 }
 

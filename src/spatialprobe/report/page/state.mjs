@@ -46,10 +46,11 @@ export function clamp(value, count) {
 /** @param {State} state @param {{ y: number, x: number }} unit @param {Loaded} loaded @returns {string} `#layer/channel/y/x`, and after a question mark what is not as at first */
 export function formatAddress(state, unit, loaded) {
   const more = new URLSearchParams();
+  const { every } = loaded.layer;
   if (state.image) more.set("image", `${state.image}`);
   if (state.scale !== "layer") more.set("scale", state.scale);
   if (state.order !== "index") more.set("order", state.order);
-  const parts = [encodeURIComponent(loaded.layer.name), numberOf(loaded, state.channel), unit.y, unit.x];
+  const parts = [encodeURIComponent(loaded.layer.name), numberOf(loaded, state.channel), unit.y * every, unit.x * every];
   return `#${parts.join("/")}${`${more}` ? `?${more}` : ""}`;
 }
 
@@ -60,7 +61,7 @@ export function parseAddress(address, payload) {
   const layer = payload.layers.findIndex((one) => one.name === decodeName(name));
   if (layer < 0) return {};
   const numbers = rest.map((text) => (/^\d{1,9}$/.test(text) ? Number(text) : -1));
-  const { channels } = payload.layers[layer];
+  const { channels, every } = payload.layers[layer];
   const channel = channels ? channels.indexOf(numbers[0]) : (numbers[0] ?? -1);
   const unit = numbers[1] >= 0 && numbers[2] >= 0;
   const more = new URLSearchParams(query || "");
@@ -68,8 +69,8 @@ export function parseAddress(address, payload) {
   return {
     layer,
     channel: channel < 0 ? null : channel,
-    y: unit ? numbers[1] : null,
-    x: unit ? numbers[2] : null,
+    y: unit ? Math.floor(numbers[1] / every) : null,
+    x: unit ? Math.floor(numbers[2] / every) : null,
     image: Number.isInteger(image) && image >= 0 && image < payload.images.length ? image : 0,
     scale: SCALES.find((one) => one === more.get("scale")) ?? "layer",
     order: ORDERS.find((one) => one === more.get("order")) ?? "index",

@@ -14,13 +14,13 @@
 /** @param {LayerEntry} layer @param {number} index @param {number} image @param {LayerArrays} arrays @param {Maps} maps @param {Codes} codeBook @returns {Loaded} */
 export function joinLayer(layer, index, image, arrays, maps, codeBook) {
   const units = layer.height * layer.width;
-  const marks = Array.from({ length: maps.count }, (_, channel) => markOf(maps, channel, units, codeBook));
+  const marks = Array.from({ length: maps.count }, (_, channel) => markOf(maps, channel, layer.units[0] * layer.units[1]));
   return { ...arrays, ...maps, layer, index, image, units, marks, codeBook };
 }
 
-/** @param {Maps} maps @param {number} channel @param {number} units @param {Codes} codeBook @returns {Mark} */
-export function markOf(maps, channel, units, codeBook) {
-  if (maps.codes.subarray(channel * units, (channel + 1) * units).includes(codeBook.nonfinite)) return "not finite";
+/** @param {Maps} maps @param {number} channel @param {number} units that the layer has @returns {Mark} */
+export function markOf(maps, channel, units) {
+  if (maps.nonfinite[channel]) return "not finite";
   if (maps.low[channel] !== maps.high[channel] || units === 1) return "";
   return maps.low[channel] === 0 ? "dead" : "constant";
 }

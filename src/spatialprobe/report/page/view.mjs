@@ -6,8 +6,9 @@
 /** @import { Wish } from "./state.mjs" */
 import { currentUnit, loadLayer } from "./app.mjs";
 import { writeAddress } from "./address.mjs";
-import { drawExemplars, drawKernel, writeNumbers } from "./details.mjs";
+import { drawKernel, writeNumbers } from "./details.mjs";
 import { element, paintMaps } from "./drawing.mjs";
+import { drawExemplars } from "./exemplars.mjs";
 import { drawMosaic, frameChosen } from "./mosaic.mjs";
 import { nextState } from "./state.mjs";
 import { numberOf, orderChannels } from "./values.mjs";

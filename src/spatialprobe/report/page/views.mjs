@@ -6,7 +6,7 @@
 import { currentScale } from "./app.mjs";
 import { cssColor } from "./colors.mjs";
 import { canvasOf, element, hatch, isShrunk, outline, resizeCanvas, roomIn, styleOf } from "./drawing.mjs";
-import { boxOf, cutSides } from "./fields.mjs";
+import { boxAt, cutSides } from "./fields.mjs";
 import { fitInto } from "./layout.mjs";
 import { describeBox, describeScale, formatNumber } from "./words.mjs";
 import { valueAt } from "./values.mjs";
@@ -51,7 +51,7 @@ export function drawInput(app, y, x) {
   drawing.translate(MARGIN, MARGIN);
   drawing.drawImage(app.pictures[app.state.image], 0, 0, size.width, size.height);
   drawing.fillStyle = `rgba(${styleOf(app, "--fade")}, .58)`;
-  const box = boxOf(app.shown, app.state.channel, y, x);
+  const box = boxAt(app.shown, app.state.channel, y, x);
   drawing.beginPath();
   drawing.rect(0, 0, size.width, size.height);
   if (box) {

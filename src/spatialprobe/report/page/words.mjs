@@ -5,7 +5,7 @@
 /** @import { Payload, Size } from "./data.mjs" */
 /** @import { Box } from "./fields.mjs" */
 /** @import { Loaded, Mark, Order } from "./values.mjs" */
-import { boxOf } from "./fields.mjs";
+import { boxAt } from "./fields.mjs";
 import { numberOf, stepOf, valueAt } from "./values.mjs";
 
 /** @typedef {"map" | "layer" | "all"} ScaleName */
@@ -73,8 +73,8 @@ export function describeUnit(loaded, payload, channel, y, x) {
   const { layer } = loaded;
   const value = formatValue(loaded, channel, y, x);
   const words = [
-    `Unit row ${y}, column ${x} of ${layer.name}, channel ${numberOf(loaded, channel)}: activation ${value}.`,
-    describeBox(boxOf(loaded, channel, y, x), payload.input),
+    `Unit row ${y * layer.every}, column ${x * layer.every} of ${layer.name}, channel ${numberOf(loaded, channel)}: activation ${value}.`,
+    describeBox(boxAt(loaded, channel, y, x), payload.input),
   ];
   if (!layer.boxes.exact) {
     const unknown = layer.boxes.unknown.length ? `, because of ${layer.boxes.unknown.join(", ")}` : "";
@@ -91,8 +91,9 @@ export function describeChannels({ layer }) {
 /** @param {Loaded} loaded @returns {string} */
 export function describeLayer(loaded) {
   const { layer } = loaded;
-  const units = `${layer.height} x ${layer.width} units`;
-  return `${layer.kind}, ${describeChannels(loaded)} of ${units}; each sees ${layer.field.size.join(" x ")} pixels of the input.`;
+  const units = `${layer.units.join(" x ")} units`;
+  const kept = layer.every > 1 ? ` One of ${layer.every} rows and columns of units is kept.` : "";
+  return `${layer.kind}, ${describeChannels(loaded)} of ${units}; each sees ${layer.field.size.join(" x ")} pixels of the input.${kept}`;
 }
 
 /** @param {Mark[]} marks @param {Order} order @returns {string} how channels are ordered, and which are marked */

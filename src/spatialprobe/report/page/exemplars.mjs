@@ -1,0 +1,178 @@
+/**
+ * The top-activating samples of a channel: the patches that its strongest units saw.
+ */
+
+/** @import { App } from "./app.mjs" */
+/** @import { PackedPatches } from "./data.mjs" */
+/** @import { Box } from "./fields.mjs" */
+/** @import { Loaded } from "./values.mjs" */
+import { canvasOf, element, hatch, resizeCanvas, styleOf } from "./drawing.mjs";
+import { boxOf, isCut } from "./fields.mjs";
+import { layOutPatches } from "./layout.mjs";
+import { numberOf } from "./values.mjs";
+import { formatCount, formatNumber } from "./words.mjs";
+
+const PATCH_GAP = 8;
+const PATCH_LINE = 15; // of text above and below a patch
+
+/** @typedef {{ channel: number, rank: number, sample: number, y: number, x: number, value: number, box: Box | null }} Place where a channel was strongest in a sample */
+
+/** @param {Loaded} loaded @param {number} channel @returns {Place[]} where the channel was strongest, the strongest first */
+export function placesOf(loaded, channel) {
+  const { places, values, layer } = loaded;
+  const count = layer.sweep?.columns;
+  if (!places || !values || !count) return [];
+  const found = Array.from({ length: count }, (_, rank) => {
+    const at = channel * count + rank;
+    const [sample, y, x] = places.subarray(3 * at, 3 * at + 3);
+    return { channel, rank, sample, y, x, value: values[at], box: sample < 0 ? null : boxOf(loaded, channel, y, x) };
+  });
+  return found.filter((one) => one.sample >= 0);
+}
+
+/** @param {App} app @param {Place} place @returns {HTMLImageElement | null} the sample's whole image, null where the page does not hold it */
+export function sampleImage(app, place) {
+  const { samples } = app.payload;
+  if (!samples || !(place.sample in samples)) return null;
+  const found = app.cache.samples.get(place.sample) ?? new Image();
+  if (!found.src) found.src = samples[place.sample][0];
+  app.cache.samples.set(place.sample, found);
+  return found;
+}
+
+/** @param {App} app @param {Place} place @returns {string} what the data set calls the sample, or nothing */
+export function sampleLabel(app, place) {
+  return app.payload.samples?.[place.sample]?.[1] ?? "";
+}
+
+/** @param {App} app @param {Loaded} loaded @param {Place} place @returns {boolean} whether the page holds the pixels that the unit saw */
+export function hasPatch(app, loaded, place) {
+  return Boolean(place.box) && (isOnSheet(loaded, place) || place.sample in (app.payload.samples ?? {}));
+}
+
+/** @param {Loaded} loaded @param {Place} place @returns {boolean} whether the layer's sheet has its patch */
+function isOnSheet(loaded, place) {
+  return place.rank < (loaded.layer.sweep?.patches?.ranks ?? 0);
+}
+
+/** @param {App} app @param {Place[]} places @param {() => void} draw called at once, or when the whole images that are needed can be drawn */
+export function whenDecoded(app, places, draw) {
+  const images = places.filter((place) => !isOnSheet(app.shown, place)).map((place) => sampleImage(app, place));
+  const late = images.filter((image) => image && !image.complete);
+  if (late.length) Promise.all(late.map((image) => image?.decode())).then(draw);
+  else draw();
+}
+
+/** @param {App} app */
+export function drawExemplars(app) {
+  const { sweep } = app.shown.layer;
+  element("exemplars").hidden = !sweep || !sweep.values;
+  if (!sweep || !sweep.values) return;
+  const places = placesOf(app.shown, app.state.channel);
+  const canvas = canvasOf("exemplar-picture");
+  const listed = places
+    .map((one) => `${formatNumber(one.value)} in sample ${one.sample} at row ${one.y}, column ${one.x}`)
+    .join("; ");
+  const pictured = places.some((place) => hasPatch(app, app.shown, place));
+  element("exemplar-words").textContent = describeExemplars(app, places, pictured ? "" : listed);
+  canvas.hidden = !pictured;
+  if (canvas.hidden) return;
+  canvas.setAttribute("aria-label", `Patches of channel ${numberOf(app.shown, app.state.channel)}: ${listed}`);
+  drawPatches(app, canvas, places);
+}
+
+/** @param {App} app @param {Place[]} places @param {string} listed in words what has no picture @returns {string} */
+function describeExemplars(app, places, listed) {
+  const { sweep } = app.shown.layer;
+  const samples = formatCount(sweep?.samples ?? 0, "sample");
+  const seen = listed ? "" : ", and what they see";
+  const words = [`The ${formatCount(places.length, "unit")} with the largest values among ${samples}, one a sample${seen}.`];
+  if (listed) return `${words[0]} ${listed}.`;
+  words.push(...(sweep?.patches?.remarks ?? ["Patches are cut from the whole images as this page stores them, as JPEG."]));
+  if (places.some(({ box }) => box && isCut(box, app.payload.input))) words.push("Hatched: padding.");
+  if (!places.every((place) => hasPatch(app, app.shown, place))) words.push("Dotted: not on this page.");
+  return words.join(" ");
+}
+
+/** @param {App} app @param {HTMLCanvasElement} canvas @param {Place[]} places */
+function drawPatches(app, canvas, places) {
+  const { tile, columns } = layOutPatches(places.length, element("exemplars").clientWidth, PATCH_GAP);
+  const cell = tile + 2 * PATCH_LINE + PATCH_GAP;
+  const rows = Math.ceil(places.length / columns);
+  const drawing = resizeCanvas(canvas, columns * (tile + PATCH_GAP) - PATCH_GAP, rows * cell - PATCH_GAP);
+  const factor = tile / longestSide(places);
+  const { shown } = app;
+  places.forEach((place, i) => {
+    const left = (i % columns) * (tile + PATCH_GAP);
+    const top = Math.floor(i / columns) * cell + PATCH_LINE;
+    drawing.font = "12px system-ui, sans-serif";
+    drawing.fillStyle = styleOf(app, "--ink");
+    drawing.fillText(formatNumber(place.value), left, top - 4, tile);
+    drawing.font = "11px system-ui, sans-serif";
+    drawing.fillStyle = styleOf(app, "--quiet");
+    drawing.fillText(`#${place.sample}`, left, top + tile + 12, tile);
+  });
+  whenDecoded(app, places, () => {
+    if (app.shown !== shown || app.state.channel !== places[0].channel) return;
+    places.forEach((place, i) => {
+      drawPatch(app, drawing, place, (i % columns) * (tile + PATCH_GAP), Math.floor(i / columns) * cell + PATCH_LINE, factor);
+    });
+  });
+}
+
+/** @param {Place[]} places @returns {number} pixels of the input along the longest side of what they see */
+export function longestSide(places) {
+  return Math.max(1, ...places.map(({ box }) => (box ? Math.max(box.Y1 - box.Y0, box.X1 - box.X0) : 1)));
+}
+
+/** @param {App} app @param {CanvasRenderingContext2D} drawing @param {Place} place @param {number} left @param {number} top @param {number} factor CSS pixels for a pixel of the input */
+export function drawPatch(app, drawing, place, left, top, factor) {
+  const { box } = place;
+  if (!box) return;
+  const patches = app.shown.layer.sweep?.patches;
+  drawing.imageSmoothingEnabled = factor < 1;
+  if (patches && isOnSheet(app.shown, place)) drawFromSheet(app, drawing, place, box, patches, left, top, factor);
+  else drawFromImage(app, drawing, place, box, left, top, factor);
+  const { input } = app.payload;
+  const height = (box.Y1 - box.Y0) * factor;
+  const width = (box.X1 - box.X0) * factor;
+  const above = Math.max(0, -box.Y0) * factor;
+  const below = Math.max(0, box.Y1 - input.height) * factor;
+  const before = Math.max(0, -box.X0) * factor;
+  const after = Math.max(0, box.X1 - input.width) * factor;
+  hatch(drawing, left, top, width, above);
+  hatch(drawing, left, top + height - below, width, below);
+  hatch(drawing, left, top + above, before, height - above - below);
+  hatch(drawing, left + width - after, top + above, after, height - above - below);
+}
+
+/** @param {App} app @param {CanvasRenderingContext2D} drawing @param {Place} place @param {Box} box @param {PackedPatches} patches @param {number} left @param {number} top @param {number} factor */
+function drawFromSheet(app, drawing, place, box, patches, left, top, factor) {
+  const at = place.channel * patches.ranks + place.rank;
+  const [width, height] = [box.X1 - box.X0, box.Y1 - box.Y0];
+  drawing.drawImage(
+    /** @type {HTMLImageElement} */ (app.shown.sheet),
+    (at % patches.columns) * patches.cell, Math.floor(at / patches.columns) * patches.cell,
+    width, height, left, top, width * factor, height * factor,
+  );
+}
+
+/** @param {App} app @param {CanvasRenderingContext2D} drawing @param {Place} place @param {Box} box @param {number} left @param {number} top @param {number} factor */
+function drawFromImage(app, drawing, place, box, left, top, factor) {
+  const image = sampleImage(app, place);
+  if (!image) {
+    drawing.strokeStyle = styleOf(app, "--quiet");
+    drawing.setLineDash([1, 4]);
+    drawing.strokeRect(left + 0.5, top + 0.5, (box.X1 - box.X0) * factor - 1, (box.Y1 - box.Y0) * factor - 1);
+    drawing.setLineDash([]);
+    return;
+  }
+  const stored = image.naturalWidth / app.payload.input.width;
+  const down = image.naturalHeight / app.payload.input.height;
+  drawing.drawImage(
+    image,
+    box.x0 * stored, box.y0 * down, (box.x1 - box.x0) * stored, (box.y1 - box.y0) * down,
+    left + (box.x0 - box.X0) * factor, top + (box.y0 - box.Y0) * factor,
+    (box.x1 - box.x0) * factor, (box.y1 - box.y0) * factor,
+  );
+}
