@@ -27,11 +27,20 @@ class Calls(nn.Module):
 
 
 def compare_alone(model, shape=(1, 3, 4, 4), *others):
-    """The field of a model, whose boxes hold what perturbation shows, and nothing more where it says so."""
+    """The field of a model, whose boxes hold what perturbation shows, and nothing more where it says so.
+
+    In float64 and in the model's own dtype, whose rounding may lose what is small.
+    """
     field = sp.receptive_fields(model, (shape, *others) if others else shape)[""]
-    axes = len(shape) - 2
     with torch.no_grad():
-        changed = seen_alone(model.double(), shape, *others)
+        compare(field, seen_alone(model, shape, *others, dtype=torch.float32))
+        compare(field, seen_alone(model.double(), shape, *others))
+    return field
+
+
+def compare(field, changed):
+    """Hold the boxes of every channel against (C, *units, *pixels), where a pixel changes a unit."""
+    axes = len(field.input_size)
     truth = np.stack([hulls(channel, axes) for channel in changed])
     found = np.stack([field.boxes(channel) for channel in range(len(changed))])
     assert found.shape == truth.shape
@@ -40,4 +49,3 @@ def compare_alone(model, shape=(1, 3, 4, 4), *others):
     empty = ~truth.any(-1)
     inside = (found[..., :axes] <= truth[..., :axes]) & (truth[..., axes:] <= found[..., axes:])
     assert (inside.all(-1) | empty).all()
-    return field

@@ -82,16 +82,17 @@ def seen(model, shape, *, bases=2, values=(3.0, -3.0, 0.4)):
     return changed
 
 
-def seen_alone(function, shape, *others, bases=2, values=(3.0, -3.0, 0.4)):
+def seen_alone(function, shape, *others, bases=2, values=(3.0, -3.0, 0.4), dtype=torch.float64):
     """Bool (C, *units, *pixels): which unit changes when all channels of a pixel do, one forward for each pixel.
 
     For functions that read values, and so do not treat the images of a batch alike. Where the output changes its shape,
-    all of it has changed.
+    all of it has changed. In another dtype than float64 any change counts, and what its rounding loses is not seen.
     """
+    noise = NOISE if dtype is torch.float64 else 0
     factors = 1 + 0.3 * torch.arange(shape[1])
     changed = None
     for seed, value in product(range(bases), values):
-        base = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+        base = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)).to(dtype)
         before = function(base.clone(), *others)
         changed = np.zeros((*before.shape[1:], *shape[2:]), bool) if changed is None else changed
         for pixel in product(*map(range, shape[2:])):
@@ -99,7 +100,7 @@ def seen_alone(function, shape, *others, bases=2, values=(3.0, -3.0, 0.4)):
             image[(slice(None), slice(None), *pixel)] += value * factors
             after = function(image, *others)
             if after.shape == before.shape:
-                differs = ((after - before).abs() > NOISE * (1 + before.abs()))[0].numpy()
+                differs = ((after - before).abs() > noise * (1 + before.abs()))[0].numpy()
                 changed[(..., *pixel)] |= differs
             else:
                 changed[(..., *pixel)] = True

@@ -73,7 +73,8 @@ def test_traced_without_a_gap(name):
     fields = sp.receptive_fields(built(name), (1, 3, 224, 224))
     every = [field for layer in fields for field in fields.calls(layer)]
     assert len(every) > 50
-    assert not {operator for field in every for operator in field.unknown}
+    reasons = {reason for field in every for reason in field.unknown}
+    assert reasons == ({"aten::_softmax where a constant may hide values"} if name == "swin_t" else set())
     assert {field.fallback for field in every} == {None}
     assert all(field.exact for field in every) or name == "swin_t"  # whose windows are masked
     assert fields[""].box().start == (0, 0)

@@ -21,6 +21,8 @@ class Call:
     kwargs: dict[str, Any]
     tensors: list[torch.Tensor]  # among the arguments, lists taken apart
     reaches: dict[int, Reach] = field(default_factory=dict)  # by the tensors' identity; of none that is a constant
+    unused: tuple[str, ...] = ()  # arguments on whose values the result does not depend
+    of_any_values: set[int] = field(default_factory=set)  # the tensors among them, by identity
     _named: dict[str, Any] | None = None
 
     @property
@@ -45,6 +47,14 @@ class Call:
     def run(self) -> Any:
         """Return the operator's result."""
         return self.traits.operator(*self.args, **self.kwargs)
+
+    def leave_out(self, unused: tuple[str, ...]) -> None:
+        """Take these arguments for constants: the result does not depend on them."""
+        self.unused = unused
+        used = {id(one) for name, value in self.arguments.items() if name not in unused for one in tensors_in((value,))}
+        for tensor in tensors_in([self.arguments.get(name) for name in unused]):
+            if id(tensor) not in used and self.reaches.pop(id(tensor), None) is not None:
+                self.of_any_values.add(id(tensor))
 
     def is_constant(self, tensor: torch.Tensor) -> bool:
         """Return whether an argument depends on nothing of the input."""

@@ -8,8 +8,9 @@ import torch
 from torch.utils._pytree import tree_map
 
 from spatialprobe.fields.call import Call, tensors_in
-from spatialprobe.fields.constants import Constants, Kind, small
-from spatialprobe.fields.masks import Passing, judge
+from spatialprobe.fields.constants import Constants, Kind, covers, small
+from spatialprobe.fields.handling import Passing
+from spatialprobe.fields.verdict import judge
 
 _MASKS = (torch.bool, torch.uint8)
 
@@ -26,8 +27,7 @@ def note_constants(call: Call, constants: Constants, result: Any) -> None:
         return
     kind, real = kind_of(call, constants, call.tensors), None
     if kind is Kind.KNOWN and made[0].is_meta and small(made):
-        like = call.arguments.get("self") if call.traits.makes_constants else None
-        computed = constants.compute(call.traits.operator, call.args, call.kwargs, like)
+        computed = constants.compute(call.traits.operator, call.args, call.kwargs, _of_any_values(call))
         real = None if computed is None else [list(tensors_in((computed,)))[n] for n in fresh]
         if call.traits.makes_empty:
             real = [values.zero_() for values in real or ()]
@@ -51,19 +51,38 @@ def kind_of(call: Call, constants: Constants, read: list[torch.Tensor]) -> Kind:
     traits = call.traits
     if traits.random:
         return Kind.WEIGHT if traits.generic else Kind.UNKNOWN
-    if traits.makes_constants:  # of whatever values the first argument has
-        read = [one for one in read if one is not call.arguments.get("self")]
-    kinds = constants.kinds(read)
+    free = _of_any_values(call)
+    kinds = constants.kinds([one for one in read if id(one) not in free] if free else read)
     if Kind.WEIGHT not in kinds:
         return Kind.UNKNOWN if Kind.UNKNOWN in kinds else Kind.KNOWN
     if traits.makes_masks:
         return constants.kind_of_masks
     verdict = judge(traits.handling, call.arguments, constants, lambda one: True)
-    if verdict.solid and traits.handling.passing is Passing.CLEARS:  # a layer with a bias, whatever it is given
+    layer = traits.handling.passing in (Passing.CONTRACTS, Passing.CLEARS)
+    if layer and verdict.solid:  # with a bias, whatever it is given
         return Kind.WEIGHT
     if Kind.UNKNOWN in kinds:
         return Kind.UNKNOWN
-    return constants.kind_of_masks if verdict.hides or verdict.shifts else Kind.WEIGHT
+    return constants.kind_of_masks if verdict.masks else Kind.WEIGHT
+
+
+def note_result_of_any_values(call: Call, constants: Constants, results: list[torch.Tensor]) -> None:
+    """Note what is known of results that depend on nothing of the input, though they are made of maps."""
+    call.of_any_values.update(call.reaches)
+    kinds = constants.kinds([one for one in call.tensors if id(one) not in call.of_any_values])
+    real = None
+    fresh = all(id(one) in call.of_any_values and covers(one) for one in call.written)
+    if kinds <= {Kind.KNOWN} and fresh and not call.traits.random and small(results):
+        computed = constants.compute(call.traits.operator, call.args, call.kwargs, call.of_any_values)
+        real = None if computed is None else list(tensors_in((computed,)))
+    constants.note_results(results, Kind.UNKNOWN, real)
+
+
+def _of_any_values(call: Call) -> set[int]:
+    """The arguments of which only the shape counts, by identity."""
+    if call.traits.makes_constants:
+        return call.of_any_values | {id(call.arguments.get("self"))}
+    return call.of_any_values
 
 
 def run_on_meta(call: Call, constants: Constants) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 from math import prod
@@ -105,23 +105,18 @@ class Constants:
             return None if tensor.is_meta else tensor.detach().cpu()
         return None if held.source is None else _looked(held, tensor)
 
-    def compute(self, operator: OpOverload, args: Any, kwargs: dict[str, Any], like: Any = None) -> Any:
+    def compute(self, operator: OpOverload, args: Any, kwargs: dict[str, Any], free: Collection[int] = ()) -> Any:
         """Return an operator's result on known values; None if some are not, or if it fails.
 
         Args:
             operator: one that writes nothing.
             args: its arguments.
             kwargs: its other arguments.
-            like: that one of its arguments of which only the shape counts.
+            free: the tensors among them of which only the shape counts, by identity.
         """
         taken: dict[int, torch.Tensor] = {}
         for tensor in _tensors((args, kwargs)):
-            if tensor is like:
-                values: torch.Tensor | None = torch.empty_strided(
-                    tensor.size(), tensor.stride(), dtype=tensor.dtype, device="cpu"
-                )
-            else:
-                values = self.values(tensor)
+            values = _ones_like(tensor) if id(tensor) in free else self.values(tensor)
             if values is None:
                 return None
             taken[id(tensor)] = values
@@ -158,7 +153,7 @@ class Constants:
     def note_written(self, tensor: torch.Tensor, kind: Kind, *, replaced: bool) -> None:
         """Note what is known of a tensor after values of this kind were written into it, instead of its own or not."""
         kind = self._of_dtype(kind, tensor)
-        kinds = {kind} if replaced and _covers(tensor) else {kind, self._kind(tensor)}
+        kinds = {kind} if replaced and covers(tensor) else {kind, self._kind(tensor)}
         if len(kinds) > 1:
             kind = Kind.UNSEEN if Kind.UNSEEN in kinds else Kind.UNKNOWN
         if kind in (Kind.KNOWN, Kind.FROZEN) and not tensor.is_meta:
@@ -213,7 +208,7 @@ class Constants:
         if not tensor.is_meta or tensor.numel() > _LARGEST:
             return None
         if held is None or held.source is None:
-            if not (replaced and _covers(tensor)):
+            if not (replaced and covers(tensor)):
                 return None
             self.know(
                 tensor,
@@ -254,8 +249,9 @@ def _run(operator: OpOverload, args: Any, kwargs: dict[str, Any], taken: dict[in
         return None
 
 
-def _empty_like(tensor: torch.Tensor) -> torch.Tensor:
-    return torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device="cpu")
+def _ones_like(tensor: torch.Tensor) -> torch.Tensor:
+    made = torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device="cpu")
+    return made.fill_(1)
 
 
 def _looked(held: _Held, tensor: torch.Tensor) -> torch.Tensor | None:
@@ -287,8 +283,8 @@ def _extent(sizes: tuple[int, ...], strides: tuple[int, ...], offset: int) -> in
     return offset + sum((size - 1) * stride for size, stride in zip(sizes, strides, strict=True)) + 1
 
 
-def _covers(tensor: torch.Tensor) -> bool:
-    """Whether a tensor holds every element of its storage."""
+def covers(tensor: torch.Tensor) -> bool:
+    """Return whether a tensor holds every element of its storage."""
     whole = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
     return whole and (tensor.numel() <= 1 or 0 not in tensor.stride())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,15 +12,18 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from spatialprobe.errors import ArgumentError, told
 from spatialprobe.fields.call import Call, tensors_in
-from spatialprobe.fields.constant_calls import note_constants, run_on_meta
+from spatialprobe.fields.constant_calls import note_constants, note_result_of_any_values, run_on_meta
 from spatialprobe.fields.constants import Constants, Kind
-from spatialprobe.fields.masks import NOTHING, judge, marked, settle, solid
+from spatialprobe.fields.masks import marked, named, settle
 from spatialprobe.fields.memory import Memory
 from spatialprobe.fields.origins import Origins
 from spatialprobe.fields.reach import Reach, constant, union
 from spatialprobe.fields.rules import Operation
+from spatialprobe.fields.sizes import SATURATES
 from spatialprobe.fields.taps import Ints
 from spatialprobe.fields.traits import Traits, traits_of
+from spatialprobe.fields.unused import unused
+from spatialprobe.fields.verdict import NOTHING, extremes, judge, solid
 
 
 class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -133,6 +137,29 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
             reach = self.memory.find(tensor)
             if reach is not None and reach.spans:
                 call.reaches[id(tensor)] = reach
+        if call.reaches and call.traits.may_leave_unused:
+            left = unused(call.traits.base, call.arguments, partial(self._known_values, call))
+            if left:
+                call.leave_out(left)
+
+    def _known_values(self, call: Call, tensor: torch.Tensor) -> torch.Tensor | None:
+        """The values of an argument that is a constant."""
+        return self.constants.values(tensor) if call.is_constant(tensor) else None
+
+    def _written_beside(self, call: Call, tensor: torch.Tensor, reach: Reach) -> tuple[float, float] | None:
+        """The least and the largest of the constants that come to stand beside maps in the same memory."""
+        if reach.spans and tensor._base is not None and tensor not in self.memory:
+            return self._extremes(tensor._base)  # memory of a constant, part of which is written over
+        if reach.spans or tensor not in self.memory:
+            return None
+        value = call.arguments.get("src", call.arguments.get("value"))
+        if isinstance(value, torch.Tensor):
+            return self._extremes(value)
+        number = float(value) if isinstance(value, (int, float)) else 0.0
+        return min(number, 0.0), max(number, 0.0)
+
+    def _extremes(self, tensor: torch.Tensor) -> tuple[float, float]:
+        return (0.0, 0.0) if self.constants.kind(tensor) is Kind.WEIGHT else extremes(self.constants.values(tensor))
 
     def _admit(self, tensor: torch.Tensor) -> None:
         """Note that the values of a tensor from outside torch may depend on everything."""
@@ -159,7 +186,7 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Keep what the results of an operator see, and what it has written into."""
         if call.traits.makes_empty and not self.scripted:
             self.origins.note_empty(tensors_in((result,)))
-        if not call.reaches and self.read is None:
+        if not call.reaches and self.read is None and not (call.of_any_values and call.traits.written):
             note_constants(call, self.constants, result)
             return
         written = {id(one): one for one in call.written}
@@ -170,20 +197,23 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         made = self._settled(call, operation)
         for tensor, reach in zip(results, made, strict=True):
             if written.pop(id(tensor), None) is not None:
-                self._write(tensor, reach)
+                self._write(call, tensor, reach)
             else:
                 self.memory.bind(tensor, reach)
         if call.traits.rule is None:
             for tensor in written.values():
-                self._write(tensor, self._after_reading(_all_of(operation, tensor.shape)))
+                self._write(call, tensor, self._after_reading(_all_of(operation, tensor.shape)))
         if not any(reach.spans for reach in made):
             if call.traits.makes_constants:
                 note_constants(call, self.constants, result)
             else:
-                self.constants.note_results(results, Kind.UNKNOWN, None)
+                note_result_of_any_values(call, self.constants, list(results))
 
-    def _write(self, tensor: torch.Tensor, reach: Reach) -> None:
+    def _write(self, call: Call, tensor: torch.Tensor, reach: Reach) -> None:
+        beside = self._written_beside(call, tensor, reach)
         self.memory.write(tensor, reach)
+        if beside is not None and max(-beside[0], beside[1]) >= SATURATES:
+            self.memory.stand_beside(tensor, *beside)
         if reach.spans:
             self.constants.overwritten(tensor)
             if self.origins.is_exposed(tensor):
@@ -193,16 +223,20 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """What a rule says that the results see, with what constants hide, and with what Python has read."""
         self._asked_in_vain = False
         made = _made(call.traits, operation)
+        if self._asked_in_vain:
+            what = "a mask" if {"mask", "condition"} & operation.arguments.keys() else "an index"
+            made = [reach.inexact(f"{operation.name} with {what} whose values are unknown") for reach in made]
         handling, verdict = call.traits.handling, NOTHING
         if handling.numbers or len(call.reaches) < len(call.tensors):
-            verdict = judge(handling, call.arguments, self.constants, call.is_constant)
-        inputs = call.reaches.values()
-        if verdict is not NOTHING or any(map(marked, inputs)) or any(map(marked, made)):
+            verdict = judge(handling, call.arguments, self.constants, call.is_constant, call.unused)
+        if verdict.acts or any(map(marked, call.reaches.values())) or any(map(marked, made)):
+            inputs = [call.reaches[id(one)] for one in call.tensors if id(one) in call.reaches]
             beside = [one for one in call.tensors if call.is_constant(one) and one.is_floating_point()]
             full = handling.places and bool(beside) and all(solid(self.constants, one) for one in beside)
-            made = [settle(handling, verdict, list(inputs), reach, beside_is_solid=full) for reach in made]
-        if self._asked_in_vain:
-            made = [reach.inexact(f"{operation.name} with an index whose values are unknown") for reach in made]
+            made = [
+                named(reach, settle(handling, verdict, inputs, reach, beside_is_solid=full), operation.name)
+                for reach in made
+            ]
         return made if self.read is None else [self._after_reading(reach) for reach in made]
 
     def _operation(self, call: Call, results: tuple[torch.Tensor, ...]) -> Operation:

@@ -10,6 +10,7 @@ import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from spatialprobe.fields.reach import Reach, constant, union
+from spatialprobe.fields.sizes import Sizes, merged
 from spatialprobe.fields.strided import Geometry, region_of, strided
 from spatialprobe.fields.taps import Ints
 
@@ -60,6 +61,14 @@ class Memory:
                 return
             cell = self._new_cell(tensor)
         cell.reaches[_geometry(tensor)] = reach
+
+    def stand_beside(self, tensor: torch.Tensor, least: float, most: float) -> None:
+        """Note the least and the largest of the constants in the memory that a tensor shares with others."""
+        cell = self._cells.get(tensor.untyped_storage()._cdata)
+        for place, reach in list(cell.reaches.items()) if cell else ():
+            if cell and reach.spans:
+                sizes = merged([reach.sizes, Sizes(reach.sizes.low, reach.sizes.high, least, most)])
+                cell.reaches[place] = replace(reach, sizes=sizes)
 
     def write(self, tensor: torch.Tensor, reach: Reach) -> None:
         """A tensor was written over, and with it whatever shares its memory."""
@@ -153,8 +162,8 @@ def _written(cell: _Cell, base: tuple[Geometry, Reach], place: Geometry, reach: 
     _looked(memory, place)[...] = _bounds(reach, seeing[0])
     mended = seeing[0].from_dense(_looked(memory, where))
     unknown = frozenset[str]().union(*(one.unknown for one in seeing))
-    shifted = any(one.shifted for one in seeing)
-    return replace(mended, exact=all(one.exact for one in seeing), unknown=unknown, shifted=shifted)
+    large = merged([one.sizes for one in seeing])
+    return replace(mended, exact=all(one.exact for one in seeing), unknown=unknown, sizes=large)
 
 
 def _in_memory(cell: _Cell, place: Geometry, reach: Reach, like: Reach) -> Ints:

@@ -10,6 +10,7 @@ import numpy as np
 
 from spatialprobe.fields import intervals
 from spatialprobe.fields.intervals import Shape, Span, regrouping
+from spatialprobe.fields.sizes import ORDINARY, Sizes, merged
 from spatialprobe.fields.taps import NONE, Bools, Ints, Taps, affine
 
 
@@ -32,7 +33,7 @@ class Reach:
     unknown: frozenset[str] = field(default=frozenset())  # operators without a rule on the way here
     gaps: bool = False  # whether some elements may see nothing: those whose interval along any axis is empty
     zeros: bool = False  # whether those that see nothing may be zero, and so hide what they are multiplied with
-    shifted: bool = False  # whether a constant was added that leaves nothing of some in the next softmax
+    sizes: Sizes = ORDINARY  # how large its values are, by the constants that it has met
 
     @property
     def is_constant(self) -> bool:
@@ -170,8 +171,17 @@ class Reach:
         old, over = (one._filled().spans or sees.empties(ndim) for one in (self, new))
         spans = tuple(a.patched(region, self.shape, b) for a, b in zip(old, over, strict=True))
         exact = all(one.exact for one in (self, new) if one.spans)
-        shifted = self.shifted or new.shifted
-        return Reach(self.shape, spans, exact, self.unknown | new.unknown, gaps=True, zeros=True, shifted=shifted)
+        sizes = merged([one.sizes for one in (self, new) if one.spans])
+        return Reach(self.shape, spans, exact, self.unknown | new.unknown, gaps=True, zeros=True, sizes=sizes)
+
+    def emptied(self, where: Bools) -> Reach:
+        """Of the same shape, seeing nothing wherever an array, broadcast against the tensor, says so."""
+        if not self.spans or not where.any():
+            return self
+        if where.all():
+            return constant(self.shape)
+        nothing = where.reshape((1,) * (len(self.shape) - where.ndim) + where.shape)
+        return replace(self._each(self.shape, lambda span: span.emptied(nothing)), gaps=True, zeros=True)
 
     def dense(self) -> Ints:
         """Every bound of every element, (axes, 4, *shape): lo and hi, then those of an input without borders."""
@@ -193,7 +203,7 @@ class Reach:
 
     def _each(self, shape: Shape, change: Callable[[Span], Span]) -> Reach:
         spans = tuple(map(change, self.spans))
-        return Reach(tuple(shape), spans, self.exact, self.unknown, self.gaps, self.zeros, self.shifted)
+        return Reach(tuple(shape), spans, self.exact, self.unknown, self.gaps, self.zeros, self.sizes)
 
     def _dims(self, dims: Iterable[int]) -> list[int]:
         return sorted({dim % len(self.shape) for dim in dims}) if self.shape else []
@@ -231,8 +241,8 @@ def union(reaches: Sequence[Reach], shape: Shape) -> Reach:
         return seeing[0].expanded(shape)
     whole = [reach._filled().expanded(shape).spans for reach in seeing]
     spans = tuple(intervals.union(axis, shape) for axis in zip(*whole, strict=True))
-    gaps, (exact, unknown, shifted) = all(reach.gaps for reach in seeing), _marks(seeing)
-    return Reach(tuple(shape), spans, exact, unknown, gaps, gaps and any(reach.zeros for reach in seeing), shifted)
+    gaps, (exact, unknown, sizes) = all(reach.gaps for reach in seeing), _marks(seeing)
+    return Reach(tuple(shape), spans, exact, unknown, gaps, gaps and any(reach.zeros for reach in seeing), sizes)
 
 
 def joined(reaches: Sequence[Reach], dim: int) -> Reach:
@@ -251,16 +261,16 @@ def joined(reaches: Sequence[Reach], dim: int) -> Reach:
         intervals.joined(axis, dim, sizes, shape)
         for axis in zip(*(reach._filled().spans or nothing for reach in reaches), strict=True)
     )
-    exact, unknown, shifted = _marks(seeing)
+    exact, unknown, large = _marks(seeing)
     beside = len(seeing) < len(reaches)
     gaps, zeros = (beside or any(getattr(one, mark) for one in seeing) for mark in ("gaps", "zeros"))
-    return Reach(shape, spans, exact, unknown, gaps, zeros, shifted)
+    return Reach(shape, spans, exact, unknown, gaps, zeros, large)
 
 
-def _marks(reaches: Sequence[Reach]) -> tuple[bool, frozenset[str], bool]:
-    """Of several reaches together: whether all are exact, what is unknown to any, and whether any is shifted."""
+def _marks(reaches: Sequence[Reach]) -> tuple[bool, frozenset[str], Sizes]:
+    """Of several reaches together: whether all are exact, what is unknown to any, and how large they are."""
     unknown = frozenset[str]().union(*(reach.unknown for reach in reaches))
-    return all(reach.exact for reach in reaches), unknown, any(reach.shifted for reach in reaches)
+    return all(reach.exact for reach in reaches), unknown, merged([reach.sizes for reach in reaches])
 
 
 def _varies(span: Span, dim: int) -> bool:

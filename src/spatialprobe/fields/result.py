@@ -51,7 +51,7 @@ class ReceptiveField:
     output_size: tuple[int, ...]  # units along each unit axis
     input_size: tuple[int, ...]  # pixels along each spatial axis
     exact: bool  # whether boxes are what perturbing the input shows; if not, they may be too large, never too small
-    unknown: tuple[str, ...] = ()  # operators without a rule, and what Python has read: both may depend on everything
+    unknown: tuple[str, ...] = ()  # why not: operators without a rule, what Python has read, or constants may hide
     ignored: tuple[str, ...] = ()  # module types whose output was taken for a constant gate
     fallback: str | None = None  # why the pass ran on the real device instead of on meta tensors; None if it did not
     source: str | None = None  # the layer in whose units boxes are, where they are not in the input's pixels

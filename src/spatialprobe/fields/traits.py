@@ -10,9 +10,10 @@ import torch
 from torch import Tag
 from torch._ops import OpOverload
 
-from spatialprobe.fields.masks import Handling, handling_of, names
+from spatialprobe.fields.handling import Handling, handling_of, names
 from spatialprobe.fields.rules import Rule, rule_for
 from spatialprobe.fields.rules.elementwise import CONSTANTS
+from spatialprobe.fields.unused import LEAVING_OUT
 
 # Their result, or its shape, tells of values; torch tags most of them, and not in every release.
 _READING = names(
@@ -50,6 +51,7 @@ class Traits:
     random: bool
     generic: bool  # random values that are neither indices nor large; what is dropped at random is dropped in no place
     makes_masks: bool  # even of a weight: its zeros are no accident
+    may_leave_unused: bool  # some argument, by what others are
     handling: Handling
 
     @property
@@ -80,5 +82,6 @@ def traits_of(operator: OpOverload) -> Traits:
         torch.Tag.nondeterministic_seeded in operator.tags,
         base in _GENERIC,
         base in _MASKING,
+        known and base in LEAVING_OUT,
         handling_of(operator),
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from spatialprobe.fields.reach import Reach, union
 from spatialprobe.fields.rules.operation import Operation
 from spatialprobe.fields.rules.table import elementwise, rule, ship
@@ -53,19 +55,35 @@ def _copied(operation: Operation) -> Reach:
 @rule("masked_fill")
 def _mask_filled(operation: Operation) -> Reach:
     """Where the mask is true an element is the number that it is filled with."""
-    return union(operation.reaches(), operation.shape)
+    return _one_of(operation, "mask", "value", "self")
 
 
 @rule("where")
 def _chosen(operation: Operation) -> Reach:
-    """Either of the two; a constant condition hides one of them."""
-    chosen = elementwise(operation)
-    return chosen.inexact() if "condition" in operation and operation.reach("condition").is_constant else chosen
+    """Either of the two, as a constant condition says."""
+    if "condition" not in operation or "self" not in operation:
+        return elementwise(operation)
+    return _one_of(operation, "condition", "self", "other")
+
+
+def _one_of(operation: Operation, mask: str, first: str, second: str) -> Reach:
+    """The first of two arguments where a mask is true, else the second; either, where it depends on the input."""
+    if not operation.reach(mask).is_constant:
+        return elementwise(operation)
+    values = operation.values(mask)
+    if values is None:
+        return elementwise(operation).inexact()
+    shape, true = operation.shape, values != 0
+    arguments = [(first, ~true), (second, true)]
+    reaches = [(operation.reaches(name), hidden) for name, hidden in arguments if name in operation]
+    return union([seen.expanded(shape).emptied(hidden) for found, hidden in reaches for seen in found], shape)
 
 
 @rule("tril", "triu")
 def _triangle(operation: Operation) -> Reach:
-    return elementwise(operation).inexact()
+    ones = np.ones(operation.shape[-2:], bool)
+    cut = np.tril if "tril" in operation.name else np.triu
+    return elementwise(operation).emptied(~cut(ones, operation["diagonal"]))
 
 
 @rule(
