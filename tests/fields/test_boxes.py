@@ -21,7 +21,8 @@ from fields.perturbation import hulls, seen
 def compare(model, shape, *, exact=None):
     """Every module's boxes, for each channel and for all, against perturbation in float64; returns the fields."""
     model = copy.deepcopy(model).double()
-    fields = sp.receptive_fields(model, torch.empty(shape, dtype=torch.float64, device="meta"))
+    example = torch.empty(shape, dtype=torch.float64, device="meta")
+    fields = sp.receptive_fields(model, example, layout="channels_first")
     axes = len(shape) - 2
     for layer, calls in seen(model, shape).items():
         for field, changed in zip(fields.calls(layer), calls, strict=True):

@@ -169,24 +169,26 @@ def test_tables(fields):
 
 
 def test_what_the_table_leaves_out():
-    """Modules without a field, and outputs whose units may be tokens, are named under the table."""
+    """Modules without a field, and outputs whose channels may lie anywhere, are named under the table."""
     fields = sp.receptive_fields(ZOO["tuple"].model(), (1, 3, 6, 6))
     assert fields.missing == {"block": "it returns a tuple, not one tensor."}
     assert "No field: block; .missing says why." in repr(fields)
     assert "No field: block" in fields._repr_html_()
     tokens = nn.Sequential(nn.Conv2d(1, 5, 4, stride=4), nn.Flatten(2), nn.Linear(6, 2))
-    assert "For tokens (N, tokens, channels) give unit_axes=(1,)" in repr(sp.receptive_fields(tokens, (1, 1, 8, 12)))
-    assert "unit_axes" not in repr(sp.receptive_fields(tokens, (1, 1, 8, 12), unit_axes=(2,)))
+    fields = sp.receptive_fields(tokens, (1, 1, 8, 12))
+    assert "No field: 2, (model); .missing says why." in repr(fields)
+    assert "unit_axes=(1,) for tokens" in fields.missing["2"]
+    assert "No field" not in repr(sp.receptive_fields(tokens, (1, 1, 8, 12), unit_axes=(2,)))
 
 
-def test_channels_last_are_doubted():
-    """A linear layer on maps has its channels last, whatever the number of axes; one on a flat image has none."""
+def test_channels_last_are_seen():
+    """A linear layer on maps has its channels last, and its units along both rows and columns."""
     mixer = nn.Sequential(nn.Conv2d(1, 5, 4, stride=4), Permute([0, 2, 3, 1]), nn.LayerNorm(5), nn.Linear(5, 2))
-    table = repr(sp.receptive_fields(mixer, (1, 1, 8, 12)))
-    assert "Units may lie along other axes: 2, 3. For tokens" in table
-    assert "Units may" not in repr(sp.receptive_fields(mixer, (1, 1, 8, 12), unit_axes=(1, 2)))
+    fields = sp.receptive_fields(mixer, (1, 1, 8, 12))
+    assert [fields[name].output_size for name in ("0", "1", "2", "3")] == [(2, 3)] * 4
+    assert [fields[name].layout for name in ("0", "1", "2", "3")] == ["channels_first", *["channels_last"] * 3]
     flat = nn.Sequential(nn.Conv2d(1, 5, 4, stride=4), nn.Flatten(), nn.Linear(30, 2))
-    assert "Units may" not in repr(sp.receptive_fields(flat, (1, 1, 8, 12)))
+    assert sp.receptive_fields(flat, (1, 1, 8, 12))["2"].output_size == ()
 
 
 def test_places_that_are_no_whole_numbers():

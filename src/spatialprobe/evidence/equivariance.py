@@ -18,6 +18,7 @@ from spatialprobe.evidence.result import Averaged, Bools
 from spatialprobe.fields.images import check_images, field_of
 from spatialprobe.fields.result import ReceptiveField
 from spatialprobe.model.evaluation import EvaluationMode
+from spatialprobe.model.layout import LayoutChoice
 from spatialprobe.model.select import select_one
 from spatialprobe.model.settings import unit_by_unit
 
@@ -44,7 +45,12 @@ class EquivarianceError(Averaged):
 
 
 def equivariance_error(
-    model: nn.Module, images: torch.Tensor, layer: str | nn.Module, shift: tuple[int, ...]
+    model: nn.Module,
+    images: torch.Tensor,
+    layer: str | nn.Module,
+    shift: tuple[int, ...],
+    *,
+    layout: LayoutChoice = "auto",
 ) -> EquivarianceError:
     """The relative error between shifted outputs and outputs of the shifted image, far from all borders.
 
@@ -65,11 +71,14 @@ def equivariance_error(
             that a shift leaves as they are, such as plain grey: they say nothing.
         layer: its name, or the module itself; of several runs the first counts.
         shift: pixels along each axis, (dy, dx); negative is up and to the left.
+        layout: of the layer's output: "channels_first", (N, C, *units); "channels_last", (N, *units, C); or "auto", as
+            `receptive_fields` finds it.
 
     Raises:
         ArgumentError: the images cannot be used or say nothing, the shift is none or too large, or no unit is far from
             all borders.
         LayerNotFoundError: no such layer; the message names the nearest.
+        UnsupportedOutputError: nobody can tell which axis of the layer's output holds the channels.
 
     >>> import torch, spatialprobe as sp
     >>> from torch import nn
@@ -83,17 +92,17 @@ def equivariance_error(
     check_images(images)
     name = select_one(model, layer).name
     moved = _checked(shift, images)
-    field = field_of(model, images, name)
+    field, found = field_of(model, images, name, layout)
     shifted_images = images.roll(moved, dims=tuple(range(2, images.ndim)))
     images, shifted_images = _that_differ(images, shifted_images)
     if not field.output_size:
         with EvaluationMode(model) as mode:
-            before, after = (_flat(outputs(mode, some, name)) for some in (images, shifted_images))
+            before, after = (_flat(outputs(mode, some, name, layout=found)) for some in (images, shifted_images))
         return _result(name, moved, True, before[:, _nearest(before, after)], after)
     steps = [along / one for along, one in zip(moved, _strides(field), strict=True)]
     compared = _interior(field, moved, steps)
     with EvaluationMode(model) as mode, unit_by_unit():
-        before, after = (outputs(mode, some, name).double() for some in (images, shifted_images))
+        before, after = (outputs(mode, some, name, layout=found).double() for some in (images, shifted_images))
     for axis, step in enumerate(steps, start=2):
         before = _shifted(before, step, axis)
     chosen = torch.from_numpy(compared).to(after.device)

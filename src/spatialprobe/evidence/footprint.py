@@ -15,6 +15,7 @@ from spatialprobe.evidence.result import Bools
 from spatialprobe.fields.images import check_images, field_of
 from spatialprobe.fields.result import ReceptiveField
 from spatialprobe.model.evaluation import EvaluationMode
+from spatialprobe.model.layout import LayoutChoice
 from spatialprobe.model.select import select_one
 from spatialprobe.model.settings import unit_by_unit
 
@@ -69,6 +70,7 @@ def footprint(
     *,
     draws: int = 4,
     seed: int = 0,
+    layout: LayoutChoice = "auto",
 ) -> Footprint:
     """Which units change when one pixel does, measured, beside those that the receptive field predicts.
 
@@ -84,10 +86,13 @@ def footprint(
         pixel: its position, (y, x) for images of two axes.
         draws: how many values the pixel is given in turn.
         seed: of those values.
+        layout: of the layer's output: "channels_first", (N, C, *units); "channels_last", (N, *units, C); or "auto", as
+            `receptive_fields` finds it.
 
     Raises:
         ArgumentError: the images cannot be used, or there is no such pixel.
         LayerNotFoundError: no such layer; the message names the nearest.
+        UnsupportedOutputError: nobody can tell which axis of the layer's output holds the channels.
 
     >>> import torch, spatialprobe as sp
     >>> from torch import nn
@@ -102,12 +107,13 @@ def footprint(
     name = select_one(model, layer).name
     whole_number(draws, "draws", least=1)
     position = _checked(pixel, images)
-    field = field_of(model, images, name)
+    field, found = field_of(model, images, name, layout)
     with EvaluationMode(model) as mode, unit_by_unit():
-        before = outputs(mode, images, name, allow_complex=True)
+        before = outputs(mode, images, name, allow_complex=True, layout=found)
         changed = torch.zeros(before.shape[1:], dtype=torch.bool, device=before.device)
         for values in _values(images, draws, seed):
-            after = outputs(mode, _with_pixel(images, position, values), name, allow_complex=True)
+            changed_images = _with_pixel(images, position, values)
+            after = outputs(mode, changed_images, name, allow_complex=True, layout=found)
             changed |= ((after != before) & ~(after.isnan() & before.isnan())).any(dim=0)
     if field.output_size:
         changed = changed.any(dim=0)

@@ -12,9 +12,10 @@ from torch import nn
 
 from spatialprobe.arguments import shown, whole_number, whole_numbers
 from spatialprobe.errors import ArgumentError, ForwardError, UnsupportedOutputError
-from spatialprobe.evidence.layer import outputs
+from spatialprobe.evidence.layer import layout_for, outputs
 from spatialprobe.evidence.result import Floats
 from spatialprobe.model.evaluation import EvaluationMode
+from spatialprobe.model.layout import Layout, LayoutChoice
 from spatialprobe.model.select import select_one
 from spatialprobe.model.settings import unit_by_unit
 from spatialprobe.model.weights import dtype_of
@@ -65,6 +66,7 @@ def orientation_tuning(
     phases: int = 8,
     frequencies: Sequence[float] = FREQUENCIES,
     batch_size: int = 256,
+    layout: LayoutChoice = "auto",
 ) -> OrientationTuning:
     """Which stripes each channel prefers, from its answers to gratings of many angles, frequencies and phases.
 
@@ -84,11 +86,14 @@ def orientation_tuning(
         phases: how many, evenly spaced over a period.
         frequencies: cycles per pixel, above 0 and at most 0.5.
         batch_size: gratings that run at once.
+        layout: of the layer's output: "channels_first", (N, C, *units); "channels_last", (N, *units, C); or "auto", as
+            `receptive_fields` finds it.
 
     Raises:
         ArgumentError: an argument cannot be used, or the middle unit's field reaches the image's border.
         LayerNotFoundError: no such layer; the message names the nearest.
-        UnsupportedOutputError: the layer hands on neither (N, C, H, W) nor (N, C).
+        UnsupportedOutputError: the layer hands on neither (N, C, H, W) nor (N, C), or nobody can tell which axis of its
+            output holds the channels.
 
     >>> import torch, spatialprobe as sp
     >>> from torch import nn
@@ -98,12 +103,16 @@ def orientation_tuning(
     >>> sp.evidence.orientation_tuning(conv, "").angle.round().tolist()
     [0.0, 90.0]
     """
-    name = select_one(model, layer).name
+    chosen = select_one(model, layer)
+    name = chosen.name
     _check(angles, phases, frequencies, batch_size)
     directions: Floats = np.arange(angles, dtype=np.float64) * (180 / angles)
     with EvaluationMode(model) as mode:
-        size = _guessed(mode, name) if shape is None else _fitting(mode, name, [_checked(shape)])
-        response = _responses(mode, name, size, directions, frequencies, phases, batch_size)
+        shapes = _shapes(model) if shape is None else [_checked(shape)]
+        example = torch.zeros((1, *shapes[0]), dtype=dtype_of(model), device="cpu")
+        found = layout_for(model, example, chosen, layout)
+        size = _guessed(mode, name, found, shapes) if shape is None else _fitting(mode, name, found, shapes)
+        response = _responses(mode, name, found, size, directions, frequencies, phases, batch_size)
     angle, selectivity, best = _preferred(response, directions, np.array(frequencies, np.float64))
     return OrientationTuning(
         layer=name,
@@ -120,6 +129,7 @@ def orientation_tuning(
 def _responses(
     mode: EvaluationMode,
     layer: str,
+    layout: Layout | None,
     size: tuple[int, int, int],
     directions: Floats,
     frequencies: Sequence[float],
@@ -128,11 +138,12 @@ def _responses(
 ) -> Floats:
     """Return each channel's response to each direction and frequency, (C, angles, frequencies)."""
     dtype = dtype_of(mode.model)
-    gray = _middle(outputs(mode, torch.full((1, *size), _MEAN, dtype=dtype, device="cpu"), layer), layer)[0]
+    plain = torch.full((1, *size), _MEAN, dtype=dtype, device="cpu")
+    gray = _middle(outputs(mode, plain, layer, layout=layout), layer)[0]
     found = []
     for frequency in frequencies:
         shown = (
-            _middle(outputs(mode, some.to(dtype), layer), layer) - gray
+            _middle(outputs(mode, some.to(dtype), layer, layout=layout), layer) - gray
             for some in torch.split(gratings(directions, frequency, phases, size), batch_size)
         )
         each = torch.cat(list(shown)).reshape(len(directions), phases, -1)
@@ -180,10 +191,12 @@ def _middle(output: torch.Tensor, layer: str) -> torch.Tensor:
     )
 
 
-def _guessed(mode: EvaluationMode, layer: str) -> tuple[int, int, int]:
-    """A shape of images that nobody has named."""
+def _guessed(
+    mode: EvaluationMode, layer: str, layout: Layout | None, shapes: Sequence[tuple[int, int, int]]
+) -> tuple[int, int, int]:
+    """Return a shape of images that the user has not named."""
     try:
-        return _fitting(mode, layer, _shapes(mode.model))
+        return _fitting(mode, layer, layout, shapes)
     except ForwardError as error:
         raise ForwardError(
             f"{error} Their shape is a guess, with as many channels as the first convolution takes: shape=(C, H, W) "
@@ -191,10 +204,12 @@ def _guessed(mode: EvaluationMode, layer: str) -> tuple[int, int, int]:
         ) from error.__cause__
 
 
-def _fitting(mode: EvaluationMode, layer: str, shapes: Sequence[tuple[int, int, int]]) -> tuple[int, int, int]:
+def _fitting(
+    mode: EvaluationMode, layer: str, layout: Layout | None, shapes: Sequence[tuple[int, int, int]]
+) -> tuple[int, int, int]:
     """The first shape in whose middle there is a unit that sees none of the border, where every grating ends."""
     for size in shapes:
-        side = _side_seen(mode, size, layer)
+        side = _side_seen(mode, size, layer, layout)
         if side is None:
             return size
     raise ArgumentError(
@@ -203,14 +218,15 @@ def _fitting(mode: EvaluationMode, layer: str, shapes: Sequence[tuple[int, int, 
     )
 
 
-def _side_seen(mode: EvaluationMode, size: tuple[int, int, int], layer: str) -> str | None:
+def _side_seen(mode: EvaluationMode, size: tuple[int, int, int], layer: str, layout: Layout | None) -> str | None:
     """A side of the image that the middle unit sees; None if there is none, or the units have no middle."""
     noise = torch.rand(_NOISES, *size, generator=torch.Generator().manual_seed(0), dtype=torch.float64, device="cpu")
     noise = noise.to(dtype_of(mode.model))
     with unit_by_unit():
-        plain = outputs(mode, noise, layer)
+        plain = outputs(mode, noise, layer, layout=layout)
         for side, changed in _with_edges(noise) if plain.ndim == 4 else ():
-            if not torch.equal(_middle(outputs(mode, changed, layer), layer), _middle(plain, layer)):
+            other = outputs(mode, changed, layer, layout=layout)
+            if not torch.equal(_middle(other, layer), _middle(plain, layer)):
                 return side
     return None
 

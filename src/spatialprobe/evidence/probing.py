@@ -12,10 +12,11 @@ from torch import nn
 from spatialprobe.activations.records import At
 from spatialprobe.arguments import real_number, whole_number
 from spatialprobe.errors import ArgumentError, ForwardError, UnsupportedOutputError
-from spatialprobe.evidence.layer import outputs
+from spatialprobe.evidence.layer import layout_for, outputs
 from spatialprobe.evidence.result import Averaged
 from spatialprobe.fields.images import check_images
 from spatialprobe.model.evaluation import EvaluationMode
+from spatialprobe.model.layout import Layout, LayoutChoice
 from spatialprobe.model.select import select_one
 from spatialprobe.model.settings import recording_gradients
 
@@ -63,6 +64,7 @@ def linear_probe(
     grid: int = 1,
     penalty: float = 1e-3,
     batch_size: int = 256,
+    layout: LayoutChoice = "auto",
 ) -> LinearProbe:
     """The accuracy, on test images, of a linear classifier on a layer's pooled activations [Alain and Bengio 2016].
 
@@ -84,6 +86,8 @@ def linear_probe(
         grid: cells along each axis of the map, at most its units.
         penalty: on the squared weights, half of it times their sum is added to the mean cross-entropy.
         batch_size: images that run at once.
+        layout: of the layer's output: "channels_first", (N, C, *units); "channels_last", (N, *units, C); or "auto", as
+            `receptive_fields` finds it.
 
     Raises:
         ArgumentError: images, labels or another argument cannot be used.
@@ -100,7 +104,8 @@ def linear_probe(
     >>> sp.evidence.linear_probe(model, images[:100], bright[:100], "0", **halves).accuracy
     1.0
     """
-    name = select_one(model, layer).name
+    chosen = select_one(model, layer)
+    name = chosen.name
     for some, truth, kind in ((images, labels, ""), (test_images, test_labels, "test_")):
         check_images(some, f"{kind}images")
         _check_labels(some, truth, f"{kind}labels")
@@ -113,7 +118,8 @@ def linear_probe(
     if len(known) < 2:
         raise ArgumentError("All labels are alike: telling classes apart takes two.")
     with EvaluationMode(model) as mode:
-        learnt, judged = (_features(mode, some, name, at, grid, batch_size) for some in (images, test_images))
+        found = layout_for(model, images, chosen, layout)
+        learnt, judged = (_features(mode, some, name, at, found, grid, batch_size) for some in (images, test_images))
     center, scale = learnt.mean(dim=0), learnt.std(dim=0, correction=0)
     scale[scale < 1e-12] = 1  # a feature that never varies says nothing
     learnt, judged = ((some - center) / scale for some in (learnt, judged))
@@ -127,10 +133,16 @@ def linear_probe(
 
 
 def _features(
-    mode: EvaluationMode, images: torch.Tensor, layer: str, at: At, grid: int, batch_size: int
+    mode: EvaluationMode,
+    images: torch.Tensor,
+    layer: str,
+    at: At,
+    layout: Layout | None,
+    grid: int,
+    batch_size: int,
 ) -> torch.Tensor:
     """The pooled activations, float64 (N, channels * cells), on the CPU."""
-    parts = (outputs(mode, some, layer, at=at) for some in torch.split(images, batch_size))
+    parts = (outputs(mode, some, layer, at=at, layout=layout) for some in torch.split(images, batch_size))
     made = torch.cat([_pooled(part, layer, grid, images.ndim).cpu() for part in parts])
     if not made.isfinite().all():
         raise ForwardError(f"Layer {layer!r} hands on values that are infinite or no number: nothing can be fitted.")

@@ -42,14 +42,12 @@ class ReceptiveFields(LayerCalls[ReceptiveField]):
         aliases: Mapping[str, str],
         missing: Mapping[str, str],
         title: str,
-        doubtful: Sequence[str] = (),
         unmatched: Sequence[str] = (),
     ) -> None:
         self._fields = {layer: tuple(calls) for layer, calls in fields.items()}
         self._aliases = dict(aliases)  # every name that finds a layer -> the name of its fields
         self._missing = dict(missing)  # layers without a field, and why
         self._title = title
-        self._doubtful = tuple(doubtful)  # layers whose units may lie along other axes than the usual ones
         self._unmatched = tuple(unmatched)  # what was to be ignored, and is no module of the model
 
     @property
@@ -91,11 +89,6 @@ class ReceptiveFields(LayerCalls[ReceptiveField]):
             remarks.append(f"No field: {_first(self._missing)}; .missing says why.")
         if self._unmatched:
             remarks.append(f"Nothing to ignore: the model has no module of type {', '.join(self._unmatched)}.")
-        if self._doubtful:
-            remarks.append(
-                f"Units may lie along other axes: {_first(self._doubtful)}. For tokens (N, tokens, channels) give "
-                "unit_axes=(1,), for channels last (N, H, W, channels) unit_axes=(1, 2)."
-            )
         return remarks
 
     def _rows(self) -> list[tuple[str, ...]]:

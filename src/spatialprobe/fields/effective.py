@@ -21,6 +21,7 @@ from spatialprobe.fields.images import check_images, check_rows, field_of
 from spatialprobe.fields.result import ReceptiveField
 from spatialprobe.model.evaluation import EvaluationMode
 from spatialprobe.model.forward import images_error
+from spatialprobe.model.layout import Layout, LayoutChoice, channels_second
 from spatialprobe.model.select import select_one
 from spatialprobe.model.settings import leave_inference_mode
 from spatialprobe.model.undo import undoing
@@ -76,6 +77,7 @@ def effective_receptive_field(
     channels: Literal["all"] | Sequence[int] = "all",
     statistic: Statistic = "absolute",
     probes: int | None = None,
+    layout: LayoutChoice = "auto",
 ) -> EffectiveReceptiveField:
     """How much each input pixel moves the units at one position of a layer.
 
@@ -92,11 +94,14 @@ def effective_receptive_field(
         statistic: "absolute" or "squared".
         probes: estimate the squared statistic from so many random-sign sums of the channels instead of from each
             channel [Hutchinson 1990]: unbiased, and cheaper where there are many channels.
+        layout: of the layer's output: "channels_first", (N, C, *units); "channels_last", (N, *units, C); or "auto", as
+            `receptive_fields` finds it.
 
     Raises:
         ArgumentError: the images, the unit, the channels or the statistic do not fit; or no pixel moves the unit.
         NonFiniteActivationError: a gradient is infinite or NaN.
         ForwardError: the model raises an error on the images, in the forward or the backward pass.
+        UnsupportedOutputError: nobody can tell which axis of the layer's output holds the channels.
 
     >>> import torch, spatialprobe as sp
     >>> from torch import nn
@@ -110,7 +115,7 @@ def effective_receptive_field(
     [0.037, 0.074, 0.111, 0.074, 0.037]
     """
     _check(images, statistic, probes)
-    field = field_of(model, images, select_one(model, layer).name)
+    field, found = field_of(model, images, select_one(model, layer).name, layout)
     position = _position(unit, field)
     box = field.box(*position)
     if box is None:
@@ -118,7 +123,7 @@ def effective_receptive_field(
     with undoing() as undo:
         leave_inference_mode(undo)
         with EvaluationMode(model, gradients=True):
-            sums = _gradients(model, images, field, position, channels, statistic, probes)  # (N, *spatial)
+            sums = _gradients(model, images, field, found, position, channels, statistic, probes)  # (N, *spatial)
     _check_inside(sums, box, field)
     total = float(sums.sum())
     if total == 0:
@@ -135,6 +140,7 @@ def _gradients(
     model: nn.Module,
     images: torch.Tensor,
     field: ReceptiveField,
+    layout: Layout,
     unit: tuple[int, ...],
     channels: Literal["all"] | Sequence[int],
     statistic: Statistic,
@@ -149,6 +155,7 @@ def _gradients(
     record = _captured(model, inputs, field.layer)
     units = real_values(field.layer, record.tensor)  # (N, channels, *units)
     check_rows(field.layer, units, len(images))
+    units = channels_second(units, layout)
     for position in unit:
         units = units[:, :, position]
     chosen = _chosen(units, channels, field.layer)

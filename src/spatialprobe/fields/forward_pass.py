@@ -23,6 +23,7 @@ from spatialprobe.model.compiled import hold_eager
 from spatialprobe.model.evaluation import EvaluationMode
 from spatialprobe.model.forward import forward_error
 from spatialprobe.model.hooks import Hooks, ProbeHook
+from spatialprobe.model.layout import units_of
 from spatialprobe.model.modes import enter_dispatch_mode, enter_function_mode
 from spatialprobe.model.select import Layer, takes_hooks, unwrapped
 from spatialprobe.model.settings import leave_inference_mode
@@ -45,6 +46,7 @@ class Trace:
     """What one forward pass showed."""
 
     reaches: dict[str, list[Reach | str]] = field(default_factory=dict)  # of each run; or why there is none
+    runs: list[tuple[str, Reach | str]] = field(default_factory=list)  # the same of all layers, as they ended
     before_source: set[str] = field(default_factory=set)
     input_size: tuple[int, ...] = ()
     ignored: dict[str, None] = field(default_factory=dict)
@@ -220,12 +222,12 @@ class _Tracer:
             self._trace.before_source.add(layer.name)
         if self._origin is not None and module is self._origin.module:
             self._start_at(layer, output)
-        runs = self._trace.reaches.setdefault(layer.name, [])
+        seen: Reach | str = f"it returns {kind_of(output)}, not one tensor."
         if isinstance(output, torch.Tensor):
             self._check_batch(layer, output)
-            runs.append(self._follower.sees_now(output))
-        else:
-            runs.append(f"it returns {kind_of(output)}, not one tensor.")
+            seen = self._follower.sees_now(output)
+        self._trace.reaches.setdefault(layer.name, []).append(seen)
+        self._trace.runs.append((layer.name, seen))
 
     def _check_batch(self, layer: Layer, output: torch.Tensor) -> None:
         if self._asked.axes is None and lacks_batch(layer.module, self._input, output):
@@ -241,7 +243,10 @@ class _Tracer:
         if not isinstance(output, torch.Tensor):
             raise UnsupportedOutputError(f"source={layer.name!r} returns {kind_of(output)}, not one tensor.")
         self._origin_ran = True
-        self._see_itself(output, checked_axes(output.ndim, self._asked.unit_axes, "unit_axes"))
+        units = self._asked.unit_axes
+        if units is None and output.ndim > 2:
+            units = units_of(self._asked.source_layout, output.ndim)
+        self._see_itself(output, checked_axes(output.ndim, units, "unit_axes"))
 
     def _ignore(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         """What a gate returns is a constant; what a gated module returns is its input, times a constant."""

@@ -5,22 +5,28 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from spatialprobe.arguments import shown
+from spatialprobe.arguments import check_one_of, shown
 from spatialprobe.errors import ArgumentError, ForwardError, UnsupportedOutputError
 from spatialprobe.fields.receptive_fields import receptive_fields
 from spatialprobe.fields.result import ReceptiveField
 from spatialprobe.model.forward import images_error
+from spatialprobe.model.layout import Layout, LayoutChoice
 from spatialprobe.text import counted
 
 
-def field_of(model: nn.Module, images: torch.Tensor, layer: str) -> ReceptiveField:
-    """The receptive field of the layer's first run on images of this size.
+def field_of(
+    model: nn.Module, images: torch.Tensor, layer: str, layout: LayoutChoice = "auto"
+) -> tuple[ReceptiveField, Layout]:
+    """Return the receptive field of the layer's first run on images of this size, and the layout of its output.
 
     Raises:
         ForwardError: the model raises an error on them.
+        UnsupportedOutputError: the layout is in doubt.
     """
+    check_one_of(layout, "layout", LayoutChoice)
     try:
-        return receptive_fields(model, images[:1], layers=layer).calls(layer)[0]
+        field = receptive_fields(model, images[:1], layers=layer, layout=layout).calls(layer)[0]
+        return field, field.layout or "channels_first"
     except ForwardError as error:
         cause = error.__cause__
         if not isinstance(cause, Exception):

@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 from spatialprobe.arguments import is_iterable, shown, whole_numbers
 from spatialprobe.errors import ArgumentError
+from spatialprobe.model.layout import Layout
 from spatialprobe.model.weights import dtype_of
 from spatialprobe.text import kind_of
 
@@ -31,6 +32,7 @@ class Question:
     axes: Sequence[int] | None
     unit_axes: Sequence[int] | None
     ignore: tuple[type[nn.Module] | str, ...]
+    source_layout: Layout = "channels_first"  # of the layer in whose grid fields are, unless unit_axes says which axes
 
     def ignores(self, module: nn.Module) -> bool:
         """Whether this module's output counts as a constant gate."""

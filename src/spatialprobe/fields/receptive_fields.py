@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from spatialprobe.arguments import whole_number
+from spatialprobe.arguments import check_one_of, whole_number
 from spatialprobe.errors import LayerNotRunError, UnsupportedOutputError
 from spatialprobe.fields.collection import ReceptiveFields
 from spatialprobe.fields.forward_pass import Trace, traced
+from spatialprobe.fields.layout import Layouts, layouts_in
 from spatialprobe.fields.question import Ignored, Question, arguments_of, axes_given, checked_axes, types_and_names
 from spatialprobe.fields.reach import Reach
 from spatialprobe.fields.result import Geometry, ReceptiveField
+from spatialprobe.model.layout import Layout, LayoutChoice, describe_doubt, is_channels_first, units_of
 from spatialprobe.model.select import (
     Layer,
     Selector,
     all_layers,
     check_model,
+    chosen_by_name,
     model_name,
     select,
     select_one,
 )
 
-_CHANNELS_LAST = (nn.Linear, nn.LayerNorm)  # exactly these: there are kinds of LayerNorm that turn axes inside
+_HOW = (
+    "Pass layout='channels_first' or layout='channels_last', or the axes that count units: unit_axes=(1,) for tokens, "
+    "unit_axes=(1, 2) for (N, H, W, C)."
+)
 
 
 def receptive_fields(
@@ -39,6 +45,7 @@ def receptive_fields(
     input: int = 0,
     axes: Sequence[int] | None = None,
     unit_axes: Sequence[int] | None = None,
+    layout: LayoutChoice = "auto",
 ) -> ReceptiveFields:
     """Which input pixels each unit of each layer can see: boxes that are exact, or say that they are upper bounds.
 
@@ -60,13 +67,20 @@ def receptive_fields(
         input: of which of several inputs the fields speak.
         axes: the spatial axes of that input; all after batch and channel if left out, of an image in a list as many as
             the model's convolutions have.
-        unit_axes: the axes of layers' outputs that count units; all after batch and channel if left out. (1, 2) for
-            channels last, (1,) for tokens.
+        unit_axes: the axes of layers' outputs that count units, such as (1, 2) for (N, H, W, C) and (1,) for tokens
+            (N, tokens, C); as the layout says if left out.
+        layout: "channels_first", (N, C, *units); "channels_last", (N, *units, C); or "auto": convolutions, norms over
+            channels and poolings are channels first, and of other layers those axes count units along which what is
+            seen moves, or moved in an earlier output of that shape.
+
+    Layers chosen by a pattern or type of which nobody can tell where the channels are have no field, and `missing` says
+    so.
 
     Raises:
         ArgumentError: the inputs, or the axes, are not of a form that can be used.
         ForwardError: the model raises an error on inputs of this shape.
-        LayerNotFoundError, LayerNotRunError, UnsupportedOutputError: of a chosen layer there is no field.
+        LayerNotFoundError, LayerNotRunError, UnsupportedOutputError: a chosen layer has no field; or nobody can tell
+            where one that is chosen by its name has its channels.
 
     Sources: intervals carried along the graph as in [Araujo et al. 2019]; per element, so that branches, groups and
     decoders keep their own.
@@ -81,6 +95,7 @@ def receptive_fields(
       3      13 x 13  8 x 8  2 x 2   0, 0   6.2%
     """
     check_model(model)
+    check_one_of(layout, "layout", LayoutChoice)
     asked = Question(
         arguments_of(inputs, model),
         whole_number(input, "input"),
@@ -90,33 +105,83 @@ def receptive_fields(
     )
     known = all_layers(model)
     chosen = None if layers is None else select(model, layers)
+    exact = frozenset() if layers is None else chosen_by_name(model, layers)
     origin = None if source is None else select_one(model, source, "source")
+    if origin is not None:
+        asked = replace(asked, source_layout=_source_layout(model, known, asked, origin, layout))
     trace = traced(model, known, asked, origin)
-    return _result(model, trace, chosen or known, asked, origin, chosen is not None)
+    wanted = [layer.name for layer in chosen or known]
+    layouts = _layouts(model, trace, known, asked, wanted, layout)
+    return _result(model, trace, chosen or known, asked, origin, layouts, None if chosen is None else exact)
+
+
+def _layouts(
+    model: nn.Module, trace: Trace, known: list[Layer], asked: Question, wanted: list[str], choice: LayoutChoice
+) -> Layouts:
+    """Return the layout of each run of the layers, as far as it is needed and known."""
+    if asked.unit_axes is not None:
+        return {}
+    if choice == "auto":
+        return layouts_in(trace, model, known, asked, wanted)
+    return {name: (choice,) * len(runs) for name, runs in trace.reaches.items()}
+
+
+def _source_layout(
+    model: nn.Module, known: list[Layer], asked: Question, origin: Layer, choice: LayoutChoice
+) -> Layout:
+    """Return the layout of the layer in whose grid fields are asked for.
+
+    Raises:
+        UnsupportedOutputError: it is in doubt.
+    """
+    if choice != "auto":
+        return choice
+    if asked.unit_axes is not None or is_channels_first(origin.module):
+        return "channels_first"
+    trace = traced(model, known, asked, None)
+    found = layouts_in(trace, model, known, asked, [origin.name]).get(origin.name, ("channels_first",))[0]
+    reach = trace.reaches[origin.name][0] if origin.name in trace.reaches else None
+    if found is None and isinstance(reach, Reach):
+        raise UnsupportedOutputError(describe_doubt(origin.name, reach.shape, _HOW))
+    return found or "channels_first"
 
 
 def _result(
-    model: nn.Module, trace: Trace, layers: list[Layer], asked: Question, origin: Layer | None, chosen: bool
+    model: nn.Module,
+    trace: Trace,
+    layers: list[Layer],
+    asked: Question,
+    origin: Layer | None,
+    layouts: Layouts,
+    exact: frozenset[str] | None,
 ) -> ReceptiveFields:
-    """The fields of the layers, and why others have none."""
+    """Return the fields of the layers, and why others have none.
+
+    Args:
+        exact: the layers that were chosen by their names; None where no layers were chosen.
+    """
     found: dict[str, list[ReceptiveField]] = {}
-    alike: dict[int, ReceptiveField] = {}  # by reach: what a ReLU or a container hands on sees what came before
+    alike: dict[tuple[int, Layout | None], ReceptiveField] = {}  # by reach: a ReLU or a container sees what came before
     missing: dict[str, str] = {}
     order = {name: place for place, name in enumerate(trace.reaches)}
     for layer in sorted(layers, key=lambda layer: order.get(layer.name, -1)):
-        why = _why_none(layer, trace, asked, origin)
-        if why is None:
+        why, doubt = _why_none(layer, trace, asked, origin), _why_in_doubt(layer, trace, layouts)
+        if why is None and doubt is None:
             runs = [reach for reach in trace.reaches[layer.name] if isinstance(reach, Reach)]
             found[layer.name] = []
             for call, reach in enumerate(runs):
-                one = alike.get(id(reach)) or _field(layer.name, call, reach, trace, asked, origin)
-                found[layer.name].append(replace(alike.setdefault(id(reach), one), layer=layer.name, call=call))
-        elif not chosen:
-            missing[layer.name] = why
+                layout = layouts[layer.name][call] if layouts else None
+                one = alike.get((id(reach), layout)) or _field(layer.name, call, reach, layout, trace, asked, origin)
+                one = alike.setdefault((id(reach), layout), one)
+                found[layer.name].append(replace(one, layer=layer.name, call=call))
+        elif exact is None or (why is None and layer.name not in exact):
+            missing[layer.name] = why or doubt or ""
         elif layer.name not in trace.reaches:
             raise LayerNotRunError(f"No receptive field of layer {layer.name!r}: {why}")
         else:
-            raise UnsupportedOutputError(f"No receptive field of layer {layer.name!r}: {why}")
+            raise UnsupportedOutputError(f"No receptive field of layer {layer.name!r}: {why or doubt}")
+    if exact is not None and not found:
+        raise UnsupportedOutputError(f"No layer has a receptive field. {next(iter(missing.values()), '')}")
     where = f"units of {origin.name!r}, a grid" if origin else "pixels of an input"
     size = " x ".join(map(str, trace.input_size))
     return ReceptiveFields(
@@ -124,23 +189,16 @@ def _result(
         aliases={name: layer.name for layer in layers for name in layer.names},
         missing=missing,
         title=f"Receptive fields of {model_name(model)}, in {where} of {size}",
-        doubtful=_doubtful(found, layers) if asked.unit_axes is None else (),
         unmatched=asked.unmatched(model),
     )
 
 
-def _doubtful(found: Mapping[str, Sequence[ReceptiveField]], layers: Sequence[Layer]) -> list[str]:
-    """Layers whose output has other axes than maps over the input have: fewer for units, or the channels last."""
-    return [
-        layer.name
-        for layer in layers
-        if layer.name in found
-        and any(
-            len(field.output_size) not in (0, len(field.input_size))
-            or (type(layer.module) in _CHANNELS_LAST and field.output_size)
-            for field in found[layer.name]
-        )
-    ]
+def _why_in_doubt(layer: Layer, trace: Trace, layouts: Layouts) -> str | None:
+    """Return why it is not known which axes of a layer's output count units; None if it is."""
+    for reach, layout in zip(trace.reaches.get(layer.name, ()), layouts.get(layer.name, ()), strict=False):
+        if layout is None and isinstance(reach, Reach):
+            return describe_doubt(layer.name, reach.shape, _HOW)
+    return None
 
 
 def _why_none(layer: Layer, trace: Trace, asked: Question, origin: Layer | None) -> str | None:
@@ -159,10 +217,19 @@ def _why_none(layer: Layer, trace: Trace, asked: Question, origin: Layer | None)
     return None
 
 
-def _field(layer: str, call: int, reach: Reach, trace: Trace, asked: Question, origin: Layer | None) -> ReceptiveField:
-    """The field of one run, from what its output (N, C, *units) sees."""
+def _field(
+    layer: str,
+    call: int,
+    reach: Reach,
+    layout: Layout | None,
+    trace: Trace,
+    asked: Question,
+    origin: Layer | None,
+) -> ReceptiveField:
+    """Return the field of one run, from what its output of this layout sees."""
     ndim = len(reach.shape)
-    units = checked_axes(ndim, asked.unit_axes, "unit_axes", fewest=0)
+    axes = asked.unit_axes if layout is None else units_of(layout, ndim)
+    units = checked_axes(ndim, axes, "unit_axes", fewest=0)
     others = [dim for dim in range(ndim) if dim not in units]
     channel = others[-1:] if len(others) > 1 else []
     kept = reach.reduced([dim for dim in others if dim not in channel], keepdim=True)
@@ -187,5 +254,6 @@ def _field(layer: str, call: int, reach: Reach, trace: Trace, asked: Question, o
         ignored=tuple(trace.ignored),
         fallback=trace.fallback,
         source=origin.name if origin is not None else None,
+        layout=layout,
         _reach=whole,
     )

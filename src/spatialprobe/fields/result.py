@@ -17,6 +17,7 @@ from spatialprobe.fields.lattice import Lattice
 from spatialprobe.fields.reach import Reach
 from spatialprobe.fields.spacing import BEYOND
 from spatialprobe.fields.taps import Ints
+from spatialprobe.model.layout import Layout
 from spatialprobe.text import counted
 
 
@@ -55,6 +56,7 @@ class ReceptiveField:
     ignored: tuple[str, ...] = ()  # module types whose output was taken for a constant gate
     fallback: str | None = None  # why the pass ran on the real device instead of on meta tensors; None if it did not
     source: str | None = None  # the layer in whose units boxes are, where they are not in the input's pixels
+    layout: Layout | None = None  # of the output; None where unit_axes= said which of its axes count units
     _reach: Reach = field(repr=False, kw_only=True)  # of (channels, *units)
 
     @property

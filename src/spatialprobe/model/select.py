@@ -30,6 +30,7 @@ Selector: TypeAlias = (
 )
 
 _TRANSPARENT = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
+_GLOB = "*?["  # what makes a name a pattern
 _NAMES_SHOWN = 12
 _FEW_NAMES = 6
 _SCRIPTED = "is compiled to TorchScript, whose layers take no hooks: give the model that it was made from."
@@ -96,6 +97,19 @@ def select_one(model: nn.Module, selector: Selector, called: str = "layer") -> L
         names = ", ".join(repr(one.name) for one in chosen[:_FEW_NAMES]) + ", ..." * (len(chosen) > _FEW_NAMES)
         raise ArgumentError(f"{called}={shown(selector)} means {len(chosen)} layers ({names}): give one.")
     return chosen[0]
+
+
+def chosen_by_name(model: nn.Module, selector: Selector) -> frozenset[str]:
+    """Return the layers that a selector names exactly, or holds as modules; not those that a pattern or type finds."""
+    known = _Known(model)
+    exact = [part for part in _parts(selector) if _is_exact(known, part)]
+    return frozenset(layer.name for part in exact for layer in _matches(known, part, "layers"))
+
+
+def _is_exact(known: _Known, part: Selector) -> bool:
+    if isinstance(part, str):
+        return str(part) in known.by_name or not any(mark in part for mark in _GLOB)
+    return isinstance(part, nn.Module)
 
 
 def model_name(model: nn.Module) -> str:
@@ -246,7 +260,7 @@ def _named(known: _Known, name: str) -> list[Layer]:
     name = str(name)  # of a subclass, which may not be hashable
     if name in known.by_name:
         return known.by_name[name]
-    if any(mark in name for mark in "*?["):
+    if any(mark in name for mark in _GLOB):
         return known.matching(re.compile(translate(name)))
     return known.by_name.get(_stripped(name), [])
 

@@ -1,0 +1,188 @@
+"""Which axis of each layer's output holds the channels, read off what the units see."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import get_args
+
+import numpy as np
+import torch
+from torch import nn
+
+from spatialprobe.errors import SpatialProbeError
+from spatialprobe.fields.forward_pass import Trace, traced
+from spatialprobe.fields.intervals import Span
+from spatialprobe.fields.question import Question
+from spatialprobe.fields.reach import Reach
+from spatialprobe.model.layout import Layout, Signs, is_channels_first, units_of
+from spatialprobe.model.select import Layer, all_layers
+
+Layouts = Mapping[str, tuple[Layout | None, ...]]  # of each run of each layer; None where it is in doubt
+
+_LAYOUTS: tuple[Layout, ...] = get_args(Layout)
+_PASSES = 4  # over the grids of layers, at most: behind attention to everything, pixels tell nothing
+
+
+def layouts_of(model: nn.Module, inputs: torch.Tensor, wanted: Iterable[str]) -> Layouts:
+    """Return the layouts of all layers on inputs of this shape, from a pass on tensors that have no values.
+
+    Args:
+        model: any module.
+        inputs: what it takes, of which the shape counts.
+        wanted: the names of the layers whose layouts are needed: for these further passes may be made.
+
+    Raises:
+        ForwardError: the model raises an error.
+    """
+    known = all_layers(model)
+    asked = Question((inputs,), 0, None, None, ())
+    return layouts_in(traced(model, known, asked, None), model, known, asked, wanted)
+
+
+def layouts_in(trace: Trace, model: nn.Module, layers: list[Layer], asked: Question, wanted: Iterable[str]) -> Layouts:
+    """Return the layouts of all runs that a trace followed.
+
+    Convolutions, norms over channels and poolings are channels first by their type. Of others the units are the axes
+    along which what is seen moves. Where nothing moves, since all units see the same, the last known layout of the same
+    shape holds, or of the same but for the number of channels; else what the model's modules say; else what moves over
+    the grid of the last layer that is known, for which another pass is made.
+    """
+    by_name, names = {layer.name: layer for layer in layers}, frozenset(wanted)
+    reading = _Reading(by_name, Signs.of(model))
+    reading.read(trace)
+    tried: set[str] = set()
+    while len(tried) < _PASSES:
+        origin = reading.grid_before_doubt(names, tried)
+        if origin is None:
+            break
+        name, axes = origin
+        tried.add(name)
+        try:
+            reading.read(traced(model, layers, replace(asked, unit_axes=axes), by_name[name]))
+        except SpatialProbeError:  # nothing can begin there: it stays in doubt
+            continue
+    return reading.layouts()
+
+
+class _Reading:
+    """The layouts of all runs, as far as the passes so far have told them."""
+
+    def __init__(self, layers: Mapping[str, Layer], signs: Signs) -> None:
+        self._layers = layers
+        self._signs = signs
+        self._runs: list[tuple[str, tuple[int, ...] | None]] = []  # the layer and the shape of each, None of no tensor
+        self._known: list[Layout | None] = []
+
+    def read(self, trace: Trace) -> None:
+        """Take in what a pass shows of the runs that are not known yet."""
+        runs = [(name, reach.shape if isinstance(reach, Reach) else None) for name, reach in trace.runs]
+        if not self._runs:
+            self._runs, self._known = runs, [None] * len(runs)
+        if runs != self._runs:  # a model that does not run twice alike
+            return
+        history = _History()
+        seen: dict[int, Layout | None] = {}  # a container returns the very output of its last layer
+        for index, (name, reach) in enumerate(trace.runs):
+            if isinstance(reach, Reach):
+                layout = self._known[index] or seen.get(id(reach))
+                if layout is None and id(reach) not in seen:
+                    layout = self._layout(self._layers[name].module, reach, history)
+                seen[id(reach)] = self._known[index] = layout
+                history.note(reach.shape, layout)
+
+    def grid_before_doubt(self, wanted: frozenset[str], tried: set[str]) -> tuple[str, tuple[int, ...]] | None:
+        """Return the last known layer before a wanted one in doubt, and the axes of its units; None where none is."""
+        ran = Counter(name for name, _ in self._runs)
+        for first, (doubted, shape) in enumerate(self._runs):
+            if doubted not in wanted or shape is None or self._known[first] is not None:
+                continue
+            for index in reversed(range(first)):
+                (name, grid), layout = self._runs[index], self._known[index]
+                if grid is not None and layout is not None and len(grid) > 2 and ran[name] == 1:
+                    if name in tried:
+                        break
+                    return name, units_of(layout, len(grid))
+        return None
+
+    def layouts(self) -> Layouts:
+        """Return what is known."""
+        found: dict[str, tuple[Layout | None, ...]] = {}
+        for (name, _), layout in zip(self._runs, self._known, strict=True):
+            found[name] = (*found.get(name, ()), layout)
+        return found
+
+    def _layout(self, module: nn.Module, reach: Reach, history: _History) -> Layout | None:
+        if len(reach.shape) <= 2 or is_channels_first(module):
+            return "channels_first"
+        moving = {axis for span in reach.spans for axis in _moving(span, reach.shape)}
+        found = _fitting(moving, reach.shape) or history.of(reach.shape)
+        if found is None and 0 not in moving:  # the first axis counts samples
+            found = self._signs.layout_of(module, reach.shape)
+        return found
+
+
+class _History:
+    """The layouts of earlier outputs, by their shapes."""
+
+    def __init__(self) -> None:
+        self._last: dict[tuple[int, ...], Layout] = {}
+        self._grids: set[tuple[tuple[int, ...], Layout]] = set()  # shapes without the channels
+
+    def note(self, shape: tuple[int, ...], layout: Layout | None) -> None:
+        """Remember the layout of an output, in place of an earlier one of its shape."""
+        if layout is not None and len(shape) > 2:
+            self._last[shape] = layout
+            self._grids.add((_without_channels(shape, layout), layout))
+
+    def of(self, shape: tuple[int, ...]) -> Layout | None:
+        """Return the last layout of this shape, or the one of the same shape but for the number of channels."""
+        if len(set(shape[1:])) == 1:  # the same in any order of its axes
+            return None
+        if shape in self._last:
+            return self._last[shape]
+        alike = [layout for layout in _LAYOUTS if (_without_channels(shape, layout), layout) in self._grids]
+        return alike[0] if len(alike) == 1 else None
+
+
+def _without_channels(shape: tuple[int, ...], layout: Layout) -> tuple[int, ...]:
+    return (shape[0], *(shape[axis] for axis in units_of(layout, len(shape))))
+
+
+def _fitting(moving: set[int], shape: tuple[int, ...]) -> Layout | None:
+    """Return the one layout whose units lie along the axes that move; None if there is none, or both are possible.
+
+    All of its units must move, but for an axis of a single unit, which cannot.
+    """
+    possible = [layout for layout in _LAYOUTS if moving and moving <= set(units_of(layout, len(shape)))]
+    if len(possible) != 1:
+        return None
+    still = set(units_of(possible[0], len(shape))) - moving
+    return possible[0] if all(shape[axis] == 1 for axis in still) else None
+
+
+def _moving(span: Span, shape: Sequence[int]) -> list[int]:
+    """Return the axis along which both unclipped bounds move together, and furthest; several where they tie.
+
+    Channels may see shifted pixels too, where parts of an image were put beside each other: by less than a unit.
+    """
+    moved = [_moved(span, axis, size) for axis, size in enumerate(shape)]
+    most = max(moved, default=0)
+    return [axis for axis, far in enumerate(moved) if most and far == most]
+
+
+def _moved(span: Span, axis: int, size: int) -> int:
+    """Return how far the unclipped bounds of units move along an axis, where both do so together; else 0."""
+    lattice = span.lattice
+    if size == 1 or (lattice.lo.shape[axis] == 1 and not lattice.shift[axis]):
+        return 0
+    if lattice.lo.shape[axis] == 1:  # an even spacing
+        return abs(lattice.shift[axis]) * (size - 1)
+    bounds = lattice.at(axis, np.arange(size))
+    seeing = bounds[0] < bounds[1]  # a class token sees nothing
+    lo, hi = (np.where(seeing, bound, np.nan) for bound in bounds)
+    if not (np.diff(lo, axis=axis) * np.diff(hi, axis=axis) > 0).any():
+        return 0
+    far = np.where(seeing, lo, -np.inf).max(axis=axis) - np.where(seeing, lo, np.inf).min(axis=axis)
+    return int(far.max())

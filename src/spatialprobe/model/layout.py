@@ -1,0 +1,157 @@
+"""Which axis of a layer's output holds the channels, as far as modules and sizes tell without running anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+from torch.nn.modules import batchnorm, conv, instancenorm, pooling
+
+Layout = Literal["channels_first", "channels_last"]
+LayoutChoice = Literal["auto", "channels_first", "channels_last"]
+
+# Modules whose outputs are (N, C, *units), whatever model they are in.
+_CHANNELS_FIRST: tuple[type[nn.Module], ...] = (
+    conv._ConvNd,
+    batchnorm._BatchNorm,
+    instancenorm._InstanceNorm,
+    nn.GroupNorm,
+    nn.LocalResponseNorm,
+    pooling._MaxPoolNd,
+    pooling._MaxUnpoolNd,
+    pooling._AvgPoolNd,
+    pooling._AdaptiveAvgPoolNd,
+    pooling._AdaptiveMaxPoolNd,
+    pooling._LPPoolNd,
+    nn.FractionalMaxPool2d,
+    nn.FractionalMaxPool3d,
+    nn.PixelShuffle,
+    nn.PixelUnshuffle,
+    nn.ChannelShuffle,
+    nn.Upsample,
+)
+# Modules that work on the last axis, whatever that is, and are the reason to put the channels there.
+_LAST_AXIS: tuple[type[nn.Module], ...] = (
+    nn.LayerNorm,
+    nn.MultiheadAttention,
+    nn.TransformerEncoderLayer,
+    nn.TransformerDecoderLayer,
+    nn.Embedding,
+    nn.RNNBase,
+    *((nn.RMSNorm,) if hasattr(nn, "RMSNorm") else ()),
+)
+_COUNTS_CHANNELS = ("in_channels", "out_channels", "num_features", "num_channels")
+_COUNTS_FEATURES = ("in_features", "out_features", "embed_dim", "embedding_dim", "hidden_size", "input_size")
+
+
+@dataclass(frozen=True)
+class Signs:
+    """What the modules of a model say about the layouts of its layers."""
+
+    channels: frozenset[tuple[int, int]]  # axes and channels of what convolutions and the like take and return
+    features: frozenset[int]  # sizes of the last axis that other modules take and return
+    last_axis: bool  # whether there are modules whose channels usually come last
+
+    @staticmethod
+    def of(model: nn.Module) -> Signs:
+        """Return the signs of a model."""
+        modules = list(model.modules())
+        others = [one for one in modules if isinstance(one, (nn.Linear, *_LAST_AXIS))]
+        norms = (getattr(one, "normalized_shape", None) for one in others)
+        widths = [int(shape[-1]) for shape in norms if isinstance(shape, tuple)]
+        return Signs(
+            frozenset(
+                (ndim, count)
+                for one in modules
+                if isinstance(one, _CHANNELS_FIRST) or _is_quantized(one)
+                for ndim in _axes(one)
+                for count in _counts([one], _COUNTS_CHANNELS)
+            ),
+            frozenset([*_counts(others, _COUNTS_FEATURES), *widths]),
+            any(isinstance(one, _LAST_AXIS) for one in others),
+        )
+
+    def layout_of(self, module: nn.Module, shape: tuple[int, ...]) -> Layout | None:
+        """Return the layout of a module's output of this shape; None if it is in doubt.
+
+        Convolutions, batch, group and instance norms and poolings are channels first by their type. Of any other
+        module the sizes decide. An output is in doubt where its last axis is as long as one that a linear layer of the
+        model takes or returns, and its second is not as long as the channels of a convolution's output with as many
+        axes. In a model with layer norms or attention both must speak for channels first. Outputs (N, C) have no
+        units, so that there is nothing to doubt.
+        """
+        while type(module) is nn.Sequential and len(module):
+            module = module[-1]
+        if len(shape) <= 2 or is_channels_first(module):
+            return "channels_first"
+        if isinstance(module, (nn.Linear, *_LAST_AXIS)) and _runs_torchs_forward(module):
+            return None
+        first, last = (len(shape), shape[1]) in self.channels, shape[-1] in self.features
+        certain = first and not last if self.last_axis else first or not last
+        return "channels_first" if certain else None
+
+
+def is_channels_first(module: nn.Module) -> bool:
+    """Return whether a module's outputs are (N, C, *units) by its type."""
+    return isinstance(module, _CHANNELS_FIRST) and _runs_torchs_forward(module)
+
+
+def units_of(layout: Layout, ndim: int) -> tuple[int, ...]:
+    """Return the axes of an output of this layout that count units.
+
+    >>> units_of("channels_first", 4), units_of("channels_last", 4), units_of("channels_last", 3)
+    ((2, 3), (1, 2), (1,))
+    """
+    return tuple(range(2, ndim)) if layout == "channels_first" or ndim < 3 else tuple(range(1, ndim - 1))
+
+
+def channels_second(values: torch.Tensor, layout: Layout) -> torch.Tensor:
+    """Return values of this layout as (N, C, *units), a view of the same memory.
+
+    >>> channels_second(torch.zeros(2, 7, 5, 3), "channels_last").shape
+    torch.Size([2, 3, 7, 5])
+    """
+    return values.movedim(-1, 1) if layout == "channels_last" and values.ndim > 2 else values
+
+
+def describe_doubt(layer: str, shape: tuple[int, ...], how: str) -> str:
+    """Say that it is not known which axis of a layer's output holds the channels, and how the user can say it.
+
+    Args:
+        layer: its name.
+        shape: that of its output.
+        how: what to write, a sentence.
+    """
+    return (
+        f"It is not known which axis of the output {shape} of layer {layer or '(model)'!r} holds the channels: the "
+        f"second, as in (N, C, H, W), or the last, as in (N, H, W, C) and tokens (N, tokens, C). {how}"
+    )
+
+
+def _runs_torchs_forward(module: nn.Module) -> bool:
+    """Whether a module computes what its class in torch does; a subclass may turn axes inside."""
+    return type(module).forward.__module__.startswith("torch.")
+
+
+def _is_quantized(module: nn.Module) -> bool:
+    """Whether this is a quantized convolution, which torch derives from no other."""
+    kind = type(module)
+    return kind.__module__.startswith("torch.ao.") and "Conv" in kind.__name__
+
+
+def _axes(module: nn.Module) -> tuple[int, ...]:
+    """Return how many axes the outputs of a module have that is channels first."""
+    digits = [int(letter) for letter in type(module).__name__ if letter in "123"]  # Conv2d, BatchNorm1d
+    kernel = getattr(module, "kernel_size", None)
+    if isinstance(kernel, tuple):
+        return (len(kernel) + 2,)
+    return (digits[-1] + 2,) if digits else (3, 4, 5)
+
+
+def _counts(modules: Iterable[nn.Module], names: tuple[str, ...]) -> list[int]:
+    """Return the whole numbers that modules have under these names."""
+    values = (getattr(module, name, None) for module in modules for name in names)
+    return [value for value in values if isinstance(value, int) and value > 0]

@@ -1,0 +1,150 @@
+"""Where a layer has its channels: read off what units see, equal to permuting by hand, or refused."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from turned import TURNED, Permuted, made, vit
+from zoo import ZOO
+
+import spatialprobe as sp
+from spatialprobe.fields.layout import layouts_of
+
+EACH = [(name, layer) for name in TURNED for layer in TURNED[name][2]]
+
+
+@pytest.mark.parametrize(("name", "layer"), EACH)
+def test_fields_equal_to_permuting_by_hand(name, layer):
+    """A channels-last layer has the boxes of its permuted output: no channel is taken for a row."""
+    model, images, _ = made(name)
+    found = sp.receptive_fields(model, images, layers=layer)[layer]
+    by_hand = sp.receptive_fields(Permuted(model, layer), images, layers="turned", layout="channels_first")["turned"]
+    assert found.layout == "channels_last"
+    assert found.output_size == by_hand.output_size
+    assert np.array_equal(found.boxes(), by_hand.boxes())
+    assert (found.size, found.stride, found.start) == (by_hand.size, by_hand.stride, by_hand.start)
+
+
+@pytest.mark.parametrize(("name", "layer"), EACH)
+def test_measures_equal_to_permuting_by_hand(name, layer):
+    """Effective fields and footprints speak of the units of the layer's own layout."""
+    model, images, _ = made(name)
+    turned = Permuted(model, layer)
+    unit = (1,) * (images.ndim - 2) if name != "tokens" else (5,)
+    arguments = {"unit": unit, "channels": [0, 2]}
+    found = sp.effective_receptive_field(model, images, layer, **arguments)
+    by_hand = sp.effective_receptive_field(turned, images, "turned", layout="channels_first", **arguments)
+    assert np.allclose(found.map, by_hand.map, atol=1e-12)
+    assert (found.unit, found.box) == (by_hand.unit, by_hand.box)
+    one = sp.evidence.footprint(model, images, layer, (5, 6))
+    other = sp.evidence.footprint(turned, images, "turned", (5, 6), layout="channels_first")
+    assert np.array_equal(one.changed, other.changed)
+    assert one.within
+    assert one.changed.any()
+
+
+def test_equivariance_and_probing_equal_to_permuting_by_hand():
+    """A shift moves rows and columns, never channels; pooling is over units, never over channels."""
+    model, images, _ = made("mixer")
+    turned = Permuted(model, "2")
+    error = sp.evidence.equivariance_error(model, images, "2", (4, 8))
+    by_hand = sp.evidence.equivariance_error(turned, images, "turned", (4, 8), layout="channels_first")
+    assert error.units == by_hand.units
+    assert np.allclose(error.values, by_hand.values)
+    assert error.mean < 1e-5
+    images, labels = torch.rand(20, 3, 32, 40), torch.arange(20) % 2
+    halves = {"test_images": images, "test_labels": labels}
+    found = sp.evidence.linear_probe(model, images, labels, "2", **halves)
+    by_hand = sp.evidence.linear_probe(turned, images, labels, "turned", layout="channels_first", **halves)
+    assert (found.features, found.accuracy) == (6, by_hand.accuracy) == (by_hand.features, found.accuracy)
+
+
+def test_gratings_equal_to_permuting_by_hand():
+    """Each channel of a channels-last layer has the tuning of the channel, not of a column."""
+    model, _, _ = made("mixer")
+    arguments = {"shape": (3, 64, 64), "angles": 4, "phases": 3, "frequencies": [0.1, 0.2]}
+    found = sp.evidence.orientation_tuning(model, "2", **arguments)
+    by_hand = sp.evidence.orientation_tuning(Permuted(model, "2"), "turned", layout="channels_first", **arguments)
+    assert found.response.shape == (6, 4, 2)
+    assert np.allclose(found.response, by_hand.response)
+
+
+def test_attention_over_all_tokens():
+    """Where all units see everything, the layout before it holds: every layer of a ViT is tokens with channels last."""
+    model = vit().eval()
+    names = [name for name, _ in model.named_modules()]
+    found = layouts_of(model, torch.zeros(2, 3, 32, 32), names)
+    last = {name for name, runs in found.items() if "channels_last" in runs}
+    assert {name for name, _ in model.named_modules() if name.startswith("encoder") and "self_att" not in name} <= last
+    assert found["conv_proj"] == found["heads"] == found[""] == ("channels_first",)
+    assert sp.receptive_fields(model, (1, 3, 32, 32))["encoder.ln"].output_size == (17,)
+
+
+@pytest.mark.parametrize("name", sorted(ZOO))
+def test_no_false_doubt(name):
+    """In every channels-first network of the zoo each layer that returns a tensor has its field, channels first."""
+    case = ZOO[name]
+    fields = sp.receptive_fields(case.model(), case.shape)
+    assert {field.layout for layer in fields for field in fields.calls(layer)} <= {"channels_first"}
+    assert not any("holds the channels" in why for why in fields.missing.values())
+
+
+class Scrambled(nn.Module):
+    """Tokens that a linear map has mixed, over all of them: whether these or the others are channels, nothing shows."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.mix = nn.Conv2d(3, 5, 4, stride=4), nn.LayerNorm(5), nn.Linear(6, 7)
+
+    def forward(self, x):
+        return self.mix(self.norm(self.conv(x).flatten(2).transpose(1, 2)).transpose(1, 2))
+
+
+def test_doubt_is_refused():
+    """By name it is an error that shows what to write; by a pattern the layer is left out, and `missing` says why."""
+    model, shape = Scrambled(), (2, 3, 8, 12)
+    said = re.escape("which axis of the output (2, 5, 7) of layer 'mix' holds the channels")
+    for call in (
+        lambda **how: sp.receptive_fields(model, shape, layers="mix", **how)["mix"],
+        lambda **how: sp.receptive_fields(model, shape, layers=model.mix, **how)["mix"],
+    ):
+        with pytest.raises(sp.UnsupportedOutputError, match=said):
+            call()
+        assert call(layout="channels_first").output_size == (7,)
+        assert call(layout="channels_last").output_size == (5,)
+        assert call(unit_axes=(1,)).output_size == (5,)
+    for layers in (None, "*", (nn.Conv2d, nn.LayerNorm, nn.Linear)):
+        fields = sp.receptive_fields(model, shape, layers=layers)
+        assert set(fields) == {"conv", "norm"}
+        assert "Pass layout='channels_first' or layout='channels_last'" in fields.missing["mix"]
+    with pytest.raises(sp.UnsupportedOutputError, match="No layer has a receptive field"):
+        sp.receptive_fields(model, shape, layers=nn.Linear)
+    images = torch.rand(shape)
+    for measure in (
+        lambda **how: sp.effective_receptive_field(model, images, "mix", **how).unit,
+        lambda **how: sp.evidence.footprint(model, images, "mix", (1, 1), **how).changed.shape,
+    ):
+        with pytest.raises(sp.UnsupportedOutputError, match="holds the channels"):
+            measure()
+        assert measure(layout="channels_last") in ((2,), (5,))
+        assert measure(layout="channels_first") in ((3,), (7,))
+
+
+def test_source_with_channels_last():
+    """Boxes in the grid of a channels-last layer are over its rows and columns."""
+    model, images, _ = made("mixer")
+    found = sp.receptive_fields(model, images, layers="4", source="2")["4"]
+    assert (found.input_size, found.output_size, found.size) == ((8, 10), (8, 10), (3, 3))
+    with pytest.raises(sp.UnsupportedOutputError, match="holds the channels"):
+        sp.receptive_fields(Scrambled(), (2, 3, 8, 12), layers="", source="mix")
+
+
+def test_merged_pixels_are_no_units():
+    """Channels that see shifted pixels, where parts of an image are put beside each other, count no units."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.PixelUnshuffle(2), nn.Identity())
+    field = sp.receptive_fields(model, (1, 3, 12, 12))["2"]
+    assert (field.layout, field.output_size) == ("channels_first", (6, 6))
