@@ -272,6 +272,7 @@ def test_figure_names_scale_and_has_numbers_only_where_they_hold():
 def test_figure_shows_the_mosaic_pixel_for_pixel(tmp_path):
     """At its own resolution the figure holds the mosaic unchanged, not resampled."""
     mosaic = sp.feature_maps(record_of(torch.rand(1, 6, 8, 8)))
+    mosaic = replace(mosaic, pixels=mosaic.unwritten(codes=True), labels=())  # numbers are drawn as text
     mosaic.figure().savefig(tmp_path / "figure.png")
     page = np.asarray(Image.open(tmp_path / "figure.png").convert("RGB"))
     height, width = mosaic.array.shape[:2]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -61,14 +63,24 @@ def test_files_are_the_same_each_time(all_pictures, tmp_path):
         assert first == second
 
 
-def test_show_opens_the_picture(all_pictures, monkeypatch):
-    """The system's viewer gets the array."""
+def test_show_opens_the_page(all_pictures, monkeypatch):
+    """The system's viewer gets the picture with its title, caption and bar."""
     shown = []
-    monkeypatch.setattr(Image.Image, "show", lambda image, title=None: shown.append((np.asarray(image), title)))
+    monkeypatch.setattr(Image.Image, "show", lambda image, title=None: shown.append((image.size, title)))
     picture = all_pictures["feature_maps"]
     picture.show()
-    assert np.array_equal(shown[0][0], picture.array)
-    assert shown[0][1] == picture.title
+    width, height = picture.figure().get_size_inches()
+    assert shown == [((round(150 * width), pytest.approx(150 * height, abs=1)), picture.title)]
+
+
+def test_show_in_a_notebook(all_pictures, monkeypatch):
+    """Where a kernel runs, the picture is displayed below the cell."""
+    displayed = []
+    shell = types.SimpleNamespace(kernel=object())
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
+    monkeypatch.setitem(sys.modules, "IPython.display", types.SimpleNamespace(display=displayed.append))
+    all_pictures["kernels"].show()
+    assert displayed == [all_pictures["kernels"]]
 
 
 def test_animations_are_gifs(all_pictures, tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -187,9 +186,7 @@ class Activation:
             mosaic = feature_maps(self)
         except SpatialProbeError as error:
             return f"{words}<p>{html.escape(str(error))}</p>"
-        encoded = base64.b64encode(mosaic.to_png()).decode()
-        caption = html.escape(mosaic.caption)
-        return f'{words}<p><img alt="{caption}" src="data:image/png;base64,{encoded}"></p><p>{caption}</p>'
+        return f"{words}{mosaic._repr_html_()}"
 
 
 def values_of(record: Activation) -> torch.Tensor:

@@ -126,8 +126,10 @@ def evolution(
     ]
     steps = [Step.of(*parts) for parts in zip(names, maps, scales, extremes, picked, strict=True)]
     colors, one_bar = palette(scales[0].signed), _color_bar(scales)
+    sheet = in_columns(steps) if alike else in_panels(steps, legends=one_bar is None)
     return Evolution(
-        pixels=in_columns(steps) if alike else in_panels(steps, legends=one_bar is None),
+        pixels=sheet.pixels,
+        labels=tuple(sheet.labels),
         title=f"{_common_layer(runs)}sample {sample} in {len(runs)} step{'s' * (len(runs) > 1)}",
         caption=" ".join(
             [
@@ -141,7 +143,8 @@ def evolution(
         metadata=_metadata(runs, sample, steps, scale_words, extremes),
         colors=colors,
         frames=tuple(
-            Mosaic(frame, name, scale_words, colors=colors) for frame, name in zip(in_frames(steps), names, strict=True)
+            Mosaic(frame.pixels, name, scale_words, colors=colors, labels=tuple(frame.labels))
+            for frame, name in zip(in_frames(steps), names, strict=True)
         ),
     )
 

@@ -79,8 +79,10 @@ def exemplar_patches(
     pixels, ground, words = _patches(units, boxes, cut, dataset, field)
     labels, rows = _labelled(units, values, cut)
     names = [_name(channel, row) for channel, row in zip(shown, values, strict=True)]
+    sheet = lay_out_rows(_enlarged(pixels, ground, rows.factor), labels, names, rows.enlarged())
     return Mosaic(
-        pixels=lay_out_rows(_enlarged(pixels, ground, rows.factor), labels, names, rows.enlarged()),
+        pixels=sheet.pixels,
+        labels=tuple(sheet.labels),
         title=f"{named(field.layer)}, {counted(len(values[0]), 'patch')} for each channel, those that excite it most",
         caption=" ".join(_words(exemplars, field, shown, cut, words)),
         metadata={

@@ -147,8 +147,10 @@ def _mosaic(
     hatch(tiles, marks.dead)
     grid = Grid.of(len(tiles), tiles.shape[1], tiles.shape[2], columns)
     words = [count_words(len(shown), len(maps), order, channels), ranges.words(), *slice_words(maps), *marks.words()]
+    sheet = lay_out(tiles, marks.labels(shown.tolist(), grid), grid)
     return Mosaic(
-        pixels=lay_out(tiles, marks.labels(shown.tolist(), grid), grid),
+        pixels=sheet.pixels,
+        labels=tuple(sheet.labels),
         title=f"{record.layer or record.module_type}, {record.at.replace('_', ' ')}, sample {sample}",
         caption=" ".join(words),
         color_bar=ColorBar.of(ranges),

@@ -1,4 +1,4 @@
-"""Pictures as matplotlib figures; the only file that imports matplotlib, and never pyplot."""
+"""Pictures as matplotlib figures, on pages that are measured in pixels at 100 dpi; pyplot is not used."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,117 +14,182 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import ListedColormap, LogNorm, Normalize
+from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.ticker import MaxNLocator
 
-from spatialprobe.render.histogram import ActivationHistogram
+from spatialprobe.arguments import real_number
+from spatialprobe.errors import ArgumentError
 from spatialprobe.render.mosaic import ColorBar, Mosaic
 from spatialprobe.render.palette import colors
+from spatialprobe.render.written import Lettering, SheetImage
 
-_DPI = 100
-_MARGIN = 14  # pixels
-_BAR_ROOM = 90  # pixels right of the mosaic: bar, ticks and numbers
-_BAR_WIDTH = 16  # pixels
-_LOWEST_BAR = 90  # pixels: room for numbers that do not touch
-_NARROWEST = 460  # pixels: room for words below a small mosaic
-_TITLE_LINE = 20  # pixels
-_CAPTION_LINE = 15  # pixels
-_HISTOGRAM = 720  # pixels: the width of a histogram's page
-_CURVE = 170  # pixels
-_ROW = 12  # pixels: a channel's row of colors
-_MOST_ROWS = 640  # pixels: where there are more channels, their rows are lower
-_MOST_NUMBERS = 40  # channel numbers beside the rows
-_STEPS = [mantissa * 10**power for power in range(9) for mantissa in (1, 2, 5)]  # between the numbers
-_AXIS_ROOM = 46  # pixels: numbers and name of an axis
-_QUIET = "#404048"  # of captions and numbers
-_TITLE_FONT = FontProperties(size=10.5, weight="bold")
-_CAPTION_FONT = FontProperties(size=8)
+UNIT = 100  # pixels per inch: all lengths here are in these
+MARGIN = 14
+BAR_ROOM = 90  # right of the mosaic: bar, ticks and numbers
+BAR_WIDTH = 14
+_LOWEST_BAR = 90  # room for numbers that do not touch
+_HIGHEST_BAR = 360
+_BAR_INSET = 7  # the numbers at both ends stick out
+_NARROWEST = 460  # room for words below a small mosaic
+TITLE_LINE = 20
+CAPTION_LINE = 15
+QUIET = "#50505a"  # of captions and numbers
+TITLE_FONT = FontProperties(size=10.5, weight="bold")
+CAPTION_FONT = FontProperties(size=8)
+_SHARP = 2  # times as many pixels in a notebook, for screens that show two where there was one
+_WIDTHS, _DPIS = (1.0, 100.0), (10.0, 1200.0)
+
+
+class Page(Figure):
+    """A figure that a notebook shows at the end of a cell, sharp on any screen."""
+
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+        width, height = (round(inches * UNIT) for inches in self.get_size_inches())
+        return encode_page(self, ".png", dpi=_SHARP * UNIT), {"width": width, "height": height}
+
+
+def blank_page(width: float, height: float, dpi: float | None) -> Page:
+    """Return an empty page of so many pixels at 100 dpi, which is drawn at `dpi`."""
+    return Page(figsize=(width / UNIT, height / UNIT), dpi=check_dpi(dpi), facecolor="white")
+
+
+def check_dpi(dpi: float | None) -> float:
+    """Return the dots per inch that a page is drawn at.
+
+    Raises:
+        ArgumentError: it is no number between 10 and 1200.
+    """
+    return UNIT if dpi is None else _within(dpi, "dpi", *_DPIS)
+
+
+def check_width(width: float | None) -> float | None:
+    """Return the width of a page in pixels, None where it follows from the picture.
+
+    Raises:
+        ArgumentError: it is no number of inches between 1 and 100.
+    """
+    return None if width is None else UNIT * _within(width, "width", *_WIDTHS)
+
+
+def _within(value: float, name: str, least: float, most: float) -> float:
+    value = real_number(value, name)
+    if not least <= value <= most:
+        raise ArgumentError(f"{name} must be between {least:g} and {most:g}, not {value:g}.")
+    return value
 
 
 @dataclass(frozen=True)
 class _Panel:
-    """A mosaic with its words broken into lines for a page of some width; lengths in pixels."""
+    """A mosaic with its words broken into lines for a page of some width."""
 
     mosaic: Mosaic
+    scale: float  # pixels of the page for one of the mosaic
     head: list[str]
     foot: list[str]
 
     @staticmethod
-    def of(mosaic: Mosaic, title: str, page_width: int) -> _Panel:
-        width = page_width - 2 * _MARGIN
-        return _Panel(mosaic, _wrapped(title, width, _TITLE_FONT), _wrapped(mosaic.caption, width, _CAPTION_FONT))
+    def of(mosaic: Mosaic, title: str, page_width: float, scale: float) -> _Panel:
+        width = page_width - 2 * MARGIN
+        return _Panel(mosaic, scale, wrapped(title, width, TITLE_FONT), wrapped(mosaic.caption, width, CAPTION_FONT))
 
     @property
     def above(self) -> int:
         """What the title takes."""
-        return _MARGIN + _TITLE_LINE * len(self.head) + (6 if self.head else 0)
+        return MARGIN + TITLE_LINE * len(self.head) + (6 if self.head else 0)
 
     @property
-    def picture(self) -> int:
+    def size(self) -> tuple[float, float]:
+        """Height and width of the mosaic on the page."""
+        height, width = self.mosaic.pixels.shape[:2]
+        return height * self.scale, width * self.scale
+
+    @property
+    def picture(self) -> float:
         """The height of the mosaic, or of a bar that is higher."""
-        return max(len(self.mosaic.pixels), _LOWEST_BAR if self.mosaic.color_bar else 0)
+        return max(self.size[0], _LOWEST_BAR if self.mosaic.color_bar else 0)
 
     @property
-    def height(self) -> int:
+    def height(self) -> float:
         """All of it, with the caption."""
-        return self.above + self.picture + _MARGIN + _CAPTION_LINE * len(self.foot) + 6
+        return self.above + self.picture + MARGIN + CAPTION_LINE * len(self.foot) + 6
 
 
-def mosaic_figure(mosaic: Mosaic, title: str) -> Figure:
-    """The mosaic pixel for pixel at 100 dpi, title above, caption below, color bar at the right if it has one."""
-    return page([(mosaic, title)], None)
+def mosaic_figure(mosaic: Mosaic, title: str, width: float | None = None, dpi: float | None = None) -> Page:
+    """The mosaic, pixel for pixel at 100 dpi, title above, caption below, color bar at the right if it has one."""
+    return page([(mosaic, title)], None, width, dpi)
 
 
-def page(mosaics: Sequence[tuple[Mosaic, str]], title: str | None) -> Figure:
-    """Mosaics with their titles below each other, pixel for pixel at 100 dpi, under one title for all."""
-    width = max(_NARROWEST, *(_width(mosaic) + 2 * _MARGIN for mosaic, _ in mosaics))
-    panels = [_Panel.of(mosaic, words, width) for mosaic, words in mosaics]
-    head = _wrapped(title or "", width - 2 * _MARGIN, _TITLE_FONT)
-    top = _MARGIN + _TITLE_LINE * len(head) if head else 0
+def page(
+    mosaics: Sequence[tuple[Mosaic, str]], title: str | None, width: float | None = None, dpi: float | None = None
+) -> Page:
+    """Mosaics with their titles below each other under one title for all.
+
+    They are as large as they are, pixel for pixel at 100 dpi, or fill a page of `width` inches.
+    """
+    given = check_width(width)
+    across = given or max(_NARROWEST, *(_width(mosaic, 1) + 2 * MARGIN for mosaic, _ in mosaics))
+    panels = [
+        _Panel.of(mosaic, words, across, 1 if given is None else _fitting(mosaic, given)) for mosaic, words in mosaics
+    ]
+    head = wrapped(title or "", across - 2 * MARGIN, TITLE_FONT)
+    top = float(MARGIN + TITLE_LINE * len(head) if head else 0)
     height = top + sum(panel.height for panel in panels)
-    figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI, facecolor="white")
+    figure = blank_page(across, height, dpi)
     if head:
-        _write(figure, head, height - _MARGIN, _TITLE_FONT)
+        write_lines(figure, head, height - MARGIN, TITLE_FONT)
     for panel in panels:
         _draw_panel(figure, panel, top)
         top += panel.height
     return figure
 
 
-def _width(mosaic: Mosaic) -> int:
-    return int(mosaic.pixels.shape[1]) + (_BAR_ROOM if mosaic.color_bar else 0)
+def _width(mosaic: Mosaic, scale: float) -> float:
+    return int(mosaic.pixels.shape[1]) * scale + (BAR_ROOM if mosaic.color_bar else 0)
 
 
-def _draw_panel(figure: Figure, panel: _Panel, top: int) -> None:
+def _fitting(mosaic: Mosaic, page_width: float) -> float:
+    """The scale at which a mosaic and its bar fill a page."""
+    room = page_width - 2 * MARGIN - (BAR_ROOM if mosaic.color_bar else 0)
+    return max(room, UNIT / 10) / int(mosaic.pixels.shape[1])
+
+
+def _draw_panel(figure: Figure, panel: _Panel, top: float) -> None:
     """Words, picture and bar of one mosaic, from `top` pixels below the page's upper edge."""
-    page_width, page_height = (round(inches * _DPI) for inches in figure.get_size_inches())
-    height, width = panel.mosaic.pixels.shape[:2]
-    left = (page_width - _width(panel.mosaic)) // 2
-    bottom = page_height - top - panel.above - height
-    axes = _axes(figure, left, bottom, width, height)
-    axes.imshow(panel.mosaic.array, interpolation="nearest", aspect="auto")
-    axes.set_axis_off()
-    _write(figure, panel.head, page_height - top - _MARGIN, _TITLE_FONT)
-    _write(figure, panel.foot, page_height - top - panel.above - panel.picture - 6, _CAPTION_FONT, _QUIET)
+    page_width, page_height = (inches * UNIT for inches in figure.get_size_inches())
+    height, width = panel.size
+    left = round((page_width - _width(panel.mosaic, panel.scale)) / 2)
+    upper = page_height - top - panel.above
+    _draw_sheet(place_axes(figure, left, upper - height, width, height), panel)
+    write_lines(figure, panel.head, page_height - top - MARGIN, TITLE_FONT)
+    write_lines(figure, panel.foot, upper - panel.picture - 6, CAPTION_FONT, QUIET)
     if panel.mosaic.color_bar:
-        inset = 0.06 * panel.picture  # the numbers at both ends stick out
-        foot = page_height - top - panel.above - panel.picture + inset
-        place = (left + width + _MARGIN, foot, _BAR_WIDTH, panel.picture - 2 * inset)
-        _draw_bar(figure, _axes(figure, *place), panel.mosaic.color_bar)
+        high = min(panel.picture, _HIGHEST_BAR) - 2 * _BAR_INSET
+        place = (left + width + MARGIN, upper - _BAR_INSET - high, BAR_WIDTH, high)
+        _draw_bar(figure, place_axes(figure, *place), panel.mosaic.color_bar)
 
 
-def _axes(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
+def _draw_sheet(axes: Axes, panel: _Panel) -> None:
+    """The mosaic, with what is written on it as text."""
+    image = SheetImage(axes, panel.mosaic.unwritten(), enlarged=panel.scale >= 1)
+    axes.add_image(image)
+    height, width = panel.mosaic.pixels.shape[:2]
+    axes.set(xlim=(0, width), ylim=(height, 0))
+    axes.set_axis_off()
+    axes.add_artist(Lettering(panel.mosaic.labels, panel.scale))
+
+
+def place_axes(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
     """Axes at a place in pixels."""
-    across, up = (inches * _DPI for inches in figure.get_size_inches())
+    across, up = (inches * UNIT for inches in figure.get_size_inches())
     return figure.add_axes((left / across, bottom / up, width / across, height / up))
 
 
-def _write(figure: Figure, lines: list[str], top: float, font: FontProperties, color: str = "black") -> None:
+def write_lines(figure: Figure, lines: list[str], top: float, font: FontProperties, color: str = "black") -> None:
     """Lines at the left margin, from `top` pixels above the page's lower edge downwards."""
-    across, up = (inches * _DPI for inches in figure.get_size_inches())
-    place = (_MARGIN / across, top / up)
+    across, up = (inches * UNIT for inches in figure.get_size_inches())
+    place = (MARGIN / across, top / up)
     figure.text(*place, "\n".join(lines), va="top", font=font, color=color, parse_math=False)
 
 
@@ -135,7 +201,7 @@ def _draw_bar(figure: Figure, axes: Axes, bar: ColorBar) -> None:
     low, high = bar.ends
     legend.set_ticks([bar.low, *between, bar.high], labels=[low, *(f"{value:.4g}" for value in between), high])
     legend.outline.set_visible(False)
-    axes.tick_params(labelsize=_CAPTION_FONT.get_size_in_points(), length=2, color=_QUIET, labelcolor=_QUIET)
+    axes.tick_params(labelsize=CAPTION_FONT.get_size_in_points(), length=2, color=QUIET, labelcolor=QUIET)
 
 
 def _ticks_between(low: float, high: float) -> list[float]:
@@ -145,7 +211,7 @@ def _ticks_between(low: float, high: float) -> list[float]:
     return [float(value) for value in steps if low + room <= value <= high - room]
 
 
-def _wrapped(words: str, width: int, font: FontProperties) -> list[str]:
+def wrapped(words: str, width: float, font: FontProperties) -> list[str]:
     """Lines that fit a width in pixels, broken between words."""
     lines: list[str] = []
     for word in words.split():
@@ -166,63 +232,7 @@ def _text_width(text: str, font: FontProperties) -> float:
 @cache
 def _renderer() -> RendererAgg:
     """What draws the page: its letters are wider than the font's own measures."""
-    return RendererAgg(1, 1, _DPI)  # type: ignore[no-untyped-call]
-
-
-def histogram_figure(histogram: ActivationHistogram, title: str) -> Figure:
-    """All values as a curve, below it a row of colors for each channel, on one axis of values."""
-    head = _wrapped(title, _HISTOGRAM - 2 * _MARGIN, _TITLE_FONT)
-    foot = _wrapped(histogram.caption, _HISTOGRAM - 2 * _MARGIN, _CAPTION_FONT)
-    rows = min(max(_ROW * len(histogram.counts), _LOWEST_BAR), _MOST_ROWS)
-    below = _MARGIN + _CAPTION_LINE * len(foot) + _AXIS_ROOM
-    width = _HISTOGRAM - _AXIS_ROOM - _BAR_ROOM - 2 * _MARGIN
-    height = below + rows + _MARGIN + _CURVE + _MARGIN + _TITLE_LINE * len(head) + _MARGIN
-    figure = Figure(figsize=(_HISTOGRAM / _DPI, height / _DPI), dpi=_DPI, facecolor="white")
-    _write(figure, head, height - _MARGIN, _TITLE_FONT)
-    _write(figure, foot, below - _AXIS_ROOM, _CAPTION_FONT, _QUIET)
-    left = _AXIS_ROOM + _MARGIN
-    _draw_curve(_axes(figure, left, below + rows + _MARGIN, width, _CURVE), histogram)
-    channels = _axes(figure, left, below, width, rows)
-    _draw_rows(figure, channels, _axes(figure, left + width + _MARGIN, below, _BAR_WIDTH, rows), histogram)
-    return figure
-
-
-def _draw_curve(axes: Axes, histogram: ActivationHistogram) -> None:
-    """The share of all values in each bin."""
-    counts = histogram.counts.sum(axis=0)
-    shares = counts / max(1, counts.sum() + histogram.outside.sum())
-    axes.set_autoscale_on(False)  # where no value is finite there is nothing to scale to
-    axes.stairs(shares, histogram.edges, fill=True, color="#8a8fb5")
-    axes.stairs(shares, histogram.edges, color="#2b2f5e", baseline=None)
-    axes.set_yscale("log")
-    axes.set_ylim(_floor(shares), 1.5)
-    axes.set_xlim(histogram.edges[0], histogram.edges[-1])
-    axes.set_ylabel("share of all", font=_CAPTION_FONT)
-    axes.tick_params(labelsize=_CAPTION_FONT.get_size_in_points(), labelbottom=False)
-    axes.spines[["top", "right"]].set_visible(False)
-
-
-def _draw_rows(figure: Figure, axes: Axes, bar: Axes, histogram: ActivationHistogram) -> None:
-    """The share of each channel's values in each bin, as colors on a logarithmic scale."""
-    shades = ListedColormap(colors(False) / 255).with_extremes(bad="white")
-    shares = np.ma.masked_equal(histogram.shares, 0)
-    scale = LogNorm(_floor(histogram.shares), 1)
-    lines = np.arange(len(shares) + 1) - 0.5
-    mesh = axes.pcolormesh(histogram.edges, lines, shares, cmap=shades, norm=scale, rasterized=True)
-    figure.colorbar(mesh, cax=bar).set_label("share of the channel", font=_CAPTION_FONT)
-    axes.invert_yaxis()
-    step = next(step for step in _STEPS if len(shares) <= step * _MOST_NUMBERS)
-    axes.set_yticks(np.arange(0, len(shares), step), [str(channel) for channel in histogram.channels[::step]])
-    axes.set_ylabel("channel", font=_CAPTION_FONT)
-    axes.set_xlabel("value", font=_CAPTION_FONT)
-    for part in (axes, bar):
-        part.tick_params(labelsize=_CAPTION_FONT.get_size_in_points())
-
-
-def _floor(shares: npt.NDArray[np.float64]) -> float:
-    """Where a logarithmic scale of shares begins: at the power of ten below the least that is not zero."""
-    least = shares[shares > 0].min(initial=0.01)
-    return float(10.0 ** np.floor(np.log10(least)))
+    return RendererAgg(1, 1, UNIT)  # type: ignore[no-untyped-call]
 
 
 def rasterised(figure: Figure) -> npt.NDArray[np.uint8]:
@@ -232,9 +242,10 @@ def rasterised(figure: Figure) -> npt.NDArray[np.uint8]:
     return np.array(np.asarray(canvas.buffer_rgba())[..., :3])  # type: ignore[no-untyped-call]
 
 
-def encode_page(figure: Figure, suffix: str) -> bytes:
-    """Return a figure as the content of a `.pdf` or `.svg` file, whose words are text."""
+def encode_page(figure: Figure, suffix: str, dpi: float | None = None) -> bytes:
+    """Return a figure as the content of a `.png`, `.pdf` or `.svg` file, in the latter two of which words are text."""
     file = BytesIO()
+    options: dict[str, Any] = {"metadata": {"Date": None}} if suffix == ".svg" else {}
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "spatialprobe", "pdf.fonttype": 42}):
-        figure.savefig(file, format=suffix.removeprefix("."), metadata={"Date": None} if suffix == ".svg" else None)
+        figure.savefig(file, format=suffix.removeprefix("."), dpi=dpi or figure.dpi, **options)
     return file.getvalue()

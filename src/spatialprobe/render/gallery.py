@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import html
 import os
 import re
@@ -73,22 +72,20 @@ class Gallery(Mapping[Key, Mosaic]):
             for number, (key, mosaic) in enumerate(self.items(), start=1)
         ]
 
-    def figure(self, title: str | None = None) -> Figure:
-        """All mosaics below each other, each with its own title, caption and color bar."""
+    def figure(self, title: str | None = None, *, width: float | None = None, dpi: float | None = None) -> Figure:
+        """All mosaics below each other, each with its own title, caption and color bar.
+
+        Raises:
+            ArgumentError: as `Mosaic.figure` does.
+        """
         check_text(title, "title")
         from spatialprobe.render.figures import page
 
-        return page([(mosaic, mosaic.title) for mosaic in self.values()], title)
+        return page([(mosaic, mosaic.title) for mosaic in self.values()], title, width, dpi)
 
     def _repr_html_(self) -> str:
         """All mosaics for a notebook."""
-        blocks = []
-        for mosaic in self.values():
-            title, caption = html.escape(mosaic.title), html.escape(mosaic.caption)
-            encoded = base64.b64encode(mosaic.to_png()).decode()
-            blocks.append(
-                f'<p><b>{title}</b><br><img alt="{caption}" src="data:image/png;base64,{encoded}"><br>{caption}</p>'
-            )
+        blocks = [mosaic._repr_html_() for mosaic in self.values()]
         blocks += [f"<p>Left out: {html.escape(reason)}</p>" for reason in self.left_out.values()]
         return "".join(blocks)
 

@@ -71,10 +71,10 @@ class ActivationHistogram(Picture):
         """The figure as a PNG whose text chunks carry layer, channels, bins and value range."""
         return png(self.array, None, {"Title": self.title, "Description": self.caption, **self.metadata})
 
-    def _draw(self, title: str) -> Figure:
-        from spatialprobe.render.figures import histogram_figure
+    def _draw(self, title: str, width: float | None, dpi: float | None) -> Figure:
+        from spatialprobe.render.histogram_page import histogram_figure
 
-        return histogram_figure(self, title)
+        return histogram_figure(self, title, width, dpi)
 
     def __repr__(self) -> str:
         channels, bins = self.counts.shape

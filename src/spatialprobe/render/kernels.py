@@ -91,8 +91,10 @@ def _in_color(weights: Values, spec: ConvSpec, title: str, columns: int | None) 
     words = f"Red, green and blue are the three input channels: gray is 0, full color {reach:.4g}, none {-reach:.4g}."
     marks = Marks.of(extremes)
     grid = Grid.of(len(tiles), tiles.shape[1], tiles.shape[2], columns)
+    sheet = lay_out(tiles, marks.labels(range(len(weights)), grid), grid)
     return Mosaic(
-        pixels=lay_out(tiles, marks.labels(range(len(weights)), grid), grid),
+        pixels=sheet.pixels,
+        labels=tuple(sheet.labels),
         title=title,
         caption=" ".join([words, *marks.words(hatched=False)]),
         metadata=_metadata(weights, extremes, "color over three input channels", words),
@@ -115,8 +117,10 @@ def _strongest(weights: Values, spec: ConvSpec, title: str, columns: int | None)
     first = np.arange(len(weights)) // (len(weights) // spec.groups) * inputs  # the group's first input channel
     hidden = f"Of each kernel the input channel with the largest norm is shown, {inputs - 1} of {inputs} are hidden."
     words = f"One scale for the layer: {-reach:.4g} to {reach:.4g}."
+    sheet = lay_out(tiles, marks.labels(_names(first + chosen, grid), grid), grid)
     return Mosaic(
-        pixels=lay_out(tiles, marks.labels(_names(first + chosen, grid), grid), grid),
+        pixels=sheet.pixels,
+        labels=tuple(sheet.labels),
         title=title,
         caption=" ".join([*([hidden] if inputs > 1 else []), words, *slice_words(shown), *marks.words()]),
         color_bar=ColorBar.of(scale),

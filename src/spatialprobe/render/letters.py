@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,20 @@ LINE_HEIGHT = 14  # pixels: a line of letters
 _SIZE = 11  # pixels
 _SPACE = 4  # pixels: the font's own space is lost between digits
 _BASELINE = 12  # pixels from the top of the line
+
+
+@dataclass(frozen=True)
+class Label:
+    """A line of text that is written on a sheet; where text is vectors, it is written again in place of the letters."""
+
+    text: str
+    top: int  # pixels from the top of the sheet to that of the line, which is LINE_HEIGHT pixels high
+    left: int  # pixels
+
+    @property
+    def width(self) -> int:
+        """The pixels that the letters take."""
+        return width_of(self.text)
 
 
 @lru_cache(maxsize=8192)

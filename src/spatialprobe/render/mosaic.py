@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from spatialprobe.arguments import check_text
-from spatialprobe.render.palette import Colors
+from spatialprobe.render.letters import LINE_HEIGHT, Label
+from spatialprobe.render.palette import PAPER, Colors, palette
 from spatialprobe.render.picture import Picture
 from spatialprobe.render.png import png
 from spatialprobe.render.scale import Scale
@@ -56,6 +57,7 @@ class Mosaic(Picture):
     color_bar: ColorBar | None = None  # None where one scale does not hold for all
     metadata: Mapping[str, str] = field(default_factory=dict)  # the text chunks of the PNG
     colors: Colors | None = None  # (256, 3) if `pixels` are codes
+    labels: tuple[Label, ...] = ()  # what is written on the picture, which a figure writes as text
 
     @property
     def array(self) -> npt.NDArray[np.uint8]:
@@ -77,10 +79,23 @@ class Mosaic(Picture):
         """The picture as a PNG, with a palette where the colors are codes."""
         return png(self.pixels, self.colors, {"Title": self.title, "Description": self.caption, **self.metadata})
 
-    def _draw(self, title: str) -> Figure:
+    def unwritten(self, *, codes: bool = False) -> npt.NDArray[np.uint8]:
+        """Return `array`, or `pixels` where `codes` are asked for, without the letters of the labels."""
+        pixels = self.pixels.copy()
+        paper = PAPER if pixels.ndim == 2 else palette(False)[PAPER]
+        for label in self.labels:
+            pixels[label.top : label.top + LINE_HEIGHT, label.left : label.left + label.width] = paper
+        return pixels if codes or self.colors is None else self.colors[pixels]
+
+    def _draw(self, title: str, width: float | None, dpi: float | None) -> Figure:
         from spatialprobe.render.figures import mosaic_figure
 
-        return mosaic_figure(self, title)
+        return mosaic_figure(self, title, width, dpi)
+
+    def _repr_html_(self) -> str:
+        from spatialprobe.render.inline import mosaic_html
+
+        return mosaic_html(self)
 
     def __repr__(self) -> str:
         height, width = self.pixels.shape[:2]

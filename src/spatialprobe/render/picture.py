@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from abc import abstractmethod
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -17,6 +19,8 @@ from spatialprobe.storage.files import path_of, target_of, write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+_SCREEN_DPI = 150  # of a page in a viewer of its own
 
 
 class Picture:
@@ -41,17 +45,25 @@ class Picture:
         """Return the picture as a PNG whose text chunks say what it shows."""
 
     @abstractmethod
-    def _draw(self, title: str) -> Figure:
+    def _draw(self, title: str, width: float | None, dpi: float | None) -> Figure:
         """Return the picture on a page, under this title."""
 
-    def figure(self, title: str | None = None) -> Figure:
+    def figure(self, title: str | None = None, *, width: float | None = None, dpi: float | None = None) -> Figure:
         """Return the picture with title and caption as a `matplotlib.figure.Figure`; pyplot is not used.
 
+        A notebook shows it at the end of a cell. Numbers and words are text, and stay so in a PDF or SVG.
+
+        Args:
+            title: in place of the picture's own.
+            width: of the page in inches; the picture is drawn larger or smaller to fill it. By default it is as large
+                as it is, at 100 pixels per inch.
+            dpi: the dots per inch of a raster that is made from the figure; 100 by default.
+
         Raises:
-            ArgumentError: `title` is not a text.
+            ArgumentError: `title` is not a text, `width` not between 1 and 100, or `dpi` not between 10 and 1200.
         """
         check_text(title, "title")
-        return self._draw(self.title if title is None else title)
+        return self._draw(self.title if title is None else title, width, dpi)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the picture, whole or not at all, and return its path; the suffix of the name says how.
@@ -68,10 +80,17 @@ class Picture:
         return target
 
     def show(self) -> None:
-        """Open the picture in the system's viewer; in a notebook, write it at the end of a cell instead."""
+        """Show the page that `figure()` returns: in a notebook below the cell, else in the system's viewer."""
+        notebook = sys.modules.get("IPython")
+        shell = notebook.get_ipython() if notebook else None
+        if shell is not None and getattr(shell, "kernel", None) is not None:
+            import_module("IPython.display").display(self)
+            return
         from PIL import Image
 
-        Image.fromarray(self.array).show(title=self.title)
+        from spatialprobe.render.figures import rasterised
+
+        Image.fromarray(rasterised(self.figure(dpi=_SCREEN_DPI))).show(title=self.title)
 
     def _encode(self, suffix: str) -> bytes:
         """Return the content of a file with this suffix."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from spatialprobe.render.letters import LINE_HEIGHT, shortened, width_of, write
-from spatialprobe.render.sheet import Grid, Pixels, blank, lay_out
+from spatialprobe.render.letters import LINE_HEIGHT, shortened, width_of
+from spatialprobe.render.sheet import Grid, Pixels, Sheet, lay_out
 
 _GAP = 8  # pixels around a row's name, and between blocks
 _TILE = 96  # pixels: small tiles are enlarged up to here
@@ -54,7 +54,7 @@ class Rows:
 
 def lay_out_rows(
     tiles: Pixels, labels: Sequence[str], names: Sequence[str], rows: Rows, heads: Sequence[str] = ()
-) -> Pixels:
+) -> Sheet:
     """Tiles (R * k, h, w) of codes or (R * k, h, w, 3) of colors, labeled, under heads and beside the rows' names."""
     gutter = max(width_of(name) for name in names) + _GAP
     blocks = []
@@ -62,28 +62,28 @@ def lay_out_rows(
         last = min(first + rows.block, rows.count)
         part = slice(first * rows.columns, last * rows.columns)
         blocks.append(_block(tiles[part], labels[part], names[first:last], rows.grid(last - first), heads, gutter))
-    height = max(len(block) for block in blocks)
-    sheet = blank(height, sum(block.shape[1] for block in blocks) + _GAP * (len(blocks) - 1), tiles)
+    height = max(block.height for block in blocks)
+    sheet = Sheet.blank(height, sum(block.width for block in blocks) + _GAP * (len(blocks) - 1), tiles)
     left = 0
     for block in blocks:
-        sheet[: len(block), left : left + block.shape[1]] = block
-        left += block.shape[1] + _GAP
+        sheet.paste(block, 0, left)
+        left += block.width + _GAP
     return sheet
 
 
 def _block(
     tiles: Pixels, labels: Sequence[str], names: Sequence[str], grid: Grid, heads: Sequence[str], gutter: int
-) -> Pixels:
+) -> Sheet:
     """One block: heads above, names at the left, tiles with their labels."""
     body = lay_out(tiles, labels, grid)
     above = LINE_HEIGHT + 2 if heads else 0
-    sheet = blank(above + len(body), gutter + body.shape[1], tiles)
-    sheet[above:, gutter:] = body
+    sheet = Sheet.blank(above + body.height, gutter + body.width, tiles)
+    sheet.paste(body, above, gutter)
     for row, name in enumerate(names):
         top = above + grid.corner(row * grid.columns)[0]
-        write(sheet, name, top + (grid.height * grid.factor - LINE_HEIGHT) // 2, gutter - width_of(name))
+        sheet.write(name, top + (grid.height * grid.factor - LINE_HEIGHT) // 2, gutter - width_of(name))
     for column, head in enumerate(heads):
-        write(sheet, shortened(head, grid.width * grid.factor), 4, gutter + grid.corner(column)[1])
+        sheet.write(shortened(head, grid.width * grid.factor), 4, gutter + grid.corner(column)[1])
     return sheet
 
 

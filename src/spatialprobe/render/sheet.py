@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from spatialprobe.arguments import whole_number
-from spatialprobe.render.letters import LINE_HEIGHT, width_of, write
+from spatialprobe.render.letters import LINE_HEIGHT, Label, width_of, write
 from spatialprobe.render.palette import PAPER, palette
 
 Pixels = npt.NDArray[np.uint8]  # (H, W) palette codes or (H, W, 3) colors
@@ -70,11 +70,48 @@ def best_columns(count: int, height: int, width: int) -> int:
     return min(candidates, key=lambda columns: (-count % columns, columns))
 
 
-def lay_out(tiles: Pixels, labels: Sequence[str], grid: Grid) -> Pixels:
+@dataclass(eq=False)
+class Sheet:
+    """Paper that is drawn and written on, and what was written where."""
+
+    pixels: Pixels
+    labels: list[Label] = field(default_factory=list)
+
+    @staticmethod
+    def blank(height: int, width: int, like: Pixels | None = None) -> Sheet:
+        """Empty paper, of codes, or of colors as the tiles that go on it."""
+        color = like is not None and like.ndim == 4
+        paper = palette(False)[PAPER] if color else PAPER
+        return Sheet(np.full((height, width, *((3,) if color else ())), paper, np.uint8))
+
+    def write(self, text: str, top: int, left: int) -> None:
+        """Write a line of text."""
+        if text:
+            write(self.pixels, text, top, left)
+            self.labels.append(Label(text, top, left))
+
+    def paste(self, other: Sheet, top: int, left: int) -> None:
+        """Lay another sheet on this one."""
+        height, width = other.pixels.shape[:2]
+        self.pixels[top : top + height, left : left + width] = other.pixels
+        self.labels += [Label(one.text, one.top + top, one.left + left) for one in other.labels]
+
+    @property
+    def height(self) -> int:
+        """Pixels."""
+        return int(self.pixels.shape[0])
+
+    @property
+    def width(self) -> int:
+        """Pixels."""
+        return int(self.pixels.shape[1])
+
+
+def lay_out(tiles: Pixels, labels: Sequence[str], grid: Grid) -> Sheet:
     """Tiles (M, h, w) of codes or (M, h, w, 3) of colors, magnified on paper, with their labels."""
-    sheet = blank(grid.rows * grid.cell[0] + _GAP, grid.columns * grid.cell[1] + _GAP, tiles)
+    sheet = Sheet.blank(grid.rows * grid.cell[0] + _GAP, grid.columns * grid.cell[1] + _GAP, tiles)
     color = tiles.shape[3:]
-    cells = sheet[_GAP:, _GAP:].reshape(grid.rows, grid.cell[0], grid.columns, grid.cell[1], *color)
+    cells = sheet.pixels[_GAP:, _GAP:].reshape(grid.rows, grid.cell[0], grid.columns, grid.cell[1], *color)
     for row in range(grid.rows):
         here = tiles[row * grid.columns : (row + 1) * grid.columns]
         place = cells[row, LINE_HEIGHT:-_GAP, : len(here), :-_GAP]  # each unit becomes a square of pixels
@@ -82,14 +119,8 @@ def lay_out(tiles: Pixels, labels: Sequence[str], grid: Grid) -> Pixels:
         squares[...] = here.swapaxes(0, 1)[:, None, :, :, None]
     for index, label in enumerate(labels):
         top, left = grid.corner(index)
-        write(sheet, label, top - LINE_HEIGHT, left)
+        sheet.write(label, top - LINE_HEIGHT, left)
     return sheet
-
-
-def blank(height: int, width: int, like: Pixels) -> Pixels:
-    """Empty paper, of codes or of colors as the tiles that go on it."""
-    paper = palette(False)[PAPER] if like.ndim == 4 else PAPER
-    return np.full((height, width, *like.shape[3:]), paper, np.uint8)
 
 
 def room_for(label: str, grid: Grid) -> bool:
