@@ -80,6 +80,24 @@ def test_the_compiled_part_is_left_alone(way, training):
     model.eval()(torch.rand(1, 3, 16, 16))
 
 
+@pytest.mark.parametrize("inputs", [(1, 3, 16, 16), torch.rand(1, 3, 16, 16)], ids=["shape", "example"])
+def test_a_part_optimized_for_inference(inputs):
+    """Torch runs it on mkldnn tensors: behind it the whole image, which holds the truth, with the reason."""
+    model, truth = network(), sp.receptive_fields(network(), inputs, layers=["0", "3"])
+    model[2] = torch.jit.optimize_for_inference(torch.jit.script(model[2]))
+    fields = sp.receptive_fields(model, inputs, layers=nn.Conv2d)
+    assert fields["0"].exact
+    assert np.array_equal(fields["0"].boxes(), truth["0"].boxes())
+    found = fields["3"]
+    assert not found.exact
+    assert found.is_global
+    assert found.unknown == ("aten::to_mkldnn on mkldnn tensors",)
+    assert found.fallback.startswith("NotImplementedError: aten::to_mkldnn")
+    assert (found.boxes() == (0, 0, 16, 16)).all()
+    assert sp.plan(model, torch.rand(1, 3, 16, 16))["3"].shape == (1, 2, *found.output_size)
+    assert sp.sweep(model, torch.rand(2, 3, 16, 16), {"moments": sp.Moments}, progress=False).samples == 2
+
+
 def test_layers_inside_the_compiled_part_are_refused():
     """A layer that TorchScript runs has no hooks: the error says so, and what to pass instead."""
     with pytest.raises(sp.ArgumentError, match=r"'2\.conv' is compiled to TorchScript"):

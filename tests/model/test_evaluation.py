@@ -301,6 +301,80 @@ def test_scripted_modules():
     assert model[0].state.tolist() == model[0].total.tolist() == [0, 0]
 
 
+class Modeless(nn.Module):
+    """A module without `training`, as some wrappers and conversions leave it."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.drop = nn.Dropout(0.9)
+        del self.training
+
+    def forward(self, x):
+        return self.drop(self.conv(x))
+
+
+USES = {
+    "capture": lambda model: sp.capture(model, IMAGES),
+    "plan": lambda model: sp.plan(model, IMAGES),
+    "fields": lambda model: sp.receptive_fields(model, IMAGES),
+    "effective field": lambda model: sp.effective_receptive_field(model, IMAGES, "conv"),
+    "sweep": lambda model: sp.sweep(model, IMAGES, {"moments": sp.Moments}, progress=False),
+    "frozen copy": sp.evidence.frozen_copy,
+    "surgery": lambda model: sp.evidence.kernel_surgery(model, "conv"),
+    "footprint": lambda model: sp.evidence.footprint(model, IMAGES, "conv", pixel=(3, 3)),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+def test_modules_without_a_mode(use):
+    """A module that has no `training` is run as it is, the others in evaluation mode, and it gets no mode."""
+    model = Modeless()
+    USES[use](model)
+    assert "training" not in vars(model)
+    assert model.conv.training
+    with EvaluationMode(model):
+        assert not model.drop.training
+    assert model.drop.training
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")
+def test_hooks_of_modules_without_a_mode():
+    """Weights that a hook computes are refreshed in a module without a mode, which has none afterwards."""
+    model = torch.nn.utils.weight_norm(nn.Conv2d(3, 4, 3))
+    del model.training
+    copy = sp.evidence.frozen_copy(model)
+    assert "training" not in vars(copy)
+    assert not torch.equal(copy.weight_v, model.weight_v)
+
+
+def test_a_mode_that_cannot_be_set():
+    """A mode that is read-only is an error that names the layer; nothing runs in training mode unseen."""
+
+    class Always(nn.Module):
+        def __init__(self):
+            vars(self)["mutable"] = True
+            super().__init__()
+            vars(self)["mutable"] = False
+
+        @property
+        def training(self):
+            return True
+
+        @training.setter
+        def training(self, mode):
+            if not vars(self)["mutable"]:
+                raise AttributeError("read-only")
+
+        def forward(self, x):
+            return x
+
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), Always())
+    with pytest.raises(sp.ArgumentError, match=r"mode of layer '1', an Always, cannot be set"):
+        sp.receptive_fields(model, IMAGES)
+    assert model[0].training
+
+
 def test_what_cannot_run():
     """A model without weights is refused, and left as it is."""
     with pytest.raises(sp.ArgumentError, match="on the meta device"), EvaluationMode(nn.Conv2d(1, 1, 1, device="meta")):

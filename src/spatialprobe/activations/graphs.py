@@ -117,9 +117,9 @@ class Graphs:
         kind = why_no_beginning(reached.source)
         if kind is not None:
             raise UnsupportedOutputError(
-                f"Layer {layer!r} returned {kind}, which requires no gradient, and in which no graph can begin: let what "
-                "it is computed from require gradients (images.requires_grad_(), or weights that are not frozen), or "
-                "choose a layer that returns a plain tensor."
+                f"Layer {layer!r} returned {kind}, which requires no gradient, and in which no graph can begin: let "
+                "what it is computed from require gradients (images.requires_grad_(), or weights that are not frozen), "
+                "or choose a layer that returns a plain tensor."
             )
         if self._lasting is None or self._by_hand:
             self._lasting = lasting_memory(self._model, [self._unaliased, args if self._by_hand else ()])

@@ -28,10 +28,11 @@ from spatialprobe.model.weights import device_of
 from spatialprobe.tensors import count_bytes
 from spatialprobe.text import byte_size, counted
 
-_QUANTIZING = {
+_UNFAKEABLE = {
     torch.ops.aten.quantize_per_tensor,
     torch.ops.aten.quantize_per_tensor_dynamic,
     torch.ops.aten.quantize_per_channel,
+    torch.ops.aten.to_mkldnn,  # after it TorchScript's own kernels would read memory that a fake tensor lacks
 }
 
 
@@ -183,11 +184,11 @@ class _Rehearsal:
         self._runs.setdefault(entry.layer.name, []).append(run)
 
 
-class _NoQuantizing(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Ends a pass on fake tensors that makes quantized ones, of which torch says that they are float32."""
+class _NoFalseFakes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Ends a pass on fake tensors at operators that give none that is true of the real one."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func.overloadpacket in _QUANTIZING:
+        if func.overloadpacket in _UNFAKEABLE:
             raise NotImplementedError(f"{func} has no fake result")
         return func(*args, **(kwargs or {}))
 
@@ -203,7 +204,7 @@ def _enter_fake(
     enter_dispatch_mode(undo, mode)
     fakes: dict[str, torch.Tensor] = {name: mode.from_tensor(value) for name, value in state.items()}
     arguments = tree_map_only(torch.Tensor, lambda value: mode.from_tensor(value).to(device), arguments)
-    enter_dispatch_mode(undo, _NoQuantizing())  # type: ignore[no-untyped-call]
+    enter_dispatch_mode(undo, _NoFalseFakes())  # type: ignore[no-untyped-call]
     return fakes, arguments
 
 

@@ -99,6 +99,10 @@ def _assign(module: nn.Module, name: str, value: torch.Tensor) -> None:
 
 def _refresh(module: nn.Module, hook: Any) -> None:
     """Compute a hook's tensor, as it does before a forward in evaluation mode."""
-    mode, module.training = module.training, False
+    had, mode = "training" in vars(module), getattr(module, "training", False)
+    module.training = False
     hook(module, None)
-    module.training = mode
+    if had:
+        module.training = mode
+    else:
+        del module.training

@@ -13,6 +13,8 @@ from torch._ops import OpOverload
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._pytree import tree_leaves, tree_map
 
+from spatialprobe.fields.memory import has_storage, unfollowed
+
 _LARGEST = 2**22  # elements of a result that is computed beside its stand-in
 _SWEEP = 512  # new storages, until the dead ones are forgotten
 
@@ -69,6 +71,8 @@ class Constants:
 
     def know(self, tensor: torch.Tensor, values: torch.Tensor, *, owned: bool = False) -> None:
         """Note the values of a tensor on the meta device."""
+        if values._is_zerotensor():  # it has no memory to be looked at
+            values = torch.zeros(values.shape, dtype=values.dtype, device="cpu")
         self._hold(tensor, Kind.KNOWN, values, owned)
 
     def doubt(self, tensor: torch.Tensor) -> None:
@@ -124,6 +128,8 @@ class Constants:
 
     def to_meta(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return the shape of a tensor without its values, which are noted if they are known."""
+        if not has_storage(tensor):
+            raise unfollowed(tensor, "an input or a buffer")
         shape = torch.empty_like(tensor, device="meta")
         values = self.values(tensor)
         if values is None:
@@ -224,6 +230,8 @@ class Constants:
         return _looked(held, tensor)
 
     def _hold(self, tensor: torch.Tensor, kind: Kind, source: torch.Tensor | None = None, owned: bool = False) -> None:
+        if not has_storage(tensor):
+            return
         self._since_sweep += 1
         if self._since_sweep > _SWEEP:
             self._since_sweep = 0

@@ -15,7 +15,7 @@ from spatialprobe.fields.call import Call, tensors_in
 from spatialprobe.fields.constant_calls import note_constants, note_result_of_any_values, run_on_meta
 from spatialprobe.fields.constants import Constants, Kind
 from spatialprobe.fields.masks import marked, named, settle
-from spatialprobe.fields.memory import Memory
+from spatialprobe.fields.memory import Memory, form_of, has_storage, unfollowed
 from spatialprobe.fields.origins import Origins
 from spatialprobe.fields.reach import Reach, constant, union
 from spatialprobe.fields.rules import Operation
@@ -56,17 +56,24 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
             parts = self._in_parts(func, args, kwargs or {})
             if parts is not NotImplemented:
                 return parts
-        call = Call(traits, args, kwargs or {}, list(tensors_in((*args, *(kwargs or {}).values()))))
+        tensors = list(tensors_in((*args, *(kwargs or {}).values())))
+        call = Call(traits, args, kwargs or {}, [one for one in tensors if has_storage(one)])
+        elsewhere = [one for one in tensors if not has_storage(one)] if len(call.tensors) < len(tensors) else []
         if self._meta:
-            return self._on_meta(call)
+            return self._on_meta(call, elsewhere)
         self.within_torch += 1
         try:
-            return self._on_device(call)
+            return self._on_device(call, elsewhere)
         finally:
             self.within_torch -= 1
 
     def reach_of(self, tensor: torch.Tensor) -> Reach:
         """What a tensor sees; everything, if its values come from outside torch."""
+        if not has_storage(tensor):
+            if self._meta:
+                raise unfollowed(tensor, "its values")
+            self._meet_elsewhere(tensor)
+            return constant(tensor.shape)  # what it depends on counts as read
         if self.origins.is_strange(tensor):
             self._admit(tensor)
         return self.memory.read(tensor)
@@ -84,22 +91,26 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def expose(self, tensor: torch.Tensor, by: str) -> None:
         """From now on Python may look at the memory of this tensor whenever it likes."""
-        self.origins.expose(tensor)
-        self.note_read([tensor], by)
+        if has_storage(tensor):
+            self.origins.expose(tensor)
+            self.note_read([tensor], by)
 
     def read_everything(self, by: str) -> None:
         """All that depends on the input may leave torch, at any time, unseen."""
         if self.everything is not None:
             self._taint(self.everything, f"a value read into Python ({by})")
 
-    def _on_meta(self, call: Call) -> Any:
+    def _on_meta(self, call: Call, elsewhere: list[torch.Tensor]) -> Any:
         """Run an operator on the meta device, which is that of all tensors that it makes."""
         filled_by_torch = call.traits.makes_empty and call.asks_for_cpu  # by TorchScript, without an operator
         if not call.tensors and call.kwargs.get("device") is not None and not filled_by_torch:
             call.kwargs = call.kwargs | {"device": torch.device("meta")}
         self._meet(call)
         try:
-            result = run_on_meta(call, self.constants)
+            result = None if elsewhere else run_on_meta(call, self.constants)
+            elsewhere += [one for one in tensors_in((result,)) if not has_storage(one)]
+            if elsewhere:
+                raise unfollowed(elsewhere[0], call.traits.name)
         except Exception as error:
             self.refused = error
             if self.everything is not None:
@@ -108,7 +119,7 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._keep(call, result)
         return result
 
-    def _on_device(self, call: Call) -> Any:
+    def _on_device(self, call: Call, elsewhere: list[torch.Tensor]) -> Any:
         """Run an operator for real: its results, or their shapes, may tell Python of values."""
         traits = call.traits
         lifted = traits.name == "aten::lift_fresh"  # what is made of Python's numbers, or of a numpy array
@@ -119,6 +130,10 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self._admit(tensor)
         self._meet(call)
         result = call.run()
+        elsewhere += [one for one in tensors_in((result,)) if not has_storage(one)]
+        if elsewhere:
+            self._keep_elsewhere(call, result, elsewhere)
+            return result
         if traits.reads:
             self.note_read(_telling(call), {"_local_scalar_dense": "item"}.get(traits.base, traits.base))
         elif traits.rule is None and not traits.name.startswith("aten::"):
@@ -128,6 +143,30 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.origins.start_with(tensors_in((result,)))
         self._keep(call, result)
         return result
+
+    def _meet_elsewhere(self, tensor: torch.Tensor) -> None:
+        """Note as read what a tensor without a storage of its own depends on, if no operator has shown it."""
+        if type(tensor).__torch_dispatch__ is torch.Tensor.__torch_dispatch__:
+            return  # an operator has made it
+        names = tensor.__tensor_flatten__()[0] if hasattr(tensor, "__tensor_flatten__") else ()
+        reaches = [self.reach_of(getattr(tensor, name)) for name in names] if names else [self.everything]
+        for reach in reaches:
+            if reach is not None and not reach.is_constant:
+                self._taint(reach, f"values in {form_of(tensor)}")
+
+    def _keep_elsewhere(self, call: Call, result: Any, elsewhere: list[torch.Tensor]) -> None:
+        """Keep what an operator on tensors without a storage of their own sees: all that comes after sees it, too."""
+        for tensor in elsewhere:
+            self._meet_elsewhere(tensor)
+        for reach in call.reaches.values():
+            self._taint(reach, f"{call.traits.name} on {form_of(elsewhere[0])}")
+        made = [one for one in (*tensors_in((result,)), *call.written) if has_storage(one)]
+        self.origins.start_with(made)
+        if self.read is None:
+            return
+        for tensor in made:
+            self.constants.doubt(tensor)
+            self.memory.write(tensor, self.read.expanded(tensor.shape))
 
     def _meet(self, call: Call) -> None:
         """Note what the arguments see that are no constants."""

@@ -16,6 +16,7 @@ from spatialprobe.errors import AmbiguousCallError, ArgumentError, UnsupportedOu
 from spatialprobe.fields.constants import UnseenConstant
 from spatialprobe.fields.dispatch import Follower
 from spatialprobe.fields.intervals import Span
+from spatialprobe.fields.memory import has_storage
 from spatialprobe.fields.python_values import PythonWatch
 from spatialprobe.fields.question import Question, checked_axes
 from spatialprobe.fields.reach import Reach, constant
@@ -90,6 +91,10 @@ def _on_meta(
             trace = tracer.run()
         except UnseenConstant:
             continue
+        except RuntimeError as error:
+            if tracer.refused is not None and "TorchScript" in str(error):  # which keeps nothing of what was refused
+                raise tracer.refused from error
+            raise
         if not tracer.missed:
             break
     return trace, tracer.refused
@@ -223,7 +228,9 @@ class _Tracer:
         if self._origin is not None and module is self._origin.module:
             self._start_at(layer, output)
         seen: Reach | str = f"it returns {kind_of(output)}, not one tensor."
-        if isinstance(output, torch.Tensor):
+        if isinstance(output, torch.Tensor) and output.is_nested:
+            seen = "it returns a nested tensor, whose parts have no one grid of units."
+        elif isinstance(output, torch.Tensor):
             self._check_batch(layer, output)
             seen = self._follower.sees_now(output)
         self._trace.reaches.setdefault(layer.name, []).append(seen)
@@ -257,7 +264,7 @@ class _Tracer:
                 break
         memory = self._follower.memory
         for leaf in tree_leaves(output):
-            if isinstance(leaf, torch.Tensor):
+            if isinstance(leaf, torch.Tensor) and has_storage(leaf):
                 alike = [one for one in args if isinstance(one, torch.Tensor) and one.shape == leaf.shape]
                 memory.write(leaf, memory.read(alike[0]) if alike else constant(leaf.shape))
                 self._follower.constants.weigh(leaf)

@@ -13,6 +13,7 @@ from spatialprobe.fields.reach import Reach, constant, union
 from spatialprobe.fields.sizes import Sizes, merged
 from spatialprobe.fields.strided import Geometry, region_of, strided
 from spatialprobe.fields.taps import Ints
+from spatialprobe.tensors import holds_own_memory
 
 _SWEEP = 512  # new storages, until the dead ones are forgotten
 
@@ -25,6 +26,24 @@ class _Cell:
     elements: int  # of the size that the first tensor's had
     item: int  # bytes of such an element
     reaches: dict[Geometry, Reach] = field(default_factory=dict)
+
+
+def has_storage(tensor: torch.Tensor) -> bool:
+    """Return whether a tensor lies in one storage: not a sparse, mkldnn or nested one, nor a wrapper subclass."""
+    return holds_own_memory(tensor) or tensor.is_quantized
+
+
+def form_of(tensor: torch.Tensor) -> str:
+    """Return what tensors are called whose values, as this one's, lie in no storage of their own."""
+    if tensor.is_nested:
+        return "nested tensors"
+    layout = str(tensor.layout).removeprefix("torch.").lstrip("_")
+    return f"{type(tensor).__name__ if tensor.layout is torch.strided else layout} tensors"
+
+
+def unfollowed(tensor: torch.Tensor, where: str) -> NotImplementedError:
+    """Return the error that ends a pass without values at a tensor that has no form there."""
+    return NotImplementedError(f"{form_of(tensor)} are not followed without values ({where})")
 
 
 class Memory:

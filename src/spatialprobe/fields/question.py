@@ -16,7 +16,7 @@ from spatialprobe.arguments import is_iterable, shown, whole_numbers
 from spatialprobe.errors import ArgumentError
 from spatialprobe.model.layout import Layout
 from spatialprobe.model.weights import dtype_of
-from spatialprobe.text import kind_of
+from spatialprobe.text import kind_of, with_article
 
 _SLIP = 0.85  # how alike a misspelled name is; SEModule and SEBlock are less
 
@@ -63,6 +63,7 @@ class Question:
             raise ArgumentError(
                 f"Input {self.input} must hold one tensor, and holds {len(found)}: of a list of images, pass one image."
             )
+        _check_followable(found[0], self.input)
         return found[0]
 
     def input_axes(self, tensor: torch.Tensor, model: nn.Module) -> list[int]:
@@ -99,6 +100,24 @@ def arguments_of(inputs: Any, model: nn.Module) -> tuple[Any, ...]:
     if _is_shape(inputs):
         return (_from_shape(inputs, model),)
     return tuple(_from_shape(one, model) if _is_shape(one) else one for one in inputs)
+
+
+def _check_followable(tensor: torch.Tensor, number: int) -> None:
+    """Check that an input has a grid of pixels.
+
+    Raises:
+        ArgumentError: it is sparse, mkldnn, nested or empty.
+    """
+    if tensor.layout is not torch.strided or tensor.is_nested:
+        layout = "nested" if tensor.is_nested else str(tensor.layout).removeprefix("torch.").lstrip("_")
+        raise ArgumentError(
+            f"Input {number} is {with_article(layout)} tensor, in which no pixels can be followed: pass a dense one, "
+            "such as tensor.to_dense(), or its shape, and let the model convert it."
+        )
+    if not tensor.numel():
+        raise ArgumentError(
+            f"An input of shape {shown(tuple(tensor.shape))} holds nothing: every size must be at least 1."
+        )
 
 
 def _is_shape(value: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from types import TracebackType
 from typing import TypeVar
 
@@ -14,6 +15,7 @@ from spatialprobe.model.select import model_name
 from spatialprobe.model.settings import RandomState, set_gradients
 from spatialprobe.model.snapshot import Snapshot
 from spatialprobe.model.undo import Block, Leaving, Undo
+from spatialprobe.text import kind_of
 
 _Self = TypeVar("_Self", bound="Restored")
 
@@ -125,13 +127,39 @@ class EvaluationMode(Restored):
                 "it on a real one, or load its weights first."
             )
         set_gradients(undo, self._gradients)
-        training = [module for module in self.model.modules() if module.training]
+        training = modules_in_training(self.model)
         undo.add(_set_training, training, True)
         _set_training(training, False)
         for tensor in self._tensors() if self._device is not None else ():
             if tensor.device != self._device:
                 undo.add(setattr, tensor, "data", tensor.data)
                 tensor.data = tensor.data.to(self._device)
+
+
+def modules_in_training(model: nn.Module) -> list[nn.Module]:
+    """Return the modules that are in training mode; one without a mode is in none, and is never given one.
+
+    Raises:
+        ArgumentError: the mode of one cannot be changed.
+    """
+    found = []
+    for name, module in model.named_modules():
+        if getattr(module, "training", False):
+            if isinstance(inspect.getattr_static(module, "training", None), property):
+                _check_settable(name, module)
+            found.append(module)
+    return found
+
+
+def _check_settable(name: str, module: nn.Module) -> None:
+    """Check that a mode that a class computes can be set."""
+    try:
+        module.training = True
+    except AttributeError as error:
+        raise ArgumentError(
+            f"The mode of layer {name or '(model)'!r}, {kind_of(module)}, cannot be set: its attribute `training` is "
+            "read-only, and the library runs models in evaluation mode. Let the class allow training to be set."
+        ) from error
 
 
 def _set_training(modules: list[nn.Module], mode: bool) -> None:

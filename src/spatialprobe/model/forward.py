@@ -14,6 +14,7 @@ from spatialprobe.errors import ForwardError, short_text
 from spatialprobe.model.inputs import own_copies
 from spatialprobe.model.select import model_name
 from spatialprobe.model.weights import unlike_weights
+from spatialprobe.tensors import shape_text
 
 _FEW = 6  # inputs that a message lists
 
@@ -47,7 +48,7 @@ def forward_error(model: nn.Module, inputs: Any, error: Exception, hint: str) ->
     """The error to raise from the model's own: what it said, of which inputs, and what to do."""
     leaves = tree_leaves(inputs)
     few = leaves[:_FEW]
-    given = ", ".join(str(tuple(leaf.shape)) if isinstance(leaf, torch.Tensor) else shown(leaf) for leaf in few)
+    given = ", ".join(shape_text(leaf) if isinstance(leaf, torch.Tensor) else shown(leaf) for leaf in few)
     given += f" and {len(leaves) - _FEW} more" if len(leaves) > _FEW else ""
     inputs_of = "an input of" if len(leaves) == 1 else "inputs of"
     return ForwardError(
