@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from PIL import Image
 from torch import nn
 from zoo import ZOO
@@ -79,6 +80,35 @@ def test_figure():
     assert words[0] == "A chain"
     assert [title for title in words if "sample 0" in title] == [mosaic.title for mosaic in gallery.values()]
     assert len(figure.axes) == 4
+
+
+def test_large_models_are_capped_and_say_so(tmp_path):
+    """A gallery draws 64 channels a layer, and its page 24 layers over the whole depth; both are stated."""
+    record = sp.capture(nn.Identity(), torch.rand(1, 70, 6, 6), layers="")[""]
+    few = sp.capture(nn.Identity(), torch.rand(1, 4, 6, 6), layers="")[""]
+    gallery = sp.feature_maps({f"layer {number}": few for number in range(40)} | {"wide": record})
+    assert gallery["wide"].caption.startswith("64 of 70 channels shown.")
+    assert sp.feature_maps({"wide": record}, limit=70)["wide"].caption.startswith("70 of 70")
+    assert sp.feature_maps({"wide": record}, channels=range(66))["wide"].caption.startswith("66 of 70")
+    assert sp.feature_maps(record).caption.startswith("70 of 70")
+    page = gallery._repr_html_()
+    assert page.count("data:image/png;base64,") == 24
+    assert "24 of 41 layers shown" in page
+    assert "64 of 70 channels shown" in page  # the last layer is there
+    assert "24 of 41 layers shown" in gallery.figure().texts[0].get_text().replace("\n", " ")
+    assert len(gallery.figure().texts) == 1 + 2 * 24
+    assert len(gallery) == 41
+
+
+@pytest.mark.parametrize("suffix", ["png", "pdf", "svg"])
+def test_one_page(tmp_path, suffix):
+    """A name with the suffix of a picture becomes one page of all layers."""
+    gallery, _ = gallery_of("chain")
+    (path,) = gallery.save(tmp_path / f"all.{suffix}")
+    assert list(tmp_path.iterdir()) == [path]
+    starts = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}
+    assert path.read_bytes().startswith(starts[suffix])
+    assert gallery.to_png().startswith(starts["png"])
 
 
 def test_notebook_repr():

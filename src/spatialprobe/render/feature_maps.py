@@ -12,7 +12,7 @@ from spatialprobe.activations.collection import Activations
 from spatialprobe.activations.records import Activation
 from spatialprobe.arguments import shown
 from spatialprobe.errors import ArgumentError
-from spatialprobe.render.gallery import Gallery, Key
+from spatialprobe.render.gallery import MOST_CHANNELS, Gallery, Key
 from spatialprobe.render.maps import Order, chosen_channels, count_words, flat_tiles, maps_of, no_maps, slice_words
 from spatialprobe.render.marks import Marks, hatch
 from spatialprobe.render.mosaic import ColorBar, Mosaic
@@ -70,7 +70,8 @@ def feature_maps(
         sample: which image of the batch.
         channels: which channels, and in which order; all if left out.
         order: "index"; "max" or "mean", by which the channels are sorted, the largest first.
-        limit: how many to show at most; what is left out is counted in the caption.
+        limit: how many to show at most; what is left out is counted in the caption. By default all channels of a
+            record, and 64 of each layer in a gallery.
         scale: "robust", one range for all channels of the sample, hidden ones too, up to the 99.5th percentile of the
             magnitudes, so that a few bright units do not darken all others: what lies beyond has the color of the end,
             which is marked, and its share is stated; "layer", the same up to the largest; "map", one range for each
@@ -92,8 +93,8 @@ def feature_maps(
     ['0', '2']
     """
 
-    def drawn(one: Activation) -> Mosaic:
-        return _mosaic(one, sample, channels, order, limit, scale, columns)
+    def drawn(one: Activation, most: int | None = limit) -> Mosaic:
+        return _mosaic(one, sample, channels, order, most, scale, columns)
 
     if isinstance(record, Activation):
         return drawn(record)
@@ -109,8 +110,9 @@ def feature_maps(
     reasons = {key: no_maps(one) for key, one in records.items()}
     if all(reasons.values()):
         raise ArgumentError(" ".join(filter(None, reasons.values())) or "There are no records to draw.")
+    most = MOST_CHANNELS if limit is None and channels is None else limit
     return Gallery(
-        {key: drawn(one) for key, one in records.items() if not reasons[key]},
+        {key: drawn(one, most) for key, one in records.items() if not reasons[key]},
         left_out={key: reason for key, reason in reasons.items() if reason},
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from io import BytesIO
 from typing import Any
 
@@ -13,8 +13,6 @@ import numpy.typing as npt
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.ticker import MaxNLocator
@@ -167,7 +165,7 @@ def _draw_panel(figure: Figure, panel: _Panel, top: float) -> None:
     if panel.mosaic.color_bar:
         high = min(panel.picture, _HIGHEST_BAR) - 2 * _BAR_INSET
         place = (left + width + MARGIN, upper - _BAR_INSET - high, BAR_WIDTH, high)
-        _draw_bar(figure, place_axes(figure, *place), panel.mosaic.color_bar)
+        _draw_bar(place_axes(figure, *place), panel.mosaic.color_bar)
 
 
 def _draw_sheet(axes: Axes, panel: _Panel) -> None:
@@ -193,15 +191,19 @@ def write_lines(figure: Figure, lines: list[str], top: float, font: FontProperti
     figure.text(*place, "\n".join(lines), va="top", font=font, color=color, parse_math=False)
 
 
-def _draw_bar(figure: Figure, axes: Axes, bar: ColorBar) -> None:
+def _draw_bar(axes: Axes, bar: ColorBar) -> None:
     """The colors of the values with numbers beside them, those of both ends among them."""
-    shades = ListedColormap(colors(bar.signed) / 255)
-    legend = figure.colorbar(ScalarMappable(Normalize(bar.low, bar.high), shades), cax=axes)
+    shades = SheetImage(axes, colors(bar.signed)[::-1, None], enlarged=True)
+    shades.set_extent((0, 1, bar.low, bar.high))
+    axes.add_image(shades)
+    axes.set(xlim=(0, 1), ylim=(bar.low, bar.high), xticks=[])
     between = _ticks_between(bar.low, bar.high)
     low, high = bar.ends
-    legend.set_ticks([bar.low, *between, bar.high], labels=[low, *(f"{value:.4g}" for value in between), high])
-    legend.outline.set_visible(False)
-    axes.tick_params(labelsize=CAPTION_FONT.get_size_in_points(), length=2, color=QUIET, labelcolor=QUIET)
+    axes.set_yticks([bar.low, *between, bar.high], [low, *(f"{value:.4g}" for value in between), high])
+    axes.spines[:].set_visible(False)
+    size = CAPTION_FONT.get_size_in_points()
+    axes.tick_params(labelsize=size, length=2, color=QUIET, labelcolor=QUIET, labelleft=False, labelright=True)
+    axes.tick_params(left=False, right=True)
 
 
 def _ticks_between(low: float, high: float) -> list[float]:
@@ -214,17 +216,21 @@ def _ticks_between(low: float, high: float) -> list[float]:
 def wrapped(words: str, width: float, font: FontProperties) -> list[str]:
     """Lines that fit a width in pixels, broken between words."""
     lines: list[str] = []
+    taken, space = 0.0, _text_width("n n", font) - _text_width("nn", font)
     for word in words.split():
-        longer = f"{lines[-1]} {word}" if lines else word
-        if lines and _text_width(longer, font) <= width:
-            lines[-1] = longer
+        length = _text_width(word, font)
+        if lines and taken + space + length <= width:
+            lines[-1] = f"{lines[-1]} {word}"
+            taken += space + length
         else:
             lines.append(word)
+            taken = length
     return lines
 
 
+@lru_cache(maxsize=4096)
 def _text_width(text: str, font: FontProperties) -> float:
-    """The width of a line of text in pixels."""
+    """The width of a word in pixels."""
     width, _, _ = _renderer().get_text_width_height_descent(text, font, ismath=False)  # type: ignore[no-untyped-call]
     return float(width)
 
@@ -245,7 +251,10 @@ def rasterised(figure: Figure) -> npt.NDArray[np.uint8]:
 def encode_page(figure: Figure, suffix: str, dpi: float | None = None) -> bytes:
     """Return a figure as the content of a `.png`, `.pdf` or `.svg` file, in the latter two of which words are text."""
     file = BytesIO()
-    options: dict[str, Any] = {"metadata": {"Date": None}} if suffix == ".svg" else {}
+    options: dict[str, dict[str, Any]] = {
+        ".svg": {"metadata": {"Date": None}},
+        ".png": {"pil_kwargs": {"compress_level": 1}},  # Pillow's own choice takes seconds for a long page
+    }
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "spatialprobe", "pdf.fonttype": 42}):
-        figure.savefig(file, format=suffix.removeprefix("."), dpi=dpi or figure.dpi, **options)
+        figure.savefig(file, format=suffix.removeprefix("."), dpi=dpi or figure.dpi, **options.get(suffix, {}))
     return file.getvalue()

@@ -9,22 +9,30 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+import numpy as np
+
 from spatialprobe.arguments import check_text
 from spatialprobe.errors import AmbiguousCallError
 from spatialprobe.model.names import find_name
 from spatialprobe.render.mosaic import Mosaic
-from spatialprobe.storage.files import folder_of
+from spatialprobe.render.picture import picture_path, show_page
+from spatialprobe.storage.files import folder_of, path_of, write_bytes
 from spatialprobe.text import counted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Key: TypeAlias = str | tuple[str, int]  # a layer, or (layer, i) for the i-th run of one that ran several times
+MOST_CHANNELS = 64  # of each layer, unless more are asked for
+_MOST_LAYERS = 24  # that a page shows
 _NAME_LENGTH = 100  # characters of a layer's name in that of a file
 
 
 class Gallery(Mapping[Key, Mosaic]):
     """A mosaic for each layer, found by the layer's name, in the order in which the layers ran.
+
+    Of more than 24 layers a notebook and `figure()` show 24 that are spread over the depth of the model, and say so;
+    each layer has its mosaic in the gallery all the same.
 
     >>> import torch, spatialprobe as sp
     >>> from torch import nn
@@ -61,16 +69,37 @@ class Gallery(Mapping[Key, Mosaic]):
     def save(self, folder: str | os.PathLike[str]) -> list[Path]:
         """Write a PNG for each layer, numbered in their order (`01_conv1.png`), and return the paths.
 
+        A name that ends in .png, .pdf or .svg and is no folder becomes the one page that `figure()` returns.
+
         Raises:
             ArgumentError: the folder does not exist.
             StorageError: a picture cannot be written there.
         """
+        if path_of(folder).suffix.lower() in Mosaic.suffixes and not path_of(folder).is_dir():
+            return [self._save_page(picture_path(folder, Mosaic.suffixes))]
         target = folder_of(folder, f"save {counted(len(self), 'picture')}")
         digits = len(str(len(self)))
         return [
             mosaic.save(target / f"{number:0{digits}}_{_file_name(key)}.png")
             for number, (key, mosaic) in enumerate(self.items(), start=1)
         ]
+
+    def _save_page(self, target: Path) -> Path:
+        from spatialprobe.render.figures import encode_page
+
+        write_bytes(target, encode_page(self.figure(), target.suffix.lower()))
+        return target
+
+    def _on_page(self) -> tuple[list[Mosaic], str | None]:
+        """The mosaics that a page shows, and what it says about others."""
+        mosaics = list(self.values())
+        if len(mosaics) <= _MOST_LAYERS:
+            return mosaics, None
+        chosen = np.linspace(0, len(mosaics) - 1, _MOST_LAYERS).round().astype(int)
+        return [mosaics[index] for index in chosen], (
+            f"{_MOST_LAYERS} of {len(mosaics)} layers shown, spread over the depth of the model: the others are found "
+            "by name in the gallery."
+        )
 
     def figure(self, title: str | None = None, *, width: float | None = None, dpi: float | None = None) -> Figure:
         """All mosaics below each other, each with its own title, caption and color bar.
@@ -81,13 +110,27 @@ class Gallery(Mapping[Key, Mosaic]):
         check_text(title, "title")
         from spatialprobe.render.figures import page
 
-        return page([(mosaic, mosaic.title) for mosaic in self.values()], title, width, dpi)
+        mosaics, words = self._on_page()
+        heading = " ".join(filter(None, [title and f"{title}." if words else title, words])) or None
+        return page([(mosaic, mosaic.title) for mosaic in mosaics], heading, width, dpi)
 
     def _repr_html_(self) -> str:
         """All mosaics for a notebook."""
-        blocks = [mosaic._repr_html_() for mosaic in self.values()]
+        mosaics, words = self._on_page()
+        blocks = [f"<p>{words}</p>"] if words else []
+        blocks += [mosaic._repr_html_() for mosaic in mosaics]
         blocks += [f"<p>Left out: {html.escape(reason)}</p>" for reason in self.left_out.values()]
         return "".join(blocks)
+
+    def to_png(self) -> bytes:
+        """Return the page that `figure()` returns as a PNG."""
+        from spatialprobe.render.figures import encode_page
+
+        return encode_page(self.figure(), ".png")
+
+    def show(self) -> None:
+        """Show all mosaics as `Mosaic.show` does: in a notebook below the cell, else in the system's viewer."""
+        show_page(self, "Gallery", lambda dpi: self.figure(dpi=dpi))
 
     def __repr__(self) -> str:
         lines = [f"Gallery of {len(self)} mosaic{'s' * (len(self) != 1)}"]

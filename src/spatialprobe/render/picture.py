@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -81,16 +81,7 @@ class Picture:
 
     def show(self) -> None:
         """Show the page that `figure()` returns: in a notebook below the cell, else in the system's viewer."""
-        notebook = sys.modules.get("IPython")
-        shell = notebook.get_ipython() if notebook else None
-        if shell is not None and getattr(shell, "kernel", None) is not None:
-            import_module("IPython.display").display(self)
-            return
-        from PIL import Image
-
-        from spatialprobe.render.figures import rasterised
-
-        Image.fromarray(rasterised(self.figure(dpi=_SCREEN_DPI))).show(title=self.title)
+        show_page(self, self.title, lambda dpi: self.figure(dpi=dpi))
 
     def _encode(self, suffix: str) -> bytes:
         """Return the content of a file with this suffix."""
@@ -102,6 +93,20 @@ class Picture:
 
     def _repr_png_(self) -> bytes:
         return self.to_png()
+
+
+def show_page(shown: object, title: str, page: Callable[[float], Figure]) -> None:
+    """Show an object below the cell of a notebook, or its page, drawn at so many dpi, in the system's viewer."""
+    notebook = sys.modules.get("IPython")
+    shell = notebook.get_ipython() if notebook else None
+    if shell is not None and getattr(shell, "kernel", None) is not None:
+        import_module("IPython.display").display(shown)
+        return
+    from PIL import Image
+
+    from spatialprobe.render.figures import rasterised
+
+    Image.fromarray(rasterised(page(_SCREEN_DPI))).show(title=title)
 
 
 def picture_path(path: str | os.PathLike[str], suffixes: tuple[str, ...]) -> Path:
