@@ -3,180 +3,33 @@
 from __future__ import annotations
 
 import re
-import shutil
 import time
 
 import pytest
 import torch
+from page_browser import HOSTILE, Opened
 from report_reader import read
 from torch import nn
 
 import spatialprobe as sp
 
-HOSTILE = "</script><img src=x onerror=name='taken'> / ? # % 100"
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-DRIVER = shutil.which("chromedriver")
+pytestmark = pytest.mark.usefixtures("nothing_went_wrong")
 
 
-class Example(nn.Module):
-    """Two convolutions; channel 2 of the first is dead, channel 3 constant; one layer's name is hostile."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, 6, 3, padding=1)
-        self.conv2 = nn.Conv2d(6, 12, 3, padding=1)
-        self.add_module(HOSTILE, nn.Conv2d(12, 300, 1))
-        with torch.no_grad():
-            self.conv1.weight[2:4] = 0
-            self.conv1.bias[2:4] = torch.tensor([0.0, 1.5])
-
-    def forward(self, images):
-        x = torch.relu(self.conv1(images))
-        x = torch.relu(self.conv2(nn.functional.max_pool2d(x, 2)))
-        return torch.relu(self._modules[HOSTILE](x))
-
-
-@pytest.fixture(scope="module")
-def model():
-    torch.manual_seed(4)
-    return Example().eval()
-
-
-@pytest.fixture(scope="module")
-def images():
-    return torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(5))
-
-
-@pytest.fixture(scope="module")
-def path(model, images, tmp_path_factory):
-    target = tmp_path_factory.mktemp("page") / "report.html"
-    data = torch.rand(30, 3, 32, 32, generator=torch.Generator().manual_seed(6))
-    reducers = {"moments": sp.Moments, "top": sp.Exemplars, "dead": sp.Dead}
-    sweep = sp.sweep(model, data, reducers, layers=["conv1", "conv2"], at="post_activation", progress=False)
-    sp.write_report(target, model, images, sweep=sweep, dataset=data, labels=["cat", "dog", HOSTILE])
-    return target
-
-
-@pytest.fixture(scope="module")
-def driver():
-    """One browser for the module; the tests are skipped where there is none."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    if not (BROWSER and DRIVER):
-        pytest.skip("no chromium with its chromedriver on this machine (Debian: chromium, chromium-driver)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = BROWSER
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    yield browser
-    browser.quit()
-
-
-@pytest.fixture
-def page(driver, path):
-    """The page as it opens on a desk, with nothing pressed yet; afterwards no error and no request may be on record."""
-    return Opened(driver, path)
-
-
-@pytest.fixture(autouse=True)
-def nothing_went_wrong(driver):
-    """Every test leaves the console empty, and asked for nothing but the page itself."""
-    driver.get("about:blank")
-    driver.get_log("browser"), driver.get_log("performance")
-    yield
-    assert driver.get_log("browser") == []
-    requests = [
-        address
-        for entry in driver.get_log("performance")
-        for address in re.findall(r'"Network\.requestWillBeSent".*?"url":"([^"]*)"', entry["message"])
-    ]
-    assert [one for one in requests if not one.startswith(("file:", "data:", "about:"))] == []
-
-
-class Opened:
-    """A page in the browser, at a width, in light or dark, with a hash."""
-
-    def __init__(self, driver, path):
-        self.driver = driver
-        self.path = path
-        self.open()
-
-    def open(self, hash="", *, width=1280, height=900, dark=False):
-        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
-        scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
-        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
-        self.driver.get("about:blank")
-        self.driver.get(self.path.as_uri() + hash)
-        self.wait("document.documentElement.dataset.ready === 'yes'")
-
-    def run(self, script, *arguments):
-        return self.driver.execute_script(script, *arguments)
-
-    def wait(self, condition):
-        """Until a condition holds, for ten seconds at most."""
-        end = time.monotonic() + 10
-        while not self.run(f"return {condition}"):
-            assert time.monotonic() < end, f"{condition} did not come true; the status is {self.status!r}"
-            time.sleep(0.01)
-
-    def says(self, words):
-        """Wait until the status says this."""
-        self.wait(f"document.getElementById('status').textContent.includes({words!r})")
-
-    def text(self, name):
-        return self.run("return document.getElementById(arguments[0]).textContent", name)
-
-    @property
-    def status(self):
-        return self.text("status")
-
-    def choose(self, name, text):
-        from selenium.webdriver.support.select import Select
-
-        Select(self.driver.find_element("id", name)).select_by_visible_text(text)
-
-    def press(self, name, *keys):
-        """Give an element the focus and press keys, by their names in selenium."""
-        from selenium.webdriver import ActionChains, Keys
-
-        self.run("document.getElementById(arguments[0]).focus()", name)
-        for key in keys:
-            ActionChains(self.driver, duration=0).send_keys(getattr(Keys, key)).perform()
-
-    def point(self, name, y, x, *, click=False):
-        """Move the mouse to a share of an element's height and width."""
-        from selenium.webdriver import ActionChains
-
-        element = self.driver.find_element("id", name)
-        self.run("arguments[0].scrollIntoView({block: 'center'})", element)
-        size = element.rect
-        across, down = int(size["width"] * (x - 0.5)), int(size["height"] * (y - 0.5))
-        actions = ActionChains(self.driver, duration=0).move_to_element_with_offset(element, across, down)
-        (actions.click() if click else actions).perform()
-
-    def colors(self, name):
-        """How many colors an element's canvas has."""
-        return self.run(
-            "const c = document.getElementById(arguments[0]);"
-            "const d = new Uint32Array(c.getContext('2d').getImageData(0, 0, c.width, c.height).data.buffer);"
-            "return new Set(d).size",
-            name,
-        )
-
-    def pixels(self, name):
-        """What an element's canvas shows, as text."""
-        return self.run("return document.getElementById(arguments[0]).toDataURL()", name)
-
-
-def test_opens_with_something_to_see(page):
-    """The first living channel of the first layer at its strongest unit, in pictures that are not empty."""
+def test_opens_with_something_to_see(page, model, images):
+    """The channel that has most to show, at its strongest unit inside, in pictures that are not empty."""
     assert not page.run("return document.getElementById('app').hidden")
     assert page.run("return document.getElementById('plain').hidden")
-    assert page.text("channel-title") == "Channel 0"
-    for name in ("mosaic", "map", "input", "bar-colors", "kernel-picture", "exemplar-picture"):
+    assert page.run("return document.getElementById('stills').hidden")
+    channel = int(re.fullmatch(r"Channel (\d)", page.text("channel-title"))[1])
+    assert channel not in (2, 3)  # dead, and constant
+    record = sp.capture(model, images[:1], layers="conv1", at="post_activation")["conv1"].tensor[0, channel]
+    inside = record[1:-1, 1:-1]
+    y, x = divmod(int(inside.argmax()), 30)
+    assert f"Unit row {y + 1}, column {x + 1} of conv1" in page.status
+    for name in ("mosaic", "map", "input", "bar-colors", "kernel-picture"):
         assert page.colors(name) > 4, name
+    assert page.run("return document.querySelectorAll('#exemplar-picture canvas').length") == 9
     assert [page.run("return document.getElementById('bar-numbers').children[0].textContent")] == ["0"]
     assert "30 samples" in page.text("samples")
     assert "9 units with the largest values among 30 samples" in page.text("exemplar-words")
@@ -281,8 +134,8 @@ def test_focus_is_visible_and_the_status_is_live(page):
     from selenium.webdriver import ActionChains, Keys
 
     page.run("document.getElementById('order').focus()")
-    for name in ("mosaic", "map"):
-        for _ in range(3):
+    for name in ("mosaic", "map", "input"):
+        for _ in range(4):
             ActionChains(page.driver, duration=0).send_keys(Keys.TAB).perform()
             if page.run("return document.activeElement.id") == name:
                 break
@@ -299,11 +152,11 @@ def test_layers_are_switched(page):
     page.open("#conv1/0/20/10")
     before = page.pixels("mosaic")
     page.choose("layer", "conv2")
-    page.says("Unit row 10, column 5 of conv2, channel 0")
+    page.says("Unit row 10, column 5 of conv2, channel ")
     assert page.text("layer-title") == "conv2"
     assert "12 channels of 16 x 16 units; each sees 8 x 8 pixels" in page.text("layer-words")
     assert page.pixels("mosaic") != before
-    page.wait("location.hash === '#conv2/0/10/5'")
+    page.wait("/^#conv2.[0-9]+.10.5$/.test(location.hash)")
 
 
 def test_images_are_switched(page):
@@ -325,17 +178,24 @@ def test_scales_are_switched_and_named(page, path):
     page.open(f"#conv2/{weak}/5/5")
     reaches = {
         "each map": float(highs[weak]),
+        "this layer, robust": data.layer("conv2")["robust"],
         "this layer": data.layer("conv2")["reach"],
         "all layers": max(layer["reach"] for layer in data.data["layers"]),
     }
-    names = {"each map": "cannot be compared", "this layer": "all maps of this layer", "all layers": "all layers"}
+    names = {
+        "each map": "cannot be compared",
+        "this layer, robust": "99.5th percentile",
+        "this layer": "all maps of this layer",
+        "all layers": "all layers",
+    }
     for choice, reach in reaches.items():
         page.choose("scale", choice)
         page.wait(f"document.getElementById('scale-words').textContent.includes({names[choice]!r})")
         high = page.run("return document.getElementById('bar-numbers').children[2].textContent")
-        assert float(high) == pytest.approx(reach, rel=0.006)
+        assert float(high.removeprefix("≥ ")) == pytest.approx(reach, rel=0.006)
+        assert high.startswith("≥") == (choice == "this layer, robust")
         seen.add(page.pixels("map"))
-    assert len(seen) == 3
+    assert len(seen) == 4
 
 
 def test_signed_layers_diverge(driver, tmp_path):
@@ -345,7 +205,8 @@ def test_signed_layers_diverge(driver, tmp_path):
     sp.write_report(target, nn.Conv2d(3, 4, 3), torch.rand(1, 3, 9, 9))
     page = Opened(driver, target)
     numbers = page.run("return [...document.getElementById('bar-numbers').children].map((one) => one.textContent)")
-    assert float(numbers[0]) == -float(numbers[2]) < 0
+    low, high = (float(number.lstrip("≤≥ ")) for number in (numbers[0], numbers[2]))
+    assert low == -high < 0
     assert numbers[1] == "0"
 
 
@@ -437,7 +298,7 @@ def test_hostile_name_stays_text(page):
     page.says(f"of {HOSTILE}, channel")
     assert page.text("layer-title") == HOSTILE
     assert page.run("return window.name") != "taken"
-    assert page.run("return document.images.length") == 6
+    assert page.run("return document.images.length") == 9  # three of them in the row of images, six still ones
     assert page.run("return document.querySelectorAll('script').length") == 2
 
 
@@ -448,8 +309,16 @@ def test_narrow_screen(page, hash):
     assert page.run("return document.documentElement.scrollWidth") <= 390
     lefts = page.run("return [...document.querySelectorAll('#columns > section')].map((s) => s.offsetLeft)")
     assert len(set(lefts)) == 1
-    tops = page.run("return ['map', 'input'].map((n) => document.getElementById(n).getBoundingClientRect().top)")
-    assert tops[1] > tops[0]
+    names = ("input", "map", "mosaic", "exemplars")
+    tops = [
+        page.run("return document.getElementById(arguments[0]).getBoundingClientRect().top", name) for name in names
+    ]
+    assert tops == sorted(tops)
+    for top in (0, 400, 900):  # the sentence stays at the foot of the screen
+        page.run("window.scrollTo(0, arguments[0])", top)
+        assert page.run("return document.getElementById('status').getBoundingClientRect().bottom") == pytest.approx(
+            844, abs=1
+        )
     assert page.run("return document.getElementById('layer').offsetHeight") >= 34
 
 
@@ -521,6 +390,6 @@ def test_notebook_frame(driver, model, images, tmp_path):
         while not driver.execute_script("return document.documentElement.dataset.ready"):
             assert time.monotonic() < end
             time.sleep(0.01)
-        assert "of conv2, channel 0" in driver.find_element("id", "status").text
+        assert "of conv2, channel " in driver.find_element("id", "status").text
     finally:
         driver.switch_to.default_content()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from spatialprobe.render.robust import robust_reach
 from spatialprobe.render.scale import Extremes, Values
 
 STEPS = 254  # code k stands for low + k / STEPS * (high - low), so that both ends are exact
@@ -27,6 +28,7 @@ class CodedMaps:
     mean: Floats  # (C,) of the finite values
     silent: Floats  # (C,) the share of units at or below zero
     nonfinite: npt.NDArray[np.bool_]  # (C,) holds NaN or infinity
+    robust: float  # the magnitude that all but a few of the values stay below, of all channels, 0 where there is none
 
     @staticmethod
     def of(maps: Values) -> CodedMaps:
@@ -41,7 +43,8 @@ class CodedMaps:
             codes[part] = _coded(flat, extremes.low[part], extremes.high[part]).reshape(maps[part].shape)
             mean[part] = _means(flat, bool(extremes.nonfinite[part].any()))
             silent[part] = (flat <= 0).mean(axis=1)
-        return CodedMaps(codes, extremes.low, extremes.high, mean, silent, extremes.nonfinite)
+        robust, _ = robust_reach(maps, finite=not extremes.nonfinite.any(), signed=extremes.signed)
+        return CodedMaps(codes, extremes.low, extremes.high, mean, silent, extremes.nonfinite, robust)
 
     @property
     def numbers(self) -> Floats:
@@ -65,7 +68,7 @@ class CodedMaps:
     def of_channels(self, chosen: npt.NDArray[np.int64]) -> CodedMaps:
         """The same for some of the channels."""
         numbers = self.low[chosen], self.high[chosen], self.mean[chosen], self.silent[chosen]
-        return CodedMaps(self.codes[chosen], *numbers, self.nonfinite[chosen])
+        return CodedMaps(self.codes[chosen], *numbers, self.nonfinite[chosen], self.robust)
 
     def values(self) -> Floats:
         """(C, h, w): what the codes stand for, NaN where a value was not finite."""

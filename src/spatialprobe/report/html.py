@@ -189,4 +189,4 @@ def _whole_characters(text: str) -> str:
 def stills_of(layers: Sequence[PackedLayer], inputs: Inputs) -> tuple[Still, ...]:
     """The still picture of each layer for the first image."""
     image = inputs.images[0].name
-    return tuple(still(one.layer.maps[0], one.layer.signed, one.layer.reach, one.layer.name, image) for one in layers)
+    return tuple(still(one.layer.maps[0], one.layer.signed, one.layer.robust, one.layer.name, image) for one in layers)

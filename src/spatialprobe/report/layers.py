@@ -60,6 +60,11 @@ class PageLayer:
         return max(float(maps.reach.max()) for maps in self.maps) or 1.0
 
     @cached_property
+    def robust(self) -> float:
+        """The magnitude that all but a few of the values of each image stay below."""
+        return max(maps.robust for maps in self.maps) or self.reach
+
+    @cached_property
     def strength(self) -> npt.NDArray[np.float64]:
         """(C,) the largest magnitude of each channel over all images."""
         return np.asarray(np.max([maps.reach for maps in self.maps], axis=0))

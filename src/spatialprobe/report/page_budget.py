@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from spatialprobe.errors import ArgumentError
@@ -10,12 +10,12 @@ from spatialprobe.report.exemplar_images import ExemplarImages
 from spatialprobe.report.html import Page, stills_of
 from spatialprobe.report.page_exemplars import with_exemplars
 from spatialprobe.report.payload import PackedLayer
-from spatialprobe.report.shares import even_share
 
 _STEP = 2  # one of so many rows and columns of units is kept of a map that is too large
 _LARGE = 28  # units along both sides of a map that may be thinned out
 _FULL = 0.96  # of the bytes: closer need no channel be tried
-_TRIALS = 6
+_AIM = 0.98
+_TRIALS = 8
 
 
 def fitted(page: Page, images: ExemplarImages | None, max_bytes: int) -> tuple[Page, bytes]:
@@ -26,9 +26,9 @@ def fitted(page: Page, images: ExemplarImages | None, max_bytes: int) -> tuple[P
     Raises:
         ArgumentError: even the smallest page is larger, or the data set is not that of the sweep.
     """
-    page = _with_maps(page, max_bytes)
+    page = _with_maps(page, max_bytes - (0 if images is None else _words_about_exemplars(page)))
     if images is not None:
-        page = with_exemplars(page, images, max_bytes - _size(page))
+        page = _with_pictures(page, images, max_bytes)
     written = page.html().encode()
     if len(written) > max_bytes:
         raise ArgumentError(
@@ -36,6 +36,23 @@ def fitted(page: Page, images: ExemplarImages | None, max_bytes: int) -> tuple[P
             f"exemplar patches the page takes {len(written)} bytes. Raise it, or choose fewer layers."
         )
     return page, written
+
+
+def _words_about_exemplars(page: Page) -> int:
+    """Return the bytes that it may take to say which layers have no patches."""
+    return 200 + sum(60 + 6 * len(packed.layer.name) for packed in page.layers)
+
+
+def _with_pictures(page: Page, images: ExemplarImages, max_bytes: int) -> Page:
+    """Return the page with as much of the exemplars' pictures as fits; what it says about them takes room, too."""
+    room = max_bytes - _size(page)
+    for _ in range(_TRIALS):
+        found = with_exemplars(page, images, max(room, 0))
+        excess = _size(found) - max_bytes
+        if excess <= 0 or room <= 0:
+            return found
+        room -= excess
+    return found
 
 
 def _with_maps(page: Page, max_bytes: int) -> Page:
@@ -103,30 +120,24 @@ def _with_images(page: Page, count: int) -> Page:
 
 
 def _with_fewer_channels(page: Page, max_bytes: int) -> Page:
-    """Return the page with as many channels as fit: layers above an even share keep their strongest."""
-    sizes = [packed.map_bytes for packed in page.layers]
-    return _largest_that_fits(lambda cap: _with_cap(page, cap), even_share(sizes, max_bytes - _rest(page)), max_bytes)
+    """Return the page with as many channels as fit: layers above a cap keep their strongest.
 
-
-def _rest(page: Page) -> int:
-    return _size(page) - sum(packed.map_bytes for packed in page.layers)
-
-
-def _largest_that_fits(page_of: Callable[[float], Page], cap: float, max_bytes: int) -> Page:
-    """Return the fullest page found that fits, the smallest of all where none does; a larger cap gives a larger one."""
-    low, high = 0.0, float("inf")
-    best = None
+    The bytes grow about evenly with the cap, which is interpolated between one that is too small and one too large.
+    """
+    low, high = 0.0, float(max(packed.map_bytes for packed in page.layers))
+    best = _with_cap(page, low)
+    least, most = _size(best), _size(page)
     for _ in range(_TRIALS):
-        page = page_of(cap)
-        size = _size(page)
+        if not least < _FULL * max_bytes < most:
+            break
+        cap = low + (high - low) * (_AIM * max_bytes - least) / (most - least)
+        found = _with_cap(page, cap)
+        size = _size(found)
         if size > max_bytes:
-            high = cap
+            high, most = cap, size
         else:
-            low, best = cap, page
-            if size >= _FULL * max_bytes:
-                break
-        cap = min(max(cap * 0.98 * max_bytes / size, low), high) if high == float("inf") else (low + high) / 2
-    return best if best is not None else page_of(0)
+            low, least, best = cap, size, found
+    return best
 
 
 def _with_cap(page: Page, cap: float) -> Page:

@@ -99,6 +99,7 @@ class PackedLayer:
             "units": layer.field.output_size,
             "signed": layer.signed,
             "reach": layer.reach,
+            "robust": layer.robust,
             "maps": self.maps,
             **self.parts,
         }

@@ -42,6 +42,7 @@ def still(maps: CodedMaps, signed: bool, reach: float, layer: str, image: str) -
     )
     words = [
         f"{layer}, {counted} for image {image}: values {shown.extremes.words()}.",
+        *(["Colors end at the 99.5th percentile."] if reach < shown.reach.max() else []),
         *([f"One of {step} rows and columns of units is drawn."] if step > 1 else []),
         *marks.words(),
     ]

@@ -61,8 +61,8 @@ def write_report(
         at: "output", or "post_activation", as for `Probe`; if left out, that of the sweep, or "output".
         sweep: of the same model: results of `Moments`, `Dead` and `Exemplars` are shown for its layers.
         dataset: what was swept, for the patches of the exemplars: `dataset[i]` is an image or a tuple that begins with
-            one. Where the model does not reach on it what was swept, because of other weights or other images, `doubts`
-            and the page say so.
+            one; a text or a class number that comes second is its label. Where the model does not reach on it what was
+            swept, because of other weights or other images, `doubts` and the page say so.
         labels: what each image is called.
         classes: names of the model's outputs (N, classes): the page then says what the model takes each image for.
         title: of the page.
@@ -81,7 +81,7 @@ def write_report(
     >>> model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 12, 3))
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     report = sp.write_report(f"{folder}/report.html", model, torch.rand(2, 3, 32, 32))
-    >>> report.layers, report.images, report.nbytes < 120_000, report.reduced
+    >>> report.layers, report.images, report.nbytes < 150_000, report.reduced
     (('0', '2'), 2, True, ())
     """
     check_model(model)

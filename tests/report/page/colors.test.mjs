@@ -23,9 +23,10 @@ test("a palette is unpacked color by color", () => {
 });
 
 test("each scale reaches as far as it says", () => {
-  const { loaded, all, palettes } = example({ signed: true, reach: 10 });
+  const { loaded, all, palettes } = example({ signed: true, reach: 10, robust: 6 });
   const range = (name) => (({ low, high }) => [low, high])(scaleOf(loaded, 0, name, all, palettes));
   assert.deepEqual(range("map"), [-4, 4]);
+  assert.deepEqual(range("robust"), [-6, 6]);
   assert.deepEqual(range("layer"), [-10, 10]);
   assert.deepEqual(range("all"), [-40, 40]);
   assert.deepEqual((({ low, high }) => [low, high])(scaleOf(loaded, 1, "map", all, palettes)), [-1, 1]);

@@ -17,6 +17,7 @@ export function loadedLayer(changes = {}) {
     units: [2, 3],
     signed: false,
     reach: 4,
+    robust: 4,
     maps: [],
     boxes: { tables: [], byAxis: [true], of: null, exact: true, unknown: [] },
     field: { size: [3, 3], stride: [1, 1] },

@@ -32,6 +32,7 @@ test("a picture fits its room without changing its shape", () => {
 test("kernels and patches take the columns that fit, one at least", () => {
   assert.equal(layOutKernels(64, 300).columns, 8);
   assert.equal(layOutKernels(1, 40).columns, 1);
-  assert.equal(layOutPatches(9, 400, 8).columns, 6);
-  assert.equal(layOutPatches(3, 30, 8).columns, 1);
+  assert.equal(layOutPatches(9, 400, 8).columns, 9);
+  assert.deepEqual(layOutPatches(9, 340, 8), { columns: 5, tile: 61 });
+  assert.deepEqual(layOutPatches(3, 30, 8), { columns: 1, tile: 34 });
 });

@@ -3,14 +3,15 @@ import test from "node:test";
 import { formatAddress, initialState, nextState, parseAddress } from "../../../src/spatialprobe/report/page/state.mjs";
 import { loadedLayer, payload } from "./layers.mjs";
 
+const INPUT = { height: 2, width: 3 };
 const HOSTILE = "</script> / ? # % 100";
 
 test("an address is read back as it was written, also with a hostile name", () => {
   const loaded = loadedLayer({ name: HOSTILE });
-  const state = { ...initialState(), image: 1, scale: "all", order: "strength", channel: 1, y: 1, x: 2 };
+  const state = { ...initialState(), image: 1, scale: "all", wall: "patches", order: "strength", channel: 1, y: 1, x: 2 };
   const address = formatAddress(state, state, loaded);
   assert.ok(!address.slice(1).includes("#"));
-  assert.deepEqual(parseAddress(address, payload([loaded.layer])), { layer: 0, channel: 1, y: 1, x: 2, image: 1, scale: "all", order: "strength" });
+  assert.deepEqual(parseAddress(address, payload([loaded.layer])), { layer: 0, channel: 1, y: 1, x: 2, image: 1, scale: "all", wall: "patches", order: "strength" });
 });
 
 test("channels in an address are the model's numbers", () => {
@@ -24,25 +25,32 @@ test("addresses that make no sense ask for nothing, or leave it to the page", ()
   const all = payload([loadedLayer().layer]);
   for (const address of ["", "#", "#nothing/1/2/3", "#%E0%A4%A/1"]) assert.deepEqual(parseAddress(address, all), {});
   const odd = parseAddress("#conv1/1/-4/x?image=9&scale=huge&order=1", all);
-  assert.deepEqual(odd, { layer: 0, channel: 1, y: null, x: null, image: 0, scale: "layer", order: "index" });
+  assert.deepEqual(odd, { layer: 0, channel: 1, y: null, x: null, image: 0, scale: "robust", wall: "maps", order: "index" });
 });
 
 test("a change keeps what it does not name, and stays within the layer", () => {
   const loaded = loadedLayer();
   const state = { ...initialState(), y: 1, x: 1 };
-  assert.deepEqual(nextState(state, { channel: 9, x: 7 }, loaded, loaded), { ...state, channel: 1, x: 2 });
+  assert.deepEqual(nextState(state, { channel: 9, x: 7 }, loaded, loaded, INPUT), { ...state, channel: 1, x: 2 });
 });
 
 test("another layer keeps the unit's place in the image", () => {
   const before = loadedLayer({ height: 20, width: 30 });
-  const next = nextState({ ...initialState(), y: 15, x: 25 }, { layer: 1 }, loadedLayer(), before);
+  const next = nextState({ ...initialState(), y: 15, x: 25 }, { layer: 1 }, loadedLayer(), before, INPUT);
   assert.deepEqual([next.y, next.x], [1, 2]);
 });
 
-test("what is left to the page is the first living channel at its strongest unit", () => {
+test("units of a map that holds every second row and column keep the layer's numbers", () => {
+  const loaded = loadedLayer({ every: 2 });
+  assert.equal(formatAddress(initialState(), { y: 1, x: 2 }, loaded), "#conv1/0/2/4");
+  const { y, x } = parseAddress("#conv1/0/2/5", payload([loaded.layer]));
+  assert.deepEqual([y, x], [1, 2]);
+});
+
+test("what is left to the page is the richest channel at its strongest unit", () => {
   const loaded = loadedLayer();
   loaded.marks = ["dead", ""];
-  const next = nextState(initialState(), { channel: null, y: null, x: null }, loaded, null);
+  const next = nextState(initialState(), { channel: null, y: null, x: null }, loaded, null, INPUT);
   assert.equal(next.channel, 1);
-  assert.deepEqual([nextState(initialState(), { channel: 0, y: null, x: null }, loaded, null).x], [2]);
+  assert.deepEqual([nextState(initialState(), { channel: 0, y: null, x: null }, loaded, null, INPUT).x], [1]);
 });

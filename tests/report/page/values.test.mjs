@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { findStrongestUnit, markOf, numberOf, orderChannels, stepOf, valueAt } from "../../../src/spatialprobe/report/page/values.mjs";
+import { entropyOf, findRichestChannel, findStrongestUnit, markOf, numberOf, orderChannels, shareBeyond, stepOf, valueAt } from "../../../src/spatialprobe/report/page/values.mjs";
 import { CODES, loadedLayer } from "./layers.mjs";
 
 test("both ends of a channel's values are exact, and codes between them lie evenly", () => {
@@ -44,4 +44,30 @@ test("the strongest unit is that of the largest magnitude, below zero too, and n
   assert.deepEqual(findStrongestUnit(loaded, 0), [0, 0]);
   loaded.codes[0] = CODES.nonfinite;
   assert.deepEqual(findStrongestUnit(loaded, 0), [1, 0]);
+});
+
+test("the strongest unit is one of those that count, if any does", () => {
+  const loaded = loadedLayer();
+  assert.deepEqual(findStrongestUnit(loaded, 0, (y) => y === 1), [1, 2]);
+  assert.deepEqual(findStrongestUnit(loaded, 0, () => false), [0, 2]);
+});
+
+test("the richest channel is the one whose values take the most shades evenly, never a marked one where another lives", () => {
+  const loaded = loadedLayer({ robust: 4 });
+  assert.equal(findRichestChannel(loaded), 0);
+  loaded.marks = ["constant", "dead"];
+  assert.equal(findRichestChannel(loaded), 0);
+  loaded.marks = ["", ""];
+  loaded.high[1] = 4;
+  loaded.codes.set([0, 50, 100, 150, 200, 254], 6);
+  assert.equal(findRichestChannel(loaded), 1);
+  assert.ok(Math.abs(entropyOf(loaded, 1) - Math.log2(6)) < 1e-12);
+});
+
+test("the share beyond a reach counts finite values alone", () => {
+  const loaded = loadedLayer();
+  assert.equal(shareBeyond(loaded, 4), 0);
+  assert.equal(shareBeyond(loaded, 1), 2 / 12);
+  loaded.codes[2] = CODES.nonfinite;
+  assert.equal(shareBeyond(loaded, 1), 1 / 11);
 });

@@ -49,5 +49,8 @@ test("layers, channels, orders and scales are described", () => {
   assert.equal(describeChannel(7, "dead"), "Channel 7, dead: zero everywhere for this image");
   assert.equal(describeChannel(7, ""), "Channel 7");
   assert.equal(describeOrder(["", "dead", "dead"], "index"), "In the order of their numbers. Marked: 2 dead (zero everywhere, hatched).");
-  assert.equal(describeScale("layer", 3), "Color scale: one for all maps of this layer, 3 images.");
+  assert.equal(describeScale("layer", 3, 0), "Color scale: one for all maps of this layer, 3 images.");
+  assert.match(describeScale("robust", 1, 0.0042), /99\.5th percentile; 0\.42 % of this image's values beyond\.$/);
+  assert.match(describeScale("robust", 1, 1e-6), /less than 0\.01 % of/);
+  assert.match(describeScale("robust", 1, 0), /99\.5th percentile\.$/);
 });

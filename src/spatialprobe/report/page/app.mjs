@@ -5,6 +5,7 @@
 /** @import { LayerArrays, Maps, Payload } from "./data.mjs" */
 /** @import { Palettes, Scale } from "./colors.mjs" */
 /** @import { Grid } from "./layout.mjs" */
+/** @import { Pixel, Region } from "./pixel.mjs" */
 /** @import { State, Wish } from "./state.mjs" */
 /** @import { Loaded } from "./values.mjs" */
 import { scaleOf, unpackPalettes } from "./colors.mjs";
@@ -19,11 +20,16 @@ import { joinLayer } from "./values.mjs";
  * @property {HTMLImageElement[]} pictures the input images, which are part of the page
  * @property {State} state
  * @property {{ y: number, x: number } | null} preview the unit that is pointed at
+ * @property {number | null} peek the channel that is pointed at in the mosaic
+ * @property {Pixel | null} pixel of the input that was clicked
+ * @property {(Region | null)[]} regions the units that see it, layer by layer
  * @property {Loaded} shown the layer and image that are shown
  * @property {number[]} order of the channels in the mosaic
  * @property {Grid} grid of the mosaic
+ * @property {Promise<void>} wallDrawn when the mosaic has all of its patches
  * @property {HTMLCanvasElement} mapPicture the chosen channel's map, one pixel a unit
  * @property {Wish} asked what was asked for and is not shown yet
+ * @property {number} round counts drawings of the strip, so that one gives way to a newer
  * @property {number} request counts changes, so that a late one gives way to a newer
  * @property {boolean} printing
  * @property {{ known: string, timer: number }} address as it was last read or written, and the timer that writes the next
@@ -38,9 +44,13 @@ export function createApp(payload, pictures) {
     pictures,
     state: initialState(),
     preview: null,
+    peek: null,
+    pixel: null,
+    regions: /** @type {(Region | null)[]} */ ([]),
     order: /** @type {number[]} */ ([]),
     asked: {},
     request: 0,
+    round: 0,
     printing: false,
     address: { known: "", timer: 0 },
     cache: { layers: new Map(), maps: new Map(), samples: new Map() },
@@ -54,11 +64,16 @@ function once(cache, key, make) {
   return found;
 }
 
+/** @param {App} app @param {number} index @returns {Promise<LayerArrays>} what is the same for all images */
+export function loadArrays(app, index) {
+  return once(app.cache.layers, index, () => unpackLayer(app.payload.layers[index]));
+}
+
 /** @param {App} app @param {number} index @param {number} image @returns {Promise<Loaded>} */
 export async function loadLayer(app, index, image) {
   const layer = app.payload.layers[index];
   const [arrays, maps] = await Promise.all([
-    once(app.cache.layers, index, () => unpackLayer(layer)),
+    loadArrays(app, index),
     once(app.cache.maps, `${index} ${image}`, () => unpackMaps(layer.maps[image])),
     app.pictures[image].decode(),
   ]);
@@ -68,6 +83,11 @@ export async function loadLayer(app, index, image) {
 /** @param {App} app @param {number} channel @returns {Scale} the one in which this channel's map is drawn */
 export function currentScale(app, channel) {
   return scaleOf(app.shown, channel, app.state.scale, app.payload, app.palettes);
+}
+
+/** @param {App} app @returns {number} the channel that is shown large: pointed at, or chosen */
+export function currentChannel(app) {
+  return app.peek ?? app.state.channel;
 }
 
 /** @param {App} app @returns {{ y: number, x: number }} the unit that is spoken of: pointed at, or chosen */

@@ -36,6 +36,7 @@ export function unpackPalettes(payload) {
 /** @param {Loaded} loaded @param {number} channel @param {ScaleName} name @param {Payload} payload @param {Palettes} palettes @returns {Scale} */
 export function scaleOf(loaded, channel, name, payload, palettes) {
   let { reach, signed } = loaded.layer;
+  if (name === "robust") reach = loaded.layer.robust;
   if (name === "map") reach = strengthOf(loaded, channel) || 1;
   if (name === "all") {
     reach = Math.max(...payload.layers.map((layer) => layer.reach));

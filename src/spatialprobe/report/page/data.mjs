@@ -20,7 +20,7 @@
 /**
  * One layer. `channels` lists the channels that the page keeps, null for all; `of` counts all. Maps hold `height` rows
  * of `width` units, one of `every` rows and columns of the layer's `units`.
- * @typedef {{ name: string, kind: string, of: number, channels: number[] | null, height: number, width: number, every: number, units: [number, number], signed: boolean, reach: number, maps: PackedMaps[], boxes: PackedBoxes, field: { size: number[], stride: number[] }, kernels: PackedKernels | null, sweep: PackedSweep | null }} LayerEntry
+ * @typedef {{ name: string, kind: string, of: number, channels: number[] | null, height: number, width: number, every: number, units: [number, number], signed: boolean, reach: number, robust: number, maps: PackedMaps[], boxes: PackedBoxes, field: { size: number[], stride: number[] }, kernels: PackedKernels | null, sweep: PackedSweep | null }} LayerEntry
  */
 /**
  * How values are written as codes: code k of 0 to `steps` lies between a map's least and greatest value; `levels`

@@ -4,6 +4,7 @@
 
 /** @import { App } from "./app.mjs" */
 /** @import { PackedKernels } from "./data.mjs" */
+import { currentChannel } from "./app.mjs";
 import { cssColor } from "./colors.mjs";
 import { canvasOf, element, resizeCanvas, styleOf } from "./drawing.mjs";
 import { GAP, LABEL, layOutKernels } from "./layout.mjs";
@@ -31,7 +32,7 @@ export function drawKernel(app) {
   }
   const words = describeKernel(app, kernels, dense);
   element("kernel-words").textContent = words;
-  canvas.setAttribute("aria-label", `Kernel of channel ${numberOf(app.shown, app.state.channel)}: ${words}`);
+  canvas.setAttribute("aria-label", `Kernel of channel ${numberOf(app.shown, currentChannel(app))}: ${words}`);
 }
 
 /** @param {App} app @param {CanvasRenderingContext2D} drawing @param {PackedKernels} kernels @param {number} input -1: three inputs as one color @param {number} left @param {number} top @param {number} tile */
@@ -53,7 +54,7 @@ function tapColor(app, kernels, input, at) {
   const { steps, nonfinite } = app.payload.codes;
   const weights = /** @type {Uint8Array} */ (app.shown.kernels);
   /** @param {number} one @returns {number} */
-  const codeOf = (one) => weights[(app.state.channel * count + one) * height * width + at];
+  const codeOf = (one) => weights[(currentChannel(app) * count + one) * height * width + at];
   const codes = input < 0 ? [0, 1, 2].map(codeOf) : [codeOf(input)];
   if (codes.includes(nonfinite)) return cssColor(app.palettes.crimson);
   if (input < 0) return `rgb(${codes.map((code) => Math.round((code / steps) * 255)).join(",")})`;
@@ -65,13 +66,13 @@ function tapColor(app, kernels, input, at) {
 function kernelLabel(app, input, count, dense) {
   if (input < 0) return "in color";
   const inputs = /** @type {Int32Array} */ (app.shown.kernelInputs);
-  return `${dense ? "" : "input "}${inputs[app.state.channel * count + input]}`;
+  return `${dense ? "" : "input "}${inputs[currentChannel(app) * count + input]}`;
 }
 
 /** @param {App} app @param {PackedKernels} kernels @param {boolean} dense @returns {string} */
 function describeKernel(app, kernels, dense) {
   const [count, height, width] = kernels.shape;
-  const reach = formatNumber(/** @type {Float32Array} */ (app.shown.kernelReach)[app.state.channel]);
+  const reach = formatNumber(/** @type {Float32Array} */ (app.shown.kernelReach)[currentChannel(app)]);
   const inputs = count < kernels.of ? `the ${count} strongest of ${kernels.of} input channels` : formatCount(count, "input channel");
   const words = [`${height} x ${width} weights for ${inputs}, from -${reach} (orange) through 0 (white) to ${reach} (violet).`];
   if (dense) words.push("The numbers are those of the input channels.");
@@ -82,7 +83,7 @@ function describeKernel(app, kernels, dense) {
 /** @param {App} app */
 export function writeNumbers(app) {
   const { shown } = app;
-  const { channel } = app.state;
+  const channel = currentChannel(app);
   const { sweep } = shown.layer;
   /** @param {string} name @param {(value: number) => string} format @returns {string} a statistic of the sweep, or nothing */
   const swept = (name, format) => {

@@ -4,10 +4,14 @@
 
 /** @import { Size } from "./data.mjs" */
 /** @import { App } from "./app.mjs" */
-/** @import { Sides } from "./fields.mjs" */
+/** @import { Box, Sides } from "./fields.mjs" */
+/** @import { Loaded } from "./values.mjs" */
+/** @import { ScaleName } from "./words.mjs" */
 import { currentScale } from "./app.mjs";
-import { colorTable } from "./colors.mjs";
+import { colorTable, scaleOf } from "./colors.mjs";
+import { cutSides } from "./fields.mjs";
 
+export const WHOLE = { top: false, bottom: false, left: false, right: false }; // an outline without a side that is cut
 const LARGEST = 16000; // pixels along a side, which every browser can draw
 /** @type {Record<string, string>} */
 const PRINTED = { "--ink": "#1f2025", "--quiet": "#63656e", "--edge": "rgba(0, 0, 0, .12)", "--fade": "255, 255, 255" };
@@ -70,6 +74,22 @@ export function hatch(drawing, x, y, width, height) {
   drawing.restore();
 }
 
+/** @param {App} app @param {CanvasRenderingContext2D} drawing @param {Box | null} box that a unit sees @param {Size} size at which the input is drawn @param {boolean} dims the rest */
+export function drawField(app, drawing, box, size, dims) {
+  const { input } = app.payload;
+  const [across, down] = [size.width / input.width, size.height / input.height];
+  const [left, top] = box ? [box.x0 * across, box.y0 * down] : [0, 0];
+  const [width, height] = box ? [(box.x1 - box.x0) * across, (box.y1 - box.y0) * down] : [0, 0];
+  if (dims) {
+    drawing.fillStyle = `rgba(${styleOf(app, "--fade")}, .58)`;
+    drawing.beginPath();
+    drawing.rect(0, 0, size.width, size.height);
+    drawing.rect(left, top, width, height);
+    drawing.fill("evenodd");
+  }
+  if (box) outline(drawing, left, top, width, height, cutSides(box, input));
+}
+
 /** @param {CanvasRenderingContext2D} drawing @param {number} x @param {number} y @param {number} width @param {number} height @param {Sides} dashed the sides that the border cuts */
 export function outline(drawing, x, y, width, height, dashed) {
   /** @type {[number, string, number][]} */
@@ -98,31 +118,45 @@ function strokeSide(drawing, x0, y0, x1, y1, dashed) {
 /** @param {App} app @param {number} columns @param {number} rows @param {number[]} channels @returns {HTMLCanvasElement} their maps side by side, one pixel a unit */
 export function paintMaps(app, columns, rows, channels) {
   const { width, height } = app.shown.layer;
-  const canvas = document.createElement("canvas");
-  canvas.width = columns * width;
-  canvas.height = rows * height;
-  const drawing = contextOf(canvas);
-  const image = drawing.createImageData(canvas.width, canvas.height);
-  const pixels = new Uint32Array(image.data.buffer);
-  channels.forEach((channel, i) => {
-    paintMap(app, pixels, canvas.width, (i % columns) * width, Math.floor(i / columns) * height, channel);
+  return paint(columns * width, rows * height, (pixels, stride) => {
+    channels.forEach((channel, i) => {
+      const at = Math.floor(i / columns) * height * stride + (i % columns) * width;
+      writeMap(pixels, at, stride, app.shown, channel, colorTable(app.shown, channel, currentScale(app, channel), app.palettes));
+    });
   });
+}
+
+/** @param {App} app @param {Loaded} loaded any layer @param {number} channel @param {ScaleName} scale @returns {HTMLCanvasElement} its map, one pixel a unit */
+export function paintMap(app, loaded, channel, scale) {
+  const { width, height } = loaded.layer;
+  const colors = scaleOf(loaded, channel, scale, app.payload, app.palettes);
+  return paint(width, height, (pixels) => writeMap(pixels, 0, width, loaded, channel, colorTable(loaded, channel, colors, app.palettes)));
+}
+
+/** @param {number} width @param {number} height @param {(pixels: Uint32Array, stride: number) => void} write @returns {HTMLCanvasElement} */
+function paint(width, height, write) {
+  const canvas = document.createElement("canvas");
+  canvas.width = width;
+  canvas.height = height;
+  const drawing = contextOf(canvas);
+  const image = drawing.createImageData(width, height);
+  write(new Uint32Array(image.data.buffer), width);
   drawing.putImageData(image, 0, 0);
   return canvas;
 }
 
-/** @param {App} app @param {Uint32Array} pixels @param {number} stride @param {number} left @param {number} top @param {number} channel */
-function paintMap(app, pixels, stride, left, top, channel) {
-  const table = colorTable(app.shown, channel, currentScale(app, channel), app.palettes);
-  const { codes, units, layer } = app.shown;
+/** @param {Uint32Array} pixels @param {number} start @param {number} stride @param {Loaded} loaded @param {number} channel @param {Uint32Array} table */
+function writeMap(pixels, start, stride, loaded, channel, table) {
+  const { codes, units, layer } = loaded;
   let at = channel * units;
   for (let y = 0; y < layer.height; y++) {
-    let to = (top + y) * stride + left;
+    let to = start + y * stride;
     for (let x = 0; x < layer.width; x++) pixels[to++] = table[codes[at++]];
   }
 }
 
 /** @param {HTMLElement} figure @returns {Size} the room that a picture has in its figure */
 export function roomIn(figure) {
-  return { width: figure.clientWidth, height: Math.max(300, window.innerHeight * 0.62) };
+  const share = window.innerWidth <= 560 ? 0.6 * window.innerHeight : 0.5 * window.innerHeight - 128;
+  return { width: figure.clientWidth, height: Math.max(220, share) };
 }

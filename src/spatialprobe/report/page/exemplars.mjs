@@ -6,14 +6,14 @@
 /** @import { PackedPatches } from "./data.mjs" */
 /** @import { Box } from "./fields.mjs" */
 /** @import { Loaded } from "./values.mjs" */
-import { canvasOf, element, hatch, resizeCanvas, styleOf } from "./drawing.mjs";
+import { currentChannel } from "./app.mjs";
+import { element, hatch, resizeCanvas, styleOf } from "./drawing.mjs";
 import { boxOf, isCut } from "./fields.mjs";
 import { layOutPatches } from "./layout.mjs";
 import { numberOf } from "./values.mjs";
 import { formatCount, formatNumber } from "./words.mjs";
 
 const PATCH_GAP = 8;
-const PATCH_LINE = 15; // of text above and below a patch
 
 /** @typedef {{ channel: number, rank: number, sample: number, y: number, x: number, value: number, box: Box | null }} Place where a channel was strongest in a sample */
 
@@ -68,17 +68,42 @@ export function drawExemplars(app) {
   const { sweep } = app.shown.layer;
   element("exemplars").hidden = !sweep || !sweep.values;
   if (!sweep || !sweep.values) return;
-  const places = placesOf(app.shown, app.state.channel);
-  const canvas = canvasOf("exemplar-picture");
-  const listed = places
-    .map((one) => `${formatNumber(one.value)} in sample ${one.sample} at row ${one.y}, column ${one.x}`)
-    .join("; ");
+  const places = placesOf(app.shown, currentChannel(app));
+  const listed = places.map((one) => `${formatNumber(one.value)} in ${describePlace(one)}`).join("; ");
   const pictured = places.some((place) => hasPatch(app, app.shown, place));
   element("exemplar-words").textContent = describeExemplars(app, places, pictured ? "" : listed);
-  canvas.hidden = !pictured;
-  if (canvas.hidden) return;
-  canvas.setAttribute("aria-label", `Patches of channel ${numberOf(app.shown, app.state.channel)}: ${listed}`);
-  drawPatches(app, canvas, places);
+  const group = element("exemplar-picture");
+  group.hidden = !pictured;
+  if (!pictured) return;
+  group.setAttribute("aria-label", `Patches of channel ${numberOf(app.shown, currentChannel(app))}`);
+  const { tile } = layOutPatches(places.length, group.clientWidth, PATCH_GAP);
+  const factor = tile / longestSide(places);
+  group.replaceChildren(...places.map((place) => {
+    const button = buttonOfPatch(app, place);
+    const drawing = resizeCanvas(/** @type {HTMLCanvasElement} */ (button.children[1]), tile, tile);
+    whenDecoded(app, [place], () => drawPatch(app, drawing, place, 0, 0, factor));
+    return button;
+  }));
+}
+
+/** @param {Place} place @returns {string} */
+function describePlace(place) {
+  return `sample ${place.sample} at row ${place.y}, column ${place.x}`;
+}
+
+/** @param {App} app @param {Place} place @returns {HTMLButtonElement} its value, its patch and its sample's name */
+function buttonOfPatch(app, place) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "patch";
+  const label = sampleLabel(app, place);
+  button.setAttribute("aria-label", `${formatNumber(place.value)} in ${describePlace(place)}${label ? `, ${label}` : ""}`);
+  button.dataset.rank = `${place.rank}`;
+  const [value, name] = [document.createElement("span"), document.createElement("small")];
+  value.textContent = formatNumber(place.value, 3);
+  name.textContent = `#${place.sample}${label ? ` ${label}` : ""}`;
+  button.append(value, document.createElement("canvas"), name);
+  return button;
 }
 
 /** @param {App} app @param {Place[]} places @param {string} listed in words what has no picture @returns {string} */
@@ -92,32 +117,6 @@ function describeExemplars(app, places, listed) {
   if (places.some(({ box }) => box && isCut(box, app.payload.input))) words.push("Hatched: padding.");
   if (!places.every((place) => hasPatch(app, app.shown, place))) words.push("Dotted: not on this page.");
   return words.join(" ");
-}
-
-/** @param {App} app @param {HTMLCanvasElement} canvas @param {Place[]} places */
-function drawPatches(app, canvas, places) {
-  const { tile, columns } = layOutPatches(places.length, element("exemplars").clientWidth, PATCH_GAP);
-  const cell = tile + 2 * PATCH_LINE + PATCH_GAP;
-  const rows = Math.ceil(places.length / columns);
-  const drawing = resizeCanvas(canvas, columns * (tile + PATCH_GAP) - PATCH_GAP, rows * cell - PATCH_GAP);
-  const factor = tile / longestSide(places);
-  const { shown } = app;
-  places.forEach((place, i) => {
-    const left = (i % columns) * (tile + PATCH_GAP);
-    const top = Math.floor(i / columns) * cell + PATCH_LINE;
-    drawing.font = "12px system-ui, sans-serif";
-    drawing.fillStyle = styleOf(app, "--ink");
-    drawing.fillText(formatNumber(place.value), left, top - 4, tile);
-    drawing.font = "11px system-ui, sans-serif";
-    drawing.fillStyle = styleOf(app, "--quiet");
-    drawing.fillText(`#${place.sample}`, left, top + tile + 12, tile);
-  });
-  whenDecoded(app, places, () => {
-    if (app.shown !== shown || app.state.channel !== places[0].channel) return;
-    places.forEach((place, i) => {
-      drawPatch(app, drawing, place, (i % columns) * (tile + PATCH_GAP), Math.floor(i / columns) * cell + PATCH_LINE, factor);
-    });
-  });
 }
 
 /** @param {Place[]} places @returns {number} pixels of the input along the longest side of what they see */

@@ -17,7 +17,7 @@ export function boxAt(loaded, channel, y, x) {
   return boxOf(loaded, channel, y * every, x * every);
 }
 
-/** @param {Loaded} loaded @param {number} channel @param {number} y @param {number} x a unit of the layer @returns {Box | null} null: the unit sees only padding */
+/** @param {Pick<Loaded, "layer" | "boxes">} loaded @param {number} channel @param {number} y @param {number} x a unit of the layer @returns {Box | null} null: the unit sees only padding */
 export function boxOf(loaded, channel, y, x) {
   const { layer, boxes } = loaded;
   const which = layer.boxes.of ? layer.boxes.of[channel] : 0;
@@ -40,4 +40,17 @@ export function cutSides(box, input) {
 /** @param {Box} box @param {Size} input @returns {boolean} */
 export function isCut(box, input) {
   return Object.values(cutSides(box, input)).includes(true);
+}
+
+/** @param {Loaded} loaded @param {number} channel @param {Size} input @returns {(y: number, x: number) => boolean} whether a unit's field lies inside the input, or, where none's does, whether the unit lies inside the map */
+export function isInside(loaded, channel, input) {
+  const { height, width } = loaded.layer;
+  const middle = boxAt(loaded, channel, height >> 1, width >> 1);
+  if (middle && !isCut(middle, input)) {
+    return (y, x) => {
+      const box = boxAt(loaded, channel, y, x);
+      return box !== null && !isCut(box, input);
+    };
+  }
+  return (y, x) => (height < 3 || (y > 0 && y < height - 1)) && (width < 3 || (x > 0 && x < width - 1));
 }

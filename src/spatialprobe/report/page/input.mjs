@@ -5,16 +5,25 @@
 /** @import { App } from "./app.mjs" */
 /** @import { Order } from "./values.mjs" */
 /** @import { ScaleName } from "./words.mjs" */
+/** @import { Wall } from "./state.mjs" */
 import { readAddress } from "./address.mjs";
 import { currentUnit } from "./app.mjs";
 import { canvasOf, element } from "./drawing.mjs";
+import { placesOf } from "./exemplars.mjs";
 import { tileAt } from "./layout.mjs";
+import { findRegions } from "./photo.mjs";
 import { clamp, parseAddress } from "./state.mjs";
-import { change, showAll, showUnit } from "./view.mjs";
+import { drawThumbnails } from "./strip.mjs";
+import { change, showAll, showChannel, showUnit } from "./view.mjs";
+import { MARGIN } from "./views.mjs";
+import { showWhole } from "./whole.mjs";
 
 /** @param {App} app */
 export function listen(app) {
+  listenToStrip(app);
   listenToMap(app);
+  listenToInput(app);
+  listenToPatches(app);
   listenToMosaic(app);
   listenToControls(app);
   listenToWindow(app);
@@ -58,6 +67,72 @@ function listenToMap(app) {
   map.addEventListener("keydown", (event) => handleKey(event, () => moveUnit(app, event.key) || turnPage(app, event.key)));
 }
 
+/** @param {App} app Thumbnails of layers and images: a click chooses, arrow keys move along. */
+function listenToStrip(app) {
+  /** @param {string} name @param {(index: number) => Promise<void>} choose */
+  const along = (name, choose) => {
+    const row = element(name);
+    row.addEventListener("click", (event) => {
+      const index = [...row.children].findIndex((one) => one.contains(/** @type {Node} */ (event.target)));
+      if (index >= 0) choose(index);
+    });
+    row.addEventListener("keydown", (event) => handleKey(event, () => {
+      const from = [...row.children].indexOf(/** @type {Element} */ (document.activeElement));
+      const count = row.children.length;
+      const to = { ArrowLeft: from - 1, ArrowRight: from + 1, ArrowUp: from - 1, ArrowDown: from + 1, Home: 0, End: count - 1 }[event.key];
+      if (to === undefined || from < 0) return false;
+      const index = clamp(to, count);
+      /** @type {HTMLElement} */ (row.children[index]).focus({ preventScroll: true });
+      choose(index);
+      return true;
+    }));
+  };
+  along("strip", (layer) => change(app, { layer, channel: null }));
+  along("images", (image) => change(app, { image }).then(() => drawThumbnails(app)));
+}
+
+/** @param {App} app The photo: a click chooses a pixel, arrow keys move it, Escape lets go of it. */
+function listenToInput(app) {
+  const canvas = canvasOf("input");
+  const { height, width } = app.payload.input;
+  /** @param {{ y: number, x: number } | null} pixel */
+  const choose = (pixel) => {
+    findRegions(app, pixel);
+    showChannel(app);
+  };
+  canvas.addEventListener("click", (event) => {
+    const box = canvas.getBoundingClientRect();
+    const y = Math.floor(((event.clientY - box.top - MARGIN) / (box.height - 2 * MARGIN)) * height);
+    const x = Math.floor(((event.clientX - box.left - MARGIN) / (box.width - 2 * MARGIN)) * width);
+    choose({ y: clamp(y, height), x: clamp(x, width) });
+  });
+  canvas.addEventListener("keydown", (event) => handleKey(event, () => {
+    /** @type {Record<string, [number, number]>} */
+    const moves = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1], Enter: [0, 0] };
+    const move = moves[event.key];
+    if (event.key === "Escape") choose(null);
+    else if (!move) return false;
+    else {
+      const { y, x } = app.pixel ?? { y: height >> 1, x: width >> 1 };
+      choose({ y: clamp(y + move[0], height), x: clamp(x + move[1], width) });
+    }
+    return true;
+  }));
+}
+
+/** @param {App} app A patch that is clicked is shown in its whole image. */
+function listenToPatches(app) {
+  element("exemplar-picture").addEventListener("click", (event) => {
+    const button = /** @type {Element} */ (event.target).closest("button");
+    const place = button && placesOf(app.shown, app.state.channel).find((one) => `${one.rank}` === button.dataset.rank);
+    if (place) showWhole(app, place);
+  });
+  const dialog = /** @type {HTMLDialogElement} */ (element("whole"));
+  dialog.addEventListener("click", (event) => {
+    if (event.target === dialog) dialog.close();
+  });
+}
+
 /** @param {App} app */
 function listenToMosaic(app) {
   const mosaic = canvasOf("mosaic");
@@ -68,6 +143,20 @@ function listenToMosaic(app) {
     const tile = tileAt(event.offsetX, event.offsetY, app.grid, app.order.length);
     if (tile >= 0) change(app, { channel: app.order[tile] });
   });
+  let frame = 0;
+  /** @param {number | null} channel */
+  const peek = (channel) => {
+    if (app.peek === channel) return;
+    cancelAnimationFrame(frame);
+    app.peek = channel;
+    frame = requestAnimationFrame(() => showChannel(app));
+  };
+  mosaic.addEventListener("pointermove", (event) => {
+    if (event.pointerType === "touch") return;
+    const tile = tileAt(event.offsetX, event.offsetY, app.grid, app.order.length);
+    peek(tile >= 0 && app.order[tile] !== app.state.channel ? app.order[tile] : null);
+  });
+  mosaic.addEventListener("pointerleave", () => peek(null));
 }
 
 /** @param {KeyboardEvent} event @param {() => boolean} act true: the key was for the page */
@@ -120,9 +209,13 @@ function listenToControls(app) {
     control.addEventListener("change", () => choose(control.value));
   };
   onChange("layer", (value) => change(app, { layer: Number(value), channel: null }));
-  onChange("image", (value) => change(app, { image: Number(value) }));
-  onChange("scale", (value) => change(app, { scale: /** @type {ScaleName} */ (value) }));
+  onChange("image", (value) => change(app, { image: Number(value) }).then(() => drawThumbnails(app)));
+  onChange("scale", (value) => change(app, { scale: /** @type {ScaleName} */ (value) }).then(() => drawThumbnails(app)));
   onChange("order", (value) => change(app, { order: /** @type {Order} */ (value) }));
+  element("wall").addEventListener("click", (event) => {
+    const { value } = /** @type {HTMLButtonElement} */ (event.target);
+    if (value) change(app, { wall: /** @type {Wall} */ (value) });
+  });
 }
 
 /** @param {App} app */

@@ -8,6 +8,8 @@ export const GAP = 6; // between tiles
 export const LABEL = 16; // the line above a tile
 const WIDEST = 170; // of a tile
 const NARROWEST = 38;
+const SMALLEST_PATCH = 34;
+const LARGEST_PATCH = 72;
 
 /** @typedef {{ columns: number, rows: number, tile: number, cell: number, ratio: number }} Grid tiles of width `tile` and height `tile * ratio`, in cells of height `cell` */
 
@@ -51,15 +53,16 @@ export function fitInto(size, width, height) {
 
 /** @param {number} count of kernels @param {number} width @returns {{ tile: number, columns: number, dense: boolean }} */
 export function layOutKernels(count, width) {
-  const dense = count > 8;
-  const tile = dense ? (width + GAP) / 8 - GAP : Math.min(76, (width + GAP) / Math.min(count, 4) - GAP);
+  const dense = count > 4;
+  const tile = dense ? Math.min(40, (width + GAP) / 8 - GAP) : Math.min(56, (width + GAP) / Math.min(count, 4) - GAP);
   return { tile, dense, columns: fitColumns(count, tile, GAP, width) };
 }
 
-/** @param {number} count of patches @param {number} width @param {number} gap @returns {{ tile: number, columns: number }} */
+/** @param {number} count of patches @param {number} width @param {number} gap @returns {{ tile: number, columns: number }} in as few rows as leave them large enough to see */
 export function layOutPatches(count, width, gap) {
-  const tile = Math.max(56, Math.min(84, (width + gap) / count - gap));
-  return { tile, columns: fitColumns(count, tile, gap, width) };
+  let columns = Math.max(1, count);
+  for (let rows = 1; columns > 1 && (width + gap) / columns - gap < SMALLEST_PATCH; rows++) columns = Math.ceil(count / rows);
+  return { columns, tile: Math.floor(Math.max(SMALLEST_PATCH, Math.min(LARGEST_PATCH, (width + gap) / columns - gap))) };
 }
 
 /** @param {number} count @param {number} tile @param {number} gap @param {number} width @returns {number} */

@@ -4,20 +4,37 @@
 
 /** @import { App } from "./app.mjs" */
 import { canvasOf, element, hatch, isShrunk, paintMaps, resizeCanvas, styleOf } from "./drawing.mjs";
+import { drawPatch, longestSide, placesOf, whenDecoded } from "./exemplars.mjs";
 import { GAP, LABEL, layOutMosaic, tilePlace } from "./layout.mjs";
 import { numberOf } from "./values.mjs";
+
+const BESIDE = 2; // patches along a side of a tile
+
+/** @param {App} app @returns {boolean} whether the layer has patches to show */
+export function hasWall(app) {
+  const { sweep } = app.shown.layer;
+  return Boolean(sweep?.patches) || (Boolean(sweep?.values) && app.payload.samples !== null);
+}
+
+/** @param {App} app @returns {boolean} whether the mosaic shows patches */
+function isWall(app) {
+  return app.state.wall === "patches" && hasWall(app);
+}
 
 /** @param {App} app */
 export function drawMosaic(app) {
   const { layer } = app.shown;
   const width = element("scroll").clientWidth - 16;
-  const room = Math.max(400, window.innerHeight - 340);
-  app.grid = layOutMosaic(app.order.length, width, room, layer.height / layer.width);
+  const room = Math.max(300, window.innerHeight - 270);
+  const wall = isWall(app);
+  app.grid = layOutMosaic(app.order.length, width, room, wall ? 1 : layer.height / layer.width);
   const { columns, rows, tile, cell } = app.grid;
   const drawing = resizeCanvas(canvasOf("mosaic"), Math.min(width, columns * (tile + GAP) - GAP), rows * cell - GAP);
   drawing.imageSmoothingEnabled = isShrunk(tile, layer.width);
   drawing.font = "11px system-ui, sans-serif";
   drawing.textBaseline = "alphabetic";
+  app.wallDrawn = wall ? drawWall(app, drawing) : Promise.resolve();
+  if (wall) return;
   const across = Math.ceil(Math.sqrt(app.order.length * app.grid.ratio)) || 1;
   const source = paintMaps(app, across, Math.ceil(app.order.length / across), app.order);
   app.order.forEach((channel, i) => drawTile(app, drawing, source, across, channel, i));
@@ -35,6 +52,28 @@ function drawTile(app, drawing, source, across, channel, i) {
   drawing.strokeRect(left + 0.5, top + 0.5, tile - 1, tile * ratio - 1);
   drawing.fillStyle = styleOf(app, "--quiet");
   drawing.fillText(labelOf(app, drawing, channel), left, top - 5, tile + GAP);
+}
+
+/** @param {App} app @param {CanvasRenderingContext2D} drawing @returns {Promise<void>} when the top patches of every channel are drawn */
+async function drawWall(app, drawing) {
+  const { shown, order, grid } = app;
+  drawing.fillStyle = styleOf(app, "--quiet");
+  order.forEach((channel, i) => {
+    const { left, top } = tilePlace(i, grid);
+    drawing.fillText(labelOf(app, drawing, channel), left, top - 5, grid.tile + GAP);
+  });
+  const side = (grid.tile - 2 * (BESIDE - 1)) / BESIDE;
+  for (const [i, channel] of order.entries()) {
+    const places = placesOf(shown, channel).slice(0, BESIDE * BESIDE);
+    await new Promise((done) => whenDecoded(app, places, () => done(undefined)));
+    if (app.grid !== grid) return;
+    const { left, top } = tilePlace(i, grid);
+    const factor = side / longestSide(places);
+    places.forEach((place, rank) => {
+      const [column, row] = [rank % BESIDE, Math.floor(rank / BESIDE)];
+      drawPatch(app, drawing, place, left + column * (side + 2), top + row * (side + 2), factor);
+    });
+  }
 }
 
 /** @param {App} app @param {CanvasRenderingContext2D} drawing @param {number} channel @returns {string} its number, and its mark as far as there is room */

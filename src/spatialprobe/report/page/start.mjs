@@ -2,26 +2,18 @@
  * The page begins here. A browser that cannot unpack the maps keeps the still pictures.
  */
 
-/** @import { App } from "./app.mjs" */
 /** @import { Payload } from "./data.mjs" */
 import { readAddress } from "./address.mjs";
-import { createApp, loadLayer } from "./app.mjs";
+import { createApp } from "./app.mjs";
 import { element } from "./drawing.mjs";
 import { listen } from "./input.mjs";
 import { parseAddress } from "./state.mjs";
+import { buildStrip, drawThumbnails } from "./strip.mjs";
 import { change } from "./view.mjs";
 
 /** @param {string[]} texts @returns {HTMLOptionElement[]} */
 function options(texts) {
   return texts.map((text, value) => new Option(text, `${value}`));
-}
-
-/** @param {App} app Unpack the other layers while the browser is idle, so that they are there when they are chosen. */
-async function prepare(app) {
-  for (let layer = 0; layer < app.payload.layers.length; layer++) {
-    await new Promise((done) => (window.requestIdleCallback || setTimeout)(done));
-    await loadLayer(app, layer, app.state.image);
-  }
 }
 
 async function start() {
@@ -30,18 +22,19 @@ async function start() {
   const app = createApp(payload, [.../** @type {NodeListOf<HTMLImageElement>} */ (document.querySelectorAll("img.input"))]);
   element("layer").replaceChildren(...options(payload.layers.map((layer) => layer.name)));
   element("image").replaceChildren(...options(payload.images.map((image) => image.name)));
-  element("plain").hidden = true;
+  for (const name of ["plain", "stills"]) element(name).hidden = true;
   element("app").hidden = false;
+  buildStrip(app);
   await change(app, { channel: null, y: null, x: null, ...parseAddress(readAddress(app), payload) });
   listen(app);
   document.documentElement.dataset.ready = "yes";
-  await prepare(app);
+  await drawThumbnails(app);
 }
 
 /** @param {unknown} error */
 function fallBack(error) {
   element("app").hidden = true;
-  element("plain").hidden = false;
+  for (const name of ["plain", "stills"]) element(name).hidden = false;
   throw error;
 }
 

@@ -4,37 +4,39 @@
  * All that the page shows follows from a `State` and the payload. Nothing here touches the document.
  */
 
-/** @import { Payload } from "./data.mjs" */
+/** @import { Payload, Size } from "./data.mjs" */
 /** @import { Loaded, Order } from "./values.mjs" */
 /** @import { ScaleName } from "./words.mjs" */
-import { findStrongestUnit, numberOf } from "./values.mjs";
+import { isInside } from "./fields.mjs";
+import { findRichestChannel, findStrongestUnit, numberOf } from "./values.mjs";
 
-/** @typedef {{ layer: number, image: number, scale: ScaleName, order: Order, channel: number, y: number, x: number }} State */
+/** @typedef {"maps" | "patches"} Wall what the tiles of the mosaic show */
+/** @typedef {{ layer: number, image: number, scale: ScaleName, order: Order, wall: Wall, channel: number, y: number, x: number }} State */
 /**
  * A change that is asked for; null leaves a channel or a unit to the page.
- * @typedef {{ layer?: number, image?: number, scale?: ScaleName, order?: Order, channel?: number | null, y?: number | null, x?: number | null }} Wish
+ * @typedef {{ layer?: number, image?: number, scale?: ScaleName, order?: Order, wall?: Wall, channel?: number | null, y?: number | null, x?: number | null }} Wish
  */
 
 /** @type {ScaleName[]} */
-const SCALES = ["map", "layer", "all"];
+const SCALES = ["robust", "layer", "map", "all"];
 /** @type {Order[]} */
 const ORDERS = ["index", "strength", "sparsity"];
 
 /** @returns {State} */
 export function initialState() {
-  return { layer: 0, image: 0, scale: "layer", order: "index", channel: 0, y: 0, x: 0 };
+  return { layer: 0, image: 0, scale: "robust", order: "index", wall: "maps", channel: 0, y: 0, x: 0 };
 }
 
-/** @param {State} state @param {Wish} wish @param {Loaded} found the layer and image wished for @param {Loaded | null} before those shown now @returns {State} */
-export function nextState(state, wish, found, before) {
+/** @param {State} state @param {Wish} wish @param {Loaded} found the layer and image wished for @param {Loaded | null} before those shown now @param {Size} input @returns {State} */
+export function nextState(state, wish, found, before, input) {
   const next = { ...state, ...wish };
   const { layer } = found;
   if (before && next.layer !== state.layer && !("y" in wish)) {
     next.y = Math.floor(((state.y + 0.5) * layer.height) / before.layer.height);
     next.x = Math.floor(((state.x + 0.5) * layer.width) / before.layer.width);
   }
-  const channel = Math.min(next.channel ?? Math.max(0, found.marks.indexOf("")), found.count - 1);
-  const [y, x] = next.y === null || next.x === null ? findStrongestUnit(found, channel) : [next.y, next.x];
+  const channel = Math.min(next.channel ?? findRichestChannel(found), found.count - 1);
+  const [y, x] = next.y === null || next.x === null ? findStrongestUnit(found, channel, isInside(found, channel, input)) : [next.y, next.x];
   return { ...next, channel, y: clamp(y, layer.height), x: clamp(x, layer.width) };
 }
 
@@ -48,7 +50,8 @@ export function formatAddress(state, unit, loaded) {
   const more = new URLSearchParams();
   const { every } = loaded.layer;
   if (state.image) more.set("image", `${state.image}`);
-  if (state.scale !== "layer") more.set("scale", state.scale);
+  if (state.scale !== "robust") more.set("scale", state.scale);
+  if (state.wall !== "maps") more.set("wall", state.wall);
   if (state.order !== "index") more.set("order", state.order);
   const parts = [encodeURIComponent(loaded.layer.name), numberOf(loaded, state.channel), unit.y * every, unit.x * every];
   return `#${parts.join("/")}${`${more}` ? `?${more}` : ""}`;
@@ -64,15 +67,22 @@ export function parseAddress(address, payload) {
   const { channels, every } = payload.layers[layer];
   const channel = channels ? channels.indexOf(numbers[0]) : (numbers[0] ?? -1);
   const unit = numbers[1] >= 0 && numbers[2] >= 0;
-  const more = new URLSearchParams(query || "");
-  const image = Number(more.get("image"));
   return {
     layer,
     channel: channel < 0 ? null : channel,
     y: unit ? Math.floor(numbers[1] / every) : null,
     x: unit ? Math.floor(numbers[2] / every) : null,
+    ...parseChoices(new URLSearchParams(query || ""), payload),
+  };
+}
+
+/** @param {URLSearchParams} more @param {Payload} payload @returns {Wish} */
+function parseChoices(more, payload) {
+  const image = Number(more.get("image"));
+  return {
     image: Number.isInteger(image) && image >= 0 && image < payload.images.length ? image : 0,
-    scale: SCALES.find((one) => one === more.get("scale")) ?? "layer",
+    scale: SCALES.find((one) => one === more.get("scale")) ?? "robust",
+    wall: more.get("wall") === "patches" ? "patches" : "maps",
     order: ORDERS.find((one) => one === more.get("order")) ?? "index",
   };
 }

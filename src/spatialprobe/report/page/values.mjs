@@ -4,11 +4,13 @@
 
 /** @import { Codes, LayerArrays, LayerEntry, Maps } from "./data.mjs" */
 
+const SHADES = 12; // on each side of zero
+
 /** @typedef {"" | "dead" | "constant" | "not finite"} Mark */
 /** @typedef {"index" | "strength" | "sparsity"} Order */
 /**
  * A layer with its arrays and its maps for one image.
- * @typedef {Maps & LayerArrays & { layer: LayerEntry, index: number, image: number, units: number, marks: Mark[], codeBook: Codes }} Loaded
+ * @typedef {Maps & LayerArrays & { layer: LayerEntry, index: number, image: number, units: number, marks: Mark[], codeBook: Codes, beyond?: number }} Loaded
  */
 
 /** @param {LayerEntry} layer @param {number} index @param {number} image @param {LayerArrays} arrays @param {Maps} maps @param {Codes} codeBook @returns {Loaded} */
@@ -60,16 +62,60 @@ export function orderChannels(loaded, order) {
   return all;
 }
 
-/** @param {Loaded} loaded @param {number} channel @returns {[number, number]} row and column of the unit with the largest magnitude */
-export function findStrongestUnit(loaded, channel) {
+/** @param {Loaded} loaded @param {number} channel @param {(y: number, x: number) => boolean} [isInside] which units count, where any is finite @returns {[number, number]} row and column of the unit with the largest magnitude */
+export function findStrongestUnit(loaded, channel, isInside = () => true) {
   const { codes, units, layer, codeBook } = loaded;
   const below = -loaded.low[channel] > loaded.high[channel];
-  let best = 0;
-  let most = -1;
+  const best = [0, 0];
+  const most = [-1, -1]; // among all, and among those that count
   for (let at = 0; at < units; at++) {
     const code = codes[channel * units + at];
     const strength = code === codeBook.nonfinite ? -1 : below ? codeBook.steps - code : code;
-    if (strength > most) [best, most] = [at, strength];
+    if (strength > most[0]) [best[0], most[0]] = [at, strength];
+    if (strength > most[1] && isInside(Math.floor(at / layer.width), at % layer.width)) [best[1], most[1]] = [at, strength];
   }
-  return [Math.floor(best / layer.width), best % layer.width];
+  const found = most[1] < 0 ? best[0] : best[1];
+  return [Math.floor(found / layer.width), found % layer.width];
+}
+
+/** @param {Loaded} loaded @returns {number} the channel whose map, in the layer's colors, has the most bits to a unit; the first of equal ones */
+export function findRichestChannel(loaded) {
+  let best = Math.max(0, loaded.marks.indexOf(""));
+  let most = 0;
+  for (let channel = 0; channel < loaded.count; channel++) {
+    if (loaded.marks[channel]) continue;
+    const bits = entropyOf(loaded, channel);
+    if (bits > most + 1e-9) [best, most] = [channel, bits];
+  }
+  return best;
+}
+
+/** @param {Loaded} loaded @param {number} channel @returns {number} the entropy in bits of the map's values, sorted into the shades that the layer's scale tells apart */
+export function entropyOf(loaded, channel) {
+  const { units, codeBook, layer } = loaded;
+  const counts = new Uint32Array(256);
+  for (let at = channel * units; at < (channel + 1) * units; at++) counts[loaded.codes[at]]++;
+  const shades = new Float64Array(2 * SHADES + 1);
+  for (let code = 0; code <= codeBook.steps; code++) {
+    const share = Math.max(-1, Math.min(1, decodeValue(loaded, channel, code) / layer.robust)) || 0;
+    shades[SHADES + Math.round(share * SHADES)] += counts[code];
+  }
+  let bits = 0;
+  for (const count of shades) if (count) bits -= (count / units) * Math.log2(count / units);
+  return bits;
+}
+
+/** @param {Loaded} loaded @param {number} reach @returns {number} the share of the finite values whose magnitude is larger */
+export function shareBeyond(loaded, reach) {
+  const { codes, units, codeBook, count } = loaded;
+  let [beyond, finite] = [0, 0];
+  for (let channel = 0; channel < count; channel++) {
+    const strong = strengthOf(loaded, channel) > reach;
+    const is = Uint8Array.from({ length: 256 }, (_, code) => Number(strong && Math.abs(decodeValue(loaded, channel, code)) > reach));
+    for (let at = channel * units; at < (channel + 1) * units; at++) {
+      if (codes[at] !== codeBook.nonfinite) finite++;
+      beyond += is[codes[at]];
+    }
+  }
+  return finite ? beyond / finite : 0;
 }

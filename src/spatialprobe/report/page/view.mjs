@@ -4,13 +4,15 @@
 
 /** @import { App } from "./app.mjs" */
 /** @import { Wish } from "./state.mjs" */
-import { currentUnit, loadLayer } from "./app.mjs";
+import { currentChannel, currentUnit, loadLayer } from "./app.mjs";
 import { writeAddress } from "./address.mjs";
 import { drawKernel, writeNumbers } from "./details.mjs";
 import { element, paintMaps } from "./drawing.mjs";
 import { drawExemplars } from "./exemplars.mjs";
-import { drawMosaic, frameChosen } from "./mosaic.mjs";
+import { drawMosaic, frameChosen, hasWall } from "./mosaic.mjs";
+import { writePixel } from "./photo.mjs";
 import { nextState } from "./state.mjs";
+import { drawThumbnail, markStrip } from "./strip.mjs";
 import { numberOf, orderChannels } from "./values.mjs";
 import { drawBar, drawInput, drawMap, markBar } from "./views.mjs";
 import { describeChannel, describeChannels, describeLayer, describeOrder, describeUnit } from "./words.mjs";
@@ -25,10 +27,10 @@ export async function change(app, wish) {
   const here = before && before.index === layer && before.image === image;
   const found = here ? before : await loadLayer(app, layer, image);
   if (mine !== app.request) return;
-  const next = nextState(app.state, app.asked, found, app.shown ?? null);
-  const anew = found !== app.shown || next.scale !== app.state.scale || next.order !== app.state.order;
-  const other = next.channel !== app.state.channel;
-  Object.assign(app, { state: next, asked: {}, shown: found, preview: null });
+  const next = nextState(app.state, app.asked, found, app.shown ?? null, app.payload.input);
+  const anew = found !== app.shown || next.scale !== app.state.scale || next.order !== app.state.order || next.wall !== app.state.wall;
+  const other = next.channel !== currentChannel(app);
+  Object.assign(app, { state: next, asked: {}, shown: found, preview: null, peek: null });
   if (anew) showAll(app);
   else if (other) showChannel(app);
   else showUnit(app);
@@ -42,6 +44,8 @@ export function showAll(app) {
     /** @type {HTMLSelectElement} */ (element(name)).value = `${state[name]}`;
   }
   app.order = orderChannels(app.shown, state.order);
+  markStrip(app);
+  drawThumbnail(app, state.layer);
   writeLayer(app);
   drawMosaic(app);
   showChannel(app);
@@ -49,14 +53,15 @@ export function showAll(app) {
 
 /** @param {App} app */
 export function showChannel(app) {
-  app.mapPicture = paintMaps(app, 1, 1, [app.state.channel]);
-  frameChosen(app);
+  app.mapPicture = paintMaps(app, 1, 1, [currentChannel(app)]);
+  if (app.peek === null) frameChosen(app);
   writeChannel(app);
   showUnit(app);
   drawBar(app);
   drawKernel(app);
   writeNumbers(app);
   drawExemplars(app);
+  writePixel(app, (channel, y, x) => change(app, { channel, y, x }));
 }
 
 /** @param {App} app */
@@ -65,7 +70,7 @@ export function showUnit(app) {
   drawMap(app, y, x);
   drawInput(app, y, x);
   markBar(app, y, x);
-  const words = describeUnit(app.shown, app.payload, app.state.channel, y, x);
+  const words = describeUnit(app.shown, app.payload, currentChannel(app), y, x);
   const status = element("status");
   if (status.textContent !== words) status.replaceChildren(...words.split(/(\d+-\d+)/).map(unbroken));
   writeAddress(app);
@@ -77,17 +82,26 @@ function writeLayer(app) {
   element("layer-title").textContent = layer.name;
   element("layer-words").textContent = describeLayer(app.shown);
   element("order-words").textContent = describeOrder(marks, app.state.order);
+  writeWall(app);
   const label = `Mosaic of ${describeChannels(app.shown)} of ${layer.name}. Arrow keys choose the channel.`;
   element("mosaic").setAttribute("aria-label", label);
+}
+
+/** @param {App} app Offer the exemplar wall where the layer has patches. */
+function writeWall(app) {
+  element("wall").hidden = !hasWall(app);
+  for (const one of element("wall").children) {
+    one.setAttribute("aria-pressed", `${/** @type {HTMLButtonElement} */ (one).value === app.state.wall}`);
+  }
 }
 
 /** @param {App} app */
 function writeChannel(app) {
   const { layer, marks } = app.shown;
-  const number = numberOf(app.shown, app.state.channel);
+  const channel = currentChannel(app);
+  const number = numberOf(app.shown, channel);
   const { name, answer } = app.payload.images[app.state.image];
-  element("channel-title").textContent = describeChannel(number, marks[app.state.channel]);
-  element("map-title").textContent = `Feature map, ${layer.height} x ${layer.width}`;
+  element("channel-title").textContent = describeChannel(number, marks[channel]);
   const keys = "Arrow keys move the unit, Page Up and Page Down change the channel.";
   element("map").setAttribute("aria-label", `Feature map of ${layer.name}, channel ${number}. ${keys}`);
   element("input-title").textContent = `Input image ${name}`;

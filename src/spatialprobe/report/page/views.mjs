@@ -3,17 +3,18 @@
  */
 
 /** @import { App } from "./app.mjs" */
-import { currentScale } from "./app.mjs";
+import { currentChannel, currentScale } from "./app.mjs";
 import { cssColor } from "./colors.mjs";
-import { canvasOf, element, hatch, isShrunk, outline, resizeCanvas, roomIn, styleOf } from "./drawing.mjs";
-import { boxAt, cutSides } from "./fields.mjs";
+import { WHOLE, canvasOf, drawField, element, hatch, isShrunk, outline, resizeCanvas, roomIn } from "./drawing.mjs";
+import { boxAt } from "./fields.mjs";
 import { fitInto } from "./layout.mjs";
+import { findRegion } from "./pixel.mjs";
+import { outlineRegion } from "./strip.mjs";
+import { shareBeyond, valueAt } from "./values.mjs";
 import { describeBox, describeScale, formatNumber } from "./words.mjs";
-import { valueAt } from "./values.mjs";
 
-const MARGIN = 5; // around the input, for the outline
+export const MARGIN = 5; // around the input, for the outline
 const SMALLEST = 7; // of the frame around a unit
-const WHOLE = { top: false, bottom: false, left: false, right: false };
 
 /** @param {HTMLCanvasElement} canvas @returns {HTMLElement} */
 function figureOf(canvas) {
@@ -29,13 +30,15 @@ export function drawMap(app, y, x) {
   const drawing = resizeCanvas(canvas, size.width, size.height);
   drawing.imageSmoothingEnabled = isShrunk(size.width, layer.width);
   drawing.drawImage(app.mapPicture, 0, 0, size.width, size.height);
-  if (marks[app.state.channel] === "dead") hatch(drawing, 0, 0, size.width, size.height);
+  if (marks[currentChannel(app)] === "dead") hatch(drawing, 0, 0, size.width, size.height);
   const cell = { width: size.width / layer.width, height: size.height / layer.height };
   const width = Math.max(cell.width, SMALLEST);
   const height = Math.max(cell.height, SMALLEST);
   const left = Math.min(Math.max((x + 0.5) * cell.width - width / 2, 3), size.width - width - 3);
   const top = Math.min(Math.max((y + 0.5) * cell.height - height / 2, 3), size.height - height - 3);
   outline(drawing, left, top, width, height, WHOLE);
+  const region = app.pixel && findRegion(layer, app.shown, currentChannel(app), app.pixel);
+  if (region) outlineRegion(drawing, region, size.width / layer.units[1], size.height / layer.units[0]);
 }
 
 /** @param {App} app @param {number} y @param {number} x */
@@ -50,25 +53,29 @@ export function drawInput(app, y, x) {
   drawing.imageSmoothingEnabled = isShrunk(across, 1);
   drawing.translate(MARGIN, MARGIN);
   drawing.drawImage(app.pictures[app.state.image], 0, 0, size.width, size.height);
-  drawing.fillStyle = `rgba(${styleOf(app, "--fade")}, .58)`;
-  const box = boxAt(app.shown, app.state.channel, y, x);
-  drawing.beginPath();
-  drawing.rect(0, 0, size.width, size.height);
-  if (box) {
-    const [left, top] = [box.x0 * across, box.y0 * down];
-    const [width, height] = [(box.x1 - box.x0) * across, (box.y1 - box.y0) * down];
-    drawing.rect(left, top, width, height);
-    drawing.fill("evenodd");
-    outline(drawing, left, top, width, height, cutSides(box, input));
-  } else {
-    drawing.fill("evenodd");
+  const box = boxAt(app.shown, currentChannel(app), y, x);
+  drawField(app, drawing, box, size, app.preview !== null);
+  if (app.pixel) cross(drawing, (app.pixel.x + 0.5) * across, (app.pixel.y + 0.5) * down);
+  canvas.setAttribute("aria-label", `Input image ${images[app.state.image].name}. ${describeBox(box, input)} Click, or press arrow keys, to choose a pixel; Escape to let go of it.`);
+}
+
+/** @param {CanvasRenderingContext2D} drawing @param {number} x @param {number} y */
+function cross(drawing, x, y) {
+  for (const [color, line] of /** @type {const} */ ([["#000", 5], ["#ffd400", 2.5]])) {
+    drawing.strokeStyle = color;
+    drawing.lineWidth = line;
+    drawing.beginPath();
+    for (const [across, down] of [[1, 0], [-1, 0], [0, 1], [0, -1]]) {
+      drawing.moveTo(x + 4 * across, y + 4 * down);
+      drawing.lineTo(x + 11 * across, y + 11 * down);
+    }
+    drawing.stroke();
   }
-  canvas.setAttribute("aria-label", `Input image ${images[app.state.image].name}. ${describeBox(box, input)}`);
 }
 
 /** @param {App} app */
 export function drawBar(app) {
-  const scale = currentScale(app, app.state.channel);
+  const scale = currentScale(app, currentChannel(app));
   const width = element("map").clientWidth || 200;
   const drawing = resizeCanvas(canvasOf("bar-colors"), width, 12);
   const levels = scale.colors.length;
@@ -78,16 +85,18 @@ export function drawBar(app) {
   });
   element("bar").style.width = `${width}px`;
   element("bar-numbers").style.width = `${width}px`;
+  const beyond = app.state.scale === "robust" ? (app.shown.beyond ??= shareBeyond(app.shown, scale.high)) : 0;
+  const marks = beyond ? [scale.low < 0 ? "≤ " : "", "", "≥ "] : ["", "", ""];
   const numbers = [scale.low, (scale.low + scale.high) / 2, scale.high];
-  [...element("bar-numbers").children].forEach((one, i) => (one.textContent = formatNumber(numbers[i], 3)));
-  element("scale-words").textContent = describeScale(app.state.scale, app.payload.images.length);
+  [...element("bar-numbers").children].forEach((one, i) => (one.textContent = `${marks[i]}${formatNumber(numbers[i], 3)}`));
+  element("scale-words").textContent = describeScale(app.state.scale, app.payload.images.length, beyond);
 }
 
 /** @param {App} app @param {number} y @param {number} x */
 export function markBar(app, y, x) {
-  const scale = currentScale(app, app.state.channel);
-  const value = valueAt(app.shown, app.state.channel, y, x);
+  const scale = currentScale(app, currentChannel(app));
+  const value = valueAt(app.shown, currentChannel(app), y, x);
   const mark = element("bar-mark");
   mark.hidden = Number.isNaN(value);
-  if (!mark.hidden) mark.style.left = `${(100 * (value - scale.low)) / (scale.high - scale.low)}%`;
+  if (!mark.hidden) mark.style.left = `${Math.min(100, Math.max(0, (100 * (value - scale.low)) / (scale.high - scale.low)))}%`;
 }

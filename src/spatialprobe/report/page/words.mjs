@@ -8,7 +8,7 @@
 import { boxAt } from "./fields.mjs";
 import { numberOf, stepOf, valueAt } from "./values.mjs";
 
-/** @typedef {"map" | "layer" | "all"} ScaleName */
+/** @typedef {"robust" | "layer" | "map" | "all"} ScaleName */
 
 /** @param {number} count @param {string} noun @returns {string} `1 row`, `2 rows` */
 export function formatCount(count, noun) {
@@ -127,10 +127,12 @@ export function describeChannel(number, mark) {
   return `Channel ${number}${words}`;
 }
 
-/** @param {ScaleName} scale @param {number} images @returns {string} for which maps one color means one value */
-export function describeScale(scale, images) {
+/** @param {ScaleName} scale @param {number} images @param {number} beyond the share of this image's values that lie beyond its ends @returns {string} for which maps one color means one value */
+export function describeScale(scale, images, beyond) {
   const all = images > 1 ? `, ${images} images` : "";
+  const cut = beyond > 0 ? `; ${beyond < 0.0001 ? "less than 0.01 %" : formatPercent(beyond)} of this image's values beyond` : "";
   return {
+    robust: `Color scale: one for all maps of this layer${all}, to their 99.5th percentile${cut}.`,
     map: "Color scale: each map has its own; colors cannot be compared between maps.",
     layer: `Color scale: one for all maps of this layer${all}.`,
     all: `Color scale: one for all layers${all}.`,

@@ -1,0 +1,113 @@
+/**
+ * The layers as a strip of thumbnails, and the images beside the controls.
+ */
+
+/** @import { App } from "./app.mjs" */
+/** @import { Region } from "./pixel.mjs" */
+import { loadLayer } from "./app.mjs";
+import { WHOLE, element, outline, paintMap, resizeCanvas } from "./drawing.mjs";
+import { fitInto } from "./layout.mjs";
+import { findRichestChannel } from "./values.mjs";
+
+const PATIENCE = 100; // milliseconds that a thumbnail waits for an idle browser
+const ROOM = { width: 84, height: 46 }; // CSS pixels of a thumbnail
+
+/** @param {App} app */
+export function buildStrip(app) {
+  const { layers, images } = app.payload;
+  element("strip").replaceChildren(...layers.map((layer, depth) => {
+    const lines = [layer.name, `#${depth + 1} · ${layer.units.join(" × ")} · sees ${shorten(layer.field.size)}`];
+    const button = buttonOf(document.createElement("canvas"), ...lines.map((text, i) => lineOf(text, i ? "" : "name")));
+    button.title = `Layer ${depth + 1} of ${layers.length}: ${layer.kind}, ${layer.of} channels of ${layer.units.join(" × ")} units, each sees ${layer.field.size.join(" × ")} pixels`;
+    return button;
+  }));
+  const shown = images.length > 1 ? images : [];
+  element("images").replaceChildren(...shown.map((image, number) => {
+    const picture = new Image();
+    picture.src = app.pictures[number].src;
+    picture.alt = `Image ${image.name}`;
+    const button = buttonOf(picture);
+    button.title = image.name;
+    return button;
+  }));
+}
+
+/** @param {number[]} size @returns {string} one number where all are alike */
+function shorten(size) {
+  return size.every((one) => one === size[0]) ? `${size[0]}` : size.join(" × ");
+}
+
+/** @param {...HTMLElement} content @returns {HTMLButtonElement} */
+function buttonOf(...content) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.append(...content);
+  return button;
+}
+
+/** @param {string} text @param {string} name of its class @returns {HTMLSpanElement} */
+function lineOf(text, name) {
+  const line = document.createElement("span");
+  line.className = name;
+  line.textContent = text;
+  return line;
+}
+
+/** @param {App} app Mark the layer and the image that are shown, and bring them into view. */
+export function markStrip(app) {
+  markCurrent(element("strip"), app.state.layer);
+  markCurrent(element("images"), app.state.image);
+}
+
+/** @param {HTMLElement} row of buttons @param {number} current */
+function markCurrent(row, current) {
+  [...row.children].forEach((one, i) => {
+    const button = /** @type {HTMLButtonElement} */ (one);
+    button.tabIndex = i === current ? 0 : -1;
+    if (i === current) button.setAttribute("aria-current", "true");
+    else button.removeAttribute("aria-current");
+    if (i !== current) return;
+    const { offsetLeft, offsetWidth } = button;
+    const from = offsetLeft - row.offsetLeft - 40;
+    if (from < row.scrollLeft || from + offsetWidth + 80 > row.scrollLeft + row.clientWidth) row.scrollLeft = from;
+  });
+}
+
+/** @param {App} app @param {number} index of a layer Draw its richest channel. */
+export async function drawThumbnail(app, index) {
+  const { image, scale } = app.state;
+  const loaded = await loadLayer(app, index, image);
+  if (app.state.image !== image) return;
+  const channel = findRichestChannel(loaded);
+  const source = paintMap(app, loaded, channel, scale);
+  const size = fitInto(loaded.layer, ROOM.width, ROOM.height);
+  const canvas = thumbnailOf(index);
+  const drawing = resizeCanvas(canvas, size.width, size.height);
+  drawing.imageSmoothingEnabled = loaded.layer.width > size.width;
+  drawing.drawImage(source, 0, 0, size.width, size.height);
+  const region = app.regions[index];
+  if (region) outlineRegion(drawing, region, size.width / loaded.layer.units[1], size.height / loaded.layer.units[0]);
+}
+
+/** @param {App} app @returns {Promise<void>} when every layer's thumbnail is drawn, one at a time, that of the layer shown first */
+export async function drawThumbnails(app) {
+  const mine = ++app.round;
+  await drawThumbnail(app, app.state.layer);
+  for (let layer = 0; layer < app.payload.layers.length; layer++) {
+    await new Promise((done) => ("requestIdleCallback" in window ? requestIdleCallback(done, { timeout: PATIENCE }) : setTimeout(done)));
+    if (mine !== app.round) return;
+    if (layer !== app.state.layer) await drawThumbnail(app, layer);
+  }
+}
+
+/** @param {CanvasRenderingContext2D} drawing @param {Region} region @param {number} across CSS pixels a unit @param {number} down */
+export function outlineRegion(drawing, region, across, down) {
+  const width = Math.max(4, (region.x1 - region.x0) * across);
+  const height = Math.max(4, (region.y1 - region.y0) * down);
+  outline(drawing, region.x0 * across, region.y0 * down, width, height, WHOLE);
+}
+
+/** @param {number} index @returns {HTMLCanvasElement} */
+function thumbnailOf(index) {
+  return /** @type {HTMLCanvasElement} */ (element("strip").children[index].firstChild);
+}
