@@ -41,7 +41,7 @@ STOREYS = [
 ]
 
 # What may wait inside a function, or for a type checker: a method that shows what its object holds.
-WAITING = {("activations.records", "render.feature_maps")}
+WAITING = {("activations.records", "render.feature_maps"), ("statistics.layouts", "fields.layout")}
 # The plain result types that pictures name without depending on what makes them.
 RESULTS = {"fields.box", "fields.result", "statistics.exemplars", "statistics.histogram"}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from turned import made
 from zoo import ZOO
 
 import spatialprobe as sp
@@ -148,3 +149,24 @@ def test_fields_behind_an_ablation():
         edited = sp.receptive_fields(model, (1, 3, 10, 10))
     for layer in plain:
         assert (edited[layer].size, edited[layer].stride) == (plain[layer].size, plain[layer].stride)
+
+
+def test_the_channel_axis_of_an_ablation_is_not_guessed():
+    """Where the channels may come last `axis=` must say so, and then does; other layers need no axis."""
+    model, images, layers = made("mixer")
+    for layer in layers:
+        with pytest.raises(sp.ArgumentError, match=rf"of layer '{layer}' holds the channels.*Pass axis=1 or axis=-1"):
+            with sp.edited(model, {layer: sp.ablate([1])}):
+                model(images)
+    with sp.edited(model, {"2": sp.ablate([1], axis=-1)}), sp.Probe(model, "2") as probe:
+        model(images)
+    assert (probe["2"].tensor[..., 1] == 0).all()
+    assert (probe["2"].tensor[..., 0] != 0).any()
+    with sp.edited(model, {"0": sp.ablate([1])}), sp.Probe(model, "0") as probe:
+        model(images)
+    assert (probe["0"].tensor[:, 1] == 0).all()
+    plain = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.Sequential(nn.BatchNorm2d(4), nn.ReLU()), nn.Dropout(), nn.Flatten(), nn.Linear(24, 2)
+    )
+    with sp.edited(plain, {"1": sp.ablate(0), "2": sp.ablate(1), "": sp.ablate(1), "4": sp.ablate(0)}):
+        assert plain(torch.rand(1, 3, 4, 5)).tolist() == [[0, 0]]

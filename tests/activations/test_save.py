@@ -15,7 +15,7 @@ import spatialprobe as sp
 
 def same(one, other):
     """Whether two records agree in every field."""
-    fields = ("layer", "aliases", "call", "forward", "order", "at", "module_type", "conv")
+    fields = ("layer", "aliases", "call", "forward", "order", "at", "module_type", "conv", "layout")
     gradients = [one.gradient, other.gradient]
     return (
         all(getattr(one, name) == getattr(other, name) for name in fields)

@@ -15,9 +15,11 @@ import torch.nn.functional as F
 from PIL import Image
 from report_reader import read, unpacked
 from torch import nn
+from turned import Permuted, made
 from zoo import ZOO
 
 import spatialprobe as sp
+from spatialprobe.report.layers import passes
 
 HOSTILE = '</script><script>document.title="taken"</script><img src=x onerror=alert(1)>\'"&\u2028\udc00 ü 猫 {{title}}'
 
@@ -373,6 +375,30 @@ def test_tokens_are_left_out(path):
         ("patches",),
         ("norm is left out: it returned (1, 16, 6) of torch.float32, no maps.",),
     )
+
+
+def test_channels_last_equal_to_permuting_by_hand(path):
+    """A channels-last layer has its own channels and units on the page, with its exemplars; one in doubt is named."""
+    model, images, _ = made("mixer")
+    swept = sp.sweep(model, images, {"top": sp.Exemplars, "moments": sp.Moments}, layers=["0", "2"], progress=False)
+    report = sp.write_report(path, model, images, layers=["0", "2"], sweep=swept, dataset=images)
+    assert (report.layers, report.reduced, report.doubts) == (("0", "2"), (), ())
+    found = passes(model, images, "2", "output").maps["2", 0]
+    by_hand = passes(Permuted(model, "2"), images, "turned", "output").maps["turned", 0]
+    assert all(np.array_equal(one.codes, other.codes) for one, other in zip(found, by_hand, strict=True))
+    assert found[0].codes.shape == (6, 8, 10)
+
+    class Doubtful(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.mix = nn.Conv2d(3, 5, 4, stride=4), nn.Linear(10, 7)
+
+        def forward(self, x):
+            return self.mix(self.conv(x))
+
+    report = sp.write_report(path, Doubtful(), images, layers=["conv", "mix"])
+    assert report.layers == ("conv",)
+    assert "mix is left out: it is not known which axis of (1, 5, 8, 7) holds the channels." in report.reduced
 
 
 @pytest.mark.parametrize("name", ["report.pdf", "report", "report.html.png", "report.json"])

@@ -12,6 +12,7 @@ from spatialprobe.activations.recompute import Replay
 from spatialprobe.arguments import as_numbers, shown, whole_number, whole_numbers
 from spatialprobe.errors import ArgumentError
 from spatialprobe.model.hooks import CopiedInert, ForwardHook, attach_edits
+from spatialprobe.model.layout import Signs, describe_doubt
 from spatialprobe.model.select import check_model, select
 from spatialprobe.model.undo import Undo, as_block
 from spatialprobe.tensors import holds_own_memory
@@ -51,12 +52,15 @@ def edited(undo: Undo, model: nn.Module, edits: Mapping[Any, Edit]) -> nn.Module
         raise ArgumentError(
             f"edits is {kind_of(edits)}: give a mapping from layers to edits, such as {{'conv1': sp.ablate([0])}}."
         )
-    replay = Replay("was edited")
+    replay, signs = Replay("was edited"), None
     hooks: list[tuple[nn.Module, ForwardHook]] = []
     for selector, edit in edits.items():
         if not callable(edit):
             raise ArgumentError(f"The edit of {selector!r} is {kind_of(edit)}, not a function of the output.")
-        hooks += [(layer.module, _EditHook(layer.name, edit, replay)) for layer in select(model, selector)]
+        if isinstance(edit, _ChannelsSecond):
+            signs = signs or Signs.of(model)
+        doubts = signs if isinstance(edit, _ChannelsSecond) else None
+        hooks += [(layer.module, _EditHook(layer.name, edit, replay, doubts)) for layer in select(model, selector)]
     undo.add(replay.close)
     replay.open(hooks)
     attach_edits(undo, hooks)
@@ -64,21 +68,22 @@ def edited(undo: Undo, model: nn.Module, edits: Mapping[Any, Edit]) -> nn.Module
 
 
 def ablate(
-    channels: int | Sequence[int], value: float | Sequence[float] | torch.Tensor = 0.0, *, axis: int = 1
+    channels: int | Sequence[int], value: float | Sequence[float] | torch.Tensor = 0.0, *, axis: int | None = None
 ) -> Edit:
     """An edit that sets channels to a number, or each to its own.
 
     Args:
         channels: one or several channel numbers.
         value: a number, or one per channel, in their order.
-        axis: the channel axis of the output: 1 for (N, C, H, W), -1 for channels last.
+        axis: the channel axis of the output: 1 for (N, C, H, W), -1 for channels last and tokens. If left out it is 1,
+            and a layer of which the model's modules leave it in doubt is refused when it runs.
 
     >>> import torch, spatialprobe as sp
     >>> sp.ablate([0, 2], value=[5.0, 7.0])(torch.zeros(1, 3))
     tensor([[5., 0., 7.]])
     """
     chosen = list(whole_numbers(channels if isinstance(channels, Iterable) else (channels,), "channels"))
-    axis = whole_number(axis, "axis")
+    along = 1 if axis is None else whole_number(axis, "axis")
     values = value if isinstance(value, torch.Tensor) else as_numbers(value, "value")
     if values.layout != torch.strided or values.ndim > 1 or (values.ndim == 1 and len(values) != len(chosen)):
         raise ArgumentError(
@@ -87,17 +92,27 @@ def ablate(
         )
 
     def edit(output: torch.Tensor) -> torch.Tensor:
-        _check_channels(output, chosen, axis)
+        _check_channels(output, chosen, along)
         shape = [1] * output.ndim
-        shape[axis] = output.shape[axis]
-        replaced, filling = torch.zeros(shape[axis], dtype=torch.bool, device="cpu"), values.new_zeros(shape[axis])
+        shape[along] = output.shape[along]
+        replaced, filling = torch.zeros(shape[along], dtype=torch.bool, device="cpu"), values.new_zeros(shape[along])
         replaced[chosen], filling[chosen] = True, values
         # Chosen, not written by numbers, so that receptive fields behind an edit stay what they are.
         return torch.where(
             replaced.to(output.device).reshape(shape), filling.to(output.device, output.dtype).reshape(shape), output
         )
 
-    return edit
+    return _ChannelsSecond(edit) if axis is None else edit
+
+
+class _ChannelsSecond:
+    """An edit of outputs whose second axis holds the channels."""
+
+    def __init__(self, edit: Edit) -> None:
+        self._edit = edit
+
+    def __call__(self, output: Any) -> Any:
+        return self._edit(output)
 
 
 def replace(tensor: torch.Tensor) -> Edit:
@@ -122,8 +137,9 @@ def replace(tensor: torch.Tensor) -> Edit:
 class _EditHook(CopiedInert):
     """A forward hook that makes one edit of one layer."""
 
-    def __init__(self, layer: str, edit: Edit, replay: Replay) -> None:
+    def __init__(self, layer: str, edit: Edit, replay: Replay, signs: Signs | None) -> None:
         self.content = (layer, edit)
+        self._signs = signs  # of an edit whose channels must be the second axis
         self._layer = layer
         self._edit = edit
         self._replay = replay
@@ -132,6 +148,10 @@ class _EditHook(CopiedInert):
         if not self._replay.is_active:  # the recomputation of what was computed without the edit
             return None
         self._replay.join(self._layer)
+        if self._signs is not None and isinstance(output, torch.Tensor):
+            shape = tuple(output.shape)
+            if self._signs.layout_of(module, shape) is None:
+                raise ArgumentError(describe_doubt(self._layer, shape, "Pass axis=1 or axis=-1 to ablate()."))
         try:
             changed = self._edit(output)
         except ArgumentError as error:

@@ -28,6 +28,7 @@ from spatialprobe.arguments import (
 )
 from spatialprobe.errors import ArgumentError, LayerNotFoundError, LayerNotRunError, ProbeStateError, SpatialProbeError
 from spatialprobe.model.hooks import ProbeHook, attach
+from spatialprobe.model.layout import Layout, Signs, is_channels_first
 from spatialprobe.model.names import is_name, some
 from spatialprobe.model.select import Selector, all_layers, check_model, model_name, no_such_name, select
 from spatialprobe.model.undo import Block, Leaving
@@ -204,7 +205,19 @@ class Probe(Block, Activations):
             conv=ConvSpec.of(entry.layer.module),
             tensor=entry.kept,  # type: ignore[arg-type]  # read through the field's descriptor
             gradient=entry.gradient,  # type: ignore[arg-type]
+            layout=self._layout_of(entry),
         )
+
+    def _layout_of(self, entry: Entry) -> Layout | None:
+        """Return where a record has its channels; None where that is in doubt. A transform makes of it what is read."""
+        value, module = entry.kept.value, entry.layer.module
+        if is_channels_first(module) or self._recording.keeping.transform is not None or value.is_nested:
+            return "channels_first"
+        return self._signs.layout_of(module, tuple(value.shape))
+
+    @cached_property
+    def _signs(self) -> Signs:
+        return Signs.of(self._model)
 
     def _name_of(self, layer: str) -> str:
         watched = some(self.watched)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -92,6 +93,7 @@ class Recorder:
         self._guards = guards
         self._recording = recording
         self._layers = layers
+        self._paused = False
         self._pick = recording.pick
         self._keeper = Keeper(recording.keeping)
         self._forget()
@@ -152,6 +154,15 @@ class Recorder:
                 _stop_following(view)
             self._settle(ended, whole=whole)
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """A block in which the model may run unseen."""
+        self._paused = True
+        try:
+            yield
+        finally:
+            self._paused = False
+
     def stop_following(self) -> None:
         """Leave the torch functions of this thread alone, also where a forward has not ended."""
         view = self._views.get(threading.get_ident())
@@ -178,7 +189,7 @@ class Recorder:
 
     def _view(self) -> ThreadView | None:
         """What the current thread is doing; None where it is none of this probe's business."""
-        if is_backward():  # recomputation for a checkpoint
+        if self._paused or is_backward():  # recomputation for a checkpoint
             return None
         view = self._views.get(threading.get_ident())
         if view is None and self._recording.threads == "all":

@@ -14,7 +14,8 @@ from torch import nn
 
 from spatialprobe.activations.gradient import Gradient
 from spatialprobe.activations.guard import Kept
-from spatialprobe.errors import SpatialProbeError, UnsupportedOutputError
+from spatialprobe.errors import ArgumentError, SpatialProbeError, UnsupportedOutputError
+from spatialprobe.model.layout import Layout, channels_second, describe_doubt
 from spatialprobe.tensors import count_bytes, dense_values, numpy_values, shape_text, why_unreadable
 
 if TYPE_CHECKING:
@@ -105,6 +106,7 @@ class Activation:
     conv: ConvSpec | None  # the geometry, if the layer is a convolution
     tensor: torch.Tensor = _Held()  # type: ignore[assignment]  # (N, C, *spatial) for a convolution
     gradient: torch.Tensor | None = _Held()  # type: ignore[assignment]  # of the value, summed over backward passes
+    layout: Layout | None = None  # None where the model's modules leave in doubt which axis holds the channels
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -187,6 +189,30 @@ class Activation:
         except SpatialProbeError as error:
             return f"{words}<p>{html.escape(str(error))}</p>"
         return f"{words}{mosaic._repr_html_()}"
+
+
+def channels_of(record: Activation) -> torch.Tensor:
+    """Return a record's values as `values_of` does, with the channels as the second axis.
+
+    Raises:
+        ArgumentError: the layout is in doubt.
+    """
+    doubt = why_in_doubt(record)
+    if doubt is not None:
+        raise ArgumentError(doubt)
+    return channels_second(values_of(record), record.layout or "channels_first")
+
+
+def why_in_doubt(record: Activation) -> str | None:
+    """Return why it is not known which axis of a record holds the channels, with what to do; None if it is."""
+    if record.layout is not None or len(record.shape) <= 2:
+        return None
+    return describe_doubt(
+        record.layer,
+        record.shape,
+        "dataclasses.replace(record, layout='channels_last'), or 'channels_first', says it; or capture the layer with "
+        "transform=lambda output: output.movedim(-1, 1).",
+    )
 
 
 def values_of(record: Activation) -> torch.Tensor:

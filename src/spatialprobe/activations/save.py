@@ -14,6 +14,7 @@ from spatialprobe.activations.collection import Activations, records_given
 from spatialprobe.activations.records import Activation, At, ConvSpec
 from spatialprobe.arguments import shown
 from spatialprobe.errors import ArgumentError, StorageError
+from spatialprobe.model.layout import Layout
 from spatialprobe.storage.archive import Archive
 from spatialprobe.storage.schema import MalformedError, Or, check
 from spatialprobe.tensors import dense_values
@@ -37,6 +38,7 @@ _RECORD = {
     "at": set(get_args(At)),
     "module_type": str,
     "conv": Or(None, _CONV),
+    "layout": Or(None, set(get_args(Layout))),
     "keys": [str],
 }
 
@@ -124,7 +126,7 @@ def _stored(layer: str, value: torch.Tensor) -> torch.Tensor:
 
 def _described(record: Activation, keys: list[str]) -> dict[str, Any]:
     """A record in words: its fields, and where in the file its tensors are."""
-    fields = {name: getattr(record, name) for name in _PLAIN}
+    fields = {name: getattr(record, name) for name in (*_PLAIN, "layout")}
     return {**fields, "conv": None if record.conv is None else asdict(record.conv), "keys": keys}
 
 
@@ -134,8 +136,17 @@ def _loaded(description: dict[str, Any], tensors: Mapping[str, torch.Tensor]) ->
     Raises:
         MalformedError: it describes none, or their tensors are not there.
     """
+    _fill_in_layouts(description)
     check(description, {"records": [_RECORD]}, "the description")
     return [_record(index, described, tensors) for index, described in enumerate(description["records"])]
+
+
+def _fill_in_layouts(description: dict[str, Any]) -> None:
+    """Add what files of 0.1 do not say: convolutions are channels first, of others nothing is known."""
+    records = description.get("records")
+    for one in records if isinstance(records, list) else ():
+        if isinstance(one, dict):
+            one.setdefault("layout", "channels_first" if one.get("conv") else None)
 
 
 def _record(index: int, described: dict[str, Any], tensors: Mapping[str, torch.Tensor]) -> Activation:
@@ -148,7 +159,7 @@ def _record(index: int, described: dict[str, Any], tensors: Mapping[str, torch.T
     if values["tensor"] is None:
         raise MalformedError(f"record {index} has no tensor")
     conv = described["conv"]
-    fields = {name: described[name] for name in _PLAIN} | {"aliases": tuple(described["aliases"])}
+    fields = {name: described[name] for name in (*_PLAIN, "layout")} | {"aliases": tuple(described["aliases"])}
     return Activation(**fields, conv=None if conv is None else _conv_spec(conv), **values)  # type: ignore[arg-type]
 
 

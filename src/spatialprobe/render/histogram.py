@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from spatialprobe.activations.records import Activation, values_of
+from spatialprobe.activations.records import Activation, channels_of
 from spatialprobe.arguments import channel_numbers, check_text
 from spatialprobe.errors import ArgumentError
 from spatialprobe.render.counts import Counts, Floats, Integers
@@ -146,7 +146,7 @@ def activation_histogram(
 
 def _by_channel(record: Activation) -> Values:
     """The values (C, everything else)."""
-    tensor = values_of(record)
+    tensor = channels_of(record)
     if record.conv and tensor.ndim == len(record.conv.kernel_size) + 1:  # a single image without a batch
         tensor = tensor[None]
     if tensor.ndim < 2 or not tensor.numel() or tensor.dtype.is_complex:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from spatialprobe.activations.records import Activation, values_of, why_no_values
+from spatialprobe.activations.records import Activation, channels_of, why_in_doubt, why_no_values
 from spatialprobe.arguments import channel_numbers, check_one_of, whole_number
 from spatialprobe.errors import ArgumentError
 from spatialprobe.render.palette import PAPER, Codes
@@ -37,6 +37,9 @@ def no_maps(record: Activation) -> str | None:
             f"Layer {record.layer!r} handed on {shape}, which is not maps of (N, C, H, W), (N, C, L) or "
             "(N, C, D, H, W): draw another layer, or bring it into that shape."
         )
+    doubt = why_in_doubt(record)
+    if doubt is not None:
+        return doubt
     if record.dtype.is_complex:
         return f"Layer {record.layer!r} handed on complex values: draw .abs() or .angle() of them."
     if 0 in shape[-spatial - 1 :]:
@@ -53,7 +56,7 @@ def maps_of(record: Activation, sample: int) -> Values:
     reason = no_maps(record)
     if reason:
         raise ArgumentError(reason)
-    tensor = values_of(record)
+    tensor = channels_of(record)
     if tensor.ndim == _spatial_axes(record) + 1:  # a layer that was given one image without a batch
         tensor = tensor[None]
     sample = whole_number(sample, "sample")

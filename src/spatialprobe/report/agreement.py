@@ -8,9 +8,11 @@ import torch
 from torch import nn
 
 from spatialprobe.activations.capture import capture
-from spatialprobe.activations.records import At, values_of
+from spatialprobe.activations.records import At, values_of, why_in_doubt
 from spatialprobe.errors import told
+from spatialprobe.fields.layout import layouts_of
 from spatialprobe.model.evaluation import EvaluationMode
+from spatialprobe.model.layout import channels_second
 from spatialprobe.model.samples import Images
 from spatialprobe.model.weights import device_of
 from spatialprobe.statistics.exemplars import ExemplarsResult
@@ -58,4 +60,10 @@ def _reached(model: nn.Module, layer: str, image: torch.Tensor, at: At) -> torch
     """(C,) the largest value of each channel over all units and runs, float64."""
     with EvaluationMode(model):
         runs = capture(model, image.to(device_of(model)), layers=layer, at=at, missing="ignore").calls(layer)
-    return torch.stack([values_of(run)[0].double().flatten(1).amax(dim=1) for run in runs]).amax(dim=0)
+        doubtful = any(why_in_doubt(run) for run in runs)
+        known = layouts_of(model, image.to(device_of(model)), [layer]) if doubtful else {}
+    layouts = known.get(layer, ("channels_first",) * len(runs))
+    values = [
+        channels_second(values_of(run), layout or "channels_first") for run, layout in zip(runs, layouts, strict=False)
+    ]
+    return torch.stack([one[0].double().flatten(1).amax(dim=1) for one in values]).amax(dim=0)

@@ -14,12 +14,14 @@ from torch import nn
 
 from spatialprobe.activations.capture import capture
 from spatialprobe.activations.probe import Probe
-from spatialprobe.activations.records import Activation, At, shape_of
+from spatialprobe.activations.records import Activation, At, shape_of, why_in_doubt
 from spatialprobe.errors import ArgumentError, SpatialProbeError
+from spatialprobe.fields.layout import Layouts, layouts_of
 from spatialprobe.fields.receptive_fields import receptive_fields
 from spatialprobe.fields.result import ReceptiveField
 from spatialprobe.model.evaluation import EvaluationMode
 from spatialprobe.model.forward import images_error
+from spatialprobe.model.layout import Layout
 from spatialprobe.model.select import Selector, model_name, select, unwrapped
 from spatialprobe.model.weights import device_of
 from spatialprobe.render.maps import maps_of, no_maps
@@ -115,11 +117,15 @@ def passes(model: nn.Module, images: torch.Tensor, layers: Selector, at: At) -> 
     """
     found = Passes({}, {}, {}, [])
     device = device_of(model)
+    known: Layouts = {}  # where the channels of layers are of which their records leave it in doubt
     with EvaluationMode(model):
         for image in images:
             records = _captured(model, image[None].to(device), layers, at)
             for layer in records:
                 for index, record in enumerate(records.calls(layer)):
+                    if why_in_doubt(record):
+                        known = known or layouts_of(model, image[None].to(device), records)
+                        record = replace(record, layout=_layout(known, layer, index))
                     _note(found, (layer, index), record)
             for layer in (name for name in records.watched if name not in records):
                 why = "it did not run" if layer in records.silent else "no single nonlinearity follows it"
@@ -203,6 +209,11 @@ def _names(model: nn.Module, layer: nn.Module) -> frozenset[str]:
     return select(model, layer)[0].names
 
 
+def _layout(known: Layouts, layer: str, run: int) -> Layout | None:
+    runs = known.get(layer, ())
+    return runs[run] if run < len(runs) else None
+
+
 def _captured(model: nn.Module, image: torch.Tensor, layers: Selector, at: At) -> Probe:
     try:
         return capture(model, image, layers=layers, at=at, missing="ignore")
@@ -214,6 +225,12 @@ def _captured(model: nn.Module, image: torch.Tensor, layers: Selector, at: At) -
 
 def _note(found: Passes, run: Run, record: Activation) -> None:
     """Add the maps of a record, or why it has none."""
+    if why_in_doubt(record):
+        found.left_out[run] = (
+            f"{record.layer or record.module_type} is left out: it is not known which axis of {shape_of(record)} holds "
+            "the channels."
+        )
+        return
     maps = None if no_maps(record) else maps_of(record, 0)
     if maps is None or maps.ndim != 3:
         name, returned = record.layer or record.module_type, shape_of(record)

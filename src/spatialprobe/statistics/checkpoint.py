@@ -31,6 +31,7 @@ _PARTS = {
     "data": "the data",
     "layers": "the layers",
     "at": "at=",
+    "layout": "layout=",
     "nonfinite": "nonfinite=",
     "stop_early": "stop_early=",
     "reducers": "the reducers or their parameters",

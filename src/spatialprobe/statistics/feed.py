@@ -25,13 +25,15 @@ from spatialprobe.errors import (
 )
 from spatialprobe.model.forward import run_model
 from spatialprobe.model.hooks import ProbeHook, attach
+from spatialprobe.model.layout import Layout, channels_second
 from spatialprobe.model.select import Layer
 from spatialprobe.model.settings import without_autocast
 from spatialprobe.model.stop import Stopped, stop_forward
 from spatialprobe.model.undo import Undo, undoing
 from spatialprobe.model.weights import lacks_batch, unlike_weights
 from spatialprobe.statistics.batches import Batch
-from spatialprobe.statistics.reducer import Reducer
+from spatialprobe.statistics.layouts import Layouts
+from spatialprobe.statistics.reducer import Reducer, counts_channels
 from spatialprobe.tensors import dense_values, widened
 from spatialprobe.text import counted, kind_of
 
@@ -41,8 +43,10 @@ NonFinite = Literal["error", "count"]
 class Writer(Protocol):
     """Where activations are written as they come."""
 
-    def write(self, layer: Layer, call: int, activation: torch.Tensor, batch: Batch) -> None:
-        """Write what a layer handed on in one run."""
+    def write(
+        self, layer: Layer, call: int, activation: torch.Tensor, batch: Batch, layout: Layout | None = None
+    ) -> None:
+        """Write what a layer handed on in one run; the layout names its axes."""
 
 
 class Feeder:
@@ -62,6 +66,7 @@ class Feeder:
         nonfinite: NonFinite,
         device: torch.device,
         stop_early: bool,
+        layouts: Layouts,
         writer: Writer | None = None,
     ) -> None:
         self._model = model
@@ -71,6 +76,8 @@ class Feeder:
         self._device = device
         self._stop_early = stop_early
         self._writer = writer
+        self._layouts = layouts
+        self._waiting: list[tuple[Layer, int, torch.Tensor]] = []  # values of layers whose layout is in doubt
         self._recorder = Recorder(model, list(layers), {}, Recording(at=at, take=self._take))
         self._order: list[str] | None = None  # in which the layers handed on their values in the first batch
         self._seen: list[str] = []  # those of the present batch
@@ -96,6 +103,7 @@ class Feeder:
             UnsupportedOutputError: a layer did not hand on one plain tensor with the samples along its first axis.
         """
         self._batch, self._seen, self._usual, self._failure = batch, [], True, None
+        self._waiting = []
         self._recorder.ran.clear()
         self._recorder.trails.clear()
         with undoing() as self._until:
@@ -115,6 +123,7 @@ class Feeder:
         if problem is not None:
             raise problem
         self._check_all_ran()
+        self._settle()
         if self._order is None:
             self._order = self._seen
 
@@ -124,9 +133,10 @@ class Feeder:
             dense = dense_values(layer.name, value)
             computable = widened(dense)
             self._check(layer, computable)
-            self._reduce(layer, computable)
-            if self._writer is not None:
-                self._writer.write(layer, call, dense, self._batch)
+            if self._layouts.are_needed(layer) and self._layouts.of(layer, tuple(dense.shape)) is None:
+                self._waiting.append((layer, call, dense.clone()))
+            else:
+                self._use(layer, call, dense, computable)
         except BaseException as error:  # an interrupt too: what it left is half a batch
             self._failure = error
             raise
@@ -138,12 +148,31 @@ class Feeder:
         if self._usual and at + 1 == len(self._order):
             stop_forward(self._model, self._until)
 
-    def _reduce(self, layer: Layer, value: torch.Tensor) -> None:
+    def _use(self, layer: Layer, call: int, dense: torch.Tensor, computable: torch.Tensor) -> None:
+        if self._layouts.leaves_out(layer):
+            return
+        layout = self._layouts.of(layer, tuple(dense.shape))
+        self._reduce(layer, computable, layout or "channels_first")
+        if self._writer is not None:
+            self._writer.write(layer, call, dense, self._batch, layout)
+
+    def _settle(self) -> None:
+        """Find out the layouts that were in doubt in this batch, and use the values that waited for them."""
+        if not self._waiting:
+            return
+        with self._recorder.paused():
+            self._layouts.settle(self._batch.inputs, [(layer, tuple(value.shape)) for layer, _, value in self._waiting])
+        for layer, call, value in self._waiting:
+            self._use(layer, call, value, widened(value))
+        self._waiting = []
+
+    def _reduce(self, layer: Layer, value: torch.Tensor, layout: Layout) -> None:
         version = version_of(value)
         with without_autocast(value.device.type) if torch.is_autocast_enabled(value.device.type) else nullcontext():
             for name, reducer in self._reducers[layer.name].items():
                 try:
-                    reducer.update(value, self._batch.samples)
+                    turned = channels_second(value, layout) if counts_channels(reducer) else value
+                    reducer.update(turned, self._batch.samples)
                 except Exception as error:
                     raise SweepError(
                         f"Reducer {name!r} raised {told(error)} at layer {layer.name!r} in {self._batch}, on an "

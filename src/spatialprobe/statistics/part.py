@@ -10,6 +10,7 @@ from torch import nn
 
 from spatialprobe.activations.records import At
 from spatialprobe.errors import ArgumentError, SpatialProbeError, StorageError, SweepError, told
+from spatialprobe.model.layout import LayoutChoice
 from spatialprobe.model.select import Layer, model_name
 from spatialprobe.model.undo import undoing
 from spatialprobe.statistics.batches import Batch, Progress, Source, Workload
@@ -17,6 +18,7 @@ from spatialprobe.statistics.checkpoint import Checkpoint, checkpoint_path
 from spatialprobe.statistics.distributed import Peers
 from spatialprobe.statistics.feed import Feeder, NonFinite
 from spatialprobe.statistics.identity import describe, model_identity
+from spatialprobe.statistics.layouts import Layouts
 from spatialprobe.statistics.progress import Shown, bar
 from spatialprobe.statistics.reducer import Factory, fresh
 from spatialprobe.statistics.state import StateFormat, SweepState
@@ -37,6 +39,8 @@ class Part:
         reducers: Mapping[str, Factory],
         at: At,
         nonfinite: NonFinite,
+        layout: LayoutChoice,
+        exact: frozenset[str],
     ) -> None:
         self._model = model
         self._source = source
@@ -44,6 +48,8 @@ class Part:
         self._layers = layers
         self._at = at
         self._nonfinite = nonfinite
+        self._layout = layout
+        self._exact = exact  # the layers that were chosen by their names
         self._kinds = fresh(reducers)  # one of each, to be described
         self.state = SweepState({layer.name: fresh(reducers) for layer in layers})
         self._progress = Progress()  # how far the state is
@@ -90,6 +96,7 @@ class Part:
                     "batch_size=": str(self._load.batch_size),
                     "at=": repr(self._at),
                     "nonfinite=": repr(self._nonfinite),
+                    "layout=": repr(self._layout),
                     **given,
                     **settings_of(device),
                 },
@@ -135,6 +142,14 @@ class Part:
             nonfinite=self._nonfinite,
             device=device,
             stop_early=stop_early,
+            layouts=Layouts(
+                self._model,
+                self.state.reducers,
+                self._layout,
+                exact=self._exact,
+                left_out=self.state.left_out,
+                stored=self._store is not None,
+            ),
             writer=self._store,
         )
         shown = progress if others.rank == 0 else False
@@ -215,6 +230,7 @@ class Part:
             "data": self._source.identity(),
             "layers": [layer.name for layer in self._layers],
             "at": self._at,
+            "layout": self._layout,
         }
 
     def _own_identity(self) -> dict[str, object]:

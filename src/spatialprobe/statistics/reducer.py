@@ -58,6 +58,15 @@ class Reducer(Protocol):
         """What came of all that was seen; asking for it changes nothing."""
 
 
+def counts_channels(reducer: Reducer) -> bool:
+    """Return whether a reducer is given (N, C, *units): this library's, and those that inherit their `update`.
+
+    Others are given what the layer returns, with its axes as they are.
+    """
+    module = getattr(getattr(type(reducer), "update", None), "__module__", None)
+    return isinstance(module, str) and module.startswith("spatialprobe.statistics.")
+
+
 Factory: TypeAlias = Callable[[], Reducer]
 
 

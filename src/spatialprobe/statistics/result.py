@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, get_args
@@ -45,6 +45,7 @@ class SweepResult(Mapping[str, Mapping[str, Any]]):
     samples: int  # how many were swept, by all processes together
     model: str  # the class of the model
     at: str  # "output" or "post_activation"
+    left_out: Mapping[str, str] = field(default_factory=dict)  # layer -> why it was not swept
 
     def __getitem__(self, layer: str) -> Mapping[str, Any]:
         return self.layers[find_name(layer, self.layers, "The sweep has no layer")]
@@ -59,11 +60,12 @@ class SweepResult(Mapping[str, Mapping[str, Any]]):
         names = next(iter(self.layers.values()), {})
         rows = [(layer or "(model)", *map(outline, results.values())) for layer, results in self.layers.items()]
         heading = f"Sweep of {self.model}: {counted(self.samples, 'sample')}, {counted(len(self), 'layer')}"
-        return table(heading, [("layer", *names), *rows])
+        left = [f"Left out: {', '.join(self.left_out)}; .left_out says why."] if self.left_out else []
+        return "\n".join([table(heading, [("layer", *names), *rows]), *left])
 
     def __reduce__(self) -> tuple[Callable[..., SweepResult], tuple[Any, ...]]:
         layers = {layer: dict(results) for layer, results in self.layers.items()}  # frozen mappings do not pickle
-        return _frozen, (layers, self.samples, self.model, self.at)
+        return _frozen, (layers, self.samples, self.model, self.at, dict(self.left_out))
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write everything to one safetensors file, and return the path.
@@ -74,7 +76,8 @@ class SweepResult(Mapping[str, Mapping[str, Any]]):
             StorageError: the file cannot be written, or a result holds something else.
         """
         tensors: dict[str, torch.Tensor] = {}
-        described = {name: take_apart(getattr(self, name), tensors, name) for name in _SCHEMA}
+        values = {name: getattr(self, name) for name in _SCHEMA} | {"left_out": dict(self.left_out)}
+        described = {name: take_apart(value, tensors, name) for name, value in values.items()}
         return _ARCHIVE.write(path, tensors, {"result": described})
 
     @staticmethod
@@ -91,7 +94,7 @@ class SweepResult(Mapping[str, Mapping[str, Any]]):
         return _ARCHIVE.read(path, _loaded)
 
 
-_SCHEMA = {field.name: dict for field in fields(SweepResult)}  # of the description: a value for each field
+_SCHEMA = {one.name: dict for one in fields(SweepResult)}  # of the description: a value for each field
 
 
 def _loaded(description: dict[str, Any], tensors: Mapping[str, torch.Tensor]) -> SweepResult:
@@ -100,10 +103,13 @@ def _loaded(description: dict[str, Any], tensors: Mapping[str, torch.Tensor]) ->
     Raises:
         MalformedError: it describes none.
     """
+    if isinstance(description.get("result"), dict):  # files of 0.1 have none
+        description["result"].setdefault("left_out", take_apart({}, {}, "left_out"))
     check(description, {"result": _SCHEMA}, "the description")
     values = {name: put_together(part, tensors) for name, part in description["result"].items()}
     plain = {**values, "layers": _names(values["layers"])}
-    check(plain, {"layers": {str: [str]}, "samples": int, "model": str, "at": set(get_args(At))}, "the result")
+    schema = {"layers": {str: [str]}, "samples": int, "model": str, "at": set(get_args(At)), "left_out": {str: str}}
+    check(plain, schema, "the result")
     if len(set(map(tuple, plain["layers"].values()))) > 1:
         raise MalformedError("its layers have results of different names")
     return _frozen(**values)
@@ -130,5 +136,7 @@ def _of_layer(layer: str, result: Any) -> Any:
     return result.of_layer(layer) if isinstance(result, Summary) else result
 
 
-def _frozen(layers: Mapping[str, Mapping[str, Any]], samples: int, model: str, at: str) -> SweepResult:
-    return SweepResult(frozen_results(layers), samples, model, at)
+def _frozen(
+    layers: Mapping[str, Mapping[str, Any]], samples: int, model: str, at: str, left_out: Mapping[str, str]
+) -> SweepResult:
+    return SweepResult(frozen_results(layers), samples, model, at, MappingProxyType(dict(left_out)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from spatialprobe.errors import ArgumentError, StorageError, SweepError, told
 from spatialprobe.statistics.reducer import Reducer
@@ -22,6 +22,7 @@ class SweepState:
 
     reducers: dict[str, dict[str, Reducer]]  # layer -> name -> reducer
     samples: int = 0
+    left_out: dict[str, str] = field(default_factory=dict)  # layers whose reducers are given nothing, and why
 
     def merge(self, other: SweepState) -> None:
         """Take in what another process has reduced.
@@ -30,6 +31,7 @@ class SweepState:
             SweepError: a reducer raised.
         """
         self.samples += other.samples
+        self.left_out |= other.left_out
         for layer, mine in self.reducers.items():
             for name, reducer in mine.items():
                 try:
@@ -38,7 +40,7 @@ class SweepState:
                     raise SweepError(f"reducer {name!r} of layer {layer!r} raised {told(error)}") from error
 
     def results(self) -> dict[str, dict[str, object]]:
-        """Return the result of each reducer.
+        """Return the result of each reducer of the layers that are not left out.
 
         Raises:
             SweepError: a reducer raised.
@@ -46,6 +48,7 @@ class SweepState:
         return {
             layer: {name: _result(layer, name, reducer) for name, reducer in mine.items()}
             for layer, mine in self.reducers.items()
+            if layer not in self.left_out
         }
 
 
@@ -83,7 +86,7 @@ class StateFormat:
             SweepError: a reducer cannot be written.
         """
         try:
-            return self._pickle.dumps((state.reducers, state.samples))
+            return self._pickle.dumps((state.reducers, state.samples, state.left_out))
         except StorageError as error:
             raise SweepError(f"{self._blamed(state)} {error}. {_HOW_TO_NAME_TYPES}") from error
 
@@ -94,8 +97,10 @@ class StateFormat:
             StorageError: the bytes name something that is not part of these reducers' state, or are no state of them.
         """
         found = self._pickle.loads(data)
-        if not (isinstance(found, tuple) and len(found) == 2 and type(found[1]) is int and self._fits(found[0])):
+        if not (isinstance(found, tuple) and len(found) == 3 and type(found[1]) is int and self._fits(found[0])):
             raise StorageError("does not hold these reducers")
+        if type(found[2]) is not dict or not all(type(text) is str for pair in found[2].items() for text in pair):
+            raise StorageError("does not say which layers it left out")
         return SweepState(*found)
 
     def _fits(self, reducers: object) -> bool:

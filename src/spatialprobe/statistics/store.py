@@ -2,7 +2,7 @@
 
 acts.zarr/                       attributes: format, version, identity, model, at; when all is written: groups, rows
   conv1/                         a group for each layer; attributes: the layer's metadata
-    activation                   (sample, channel, y, x)
+    activation                   (sample, channel, y, x), or (sample, y, x, channel), as the layer has it
     sample                       int64 (sample): positions in the data
     call_1/                      the same of a layer's second run in one forward, if it has one
 """
@@ -23,6 +23,7 @@ import torch
 
 from spatialprobe.activations.records import At, ConvSpec
 from spatialprobe.errors import ArgumentError, StorageError
+from spatialprobe.model.layout import Layout
 from spatialprobe.model.select import Layer
 from spatialprobe.statistics.batches import Batch
 from spatialprobe.statistics.store_seal import check_group, groups_in, sealed
@@ -133,12 +134,14 @@ class Store:
             )
         return root
 
-    def write(self, layer: Layer, call: int, activation: torch.Tensor, batch: Batch) -> None:
-        """Write what a layer handed on for a batch, in place of what may be there."""
+    def write(
+        self, layer: Layer, call: int, activation: torch.Tensor, batch: Batch, layout: Layout | None = "channels_first"
+    ) -> None:
+        """Write what a layer handed on for a batch, in place of what may be there; None is a layout in doubt."""
         values = numpy_values(layer.name, activation)
         key = layer.name, call
         if key not in self._arrays:
-            self._arrays[key] = self._found(layer, call, values, str(activation.dtype))
+            self._arrays[key] = self._found(layer, call, values, str(activation.dtype), layout)
         if self._arrays[key][0].shape[1:] != values.shape[1:]:
             raise StorageError(
                 f"Layer {layer.name!r} handed on {tuple(activation.shape)} in {batch}, after (N, "
@@ -174,14 +177,14 @@ class Store:
             there = {**self._root_attributes, "groups": groups_in(self._path), "rows": self._rows or rows}
             self._root.attrs.put(sealed(there, self._path, arrays=False))
 
-    def _found(self, layer: Layer, call: int, values: Any, dtype: str) -> tuple[Any, Any]:
+    def _found(self, layer: Layer, call: int, values: Any, dtype: str, layout: Layout | None) -> tuple[Any, Any]:
         """Return the arrays of one run of a layer; another process may have made them."""
         import zarr
 
         name = _group_name(layer.name, call)
         with self._writing():
             if name not in self._root:
-                self._make(name, layer, call, values, dtype)
+                self._make(name, layer, call, values, dtype, layout)
             # A chunk of nothing but the values that stand for unwritten ones is written too: what is not there is lost.
             with _configuring, zarr.config.set({"array.write_empty_chunks": True}):
                 group = cast("zarr.Group", self._root[name])
@@ -189,7 +192,7 @@ class Store:
         self._groups.add(name)
         return found
 
-    def _make(self, name: str, layer: Layer, call: int, values: Any, dtype: str) -> None:
+    def _make(self, name: str, layer: Layer, call: int, values: Any, dtype: str, layout: Layout | None) -> None:
         """Make a group whole before it can be seen, so that no process meets half of what another makes."""
         import zarr
 
@@ -197,7 +200,7 @@ class Store:
         if scratch.exists():  # of an earlier run that was killed
             shutil.rmtree(scratch)
         group = zarr.open_group(scratch, mode="w-", zarr_format=3)
-        self._add_arrays(group, values)
+        self._add_arrays(group, values, layout)
         group.attrs.put(sealed(_metadata(layer, call, self._at, dtype), scratch, arrays=True))
         try:
             scratch.rename(self._path / name)
@@ -206,10 +209,10 @@ class Store:
             if name not in self._root:
                 raise
 
-    def _add_arrays(self, group: zarr.Group, values: Any) -> None:
+    def _add_arrays(self, group: zarr.Group, values: Any, layout: Layout | None) -> None:
         rows = self._rows or 0
         chunk = _chunk(self._batch_size, values[0].nbytes if len(values) else 1)
-        labels = ("sample", "channel", *_axes(values.ndim - 2))[: values.ndim]
+        labels = _labels(values.ndim, layout)
         shape, chunks = (rows, *values.shape[1:]), (chunk, *values.shape[1:])
         unwritten = float("nan") if values.dtype.kind == "f" else 0
         _add_array(group, "activation", shape, chunks, values.dtype, labels, unwritten)
@@ -268,6 +271,14 @@ def _chunk(batch_size: int, sample_bytes: int) -> int:
     """The samples in one chunk: whole chunks fill a batch, so that no two processes write to one."""
     divisors = (size for size in range(batch_size, 0, -1) if batch_size % size == 0)
     return next((size for size in divisors if size * sample_bytes <= _CHUNK_BYTES), 1)
+
+
+def _labels(ndim: int, layout: Layout | None) -> tuple[str, ...]:
+    """Return what the axes of an array of activations are called; by their numbers where nobody can tell."""
+    if layout is None:
+        return ("sample", *(f"axis_{axis}" for axis in range(1, ndim)))
+    units = _axes(ndim - 2)
+    return (("sample", *units, "channel") if layout == "channels_last" else ("sample", "channel", *units))[:ndim]
 
 
 def _axes(count: int) -> tuple[str, ...]:

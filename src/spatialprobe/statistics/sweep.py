@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import torch
 from torch import nn
@@ -11,9 +12,10 @@ from torch import nn
 from spatialprobe.activations.probe import check_arguments
 from spatialprobe.activations.records import At
 from spatialprobe.arguments import check_switch, device_named, real_number, whole_number
-from spatialprobe.errors import ArgumentError, StorageError
+from spatialprobe.errors import ArgumentError, StorageError, UnsupportedOutputError
 from spatialprobe.model.evaluation import EvaluationMode
-from spatialprobe.model.select import Selector, model_name, select
+from spatialprobe.model.layout import LayoutChoice
+from spatialprobe.model.select import Selector, chosen_by_name, model_name, select
 from spatialprobe.model.weights import device_of
 from spatialprobe.statistics.batches import Data, Workload, source_of
 from spatialprobe.statistics.distributed import TIMEOUT, peers
@@ -43,6 +45,7 @@ def sweep(
     nonfinite: NonFinite = "error",
     stop_early: bool = True,
     timeout: float = TIMEOUT,
+    layout: LayoutChoice = "auto",
 ) -> SweepResult:
     """Run the model over all the data once, and reduce what its layers hand on, as they hand it on.
 
@@ -78,9 +81,12 @@ def sweep(
             run more often for some inputs than for the first batch.
         timeout: seconds for all processes to come to the sweep, and for a sign of life of each from then on: however
             slow one is, it is waited for. One that ends is noticed at once. No matter in one process alone.
+        layout: of the layers' outputs: "channels_first", (N, C, *units); "channels_last", (N, *units, C); or "auto".
 
-    Channels are axis 1 of what a layer hands on, (N, C, *units); of tokens (N, tokens, channels) the reducers take the
-    tokens for channels.
+    The library's reducers, and those that inherit their `update`, are given (N, C, *units), whatever the layout of the
+    layer: where types and sizes of the model's modules leave it in doubt, one pass without values follows the first
+    batch, as for `receptive_fields`. Layers of which that tells nothing are left out, and `left_out` of the result says
+    why; chosen by name they are an error. Other reducers are given the output as it is.
 
     Positions (of `Exemplars`, say) are those in the data set, also for a `DataLoader` that shuffles one; for other
     iterables the i-th sample has position i, and with several processes i * processes + rank (so too for a loader
@@ -91,7 +97,8 @@ def sweep(
         LayerNotFoundError: a selector of layers matches nothing.
         LayerNotRunError: a layer does not run in some batch.
         UnresolvedActivationError: no single nonlinearity follows a layer.
-        UnsupportedOutputError: a layer's output is not one tensor with the samples along its first axis.
+        UnsupportedOutputError: a layer's output is not one tensor with the samples along its first axis; or nobody can
+            tell which axis of it holds the channels, and the layer was chosen by name, or no other is left.
         NonFiniteActivationError: a layer handed on infinite values or NaN.
         SweepError: the data, the model or a reducer raised; or another process failed, is gone, did not come, or was
             called for another sweep.
@@ -106,7 +113,7 @@ def sweep(
     (torch.Size([12]), torch.Size([12, 9]))
     """
     with peers(timeout) as others:  # arguments are checked where all processes learn of it
-        check_arguments(model, at=(at, At), nonfinite=(nonfinite, NonFinite))
+        check_arguments(model, at=(at, At), nonfinite=(nonfinite, NonFinite), layout=(layout, LayoutChoice))
         check_switch(stop_early, "stop_early")
         if not (isinstance(progress, str) and progress == "auto"):
             check_switch(progress, "progress")
@@ -126,7 +133,8 @@ def sweep(
                 aligned=store is not None,
                 checked=checkpoint is not None or store is not None,
             )
-            part = Part(inner, source_of(data, load), load, select(inner, layers), reducers, at, nonfinite)
+            chosen, exact = select(inner, layers), chosen_by_name(inner, layers)
+            part = Part(inner, source_of(data, load), load, chosen, reducers, at, nonfinite, layout, exact)
             settings = {**settings_identity(where), "stop_early": stop_early, "store": store is not None}
             part.check(kept=checkpoint is not None, stores=store is not None)
             others.compare(lambda: part.terms(where, checkpoint=checkpoint, store=store))
@@ -138,7 +146,12 @@ def sweep(
     if not whole.samples:
         raise ArgumentError("the data is empty: there was nothing to sweep.")
     part.seal_store(whole.samples)
-    result = SweepResult(frozen_results(whole.results()), whole.samples, model_name(model), at)
+    results = whole.results()
+    if not results:
+        raise UnsupportedOutputError(f"All layers are left out. {next(iter(whole.left_out.values()), '')}")
+    result = SweepResult(
+        frozen_results(results), whole.samples, model_name(model), at, MappingProxyType(dict(whole.left_out))
+    )
     if part.unsaved is not None:
         raise StorageError(f"{part.unsaved} The whole result is this error's `result`.", result) from part.unsaved
     return result

@@ -1,0 +1,97 @@
+"""Where a swept layer has its channels, found out once for a sweep, and only where it is in doubt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+
+from spatialprobe.errors import SpatialProbeError, UnsupportedOutputError
+from spatialprobe.model.layout import Layout, LayoutChoice, Signs, describe_doubt, is_channels_first
+from spatialprobe.model.select import Layer
+from spatialprobe.statistics.reducer import Reducer, counts_channels
+
+_HOW = (
+    "Pass layout='channels_first' or layout='channels_last', or a reducer of your own, which is given the output as it "
+    "is, such as one that permutes it; or leave the layer out of layers=."
+)
+
+
+class Layouts:
+    """The layouts of the layers of a sweep.
+
+    Args:
+        choice: the layout of all of them, or "auto".
+        exact: the layers that were chosen by their names: if in doubt they are an error, others are left out.
+        left_out: of the layers that are, by name, why; it is written to.
+        stored: whether what the layers return is written to a store, whose arrays name their axes.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        reducers: Mapping[str, Mapping[str, Reducer]],
+        choice: LayoutChoice,
+        *,
+        exact: frozenset[str],
+        left_out: dict[str, str],
+        stored: bool,
+    ) -> None:
+        self._model = model
+        self._choice = choice
+        self._exact = exact
+        self._left_out = left_out
+        self._counting = {
+            name for name, mine in reducers.items() if any(counts_channels(reducer) for reducer in mine.values())
+        }
+        self._stored = stored
+        self._signs: Signs | None = None
+        self._known: dict[str, Layout | None] = {}
+
+    def are_needed(self, layer: Layer) -> bool:
+        """Return whether this layer's layout must be found out."""
+        return (self._stored or layer.name in self._counting) and layer.name not in self._known
+
+    def leaves_out(self, layer: Layer) -> bool:
+        """Return whether this layer's values are not used."""
+        return layer.name in self._left_out
+
+    def of(self, layer: Layer, shape: tuple[int, ...]) -> Layout | None:
+        """Return the layout of a layer's output of this shape; None if it is in doubt."""
+        if self._choice != "auto":
+            return self._choice
+        if layer.name in self._known:
+            return self._known[layer.name]
+        if layer.name in self._left_out:
+            return None
+        if is_channels_first(layer.module):
+            return "channels_first"
+        if self._signs is None:
+            self._signs = Signs.of(self._model)
+        return self._signs.layout_of(layer.module, shape)
+
+    def settle(self, inputs: torch.Tensor, doubted: Sequence[tuple[Layer, tuple[int, ...]]]) -> None:
+        """Find out the layouts of layers in doubt, from a pass on inputs of this shape that has no values.
+
+        Raises:
+            UnsupportedOutputError: that of a layer chosen by its name, or of all layers, stays in doubt.
+        """
+        from spatialprobe.fields.layout import layouts_of  # a sweep without such layers needs no fields
+
+        names = [layer.name for layer, _ in doubted]
+        try:
+            found = layouts_of(self._model, inputs, names)
+        except SpatialProbeError:  # a model that cannot be followed
+            found = {}
+        for layer, shape in doubted:
+            runs = set(found.get(layer.name, ()))
+            self._known[layer.name] = runs.pop() if len(runs) == 1 else None
+            if self._known[layer.name] is None and layer.name in self._counting:
+                self._leave_out(layer, shape)
+
+    def _leave_out(self, layer: Layer, shape: tuple[int, ...]) -> None:
+        why = describe_doubt(layer.name, shape, _HOW)
+        if layer.name in self._exact:
+            raise UnsupportedOutputError(why)
+        self._left_out[layer.name] = why
