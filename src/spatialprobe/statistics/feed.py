@@ -161,7 +161,8 @@ class Feeder:
         if not self._waiting:
             return
         with self._recorder.paused():
-            self._layouts.settle(self._batch.inputs, [(layer, tuple(value.shape)) for layer, _, value in self._waiting])
+            inputs = self._batch.inputs.to(self._device)
+            self._layouts.settle(inputs, [(layer, tuple(value.shape)) for layer, _, value in self._waiting])
         for layer, call, value in self._waiting:
             self._use(layer, call, value, widened(value))
         self._waiting = []
