@@ -10,9 +10,9 @@ from torch import nn
 from spatialprobe.activations.capture import capture
 from spatialprobe.activations.records import At, values_of, why_in_doubt
 from spatialprobe.errors import told
-from spatialprobe.fields.layout import layouts_of
+from spatialprobe.fields.layout import Layouts, layouts_of
 from spatialprobe.model.evaluation import EvaluationMode
-from spatialprobe.model.layout import channels_second
+from spatialprobe.model.layout import Layout, channels_second
 from spatialprobe.model.samples import Images
 from spatialprobe.model.weights import device_of
 from spatialprobe.statistics.exemplars import ExemplarsResult
@@ -61,8 +61,8 @@ def _reached(model: nn.Module, layer: str, image: torch.Tensor, at: At) -> torch
     with EvaluationMode(model):
         runs = capture(model, image.to(device_of(model)), layers=layer, at=at, missing="ignore").calls(layer)
         doubtful = any(why_in_doubt(run) for run in runs)
-        known = layouts_of(model, image.to(device_of(model)), [layer]) if doubtful else {}
-    layouts = known.get(layer, ("channels_first",) * len(runs))
+        known: Layouts = layouts_of(model, image.to(device_of(model)), [layer]) if doubtful else {}
+    layouts: tuple[Layout | None, ...] = known.get(layer) or (None,) * len(runs)
     values = [
         channels_second(values_of(run), layout or "channels_first") for run, layout in zip(runs, layouts, strict=False)
     ]
