@@ -314,14 +314,14 @@ def _telling(call: Call) -> list[torch.Tensor]:
 def _made(traits: Traits, operation: Operation) -> list[Reach]:
     """What a rule says that each result sees. One that tells of the first alone tells of others of its shape too."""
     results = operation.results
-    if not results[0].numel() and len(results) == 1:
-        return [constant(operation.shape)]
+    if not any(one.numel() for one in results):
+        return [constant(one.shape) for one in results]
     if traits.rule is None:
-        return [_all_of(operation, tensor.shape) for tensor in results]
+        return [_all_of(operation, one.shape) if one.numel() else constant(one.shape) for one in results]
     try:
         made = traits.rule(operation)
         if not isinstance(made, Reach):
-            return list(made)
+            return [reach if one.numel() else constant(one.shape) for one, reach in zip(results, made, strict=True)]
     except Exception as error:
         if operation.name.startswith("aten::"):
             raise

@@ -181,7 +181,7 @@ def _role(base: str, argument: str, *, moves: bool) -> Role:
         return Role.BASE if argument == "self" else Role.EXPONENT
     if base in _FLOORS | _CEILINGS | _COMPARING:
         return Role.FLOOR if base in _FLOORS else Role.CEILING if base in _CEILINGS else Role.COMPARES
-    if base == "lerp" and argument == "weight":
+    if (base, argument) in (("lerp", "weight"), ("xlogy", "other")):
         return Role.BLENDS
     added = base.startswith(("addm", "badd", "addb", "addr", "addc"))
     if argument == "bias" or base in _ADDING or (argument == "self" and added):

@@ -159,6 +159,8 @@ class Reach:
             return self
         if not self.spans:
             return replace(self, shape=tuple(shape))
+        if 0 in self.shape:  # no elements, which see nothing
+            return Reach(tuple(shape))
         runs = regrouping(self.shape, shape)
         return self._each(shape, lambda span: span.reshaped(runs))
 

@@ -11,10 +11,18 @@ from spatialprobe.fields.rules.table import elementwise, rule, ship
 # Elementwise, but not tagged so by every release of torch.
 _ELEMENTWISE = (
     "alias clone contiguous detach lift lift_fresh lift_fresh_copy _to_copy to type_as _conj _conj_physical "
-    "resolve_conj real imag view_as_real_copy nan_to_num leaky_relu _prelu_kernel prelu rrelu rrelu_with_noise "
-    "rrelu_with_noise_functional dropout native_dropout alpha_dropout feature_dropout bernoulli "
-    "fake_quantize_per_tensor_affine _assert_tensor_metadata polar complex lerp bucketize searchsorted hardswish "
-    "log_sigmoid_forward log_sigmoid special_i0 cross linalg_cross"
+    "resolve_conj real imag view_as_real_copy nan_to_num leaky_relu rrelu rrelu_with_noise "
+    "rrelu_with_noise_functional dropout native_dropout alpha_dropout feature_dropout "
+    "fake_quantize_per_tensor_affine _assert_tensor_metadata polar complex lerp hardswish "
+    "log_sigmoid_forward log_sigmoid special_i0"
+)
+# A constant among their arguments may leave nothing of the others: a true one, a positive one, an order of zero.
+_HIDDEN_BY_CONSTANTS = (
+    "prelu _prelu_kernel heaviside logical_or bitwise_or __or__ igamma special_gammainc igammac special_gammaincc "
+    "special_zeta special_chebyshev_polynomial_t special_chebyshev_polynomial_u special_chebyshev_polynomial_v "
+    "special_chebyshev_polynomial_w special_shifted_chebyshev_polynomial_t special_shifted_chebyshev_polynomial_u "
+    "special_shifted_chebyshev_polynomial_v special_shifted_chebyshev_polynomial_w special_hermite_polynomial_h "
+    "special_hermite_polynomial_he special_laguerre_polynomial_l special_legendre_polynomial_p"
 )
 # Of whatever values the tensor has whose place or shape they take.
 _CONSTANTS = (
@@ -79,24 +87,35 @@ def _one_of(operation: Operation, mask: str, first: str, second: str) -> Reach:
     return union([seen.expanded(shape).emptied(hidden) for found, hidden in reaches for seen in found], shape)
 
 
+@rule("clamp")
+def _clamped(operation: Operation) -> Reach:
+    """A bound counts where a number is beyond it and the other bound allows it, which a constant may nowhere be."""
+    seen = elementwise(operation)
+    return seen.inexact() if operation.reach("self").is_constant else seen
+
+
+def _hidden_by_constants(operation: Operation) -> Reach:
+    """Some numbers in one argument leave nothing of the others."""
+    seen = elementwise(operation)
+    constants = any(one.is_constant for one in operation.reaches())
+    numbers = any(isinstance(one, (int, float, complex)) for one in operation.arguments.values())
+    return seen.inexact() if constants or numbers else seen
+
+
+for _name in _HIDDEN_BY_CONSTANTS.split():
+    ship(f"aten::{_name}", _hidden_by_constants)
+
+
+@rule("bernoulli")
+def _drawn(operation: Operation) -> Reach:
+    """Ones and zeros, as often as each element says, or another argument for them all."""
+    if "p" in operation:
+        return union(operation.reaches("p"), operation.shape).inexact()
+    return elementwise(operation)
+
+
 @rule("tril", "triu")
 def _triangle(operation: Operation) -> Reach:
     ones = np.ones(operation.shape[-2:], bool)
     cut = np.tril if "tril" in operation.name else np.triu
     return elementwise(operation).emptied(~cut(ones, operation["diagonal"]))
-
-
-@rule(
-    "native_batch_norm",
-    "_native_batch_norm_legit",
-    "_native_batch_norm_legit_no_training",
-    "_batch_norm_with_update",
-    "_batch_norm_no_update",
-    "cudnn_batch_norm",
-    "batch_norm",
-)
-def _batch_normed(operation: Operation) -> Reach:
-    """Batch norm as in evaluation; outside a module for it (in an instance norm), each channel's statistics count."""
-    values = operation.reach("input")
-    whole = operation.arguments.get("statistics_count")
-    return values.mixed(range(2, len(values.shape))) if whole else values

@@ -1,8 +1,11 @@
-"""Rules of operators that mix elements: reductions, softmax, normalisation, matrix products, attention."""
+"""Rules of operators that mix elements: reductions, softmax, matrix products, attention."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
+
+import numpy as np
 
 from spatialprobe.fields.reach import Reach, union
 from spatialprobe.fields.rules.operation import Operation
@@ -14,23 +17,34 @@ _REDUCTIONS = (
 )
 
 
-def _reduced(operation: Operation) -> Reach:
+# These say nothing of one number alone.
+_SILENT = "argmax argmin argsort std var std_mean var_mean softmax log_softmax _softmax _log_softmax _safe_softmax"
+
+
+def _reduced(operation: Operation) -> Reach | list[Reach]:
     """All along the reduced dimensions; of two tensors (`torch.max(a, b)`), element by element."""
     if "other" in operation:
         return union(operation.reaches(), operation.shape)
     seen = operation.reach("self")
-    return seen.reduced(_dims(operation, seen)).reshaped(operation.shape)
+    dims = _dims(operation, seen)
+    return _spoken(operation, seen.reduced(dims).reshaped(operation.shape), _count(seen, dims))
+
+
+def _spoken(operation: Operation, seen: Reach, count: int) -> list[Reach]:
+    """The results of an operator on so many numbers; of one alone some say nothing, nor does its place."""
+    first = seen.inexact() if count == 1 and operation.name.removeprefix("aten::") in _SILENT.split() else seen
+    return [first, *(seen.inexact() if count == 1 else seen for _ in operation.results[1:])]
 
 
 for _name in _REDUCTIONS.split():
     ship(f"aten::{_name}", _reduced)
 
 
-@rule("_softmax", "_log_softmax", "softmax", "log_softmax", "_safe_softmax", "sort", "argsort", "renorm", "glu_jvp")
-def _mixed_along_one(operation: Operation) -> Reach:
+@rule("_softmax", "_log_softmax", "softmax", "log_softmax", "_safe_softmax", "sort", "argsort", "glu_jvp")
+def _mixed_along_one(operation: Operation) -> list[Reach]:
     """Each element depends on all along one dimension."""
-    seen = operation.reach("self")
-    return seen.mixed([operation["dim"]])
+    seen, dim = operation.reach("self"), operation["dim"]
+    return _spoken(operation, seen.mixed([dim]), _count(seen, [dim]))
 
 
 @rule("_fft_r2c", "_fft_c2c", "_fft_c2r")
@@ -41,16 +55,44 @@ def _transformed(operation: Operation) -> Reach:
 
 
 @rule("topk")
-def _largest(operation: Operation) -> Reach:
+def _largest(operation: Operation) -> list[Reach]:
     """Any of those along the dimension may be among the largest."""
-    seen = operation.reach("self")
-    return seen.reduced([operation["dim"]], keepdim=True).expanded(operation.shape)
+    seen, dim = operation.reach("self"), operation["dim"]
+    largest = seen.reduced([dim], keepdim=True).expanded(operation.shape)
+    return _spoken(operation, largest, _count(seen, [dim]))
 
 
 @rule("cumsum", "cumprod", "logcumsumexp", "cummax", "cummin", "_cummax_helper")
-def _accumulated(operation: Operation) -> Reach:
+def _accumulated(operation: Operation) -> list[Reach]:
+    """The first place is known without looking; where others found the most so far is not."""
     seen = operation.reach("self")
-    return seen.accumulated(operation["dim"] % len(seen.shape)) if seen.shape else seen
+    total = seen.accumulated(operation["dim"] % len(seen.shape)) if seen.shape else seen
+    return [total, *(total.inexact() for _ in operation.results[1:])]
+
+
+@rule("linalg_cross", "cross")
+def _crossed(operation: Operation) -> Reach:
+    """Each of three components is made of the other two, of both vectors."""
+    shape, dim = operation.shape, operation.arguments.get("dim")
+    dim = shape.index(3) if dim is None else dim % len(shape)
+    others = np.array([[1, 2], [0, 2], [0, 1]])
+    return union([one.expanded(shape).gathered(dim, others) for one in operation.reaches()], shape)
+
+
+@rule("searchsorted")
+def _searched(operation: Operation) -> Reach:
+    """Where a number belongs in a sorted sequence: in the last dimension, in whose order a `sorter` says."""
+    sequences = [one.reduced([-1], keepdim=True) for one in operation.reaches("sorted_sequence", "sorter")]
+    shape = operation.shape
+    found = [one.reshaped(()) if len(one.shape) == 1 else one for one in sequences]
+    return union([*(one.inexact() for one in found), *operation.reaches("self")], shape)
+
+
+@rule("bucketize")
+def _bucketed(operation: Operation) -> Reach:
+    """Which of the intervals between boundaries a number is in: all of them have a say."""
+    boundaries = operation.reach("boundaries").reduced([-1]).inexact()
+    return union([boundaries, *operation.reaches("self")], operation.shape)
 
 
 @rule("glu")
@@ -59,22 +101,6 @@ def _gated(operation: Operation) -> Reach:
     seen, dim = operation.reach("self"), operation["dim"]
     half, dim = operation.shape[dim], dim % len(seen.shape)
     return union([seen.sliced(dim, start, 1, half) for start in (0, half)], operation.shape)
-
-
-@rule("native_layer_norm", "layer_norm", "rms_norm", "_fused_rms_norm")
-def _layer_normed(operation: Operation) -> Reach:
-    """Mean and variance over the last dimensions [Ba et al. 2016]."""
-    seen = operation.reach("input")
-    return seen.mixed(range(len(seen.shape) - len(operation["normalized_shape"]), len(seen.shape)))
-
-
-@rule("native_group_norm", "group_norm")
-def _group_normed(operation: Operation) -> Reach:
-    """Mean and variance over all positions and the channels of a group [Wu and He 2018]."""
-    seen = operation.reach("input")
-    groups = operation.arguments.get("group") or operation["num_groups"]
-    mixed = seen.mixed(range(2, len(seen.shape)))
-    return mixed.regrouped(1, groups, seen.shape[1])
 
 
 @rule(
@@ -96,8 +122,9 @@ def _group_normed(operation: Operation) -> Reach:
 def _multiplied(operation: Operation) -> Reach:
     """Row by column: element (i, j) sees row i of the left and column j of the right."""
     name = operation.name.removeprefix("aten::").removesuffix("_")
-    bias = operation.reaches("self") if name.startswith(("add", "badd")) else []
-    first, second = operation.reaches()[len(bias) : len(bias) + 2]
+    adds = name.startswith(("add", "badd"))
+    first, second = operation.reaches()[adds : adds + 2]
+    bias = [operation.reach("self")] if adds and operation.arguments.get("beta", 1) != 0 else []
     if name == "linear":
         second = second.permuted(range(len(second.shape))[::-1])
         bias = [operation.reach("bias")] if "bias" in operation else []
@@ -150,6 +177,11 @@ def _attended(operation: Operation) -> Reach:
     masks = [name for name in ("attn_mask", "attn_bias") if name in operation]
     masked = operation.with_all_of(seen, *masks)
     return masked if masked is seen and not operation.arguments.get("is_causal") else masked.inexact()
+
+
+def _count(seen: Reach, dims: Sequence[int]) -> int:
+    """How many elements there are along these dimensions together."""
+    return prod(seen.shape[dim] for dim in dims) if seen.shape else 1
 
 
 def _dims(operation: Operation, seen: Reach) -> Sequence[int]:

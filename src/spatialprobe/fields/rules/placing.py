@@ -76,10 +76,10 @@ def _as_grid(index: Ints) -> tuple[int, list[int]] | None:
 
 @rule("index_select", "index_select_copy")
 def _index_selected(operation: Operation) -> Reach:
-    seen, index = operation.reach("self"), operation.values("index")
+    seen, index = _line(operation.reach("self")), operation.values("index")
     if index is None:
         return _anywhere(operation, seen)
-    return seen.taken(operation["dim"] % len(seen.shape), index.reshape(-1))
+    return seen.taken(operation["dim"] % len(seen.shape), index.reshape(-1)).reshaped(operation.shape)
 
 
 @rule("take")
@@ -107,7 +107,9 @@ def _gathered(operation: Operation) -> Reach:
         for other, size in enumerate(operation.shape):
             cut = cut.sliced(other, 0, 1, size)
         return operation.with_all_of(cut, "index").inexact()
-    dim %= max(1, len(seen.shape))
+    if not seen.shape:
+        return _line(seen).taken(0, index.reshape(-1)).reshaped(operation.shape)
+    dim %= len(seen.shape)
     first = index[tuple(slice(None if d == dim else 1) for d in range(index.ndim))]
     if index.ndim and (index == first).all():  # the same in every row
         for other, size in enumerate(index.shape):
@@ -121,32 +123,40 @@ def _gathered(operation: Operation) -> Reach:
 
 @rule("embedding")
 def _embedded(operation: Operation) -> Reach:
-    """Rows of a table: each place sees what its number came from, and the table."""
-    numbers = operation.reach("indices")
-    row = numbers.reshaped((*numbers.shape, 1)).expanded(operation.shape)
-    return operation.with_all_of(row, "weight")
+    """Rows of a table: each place sees what its number came from, and the row, or any if the number is not known."""
+    table, numbers = operation.reach("weight"), operation.reach("indices")
+    if table.is_constant:
+        return numbers.reshaped((*numbers.shape, 1)).expanded(operation.shape)
+    index = operation.values("indices") if numbers.is_constant else None
+    if index is not None:
+        return table.taken(0, index.reshape(-1)).reshaped(operation.shape)
+    anywhere = table.reduced([0], keepdim=True).reshaped((*(1,) * len(numbers.shape), table.shape[1]))
+    return union([anywhere, numbers.reshaped((*numbers.shape, 1))], operation.shape).inexact()
 
 
 @rule("index_copy", "index_add")
 def _index_put_along(operation: Operation) -> Reach:
     """Slices put at, or added to, positions of one dimension."""
-    seen, source = operation.reach("self"), operation.reach("source")
-    index, dim = operation.values("index"), operation["dim"] % max(1, len(seen.shape))
+    seen, source = _line(operation.reach("self")), _line(operation.reach("source"))
+    index, dim = operation.values("index"), operation["dim"] % len(seen.shape)
     if index is None:
         return _anywhere_among(operation, [seen, source])
     table = _places(index.reshape(-1), seen.shape[dim])
     put = source.gathered(dim, table)
     kept = seen if "add" in operation.name else seen.gathered(dim, _untouched(index.reshape(-1), seen.shape[dim]))
-    return union([kept, put], seen.shape)
+    return union([kept, put], seen.shape).reshaped(operation.shape)
 
 
 @rule("index_fill", "index_fill_")
 def _index_filled(operation: Operation) -> Reach:
-    seen, index = operation.reach("self"), operation.values("index")
-    if index is None or "value" not in operation:
-        return operation.with_all_of(seen, "value").inexact()
-    dim = operation["dim"] % max(1, len(seen.shape))
-    return operation.with_all_of(seen.gathered(dim, _untouched(index.reshape(-1), seen.shape[dim])), "value")
+    seen, index = _line(operation.reach("self")), operation.values("index")
+    if index is None:
+        return operation.with_all_of(operation.reach("self"), "index", "value").inexact()
+    dim = operation["dim"] % len(seen.shape)
+    kept = _untouched(index.reshape(-1), seen.shape[dim])
+    put = np.where(kept == NONE, 0, NONE)
+    fills = [one.expanded(seen.shape).gathered(dim, put) for one in operation.reaches("value")]
+    return union([seen.gathered(dim, kept), *fills], seen.shape).reshaped(operation.shape)
 
 
 @rule("scatter", "scatter_add", "scatter_reduce")
@@ -155,6 +165,8 @@ def _scattered(operation: Operation) -> Reach:
     seen = operation.reach("self")
     source = operation.reach("src") if "src" in operation else constant(operation["index"].shape)
     index, dim = operation.values("index"), operation["dim"]
+    if index is not None and not seen.shape:
+        seen, source, index = _line(seen), _line(source), index.reshape(-1)
     sees = next((one for one in (seen, source) if not one.is_constant), None)
     if index is None or sees is None:
         return _anywhere_among(operation, [seen, source])
@@ -163,8 +175,10 @@ def _scattered(operation: Operation) -> Reach:
     places: list[Ints] = list(np.indices(index.shape, sparse=True))
     places[dim] = index
     cut = values[(slice(None), slice(None), *(slice(n) for n in index.shape))]
+    if not operation.arguments.get("include_self", True):  # what was there is replaced by the first that comes
+        _put(into, tuple(places), _dense_like(constant(index.shape), sees), adds=False)
     _put(into, tuple(places), cut, adds=adds)
-    return sees.from_dense(into)
+    return sees.from_dense(into).reshaped(operation.shape)
 
 
 @rule("index_put", "_index_put_impl", "_unsafe_index_put")
@@ -187,6 +201,11 @@ def _index_put(operation: Operation) -> Reach:
 def _depending_on_values(operation: Operation) -> Reach:
     """Which elements there are depends on values."""
     return _anywhere_among(operation, operation.reaches())
+
+
+def _line(reach: Reach) -> Reach:
+    """A number as a line of one: torch indexes both alike."""
+    return reach if reach.shape else reach.reshaped((1,))
 
 
 def _anywhere(operation: Operation, seen: Reach) -> Reach:

@@ -25,12 +25,30 @@ def _convolved(operation: Operation) -> Reach:
         kernel = weight.shape[2 + axis]
         if kernel > 1 or stride > 1 or padding:
             seen = seen.tapped(2 + axis, slide(kernel, stride, padding, dilation), outputs[2 + axis])
-    return operation.with_all_of(seen, "weight", "bias")
+    return union([seen, *_kernels_seen(operation, axes)], outputs)
+
+
+def _kernels_seen(operation: Operation, axes: int) -> list[Reach]:
+    """What each output channel sees by its kernel and bias, where they are no constants.
+
+    All of a kernel, though at a border it does not use its taps in the padding, and a transposed one uses some.
+    """
+    weight, groups = operation.reach("weight"), operation["groups"]
+    channels = operation.shape[1]
+    if operation["transposed"]:  # (C, channels / groups, *kernel)
+        split = weight.reshaped((groups, weight.shape[0] // groups, *weight.shape[1:]))
+        weight = split.reduced([1, *range(3, 3 + axes)]).reshaped((channels,))
+    else:
+        weight = weight.reduced(range(1, 2 + axes))
+    if operation["transposed"] or any(operation["padding"]):
+        weight = weight.inexact()
+    bias = [operation.reach("bias")] if "bias" in operation else []
+    return [one.reshaped((channels, *(1,) * axes)) for one in (weight, *bias)]
 
 
 @rule("max_pool1d", "max_pool2d", "max_pool3d", "max_pool2d_with_indices", "max_pool3d_with_indices")
 @rule("avg_pool1d", "avg_pool2d", "avg_pool3d", "max_pool1d_with_indices", "mkldnn_max_pool2d", "quantized_max_pool2d")
-def _pooled(operation: Operation) -> Reach:
+def _pooled(operation: Operation) -> list[Reach]:
     """A window over each channel; what lies beyond the border counts for nothing."""
     kernel_size, outputs = operation["kernel_size"], operation.shape
     axes = int(operation.name[operation.name.index("pool") + 4])
@@ -42,19 +60,24 @@ def _pooled(operation: Operation) -> Reach:
     first = len(outputs) - axes
     for axis, geometry in enumerate(zip(kernels, strides, paddings, dilations, strict=True)):
         seen = seen.tapped(first + axis, window(*geometry), outputs[first + axis])
-    return seen
+    return _with_places(operation, seen)
 
 
 @rule(
     "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d"
 )
 @rule("adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d")
-def _adaptively_pooled(operation: Operation) -> Reach:
+def _adaptively_pooled(operation: Operation) -> list[Reach]:
     seen, outputs = operation.reach("self"), operation.shape
     axes = len(operation["output_size"])
     for dim in range(len(outputs) - axes, len(outputs)):
         seen = seen.tapped(dim, adaptive(seen.shape[dim], outputs[dim]), outputs[dim])
-    return seen
+    return _with_places(operation, seen)
+
+
+def _with_places(operation: Operation, seen: Reach) -> list[Reach]:
+    """Where a maximum was found is known without looking, if only one pixel of a window lies in the image."""
+    return [seen, *(seen.inexact() for _ in operation.results[1:])]
 
 
 @rule("fractional_max_pool2d", "fractional_max_pool3d")
@@ -66,7 +89,7 @@ def _fractionally_pooled(operation: Operation) -> Reach:
         range(len(outputs) - axes, len(outputs)), per_axis(operation["kernel_size"], axes), strict=True
     ):
         seen = seen.gathered(dim, _fractional(seen.shape[dim], outputs[dim], kernel))
-    return seen.inexact()
+    return operation.with_all_of(seen, "random_samples").inexact()
 
 
 @rule("max_unpool2d", "max_unpool3d")
