@@ -56,8 +56,8 @@ class SpatialProbeError(Exception):
     """
 
     def __str__(self) -> str:
-        # KeyError would show the message as a quoted repr.
-        return Exception.__str__(self)
+        # KeyError would show the message as a quoted repr; and no terminal or log takes a lone surrogate in a name.
+        return Exception.__str__(self).encode("utf-8", "backslashreplace").decode()
 
 
 class ArgumentError(SpatialProbeError, ValueError):

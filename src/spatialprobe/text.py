@@ -2,16 +2,55 @@
 
 from __future__ import annotations
 
+import html
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+_UNSEEN = re.compile(r"(\\*)([\ud800-\udfff])|(\\+)(?=ud[89a-f][0-9a-f]{2})")  # lone surrogates, and what reads as one
+_SHOWN = re.compile(r"(\\+)u(d[89a-f][0-9a-f]{2})")
 _LIKE_YOU = re.compile("uni|use|uint|utf", re.IGNORECASE)  # words that begin with a vowel's letter and not its sound
 
 
 def table(heading: str, lines: Sequence[tuple[str, ...]], flush_right: Sequence[int] = ()) -> str:
     """A heading, and lines of cells in columns, of which some are set flush right."""
+    lines = [tuple(map(visible, line)) for line in lines]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join([heading, *("  " + _aligned(line, widths, flush_right) for line in lines)])
+    return "\n".join([visible(heading), *("  " + _aligned(line, widths, flush_right) for line in lines)])
+
+
+def visible(text: str) -> str:
+    r"""Return a text with lone surrogates escaped, since no file, page or terminal can hold them.
+
+    Different texts stay different: backslashes are doubled, but only those before what is escaped, or reads as if.
+
+    >>> print(visible("conv\udc80"), visible(r"conv\udc80"), visible(r"a\b"))
+    conv\udc80 conv\\udc80 a\b
+    """
+    return _UNSEEN.sub(_escaped, text)
+
+
+def restored(shown: str) -> str:
+    """Return the text that `visible` shows so."""
+    return _SHOWN.sub(_original, shown)
+
+
+def map_texts(function: Callable[[str], str], data: Any) -> Any:
+    """Return what JSON can hold with every text in it, keys too, replaced by what a function makes of it."""
+    if isinstance(data, str):
+        return function(data)
+    if isinstance(data, Mapping):
+        return {map_texts(function, key): map_texts(function, value) for key, value in data.items()}
+    return [map_texts(function, one) for one in data] if isinstance(data, (list, tuple)) else data
+
+
+def as_html(text: str) -> str:
+    """Return a text as it is written in HTML.
+
+    >>> as_html("a < b")
+    'a &lt; b'
+    """
+    return html.escape(visible(text))
 
 
 def byte_size(count: int) -> str:
@@ -52,6 +91,16 @@ def kind_of(value: object) -> str:
     ('an int', 'a str', 'a NoneType')
     """
     return with_article(type(value).__name__)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    before, surrogate, backslashes = found.groups()
+    return 2 * backslashes if surrogate is None else f"{2 * before}\\u{ord(surrogate):04x}"
+
+
+def _original(found: re.Match[str]) -> str:
+    backslashes, code = len(found[1]), found[2]
+    return "\\" * (backslashes // 2) + (chr(int(code, 16)) if backslashes % 2 else f"u{code}")
 
 
 def _plural(noun: str) -> str:

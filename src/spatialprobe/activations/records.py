@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,6 +16,7 @@ from spatialprobe.activations.guard import Kept
 from spatialprobe.errors import ArgumentError, SpatialProbeError, UnsupportedOutputError
 from spatialprobe.model.layout import Layout, channels_second, describe_doubt
 from spatialprobe.tensors import count_bytes, dense_values, numpy_values, shape_text, why_unreadable
+from spatialprobe.text import as_html
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -183,11 +183,11 @@ class Activation:
         """The maps of the first sample for a notebook; the plain words where they cannot be drawn."""
         from spatialprobe.render.feature_maps import feature_maps
 
-        words = f"<code>{html.escape(repr(self))}</code>"
+        words = f"<code>{as_html(repr(self))}</code>"
         try:
             mosaic = feature_maps(self)
         except SpatialProbeError as error:
-            return f"{words}<p>{html.escape(str(error))}</p>"
+            return f"{words}<p>{as_html(str(error))}</p>"
         return f"{words}{mosaic._repr_html_()}"
 
 

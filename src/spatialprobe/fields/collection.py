@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import prod
 
@@ -11,6 +10,7 @@ from spatialprobe.errors import LayerNotFoundError
 from spatialprobe.fields.result import ReceptiveField
 from spatialprobe.model.calls import LayerCalls
 from spatialprobe.model.names import find_name, is_name
+from spatialprobe.text import as_html, visible
 
 
 class ReceptiveFields(LayerCalls[ReceptiveField]):
@@ -73,14 +73,14 @@ class ReceptiveFields(LayerCalls[ReceptiveField]):
         rows = [_HEADINGS, *self._rows()]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
-        return "\n".join([self._title, *("  " + line for line in lines), *self._remarks()])
+        return visible("\n".join([self._title, *("  " + line for line in lines), *self._remarks()]))
 
     def _repr_html_(self) -> str:
-        cells = ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in self._rows()]
+        cells = ["".join(f"<td>{as_html(cell)}</td>" for cell in row) for row in self._rows()]
         head = "".join(f"<th>{heading}</th>" for heading in _HEADINGS)
         body = "".join(f"<tr>{row}</tr>" for row in cells)
-        remarks = "".join(f"<p>{html.escape(remark)}</p>" for remark in self._remarks())
-        return f"<table><caption>{html.escape(self._title)}</caption><tr>{head}</tr>{body}</table>{remarks}"
+        remarks = "".join(f"<p>{as_html(remark)}</p>" for remark in self._remarks())
+        return f"<table><caption>{as_html(self._title)}</caption><tr>{head}</tr>{body}</table>{remarks}"
 
     def _remarks(self) -> list[str]:
         """What the table alone does not say."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -17,7 +16,7 @@ from spatialprobe.model.names import find_name
 from spatialprobe.render.mosaic import Mosaic
 from spatialprobe.render.picture import picture_path, show_page
 from spatialprobe.storage.files import folder_of, path_of, write_bytes
-from spatialprobe.text import counted
+from spatialprobe.text import as_html, counted, visible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -119,7 +118,7 @@ class Gallery(Mapping[Key, Mosaic]):
         mosaics, words = self._on_page()
         blocks = [f"<p>{words}</p>"] if words else []
         blocks += [mosaic._repr_html_() for mosaic in mosaics]
-        blocks += [f"<p>Left out: {html.escape(reason)}</p>" for reason in self.left_out.values()]
+        blocks += [f"<p>Left out: {as_html(reason)}</p>" for reason in self.left_out.values()]
         return "".join(blocks)
 
     def to_png(self) -> bytes:
@@ -136,12 +135,12 @@ class Gallery(Mapping[Key, Mosaic]):
         lines = [f"Gallery of {len(self)} mosaic{'s' * (len(self) != 1)}"]
         lines += [f"  {_words(key)}  {mosaic!r}" for key, mosaic in self.items()]
         if self.left_out:
-            lines += ["left out", *(f"  {_words(key)}  {reason}" for key, reason in self.left_out.items())]
+            lines += ["left out", *(f"  {_words(key)}  {visible(reason)}" for key, reason in self.left_out.items())]
         return "\n".join(lines)
 
 
 def _words(key: Key) -> str:
-    return key if isinstance(key, str) else f"{key[0]}, {key[1]}"
+    return visible(key if isinstance(key, str) else f"{key[0]}, {key[1]}")
 
 
 def _file_name(key: Key) -> str:

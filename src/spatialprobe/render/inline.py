@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
-import html
 
 from spatialprobe.render.letters import LINE_HEIGHT
 from spatialprobe.render.mosaic import ColorBar, Mosaic
 from spatialprobe.render.palette import INK, LEVELS, colors, palette
 from spatialprobe.render.png import png
+from spatialprobe.text import as_html
 
 _STOPS = 16  # of the gradient of a bar
 _BAR_ROOM = 80  # pixels right of the picture
@@ -21,7 +21,7 @@ def mosaic_html(mosaic: Mosaic) -> str:
     """Return the picture with title and caption, for a notebook; whatever they hold, they are plain text."""
     height, width = mosaic.pixels.shape[:2]
     across = width + (_BAR_ROOM if mosaic.color_bar else 0)
-    title, caption = html.escape(mosaic.title), html.escape(mosaic.caption)
+    title, caption = as_html(mosaic.title), as_html(mosaic.caption)
     bar = _bar(mosaic.color_bar, width + 14, height) if mosaic.color_bar else ""
     return (
         f'<figure style="margin:0 0 1em;max-width:{across}px;{_FONT};font-size:12px;line-height:1.4">'
@@ -46,7 +46,7 @@ def _letters(mosaic: Mosaic) -> str:
     """The labels as text."""
     ink = _color(palette(False)[INK.stop - 1].tolist())
     lines = [
-        f'<text x="{one.left}" y="{one.top + LINE_HEIGHT - 3}">{html.escape(one.text)}</text>' for one in mosaic.labels
+        f'<text x="{one.left}" y="{one.top + LINE_HEIGHT - 3}">{as_html(one.text)}</text>' for one in mosaic.labels
     ]
     return f'<g font-size="9.5" fill="{ink}" style="white-space:pre">{"".join(lines)}</g>'
 
@@ -62,7 +62,7 @@ def _bar(bar: ColorBar, left: int, height: int) -> str:
     name = f"spatialprobe-{'signed' if bar.signed else 'plain'}"  # the same colors wherever the name is found
     numbers = {0.0: bar.ends[1], high: bar.ends[0], **({high / 2: "0"} if bar.signed else {})}
     texts = "".join(
-        f'<text x="{left + 18}" y="{_INSET + 4 + y:g}">{html.escape(text)}</text>' for y, text in numbers.items()
+        f'<text x="{left + 18}" y="{_INSET + 4 + y:g}">{as_html(text)}</text>' for y, text in numbers.items()
     )
     return (
         f'<defs><linearGradient id="{name}" x1="0" y1="1" x2="0" y2="0">{stops}</linearGradient></defs>'

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from spatialprobe.arguments import whole_number
 from spatialprobe.render.letters import LINE_HEIGHT, Label, width_of, write
 from spatialprobe.render.palette import PAPER, palette
+from spatialprobe.text import visible
 
 Pixels = npt.NDArray[np.uint8]  # (H, W) palette codes or (H, W, 3) colors
 
@@ -87,8 +88,9 @@ class Sheet:
     def write(self, text: str, top: int, left: int) -> None:
         """Write a line of text."""
         if text:
-            write(self.pixels, text, top, left)
-            self.labels.append(Label(text, top, left))
+            shown = visible(text)
+            write(self.pixels, shown, top, left)
+            self.labels.append(Label(shown, top, left))
 
     def paste(self, other: Sheet, top: int, left: int) -> None:
         """Lay another sheet on this one."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import html
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from spatialprobe.report.inputs import Inputs
 from spatialprobe.report.payload import PackedLayer, script_safe
 from spatialprobe.report.script import page_script, read_part
 from spatialprobe.report.stills import Still, still
-from spatialprobe.text import counted
+from spatialprobe.text import as_html, counted, visible
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +130,7 @@ class Page:
 def _still(packed: PackedLayer, picture: Still) -> str:
     words = _text(picture.words)
     return (
-        f'<figure><a href="#{quote(_whole_characters(packed.layer.name), safe="")}/{packed.layer.channels[0]}">'
+        f'<figure><a href="#{quote(visible(packed.layer.name), safe="")}/{packed.layer.channels[0]}">'
         f'<img src="{picture.picture}" alt="{words}" width="{picture.width}" height="{picture.height}"></a>'
         f"<figcaption>{words}</figcaption></figure>"
     )
@@ -178,12 +177,7 @@ def _filled(template: str, texts: Mapping[str, str]) -> str:
 
 
 def _text(text: str) -> str:
-    return html.escape(_whole_characters(text))
-
-
-def _whole_characters(text: str) -> str:
-    """Without halves of characters, which no file can hold."""
-    return text.encode("utf-8", "replace").decode()
+    return as_html(text)
 
 
 def stills_of(layers: Sequence[PackedLayer], inputs: Inputs) -> tuple[Still, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import zlib
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,8 +18,10 @@ from spatialprobe.report.coded_maps import CodedMaps
 from spatialprobe.report.layers import PageLayer
 from spatialprobe.report.patch_sheets import Patches
 from spatialprobe.report.swept import Swept
+from spatialprobe.text import map_texts, visible
 
 _LEVEL = 6  # of zlib
+_SURROGATE = re.compile(r"\\ud[89a-f]")
 
 
 def packed(array: npt.NDArray[Any], dtype: str) -> str:
@@ -27,11 +30,17 @@ def packed(array: npt.NDArray[Any], dtype: str) -> str:
 
 
 def script_safe(data: object) -> str:
-    """JSON that no HTML parser can take for the end of a script, and that holds no half characters."""
-    text = json.dumps(data, separators=(",", ":"), allow_nan=False)  # ASCII only: all else is escaped
+    """JSON that no HTML parser can take for the end of a script, and that holds no lone surrogates."""
+    text = _json(data)  # ASCII only: all else is escaped
+    if _SURROGATE.search(text):
+        text = _json(map_texts(visible, data))
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text
+
+
+def _json(data: object) -> str:
+    return json.dumps(data, separators=(",", ":"), allow_nan=False)
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ import html
 from dataclasses import dataclass
 from pathlib import Path
 
-from spatialprobe.text import byte_size
+from spatialprobe.text import as_html, byte_size
 
 _FRAME_HEIGHT = 940  # pixels
 
@@ -38,9 +38,9 @@ class Report:
         try:
             page = self.path.read_text(encoding="utf-8")
         except OSError as error:
-            return f"<p>{html.escape(str(self))}: cannot be read ({html.escape(type(error).__name__)}).</p>"
+            return f"<p>{as_html(str(self))}: cannot be read ({as_html(type(error).__name__)}).</p>"
         return (
-            f'<iframe title="Report: {html.escape(self.path.name)}" sandbox="allow-scripts" '
+            f'<iframe title="Report: {as_html(self.path.name)}" sandbox="allow-scripts" '
             f'style="width:100%;height:{_FRAME_HEIGHT}px;border:0" srcdoc="{html.escape(page)}"></iframe>'
         )
 

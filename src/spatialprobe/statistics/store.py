@@ -29,6 +29,7 @@ from spatialprobe.statistics.batches import Batch
 from spatialprobe.statistics.store_seal import check_group, groups_in, sealed
 from spatialprobe.storage.files import folder_of, path_of, reason, shown_path
 from spatialprobe.tensors import numpy_values
+from spatialprobe.text import visible
 
 if TYPE_CHECKING:
     import zarr
@@ -233,7 +234,7 @@ class Store:
 
 def _group_name(layer: str, call: int) -> str:
     """Return where in a store a run of a layer is, whatever its name holds."""
-    name = quote(layer or "(model)", safe=" ()[]")
+    name = quote(visible(layer) or "(model)", safe=" ()[]")
     if name.startswith("."):  # would be a folder above, or one that is hidden
         name = f"%2E{name[1:]}"
     return f"{name}/call_{call}" if call else name

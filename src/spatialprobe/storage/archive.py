@@ -16,7 +16,9 @@ from spatialprobe.storage.checksum import apart, digest, fingerprint
 from spatialprobe.storage.files import replacing, shown_path, source_of, target_of
 from spatialprobe.storage.schema import MalformedError, check
 from spatialprobe.storage.tensors import check_dtypes, write_tensors
+from spatialprobe.text import map_texts, restored, visible
 
+_ESCAPED = "escaped"  # in a description whose texts are as `visible` shows them
 _CHECKS = {str: ([int], str, str)}  # of each tensor: shape, dtype, checksum
 
 _Made = TypeVar("_Made")
@@ -59,7 +61,7 @@ class Archive:
             raise StorageError(f"Cannot save {target.name!r}: {error}.") from error
         ready = apart(tensors)
         checks = {key: fingerprint(tensor) for key, tensor in ready.items()}
-        text = json.dumps({"tensors": checks, **description})
+        text = _written({"tensors": checks, **description})
         header = {
             "format": self.format,
             "version": str(self.version),
@@ -90,6 +92,8 @@ class Archive:
         text = self._description(header, source)
         try:
             description = _parsed(text)
+            if description.pop(_ESCAPED, None) is not None:
+                description = map_texts(restored, description)
             expected = description.pop("tensors", None)
             check(expected, _CHECKS, "the checksums")
             _compare(tensors, expected)
@@ -135,6 +139,14 @@ class Archive:
                 f"{shown_path(source)} is damaged: its description does not match its checksum. Save it again."
             )
         return text
+
+
+def _written(description: Mapping[str, Any]) -> str:
+    """Return a description in JSON, which would read two lone surrogates beside each other as one character."""
+    text = json.dumps(description)
+    if "\\ud" in text and json.loads(text) != map_texts(str, description):
+        return json.dumps({**map_texts(visible, description), _ESCAPED: True})
+    return text
 
 
 def _parsed(text: str) -> dict[str, Any]:
