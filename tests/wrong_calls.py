@@ -1,8 +1,9 @@
 """Every public function called with wrong values, one argument at a time: `python tests/wrong_calls.py`, some minutes.
 
-Each call must return, or raise an error of the library's own tree whose message is short; nothing else may come out,
-nothing may hang, and the model must be as it was. `--only sweep` tries one function, `--accepted` prints what was
-accepted, for a reader to judge. `test_wrong_calls.py` runs a part of it.
+Each value is tried as it is, in a list, in a tuple, and as a mapping's value where mappings are taken. Each call must
+return, or raise an error of the library's own tree whose message is short; nothing else may come out, nothing may hang,
+and the model must be as it was. `--only sweep` tries one function, `--accepted` prints what was accepted, for a reader
+to judge. `test_wrong_calls.py` runs a part of it.
 """
 
 from __future__ import annotations
@@ -111,6 +112,12 @@ WRONG: dict[str, Callable[[], object]] = {
     "generator": lambda: (one for one in (1, 2)),
     "record": lambda: sp.capture(model(), IMAGES, layers="conv1")["conv1"],
 }
+INSIDE: dict[str, Callable[[object], object]] = {  # where a value is tried, beside by itself
+    "[{}]": lambda value: [value],
+    "({},)": lambda value: (value,),
+    "{{'conv1': {}}}": lambda value: {"conv1": value},
+}
+MAPPINGS = {"edits", "images", "inputs", "kwargs", "layers", "record", "records", "reducers"}  # arguments taken as one
 IMAGES = torch.rand(4, 3, 12, 12, generator=torch.Generator().manual_seed(0))
 LABELS = torch.tensor([0, 1, 0, 1])
 
@@ -420,6 +427,7 @@ NOT_CALLED = frozenset(
 )
 PASSED_ON = (ZeroDivisionError,)  # what the user's own function raised
 OWN = {"transform", "output", "pick", "forward"}  # functions of the user's own: what they raise passes through
+EDITS = {"lambda", "type"}  # of an edit: functions of the user's own, too
 INPUTS = {("capture", "inputs"), ("capture", "kwargs")}  # documented: what the model itself raises passes through
 FILES_MISSING = {"load_activations", "SweepResult.load"}  # documented: FileNotFoundError
 LAWS = {"testing.check_reducer", "testing.check_rule"}  # an AssertionError says that a law is broken
@@ -480,7 +488,13 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {text} ({Path(where[0].filename).name}:{where[0].lineno})"
 
 
-def outcome(name: str, call: Call, argument: str, label: str) -> Outcome:
+def places(argument: str) -> Iterator[str]:
+    """Yield where a wrong value is tried: by itself, and in what holds it."""
+    yield "{}"
+    yield from (place for place in INSIDE if not place.startswith("{{") or argument in MAPPINGS)
+
+
+def outcome(name: str, call: Call, argument: str, label: str, place: str = "{}") -> Outcome:
     """Return what comes of a call with one argument replaced."""
     net = call.arguments.get("model")
     before = fingerprint(net) if isinstance(net, nn.Module) else None
@@ -489,6 +503,9 @@ def outcome(name: str, call: Call, argument: str, label: str) -> Outcome:
         with warnings.catch_warnings(), time_limit(SECONDS):
             warnings.simplefilter("ignore")
             value = WRONG[label]()
+            if place in INSIDE:
+                value = INSIDE[place](value)
+                value = [value] if argument == call.spread else value  # else its items would be the arguments
             call.run(**{argument: value})
     except TimeoutError as error:
         kind, words = "hangs", str(error)
@@ -500,6 +517,7 @@ def outcome(name: str, call: Call, argument: str, label: str) -> Outcome:
     except BaseException as error:
         documented = (
             argument in OWN
+            or (argument == "edits" and label in EDITS)
             or (name, argument) in INPUTS
             or (isinstance(error, FileNotFoundError) and name in FILES_MISSING)
             or (isinstance(error, AssertionError) and name in LAWS)
@@ -508,7 +526,7 @@ def outcome(name: str, call: Call, argument: str, label: str) -> Outcome:
         words = describe(error)
     if before is not None and fingerprint(net) != before:
         kind, words = "changed", f"the model is not as it was; {words}"
-    return Outcome(name, argument, label, kind, words)
+    return Outcome(name, argument, place.format(label), kind, words)
 
 
 def outcomes(folder: Path, only: str = "", share: float = 1.0, seed: int = 0) -> Iterator[Outcome]:
@@ -518,9 +536,10 @@ def outcomes(folder: Path, only: str = "", share: float = 1.0, seed: int = 0) ->
         if only and name != only:
             continue
         for argument in call.names():
-            for label in WRONG:
-                if choose() < share:
-                    yield outcome(name, call, argument, label)
+            for place in places(argument):
+                for label in WRONG:
+                    if choose() < share:
+                        yield outcome(name, call, argument, label, place)
 
 
 def main() -> int:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import gc
+import io
+import pickle
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -153,3 +156,26 @@ def test_dropped_probe_frees_its_tensors():
             assert kept() is None, options
     finally:
         gc.enable()
+
+
+BLOCKS = {
+    "probe": lambda model: sp.Probe(model, "0", gradients=True),
+    "post-activation": lambda model: sp.Probe(model, "0", at="post_activation"),
+    "edited": lambda model: sp.edited(model, {"0": sp.ablate([0])}),
+}
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_copies_made_inside_a_block(block):
+    """A model that is copied or saved inside a block computes by itself, and its pickle does not name this library."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+    images = torch.rand(1, 3, 8, 8)
+    expected = model(images)
+    with BLOCKS[block](model):
+        model(images)
+        copied, pickled, saved = copy.deepcopy(model), pickle.dumps(model), io.BytesIO()
+        torch.save(model, saved)
+    for written in (pickled, saved.getvalue(), pickle.dumps(copied)):
+        assert b"spatialprobe" not in written
+    for one in (copied, pickle.loads(pickled)):
+        assert torch.equal(one(images), expected)

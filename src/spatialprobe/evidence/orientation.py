@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from numbers import Real
 
 import numpy as np
@@ -23,6 +24,7 @@ from spatialprobe.text import counted
 
 FREQUENCIES = (0.04, 0.08, 0.12, 0.16, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45)  # cycles per pixel
 _MEAN, _AMPLITUDE = 0.5, 0.5
+_MOST_FREQUENCIES = 2**16  # of a sequence of the user's own, which may have no end
 _SIDES = (32, 64, 128, 256)  # pixels
 _NOISES = 8  # images of noise in which the border is changed, so that dead units do not hide that it is seen
 
@@ -105,7 +107,9 @@ def orientation_tuning(
     """
     chosen = select_one(model, layer)
     name = chosen.name
-    _check(angles, phases, frequencies, batch_size)
+    angles, phases = whole_number(angles, "angles", least=3), whole_number(phases, "phases", least=3)
+    batch_size = whole_number(batch_size, "batch_size", least=1)
+    frequencies = _checked_frequencies(frequencies)
     directions: Floats = np.arange(angles, dtype=np.float64) * (180 / angles)
     with EvaluationMode(model) as mode:
         shapes = _shapes(model) if shape is None else [_checked(shape)]
@@ -239,22 +243,23 @@ def _with_edges(images: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
         yield side, changed
 
 
-def _check(angles: int, phases: int, frequencies: Sequence[float], batch_size: int) -> None:
-    whole_number(angles, "angles", least=3)
-    whole_number(phases, "phases", least=3)
-    whole_number(batch_size, "batch_size", least=1)
-    given = list(frequencies) if isinstance(frequencies, Iterable) else []
+def _checked_frequencies(frequencies: Sequence[float]) -> list[float]:
+    try:
+        given = list(islice(frequencies, _MOST_FREQUENCIES))
+    except Exception:  # whatever cannot be gone through
+        given = []
     if not given or not all(isinstance(one, Real) and 0 < one <= 0.5 for one in given):
         raise ArgumentError(
             "frequencies are several numbers of cycles per pixel, each above 0 and at most 0.5, not "
             f"{shown(frequencies)}."
         )
+    return [float(one) for one in given]
 
 
 def _checked(shape: tuple[int, int, int]) -> tuple[int, int, int]:
     sizes = whole_numbers(shape, "shape")
     if len(sizes) != 3 or min(sizes) < 1:
-        raise ArgumentError(f"shape is that of one image, (C, H, W), not {sizes}.")
+        raise ArgumentError(f"shape is that of one image, (C, H, W), not {shown(sizes)}.")
     return sizes
 
 

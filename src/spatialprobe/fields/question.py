@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from math import prod
 from numbers import Integral, Real
 from typing import Any, TypeAlias
 
@@ -18,6 +19,7 @@ from spatialprobe.model.layout import Layout
 from spatialprobe.model.weights import dtype_of
 from spatialprobe.text import kind_of, with_article
 
+_MOST_ELEMENTS = 2**59  # whose bytes torch can still count
 _SLIP = 0.85  # how alike a misspelled name is; SEModule and SEBlock are less
 
 Ignored: TypeAlias = Iterable[type[nn.Module] | str]
@@ -126,10 +128,12 @@ def _is_shape(value: Any) -> bool:
 
 
 def _from_shape(shape: Sequence[int], model: nn.Module) -> torch.Tensor:
-    if not all(isinstance(size, Integral) for size in shape):
-        raise ArgumentError(f"The sizes of a shape are whole numbers, not {tuple(shape)}.")
+    if not all(isinstance(size, Integral) and not isinstance(size, bool) for size in shape):
+        raise ArgumentError(f"The sizes of a shape are whole numbers, not {shown(tuple(shape))}.")
     if any(size < 1 for size in shape):
         raise ArgumentError(f"An input of shape {shown(tuple(shape))} holds nothing: every size must be at least 1.")
+    if prod(map(int, shape)) > _MOST_ELEMENTS:
+        raise ArgumentError(f"No tensor has the shape {shown(tuple(shape))}: it would be too large for any memory.")
     return torch.empty(tuple(shape), device="meta", dtype=dtype_of(model))
 
 

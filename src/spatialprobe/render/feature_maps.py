@@ -104,9 +104,11 @@ def feature_maps(
             "with sp.Probe(model) as probe: model(images), then sp.feature_maps(probe['conv1'])."
         )
     records = _by_key(record)
-    other = next((one for one in records.values() if not isinstance(one, Activation)), None)
-    if other is not None:
-        raise ArgumentError(f"feature_maps() draws a mapping of records, and was given one with {shown(other)} in it.")
+    others = [one for one in records.values() if not isinstance(one, Activation)]
+    if others:
+        raise ArgumentError(
+            f"feature_maps() draws a mapping of records, and was given one with {shown(others[0])} in it."
+        )
     reasons = {key: no_maps(one) for key, one in records.items()}
     if all(reasons.values()):
         raise ArgumentError(" ".join(filter(None, reasons.values())) or "There are no records to draw.")

@@ -51,7 +51,7 @@ class Gallery(Mapping[Key, Mosaic]):
         self.left_out = dict(left_out)  # the layers that hold no maps, and why
 
     def __getitem__(self, key: Key) -> Mosaic:
-        if isinstance(key, tuple) and key in self._mosaics:
+        if isinstance(key, tuple) and _can_be_found(key) and key in self._mosaics:
             return self._mosaics[key]
         known = [one if isinstance(one, str) else one[0] for one in self._mosaics]
         layer = find_name(key, known, "The gallery has no layer")
@@ -137,6 +137,14 @@ class Gallery(Mapping[Key, Mosaic]):
         if self.left_out:
             lines += ["left out", *(f"  {_words(key)}  {visible(reason)}" for key, reason in self.left_out.items())]
         return "\n".join(lines)
+
+
+def _can_be_found(key: object) -> bool:
+    try:
+        hash(key)
+    except Exception:  # also what an object of the user's own raises
+        return False
+    return True
 
 
 def _words(key: Key) -> str:
