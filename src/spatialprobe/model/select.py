@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import translate
 from functools import cached_property
@@ -169,6 +169,8 @@ def _parts(selector: Selector) -> list[Selector]:
     """A sequence of selectors taken apart; a tuple of types is one selector, as in `isinstance`."""
     if isinstance(selector, (str, nn.Module, torch.Tensor)) or not isinstance(selector, Iterable):
         return [selector]
+    if isinstance(selector, Mapping):
+        raise ArgumentError("layers takes selectors, not a mapping of them: pass its keys, list(layers).")
     parts = list(selector)
     if not parts:
         raise ArgumentError("layers is empty: give at least one selector, such as nn.Conv2d or 'conv1'.")
