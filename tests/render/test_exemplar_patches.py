@@ -129,12 +129,53 @@ def test_gray_images_and_single_patches():
     assert picture.array.shape[2] == 3
 
 
-def test_dead_channels_are_marked(laid_out):
-    """A channel that nothing excites is said to be dead: its patches mean nothing."""
+def test_a_dead_channel_says_so(laid_out):
+    """A channel that nothing activates has no patches, which would mean nothing, but words in their place."""
     maps = torch.rand(3, 2, 6, 6)
     maps[:, 1] = 0
-    sp.exemplar_patches(exemplars_of(maps, 2), images(3), FIELD)
-    assert laid_out[0][2] == ["0", "1 dead"]
+    read = []
+
+    class Counting:
+        def __getitem__(self, index):
+            read.append(index)
+            return images(3)[index]
+
+    picture = sp.exemplar_patches(exemplars_of(maps, 2), Counting(), FIELD)
+    tiles, labels, names, _ = laid_out[0]
+    assert names == ["0", "1"]
+    assert labels[2:] == ["never active", ""]
+    assert (tiles[2:] == palette(False)[PAPER]).all()
+    assert "never active" in [label.text for label in picture.labels]
+    assert len(picture.metadata["Samples"].split()) == 2
+    only = sp.exemplar_patches(exemplars_of(maps, 2), Counting(), FIELD, channels=[1])
+    assert only.metadata["Samples"] == ""
+
+
+def test_interior_first(laid_out):
+    """Where asked, units whose field lies within the image come first, each group in the order of values."""
+    positions = torch.tensor([[[0, 0], [2, 3], [5, 2], [3, 3]]])  # boxes of 5 x 5 pixels of 12 x 12, stride 2
+    values = torch.tensor([[9.0, 7.0, 5.0, 3.0]])
+    some = Exemplars(values, torch.tensor([[3, 2, 1, 0]]), positions)
+    inside = [FIELD.box(y, x, clip=False) == FIELD.box(y, x) for y, x in positions[0].tolist()]
+    assert inside == [False, True, False, True]
+    sp.exemplar_patches(some, images(), FIELD)
+    picture = sp.exemplar_patches(some, images(), FIELD, interior=True)
+    assert [calls[1] for calls in laid_out] == [
+        ["9 #3", "7 #2", "5 #1", "3 #0"],
+        ["7 #2", "3 #0", "9 #3", "5 #1"],
+    ]
+    assert "Units whose field the border does not cut come first." in picture.caption
+
+
+def test_normalized_images_look_like_the_photo():
+    """With mean= and std= a picture of normalized images is that of the images."""
+    chosen, data = exemplars(), images().float() / 255
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    normalized = (data - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+    expected = sp.exemplar_patches(chosen, data, FIELD)
+    found = sp.exemplar_patches(chosen, normalized, FIELD, mean=mean, std=std)
+    assert np.abs(found.array.astype(int) - expected.array).max() <= 1
+    assert "stretched" not in found.caption
 
 
 def test_boxes_of_different_sizes(laid_out):
@@ -219,7 +260,7 @@ def test_values_that_are_not_finite():
     """They are crimson, and the caption says so: here and on the image of an overlay."""
     whole = images(6) / 255
     broken = whole.clone()
-    broken[:, 1, 2:5] = float("nan")
+    broken[:, 1] = float("nan")
     conv, words = nn.Conv2d(3, 2, 3, padding=1), "Pixels with values that are not finite are crimson."
     top = sp.sweep(conv, whole, {"top": sp.Exemplars}, progress=False)[""]["top"]
     field = sp.receptive_fields(conv, whole)[""]

@@ -354,7 +354,19 @@ def test_columns(count, columns):
     assert Grid.of(count, 10, 10).columns == columns
 
 
+def test_maps_from_anywhere():
+    """A tensor or an array (N, C, H, W) is drawn as the record that holds it."""
+    values = torch.rand(2, 5, 6, 7, requires_grad=True)
+    expected = sp.feature_maps(record_of(values.detach()), sample=1)
+    for maps in (values, values.detach().numpy()):
+        found = sp.feature_maps(maps, sample=1)
+        assert np.array_equal(found.array, expected.array)
+        assert found.title == "Tensor, output, sample 1"
+    with pytest.raises(sp.ArgumentError, match="not of object"):
+        sp.feature_maps(np.array([{}]))
+
+
 def test_what_is_no_record():
-    """A bare tensor is refused, with where records come from."""
-    with pytest.raises(sp.ArgumentError, match=r"not a Tensor: with sp.Probe\(model\) as probe"):
-        sp.feature_maps(torch.rand(1, 3, 4, 4))
+    """A list is refused, with where records come from."""
+    with pytest.raises(sp.ArgumentError, match=r"not a list: with sp.Probe\(model\) as probe"):
+        sp.feature_maps([torch.rand(1, 3, 4, 4)])

@@ -170,3 +170,36 @@ def test_page_of_complex_kernels(tmp_path):
     model = nn.Sequential(Magnitude(1, 2, 3, dtype=torch.complex64))
     report = sp.write_report(tmp_path / "page.html", model, torch.rand(1, 1, 8, 8))
     assert report.layers == ("0",)
+
+
+def test_channels_and_limit():
+    """Kernels are chosen by channel and cut by a limit, which is stated; the scale is that of all of them."""
+    conv = nn.Conv2d(3, 8, 3)
+    some = sp.kernels(conv, channels=[5, 2, 1], limit=2)
+    assert some.metadata["Channels"] == "5 2"
+    assert some.caption.startswith("2 of 8 kernels shown.")
+    assert [label.text for label in some.labels] == ["5", "2"]
+    assert some.title == "2 kernels of 3 x 3"
+    deep = nn.Conv2d(6, 9, 3)
+    assert sp.kernels(deep, channels=[4]).color_bar == sp.kernels(deep).color_bar
+    with pytest.raises(sp.ArgumentError, match="has channels 0 to 7, not 8"):
+        sp.kernels(conv, channels=[8])
+    with pytest.raises(sp.ArgumentError, match="limit must be at least 1"):
+        sp.kernels(conv, limit=0)
+
+
+@pytest.mark.parametrize("inputs", [3, 4])
+def test_scales(inputs):
+    """One outlier among many weights does not gray the others; the other scales stay."""
+    conv = nn.Conv2d(inputs, 60, 5)
+    with torch.no_grad():
+        conv.weight[0, 0, 0, 0] = 50
+    robust = sp.kernels(conv)
+    assert "99.5th percentile" in robust.caption
+    assert "≥" in robust.caption if inputs == 3 else robust.color_bar.ends[1].startswith("≥")
+    assert "50" in sp.kernels(conv, scale="layer").caption
+    assert "Each map has its own scale" in sp.kernels(conv, scale="map").caption
+    given = sp.kernels(conv, scale=(-0.5, 0.1)).caption
+    assert "One given scale: -0.5 to 0.5" in given
+    with pytest.raises(sp.ArgumentError, match="scale must be"):
+        sp.kernels(conv, scale="whole")

@@ -159,3 +159,47 @@ def test_borders_that_wrap_round():
     assert "sees the whole image" in overlay.caption
     assert "padding" not in overlay.caption
     assert overlay.title == "the model, what unit (0, 0) sees"
+
+
+@pytest.mark.parametrize("kind", ["PIL", "array", "fractions", "batch", "channels first"])
+def test_images_as_people_have_them(kind):
+    """A PIL image, arrays with the channels last or first and a batch of one are the picture of the tensor."""
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
+    tensor = torch.from_numpy(pixels).permute(2, 0, 1)
+    image = {
+        "PIL": Image.fromarray(pixels),
+        "array": pixels,
+        "fractions": (pixels / 255).astype(np.float32),
+        "batch": tensor[None],
+        "channels first": np.ascontiguousarray(tensor.numpy()),
+    }[kind]
+    expected = sp.receptive_field_overlay(tensor, Field(), (2, 3)).array
+    assert np.array_equal(sp.receptive_field_overlay(image, Field(), (2, 3)).array, expected)
+
+
+def test_gray_images_of_two_axes():
+    """A gray image needs no axis of channels; PIL's gray is one, its palettes are colors."""
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8), np.uint8)
+    expected = sp.receptive_field_overlay(torch.from_numpy(pixels)[None], Field(), (2, 3)).array
+    for image in (pixels, Image.fromarray(pixels), Image.fromarray(pixels).convert("P")):
+        assert np.array_equal(sp.receptive_field_overlay(image, Field(), (2, 3)).array, expected)
+
+
+def test_mean_and_std():
+    """A normalized image looks as it did before, whether they are numbers, tensors or lists."""
+    image = torch.rand(3, 8, 8)
+    expected = sp.receptive_field_overlay(image, Field(), (2, 3)).array.astype(int)
+    for mean, std in ((0.5, 0.25), ([0.5] * 3, torch.tensor([0.25]))):
+        found = sp.receptive_field_overlay((image - 0.5) / 0.25, Field(), (2, 3), mean=mean, std=std)
+        assert np.abs(found.array - expected).max() <= 1
+    for wrong, message in (
+        ({"mean": "gray"}, "mean must be a number"),
+        ({"mean": [0.5, 0.5]}, "mean must be a number, or one for each of three channels"),
+        ({"std": 0}, "std must be above zero"),
+    ):
+        with pytest.raises(sp.ArgumentError, match=message):
+            sp.receptive_field_overlay(image, Field(), (2, 3), **wrong)
+    with pytest.raises(sp.ArgumentError, match="is of bytes, which are not normalized"):
+        sp.receptive_field_overlay((image * 255).byte(), Field(), (2, 3), mean=0.5)
+    with pytest.raises(sp.ArgumentError, match="has 1 channel, mean= and std= are for 3 and 1"):
+        sp.receptive_field_overlay(image[:1], Field(), (2, 3), mean=[0.5] * 3)

@@ -736,3 +736,16 @@ def test_a_layer_that_stops_running():
     batches = [images(4) * 0 + 1, images(4) * 0 - 1]
     with pytest.raises(sp.LayerNotRunError, match=r"did not run in batch 1 \(samples 4 to 7\): 'bright'"):
         sp.sweep(Sometimes(), batches, {"moments": sp.Moments}, progress=False)
+
+
+def test_a_list_of_reducer_classes():
+    """Classes in a list are found by their own names; what has no name of its own is refused with what to do."""
+    model, data = nn.Conv2d(3, 4, 3), torch.rand(6, 3, 8, 8)
+    listed = sp.sweep(model, data, [sp.Moments, sp.ChannelCovariance], progress=False)[""]
+    named = sp.sweep(model, data, {"moments": sp.Moments}, progress=False)[""]
+    assert list(listed) == ["moments", "channel_covariance"]
+    assert torch.equal(listed["moments"].mean, named["moments"].mean)
+    with pytest.raises(sp.ArgumentError, match="which is no class: pass {'name': it}"):
+        sp.sweep(model, data, [partial(sp.Exemplars, k=2)], progress=False)
+    with pytest.raises(sp.ArgumentError, match="two classes named 'moments'"):
+        sp.sweep(model, data, (sp.Moments, sp.Moments), progress=False)

@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from spatialprobe.arguments import channel_numbers
+from spatialprobe.errors import ArgumentError
 from spatialprobe.model.samples import Images, first_entry
 from spatialprobe.render.exemplar_checks import check_exemplars
 from spatialprobe.render.field_words import check_planar, inexact_words, named, whole_box
-from spatialprobe.render.images import Image, Stretch, extremes_of, image_values, nonfinite_words
+from spatialprobe.render.images import Image, Normalization, Stretch, extremes_of, image_values, nonfinite_words
 from spatialprobe.render.letters import width_of
 from spatialprobe.render.mosaic import Mosaic
 from spatialprobe.render.palette import HATCH, PAPER, palette
@@ -38,6 +39,9 @@ def exemplar_patches(
     field: ReceptiveField,
     *,
     channels: Sequence[int] | None = None,
+    interior: bool = False,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
 ) -> Mosaic:
     """For each channel a row of the input patches that its strongest units saw, the strongest first.
 
@@ -47,10 +51,15 @@ def exemplar_patches(
 
     Args:
         exemplars: one layer's result of the `Exemplars` reducer: `values`, `samples` (C, k), `positions` (C, k, 2).
-        dataset: what the reducer saw; `dataset[i]` is an image (3, H, W) or (1, H, W), in [0, 1] or uint8, or a tuple
-            that begins with one. Images of another range are stretched, all alike, and the caption says so.
+        dataset: what the reducer saw; `dataset[i]` is an image (3, H, W) or (1, H, W), in [0, 1] or uint8, a PIL image
+            or an array (H, W, 3), or a tuple that begins with one. Images of another range are stretched, all alike,
+            and the caption says so.
         field: the layer's `ReceptiveField`, over two axes.
         channels: which channels, and in which order; all if left out.
+        interior: show those units of a channel first whose field the border does not cut: what a channel answers to
+            is clearer without the edge of the image.
+        mean: what the images were normalized by, one number or one for each channel, so that they look as before.
+        std: the same.
 
     Raises:
         ArgumentError: the exemplars are of another layer than the field, a channel is not there, or the data set holds
@@ -65,32 +74,28 @@ def exemplar_patches(
     """
     check_exemplars(exemplars, dataset, field)
     check_planar(field)
+    if not isinstance(interior, bool):
+        raise ArgumentError(f"interior must be True or False, not {interior!r}.")
     shown = _shown(exemplars, field, channels)
-    units = [
-        _Unit(sample, y, x, channel)
-        for channel in shown
-        for sample, (y, x) in zip(
-            exemplars.samples[channel].tolist(), exemplars.positions[channel].tolist(), strict=True
-        )
-    ]
-    values = exemplars.values[shown].tolist()
+    found = [_units(exemplars, channel, field, interior=interior) for channel in shown]
+    units = [unit for row in found for unit in row]
     boxes = [_box(field, unit) for unit in units]
     cut = _Cut.of(boxes)
-    pixels, ground, words = _patches(units, boxes, cut, dataset, field)
-    labels, rows = _labelled(units, values, cut)
-    names = [_name(channel, row) for channel, row in zip(shown, values, strict=True)]
+    pixels, ground, words = _patches(units, boxes, cut, dataset, field, Normalization.of(mean, std))
+    labels, rows = _labelled(units, len(found[0]), cut)
+    names = [str(channel) for channel in shown]
     sheet = lay_out_rows(_enlarged(pixels, ground, rows.factor), labels, names, rows.enlarged())
     return Mosaic(
         pixels=sheet.pixels,
         labels=tuple(sheet.labels),
-        title=f"{named(field.layer)}, {counted(len(values[0]), 'patch')} for each channel, those that excite it most",
-        caption=" ".join(_words(exemplars, field, shown, cut, words)),
+        title=f"{named(field.layer)}, {counted(len(found[0]), 'patch')} for each channel, those that excite it most",
+        caption=" ".join(_words(exemplars, field, shown, cut, words, interior=interior)),
         metadata={
             "Software": "spatialprobe",
             "Layer": field.layer,
             "Channels": " ".join(map(str, shown)),
-            "Samples": " ".join(str(unit.sample) for unit in units),
-            "Value range": Extremes.of(np.array(values)).words(),
+            "Samples": " ".join(str(unit.sample) for unit in units if not unit.silent),
+            "Value range": Extremes.of(exemplars.values[shown].cpu().numpy()).words(),
         },
     )
 
@@ -103,6 +108,13 @@ class _Unit:
     y: int
     x: int
     channel: int
+    value: float
+    silent: bool  # of a channel that was never active, whose patches would mean nothing
+
+    @property
+    def shown(self) -> bool:
+        """Whether there is a patch of it."""
+        return self.sample >= 0 and not self.silent
 
 
 @dataclass(frozen=True)
@@ -129,13 +141,37 @@ def _shown(exemplars: ExemplarsResult, field: ReceptiveField, channels: Sequence
     return list(map(int, channel_numbers(channels, count, f"Layer {field.layer!r}")))
 
 
+def _units(exemplars: ExemplarsResult, channel: int, field: ReceptiveField, *, interior: bool) -> list[_Unit]:
+    """The units of a channel, the strongest first; of these, where asked, those that the border does not cut."""
+    values = exemplars.values[channel].tolist()
+    silent = not np.nan_to_num(values).any()
+    places = zip(exemplars.samples[channel].tolist(), exemplars.positions[channel].tolist(), values, strict=True)
+    units = [_Unit(sample, y, x, channel, value, silent) for sample, (y, x), value in places]
+    return sorted(units, key=lambda unit: _leaves_image(field, unit)) if interior else units
+
+
+def _leaves_image(field: ReceptiveField, unit: _Unit) -> bool:
+    """Whether the border cuts a unit's field; that of an empty place counts as cut."""
+    box = _box(field, unit)
+    if box is None:
+        return True
+    return any(
+        start < 0 or stop > size for start, stop, size in zip(box.start, box.stop, field.input_size, strict=True)
+    )
+
+
 def _box(field: ReceptiveField, unit: _Unit) -> Box | None:
     """The unclipped box of a unit, None if it sees only padding, or for an empty place."""
-    return None if unit.sample < 0 else whole_box(field, (unit.y, unit.x), unit.channel)
+    return None if not unit.shown else whole_box(field, (unit.y, unit.x), unit.channel)
 
 
 def _patches(
-    units: Sequence[_Unit], boxes: Sequence[Box | None], cut: _Cut, dataset: Images, field: ReceptiveField
+    units: Sequence[_Unit],
+    boxes: Sequence[Box | None],
+    cut: _Cut,
+    dataset: Images,
+    field: ReceptiveField,
+    normalization: Normalization | None,
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], list[str]]:
     """The patches (M, h, w, 3), what each of their places is (M, h, w), and how values are shown, in words.
 
@@ -143,13 +179,13 @@ def _patches(
     """
     values = np.zeros((len(units), cut.height, cut.width, 3), np.float32)
     ground = np.full(values.shape[:3], _EMPTY, np.uint8)
-    low, high = (np.inf, -np.inf) if any(unit.sample >= 0 for unit in units) else (0.0, 1.0)
+    low, high = (np.inf, -np.inf) if any(unit.shown for unit in units) else (0.0, 1.0)
     wanted: dict[int, list[int]] = {}
     for index, unit in enumerate(units):
-        if unit.sample >= 0:
+        if unit.shown:
             wanted.setdefault(unit.sample, []).append(index)
     for sample in sorted(wanted):
-        image = image_of(dataset, sample, field)
+        image = image_of(dataset, sample, field, normalization)
         least, most = extremes_of(image)
         low, high = min(low, least), max(high, most)
         for index in wanted[sample]:
@@ -158,13 +194,15 @@ def _patches(
     return stretch.pixels(values), ground, [*stretch.words(), *nonfinite_words(values)]
 
 
-def image_of(dataset: Images, sample: int, field: ReceptiveField) -> Image:
+def image_of(dataset: Images, sample: int, field: ReceptiveField, normalization: Normalization | None = None) -> Image:
     """A sample's image, channels last.
 
     Raises:
         ArgumentError: the sample is no image of the field's size.
     """
-    return image_values(first_entry(dataset[sample]), field.input_size, f"Sample {sample} of the data set")
+    return image_values(
+        first_entry(dataset[sample]), field.input_size, f"Sample {sample} of the data set", normalization
+    )
 
 
 def _place(
@@ -188,23 +226,23 @@ def _enlarged(pixels: npt.NDArray[np.uint8], ground: npt.NDArray[np.uint8], fact
     return large
 
 
-def _labelled(units: Sequence[_Unit], values: list[list[float]], cut: _Cut) -> tuple[list[str], Rows]:
+def _labelled(units: Sequence[_Unit], columns: int, cut: _Cut) -> tuple[list[str], Rows]:
     """What stands above each patch, and where the patches go: wide enough for it."""
-    columns = len(values[0])
-    flat = [value for row in values for value in row]
-    labels = [
-        f"{value:.3g} #{unit.sample}" if unit.sample >= 0 else "" for value, unit in zip(flat, units, strict=True)
-    ]
-    rows = Rows.of(len(values), columns, cut.height, cut.width, max(map(width_of, labels)))
-    return labels, rows
-
-
-def _name(channel: int, values: list[float]) -> str:
-    return f"{channel}" if np.nan_to_num(values).any() else f"{channel} dead"
+    labels = [f"{unit.value:.3g} #{unit.sample}" if unit.shown else "" for unit in units]
+    for first in range(0, len(units), columns):
+        if units[first].silent:
+            labels[first] = "never active"
+    return labels, Rows.of(len(units) // columns, columns, cut.height, cut.width, max(map(width_of, labels)))
 
 
 def _words(
-    exemplars: ExemplarsResult, field: ReceptiveField, shown: list[int], cut: _Cut, shading: list[str]
+    exemplars: ExemplarsResult,
+    field: ReceptiveField,
+    shown: list[int],
+    cut: _Cut,
+    shading: list[str],
+    *,
+    interior: bool,
 ) -> list[str]:
     """How to read the sheet."""
     words = [
@@ -214,4 +252,6 @@ def _words(
     if cut.every > 1:
         ordinal = {2: "2nd", 3: "3rd"}.get(cut.every, f"{cut.every}th")
         words.append(f"To fit, only every {ordinal} pixel of each row and column is shown.")
+    if interior:
+        words.append("Units whose field the border does not cut come first.")
     return [*words, *inexact_words(field), *shading]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from spatialprobe.activations.collection import Activations
 from spatialprobe.activations.records import Activation
@@ -24,7 +25,7 @@ from spatialprobe.text import kind_of
 
 @overload
 def feature_maps(
-    record: Activation,
+    record: Activation | torch.Tensor | npt.NDArray[Any],
     *,
     sample: int = 0,
     channels: Sequence[int] | None = None,
@@ -49,7 +50,7 @@ def feature_maps(
 
 
 def feature_maps(
-    record: Activation | Mapping[str, Activation],
+    record: Activation | torch.Tensor | npt.NDArray[Any] | Mapping[str, Activation],
     *,
     sample: int = 0,
     channels: Sequence[int] | None = None,
@@ -66,7 +67,8 @@ def feature_maps(
 
     Args:
         record: of a layer with outputs (N, C, H, W), (N, C, L), (N, C, D, H, W), or without the batch; or a probe,
-            or any mapping of names to records, for a `Gallery` with a mosaic for each of its records.
+            or any mapping of names to records, for a `Gallery` with a mosaic for each of its records; or a tensor or
+            array (N, C, H, W), (N, C, L) or (N, C, D, H, W) from anywhere.
         sample: which image of the batch.
         channels: which channels, and in which order; all if left out.
         order: "index"; "max" or "mean", by which the channels are sorted, the largest first.
@@ -96,11 +98,14 @@ def feature_maps(
     def drawn(one: Activation, most: int | None = limit) -> Mosaic:
         return _mosaic(one, sample, channels, order, most, scale, columns)
 
+    if isinstance(record, (torch.Tensor, np.ndarray)):
+        record = _record_of(record)
     if isinstance(record, Activation):
         return drawn(record)
     if not isinstance(record, Mapping):
         raise ArgumentError(
-            f"feature_maps() draws a record, or a probe or another mapping of records, not {kind_of(record)}: "
+            "feature_maps() draws a record, a tensor, or a probe or another mapping of records, not "
+            f"{kind_of(record)}: "
             "with sp.Probe(model) as probe: model(images), then sp.feature_maps(probe['conv1'])."
         )
     records = _by_key(record)
@@ -117,6 +122,15 @@ def feature_maps(
         {key: drawn(one, most) for key, one in records.items() if not reasons[key]},
         left_out={key: reason for key, reason in reasons.items() if reason},
     )
+
+
+def _record_of(maps: torch.Tensor | npt.NDArray[Any]) -> Activation:
+    """Maps that are nobody's output, as a record."""
+    if isinstance(maps, np.ndarray):
+        if maps.dtype.kind not in "buifc":
+            raise ArgumentError(f"feature_maps() draws an array of numbers, not of {maps.dtype}.")
+        maps = torch.from_numpy(np.ascontiguousarray(maps))
+    return Activation("", (), 0, 0, 0, "output", "Tensor", None, maps, None)
 
 
 def _by_key(records: Mapping[str, Activation]) -> dict[Key, Activation]:

@@ -4,32 +4,93 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from spatialprobe.arguments import real_number, shown
 from spatialprobe.errors import ArgumentError
 from spatialprobe.render.palette import NONFINITE, palette
+from spatialprobe.text import counted
 
 Image = npt.NDArray[np.float32]  # (H, W, 3), or (H, W, 1)
 
+_ROUNDING = 0.01  # that mean and std written with three digits leave behind at black and white
 
-def image_values(image: object, size: Sequence[int], what: str) -> Image:
-    """An image (3, H, W) or (1, H, W) of this size, the channels last; bytes become fractions of 255.
 
-    `what` names it in messages: "The image", "Sample 3 of the data set".
+@dataclass(frozen=True)
+class Normalization:
+    """What was taken from each channel of an image and what it was divided by, before the model saw it."""
+
+    mean: tuple[float, ...]  # one for all channels, or one each
+    std: tuple[float, ...]
+
+    @staticmethod
+    def of(mean: object, std: object) -> Normalization | None:
+        """That of `mean=` and `std=`, None where neither is given.
+
+        Raises:
+            ArgumentError: one of them is no number and no sequence of one or three, or a `std` is not above zero.
+        """
+        if mean is None and std is None:
+            return None
+        means, stds = (
+            _channel_numbers(0.0 if mean is None else mean, "mean"),
+            _channel_numbers(1.0 if std is None else std, "std"),
+        )
+        if min(stds) <= 0:
+            raise ArgumentError(f"std must be above zero, not {min(stds):g}.")
+        return Normalization(means, stds)
+
+    def undone(self, values: Image, what: str) -> Image:
+        """Return the image (H, W, C) as it was before; what rounding puts beyond 0 and 1 is put back.
+
+        Raises:
+            ArgumentError: it has another number of channels.
+        """
+        if any(len(part) not in (1, values.shape[-1]) for part in (self.mean, self.std)):
+            raise ArgumentError(
+                f"{what} has {counted(values.shape[-1], 'channel')}, mean= and std= are for {len(self.mean)} and "
+                f"{len(self.std)}: pass one number, or one for each channel."
+            )
+        found = values * np.array(self.std, np.float32) + np.array(self.mean, np.float32)
+        near = (found > -_ROUNDING) & (found < 1 + _ROUNDING)
+        return np.asarray(np.where(near, np.clip(found, 0, 1), found))
+
+
+def _channel_numbers(value: object, name: str) -> tuple[float, ...]:
+    """One number, or one for each channel, as a tuple."""
+    if isinstance(value, (torch.Tensor, np.ndarray)):
+        value = value.reshape(-1).tolist()
+    numbers = tuple(value) if isinstance(value, (tuple, list)) else (value,)
+    if len(numbers) not in (1, 3):
+        raise ArgumentError(f"{name} must be a number, or one for each of three channels, not {shown(value)}.")
+    return tuple(real_number(one, name) for one in numbers)
+
+
+def image_values(image: object, size: Sequence[int], what: str, normalization: Normalization | None = None) -> Image:
+    """An image of this size, the channels last; bytes become fractions of 255.
+
+    Args:
+        image: (3, H, W) or (1, H, W), a batch of one of these, (H, W, 3), (H, W, 1) or (H, W); a tensor, an array or a
+            PIL image.
+        size: (H, W).
+        what: its name in messages: "The image", "Sample 3 of the data set".
+        normalization: to be undone, of an image that is not of bytes.
 
     Raises:
-        ArgumentError: it is no such tensor, or of another size.
+        ArgumentError: it is no such image, or of another size.
     """
-    tensor = torch.from_numpy(image) if isinstance(image, np.ndarray) and image.dtype.kind in "buif" else image
-    if not isinstance(tensor, torch.Tensor) or tensor.dtype.is_complex:
-        raise ArgumentError(
-            f"{what} is {_kind(image)}: bring it as a tensor (3, H, W) or (1, H, W), in [0, 1] or uint8."
-        )
+    tensor = _as_tensor(image, what)
     if tensor.ndim == 4 and len(tensor) == 1:  # a batch of one, as the model took it
         tensor = tensor[0]
+    if tensor.ndim == 2:
+        tensor = tensor[None]
+    last = tensor.ndim == 3 and tensor.shape[2] in (1, 3) and tuple(tensor.shape[:2]) == tuple(size)
+    if last and not (tensor.shape[0] in (1, 3) and tuple(tensor.shape[1:]) == tuple(size)):
+        tensor = tensor.movedim(2, 0)
     if tensor.ndim != 3 or tensor.shape[0] not in (1, 3):
         raise ArgumentError(f"{what} has the shape {tuple(tensor.shape)}: bring one image, (3, H, W) or (1, H, W).")
     if tuple(tensor.shape[1:]) != tuple(size):
@@ -38,7 +99,32 @@ def image_values(image: object, size: Sequence[int], what: str) -> Image:
             f"{size[0]} x {size[1]}: bring the image as the model saw it."
         )
     values = tensor.detach().cpu().movedim(0, -1)
-    return (values.float() / 255 if values.dtype is torch.uint8 else values.float()).numpy()
+    if normalization is None:
+        return (values.float() / 255 if values.dtype is torch.uint8 else values.float()).numpy()
+    if values.dtype is torch.uint8:
+        raise ArgumentError(f"{what} is of bytes, which are not normalized: leave mean= and std= out.")
+    return normalization.undone(values.float().numpy(), what)
+
+
+def _as_tensor(image: Any, what: str) -> torch.Tensor:
+    """An image of any kind as a tensor.
+
+    Raises:
+        ArgumentError: it is none.
+    """
+    if hasattr(image, "convert") and hasattr(image, "getbands"):  # of PIL, which need not be imported to know that
+        image = np.array(image.convert("L" if len(image.getbands()) == 1 and image.mode != "P" else "RGB"))
+    tensor = torch.from_numpy(np.ascontiguousarray(image)) if _is_numbers(image) else image
+    if not isinstance(tensor, torch.Tensor) or tensor.dtype.is_complex:
+        raise ArgumentError(
+            f"{what} is {_kind(image)}: bring it as a tensor (3, H, W) or (1, H, W), in [0, 1] or uint8, an array or a "
+            "PIL image."
+        )
+    return tensor
+
+
+def _is_numbers(image: object) -> bool:
+    return isinstance(image, np.ndarray) and image.dtype.kind in "buif"
 
 
 def _kind(image: object) -> str:

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
 from spatialprobe.activations.records import ConvSpec
+from spatialprobe.arguments import as_range, channel_numbers, whole_number
 from spatialprobe.errors import ArgumentError
 from spatialprobe.render.maps import flat_tiles, slice_words
 from spatialprobe.render.marks import Marks, hatch
 from spatialprobe.render.mosaic import ColorBar, Mosaic
 from spatialprobe.render.palette import NONFINITE, palette
-from spatialprobe.render.scale import Extremes, Values, choose_scale, quantize
+from spatialprobe.render.scale import Extremes, Scale, ScaleChoice, Values, choose_scale, quantize
 from spatialprobe.render.sheet import Grid, lay_out, room_for
 from spatialprobe.tensors import dense_values
 from spatialprobe.text import counted, kind_of
 
 
-def kernels(conv: nn.Module, *, columns: int | None = None) -> Mosaic:
+def kernels(
+    conv: nn.Module,
+    *,
+    channels: Sequence[int] | None = None,
+    limit: int | None = None,
+    scale: ScaleChoice = "robust",
+    columns: int | None = None,
+) -> Mosaic:
     """Every output channel's kernel, under its channel number, all on one scale.
 
     Two-dimensional kernels of a convolution over three channels, as a first layer's, are drawn in color: red, green
@@ -28,6 +40,11 @@ def kernels(conv: nn.Module, *, columns: int | None = None) -> Mosaic:
 
     Args:
         conv: a convolution over one, two or three axes, transposed or not.
+        channels: which output channels, and in which order; all if left out.
+        limit: how many to show at most.
+        scale: "robust", one range for all kernels, hidden ones too, up to the 99.5th percentile of the magnitudes;
+            "layer", the same up to the largest; "map", one range for each kernel; or a range (low, high), which is
+            made to reach equally far on both sides of zero.
         columns: the number of columns; chosen to fit if left out.
 
     Raises:
@@ -47,9 +64,33 @@ def kernels(conv: nn.Module, *, columns: int | None = None) -> Mosaic:
     if reason is not None:
         raise ArgumentError(reason)
     weights = weights_of(conv, spec)
-    title = f"{counted(len(weights), 'kernel')} of {' x '.join(map(str, spec.kernel_size))}"
-    in_color = conv.in_channels == 3 and spec.groups == 1 and len(spec.kernel_size) == 2
-    return (_in_color if in_color else _strongest)(weights, spec, title, columns)
+    shown = _shown(len(weights), channels, limit)
+    title = f"{counted(len(shown), 'kernel')} of {' x '.join(map(str, spec.kernel_size))}"
+    in_color = weights.shape[1] == 3 and spec.groups == 1 and len(spec.kernel_size) == 2
+    return (_in_color if in_color else _strongest)(weights, spec, title, columns, shown, scale)
+
+
+def _shown(count: int, channels: Sequence[int] | None, limit: int | None) -> npt.NDArray[np.int64]:
+    """The output channels to draw."""
+    if limit is not None:
+        whole_number(limit, "limit", least=1)
+    chosen = np.arange(count) if channels is None else channel_numbers(channels, count, "The convolution")
+    return chosen[:limit].astype(np.int64)
+
+
+def _around_zero(weights: Values, choice: ScaleChoice) -> Scale:
+    """The scale of weights, which reaches equally far on both sides of zero whatever their signs."""
+    if not isinstance(choice, str):
+        low, high = as_range(choice, "scale")
+        reach = max(abs(low), abs(high))
+        return choose_scale(weights, (-reach, reach))
+    scale = choose_scale(weights, choice)
+    return replace(scale, signed=True, low=-scale.high)
+
+
+def _count(shown: npt.NDArray[np.int64], weights: Values) -> list[str]:
+    """How many are shown, in a list; an empty list where all are."""
+    return [] if len(shown) == len(weights) else [f"{len(shown)} of {counted(len(weights), 'kernel')} shown."]
 
 
 def why_no_kernels(conv: nn.Module) -> str | None:
@@ -81,65 +122,83 @@ def weights_of(conv: nn.Module, spec: ConvSpec) -> Values:
     return np.ascontiguousarray(weight)
 
 
-def _in_color(weights: Values, spec: ConvSpec, title: str, columns: int | None) -> Mosaic:
+def _in_color(
+    weights: Values,
+    spec: ConvSpec,
+    title: str,
+    columns: int | None,
+    shown: npt.NDArray[np.int64],
+    choice: ScaleChoice,
+) -> Mosaic:
     """Kernels over red, green and blue."""
-    extremes = Extremes.of(weights)
-    reach = float(extremes.reach.max()) or 1.0
-    finite = np.isfinite(weights)
-    tiles = np.round(127.5 + 127.5 * np.where(finite, weights, 0) / reach).astype(np.uint8).transpose(0, 2, 3, 1)
+    scale, chosen = _around_zero(weights, choice).of(shown), weights[shown]
+    extremes = Extremes.of(chosen)
+    finite, reach = np.isfinite(chosen), scale.high[:, None, None, None]
+    share = np.clip(np.where(finite, chosen, 0) / reach, -1, 1)
+    tiles = np.round(127.5 + 127.5 * share).astype(np.uint8).transpose(0, 2, 3, 1)
     tiles[~finite.all(axis=1)] = palette(False)[NONFINITE]
-    words = f"Red, green and blue are the three input channels: gray is 0, full color {reach:.4g}, none {-reach:.4g}."
+    ends = "" if not scale.shared else f", full color {scale.ends()[1]}, none {scale.ends()[0]}"
+    words = f"Red, green and blue are the three input channels: gray is 0{ends}."
+    beyond = [scale.words()] if scale.beyond or not scale.shared else []
     marks = Marks.of(extremes)
     grid = Grid.of(len(tiles), tiles.shape[1], tiles.shape[2], columns)
-    sheet = lay_out(tiles, marks.labels(range(len(weights)), grid), grid)
+    sheet = lay_out(tiles, marks.labels(shown.tolist(), grid), grid)
     return Mosaic(
         pixels=sheet.pixels,
         labels=tuple(sheet.labels),
         title=title,
-        caption=" ".join([words, *marks.words(hatched=False)]),
-        metadata=_metadata(weights, extremes, "color over three input channels", words),
+        caption=" ".join([*_count(shown, weights), words, *beyond, *marks.words(hatched=False)]),
+        metadata=_metadata(weights, shown, extremes, "color over three input channels", " ".join([words, *beyond])),
     )
 
 
-def _strongest(weights: Values, spec: ConvSpec, title: str, columns: int | None) -> Mosaic:
+def _strongest(
+    weights: Values,
+    spec: ConvSpec,
+    title: str,
+    columns: int | None,
+    shown: npt.NDArray[np.int64],
+    choice: ScaleChoice,
+) -> Mosaic:
     """Of each kernel the input channel with the largest norm."""
     norms = np.square(np.where(np.isfinite(weights), weights, 0)).reshape(*weights.shape[:2], -1).sum(axis=2)
-    chosen = norms.argmax(axis=1)
-    shown = weights[np.arange(len(weights)), chosen]
-    extremes = Extremes.of(shown)
-    reach = float(extremes.reach.max()) or 1.0
-    scale = choose_scale(shown, (-reach, reach), extremes)
+    source = norms.argmax(axis=1)
+    drawn = weights[np.arange(len(weights)), source]
+    scale, drawn = _around_zero(drawn, choice).of(shown), drawn[shown]
+    extremes = Extremes.of(drawn)
     marks = Marks.of(extremes)
-    tiles = flat_tiles(quantize(shown, scale))
+    tiles = flat_tiles(quantize(drawn, scale))
     hatch(tiles, marks.dead)
     grid = Grid.of(len(tiles), tiles.shape[1], tiles.shape[2], columns)
     inputs = weights.shape[1]
     first = np.arange(len(weights)) // (len(weights) // spec.groups) * inputs  # the group's first input channel
     hidden = f"Of each kernel the input channel with the largest norm is shown, {inputs - 1} of {inputs} are hidden."
-    words = f"One scale for the layer: {-reach:.4g} to {reach:.4g}."
-    sheet = lay_out(tiles, marks.labels(_names(first + chosen, grid), grid), grid)
+    sheet = lay_out(tiles, marks.labels(_names(shown, (first + source)[shown], grid), grid), grid)
+    words = [*([hidden] if inputs > 1 else []), scale.words(), *slice_words(drawn), *marks.words()]
     return Mosaic(
         pixels=sheet.pixels,
         labels=tuple(sheet.labels),
         title=title,
-        caption=" ".join([*([hidden] if inputs > 1 else []), words, *slice_words(shown), *marks.words()]),
+        caption=" ".join([*_count(shown, weights), *words]),
         color_bar=ColorBar.of(scale),
-        metadata=_metadata(weights, extremes, f"largest of {inputs} input channels", words),
+        metadata=_metadata(weights, shown, extremes, f"largest of {inputs} input channels", scale.words()),
         colors=palette(signed=True),
     )
 
 
-def _names(inputs: Values, grid: Grid) -> list[str]:
+def _names(shown: npt.NDArray[np.int64], inputs: Values, grid: Grid) -> list[str]:
     """The output channels' numbers, each with that of the input channel drawn, if there is room for all of them."""
-    names = [f"{channel} [{source}]" for channel, source in enumerate(inputs.tolist())]
-    return names if all(room_for(name, grid) for name in names) else [str(channel) for channel in range(len(inputs))]
+    names = [f"{channel} [{source}]" for channel, source in zip(shown.tolist(), inputs.tolist(), strict=True)]
+    return names if all(room_for(name, grid) for name in names) else [str(channel) for channel in shown.tolist()]
 
 
-def _metadata(weights: Values, extremes: Extremes, shown: str, scale: str) -> dict[str, str]:
+def _metadata(
+    weights: Values, channels: npt.NDArray[np.int64], extremes: Extremes, shown: str, scale: str
+) -> dict[str, str]:
     return {
         "Software": "spatialprobe",
         "Kernels": f"{' x '.join(map(str, weights.shape))}, {shown}",
-        "Channels": " ".join(map(str, range(len(weights)))),
+        "Channels": " ".join(map(str, channels.tolist())),
         "Scale": scale,
         "Value range": extremes.words(),
     }

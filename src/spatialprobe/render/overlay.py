@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +19,7 @@ from spatialprobe.render.field_words import (
     named,
     whole_box,
 )
-from spatialprobe.render.images import Stretch, extremes_of, image_values, nonfinite_words
+from spatialprobe.render.images import Normalization, Stretch, extremes_of, image_values, nonfinite_words
 from spatialprobe.render.mosaic import Mosaic
 from spatialprobe.render.palette import PAPER, palette
 
@@ -34,7 +35,13 @@ _LIGHT, _DARK = 216.0, 40.0  # the shades around a dark box, and around a bright
 
 
 def receptive_field_overlay(
-    image: object, field: ReceptiveField, unit: tuple[int, int], *, channel: int | None = None
+    image: object,
+    field: ReceptiveField,
+    unit: tuple[int, int],
+    *,
+    channel: int | None = None,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
 ) -> Mosaic:
     """The box of one unit over its input image, what lies outside shaded.
 
@@ -42,11 +49,13 @@ def receptive_field_overlay(
     from any image. A box that the border cuts is said to be so.
 
     Args:
-        image: (3, H, W) or (1, H, W) as the model saw it, in [0, 1] or uint8; values of another range are stretched,
-            and the caption says so.
+        image: (3, H, W) or (1, H, W) as the model saw it, in [0, 1] or uint8, or a PIL image or array (H, W, 3);
+            values of another range are stretched, and the caption says so.
         field: the `ReceptiveField` of a layer, over two axes.
         unit: its position (y, x) in the layer's maps.
         channel: the unit's channel, where the channels of a layer see different pixels.
+        mean: what the image was normalized by, one number or one for each channel, so that it looks as it did before.
+        std: the same.
 
     Raises:
         ArgumentError: the image is of another size than the field's inputs, or there is no such unit.
@@ -58,7 +67,7 @@ def receptive_field_overlay(
     'The unit (0, 9) sees rows 0 to 2 and columns 7 to 11, 3 x 5 of 32 x 32 pixels. ...'
     """
     check_planar(field)
-    values = image_values(image, field.input_size, "The image")
+    values = image_values(image, field.input_size, "The image", Normalization.of(mean, std))
     place = _checked(unit, field)
     box = field.box(*place, channel=channel)
     whole = whole_box(field, place, channel)

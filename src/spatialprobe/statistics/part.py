@@ -20,7 +20,7 @@ from spatialprobe.statistics.feed import Feeder, NonFinite
 from spatialprobe.statistics.identity import describe, model_identity
 from spatialprobe.statistics.layouts import Layouts
 from spatialprobe.statistics.progress import Shown, bar
-from spatialprobe.statistics.reducer import Factory, fresh
+from spatialprobe.statistics.reducer import Factories, fresh
 from spatialprobe.statistics.state import StateFormat, SweepState
 from spatialprobe.statistics.store import Store
 from spatialprobe.statistics.terms import Terms, modules_of, reducers_of, settings_of, weights_of
@@ -36,7 +36,7 @@ class Part:
         source: Source,
         load: Workload,
         layers: Sequence[Layer],
-        reducers: Mapping[str, Factory],
+        reducers: Factories,
         at: At,
         nonfinite: NonFinite,
         layout: LayoutChoice,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Protocol, TypeAlias, TypeVar, runtime_checkable
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import torch
 
@@ -68,20 +69,43 @@ def counts_channels(reducer: Reducer) -> bool:
 
 
 Factory: TypeAlias = Callable[[], Reducer]
+Factories: TypeAlias = Mapping[str, Factory] | Sequence[type[Reducer]]
 
 
-def fresh(reducers: Mapping[str, Factory]) -> dict[str, Reducer]:
+def fresh(reducers: Factories) -> dict[str, Reducer]:
     """One new reducer of each kind.
 
     Raises:
         ArgumentError: a name is no text, or a factory cannot be called without arguments, or does not make reducers.
     """
+    if isinstance(reducers, (list, tuple)):
+        reducers = _by_name(reducers)
     if not isinstance(reducers, Mapping):
         raise ArgumentError(
-            f"reducers is {kind_of(reducers)}: give a mapping from names to factories, such as "
-            "{'moments': sp.Moments}."
+            f"reducers is {kind_of(reducers)}: pass a mapping from names to factories, such as "
+            "{'moments': sp.Moments}, or a list of classes, such as [sp.Moments, sp.Dead]."
         )
     return {name: _made(name, factory) for name, factory in reducers.items()}
+
+
+def _by_name(classes: Sequence[object]) -> dict[str, Any]:
+    """Return the classes of a list by their names: sp.ChannelCovariance as 'channel_covariance'.
+
+    Raises:
+        ArgumentError: one of them is no class, or there twice.
+    """
+    found: dict[str, Any] = {}
+    for kind in classes:
+        if not isinstance(kind, type):
+            raise ArgumentError(
+                f"reducers holds {shown(kind)}, which is no class: pass {{'name': it}}, so that its results are found "
+                "by a name."
+            )
+        name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", kind.__name__).lower()
+        if name in found:
+            raise ArgumentError(f"reducers holds two classes named {name!r}: pass a mapping with a name for each.")
+        found[name] = kind
+    return found
 
 
 def _made(name: str, factory: Factory) -> Reducer:

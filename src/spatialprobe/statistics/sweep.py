@@ -23,7 +23,7 @@ from spatialprobe.statistics.feed import NonFinite
 from spatialprobe.statistics.identity import settings_identity
 from spatialprobe.statistics.part import Part
 from spatialprobe.statistics.progress import Shown
-from spatialprobe.statistics.reducer import Factory
+from spatialprobe.statistics.reducer import Factories
 from spatialprobe.statistics.result import SweepResult, frozen_results
 from spatialprobe.statistics.state import SweepState
 
@@ -31,7 +31,7 @@ from spatialprobe.statistics.state import SweepState
 def sweep(
     model: nn.Module,
     data: Data,
-    reducers: Mapping[str, Factory],
+    reducers: Factories,
     *,
     layers: Selector = nn.Conv2d,
     at: At = "output",
@@ -63,7 +63,8 @@ def sweep(
         model: any module that takes one tensor of samples along its first axis.
         data: a data set or a tensor of samples; or an iterable of batches, each a tensor or a tuple whose first entry
             is one, such as a `DataLoader`.
-        reducers: for each name of your choice a factory: `{"moments": sp.Moments, "top": partial(sp.Exemplars, k=4)}`.
+        reducers: for each name of your choice a factory: `{"moments": sp.Moments, "top": partial(sp.Exemplars, k=4)}`;
+            or a list of classes, `[sp.Moments, sp.Dead]`, which are found as "moments" and "dead".
         layers: as for `Probe`; each must run for every batch.
         at: "output" or "post_activation", as for `Probe`.
         batch_size: samples of a data set or tensor that run at once; iterables make their own batches.
