@@ -43,7 +43,7 @@ STOREYS = [
 # What may wait inside a function, or for a type checker: a method that shows what its object holds.
 WAITING = {("activations.records", "render.feature_maps"), ("statistics.layouts", "fields.layout")}
 # The plain result types that pictures name without depending on what makes them.
-RESULTS = {"fields.box", "fields.result", "statistics.exemplars", "statistics.histogram"}
+RESULTS = {"fields.box", "fields.effective", "fields.result", "statistics.exemplars", "statistics.histogram"}
 
 
 def loaded_after(code):

@@ -308,6 +308,11 @@ def calls(folder: Path) -> dict[str, Call]:
             {"image": IMAGES[0], "field": found, "unit": (1, 1)},
             optional=sp.receptive_field_overlay,
         ),
+        "effective_field_map": Call(
+            sp.effective_field_map,
+            {"effective": sp.effective_receptive_field(model(), IMAGES[:1], "conv1")},
+            optional=sp.effective_field_map,
+        ),
         "exemplar_patches": Call(
             sp.exemplar_patches, {"exemplars": top, "dataset": IMAGES, "field": found}, optional=sp.exemplar_patches
         ),

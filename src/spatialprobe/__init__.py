@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from spatialprobe.fields.effective import EffectiveReceptiveField, effective_receptive_field
     from spatialprobe.fields.receptive_fields import receptive_fields
     from spatialprobe.fields.result import ReceptiveField
+    from spatialprobe.render.effective_map import effective_field_map
     from spatialprobe.render.evolution import Evolution, evolution
     from spatialprobe.render.exemplar_patches import exemplar_patches
     from spatialprobe.render.feature_maps import feature_maps
@@ -112,6 +113,7 @@ __all__ = [
     "activation_histogram",
     "capture",
     "edited",
+    "effective_field_map",
     "effective_receptive_field",
     "evolution",
     "exemplar_patches",
@@ -140,6 +142,7 @@ _ON_FIRST_USE = {
     "render.histogram": ("ActivationHistogram", "activation_histogram"),
     "render.kernels": ("kernels",),
     "render.mosaic": ("Mosaic",),
+    "render.effective_map": ("effective_field_map",),
     "render.overlay": ("receptive_field_overlay",),
     "render.exemplar_patches": ("exemplar_patches",),
     "report.result": ("Report",),

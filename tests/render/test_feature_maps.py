@@ -19,7 +19,7 @@ from zoo import ZOO
 
 import spatialprobe as sp
 from spatialprobe.render.maps import flat_tiles
-from spatialprobe.render.palette import LEVELS, NONFINITE, palette
+from spatialprobe.render.palette import INK, LEVELS, NONFINITE, PAPER, palette
 from spatialprobe.render.scale import choose_scale, quantize
 from spatialprobe.render.sheet import Grid
 from spatialprobe.text import counted
@@ -80,7 +80,7 @@ def test_slices_of_maps_of_three_axes():
     mosaic = sp.feature_maps(record_of(values))
     assert "Each tile holds the 6 slices along the first axis, row by row." in mosaic.caption
     codes = quantize(values[0].numpy(), choose_scale(values[0].numpy(), "layer"))
-    tiles = flat_tiles(codes)
+    tiles = flat_tiles(codes, signed=False)
     factor = 64 // 4
     slices = [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]  # three columns
     grid = Grid.of(2, *tiles.shape[1:])
@@ -118,6 +118,28 @@ def test_any_values(values):
     marked = (drawn == palette(False)[NONFINITE]).all(axis=-1)
     assert np.array_equal(marked, ~np.isfinite(values[0]))
     assert ("not finite" in mosaic.caption) == bool(marked.any())
+
+
+def test_maps_of_one_axis_are_lines():
+    """The height of the line is the value, and so is the color of the area below it; zero is where the area ends."""
+    ramp = torch.linspace(0, 1, 97)
+    mosaic = sp.feature_maps(record_of(torch.stack([ramp, 1 - ramp])[None]), scale="layer", columns=1)
+    grid = Grid.of(2, 49, 97, 1)
+    y, x = grid.corner(0)
+    tile = mosaic.pixels[y : y + 49 * grid.factor : grid.factor, x : x + 97 * grid.factor : grid.factor]
+    ink = tile == INK.stop - 1
+    heights = 48 - ink.argmax(axis=0)
+    assert np.abs(heights - ramp.numpy() * 48).max() <= 1
+    assert tile[47, 90] == quantize(ramp[None, None].numpy(), choose_scale(ramp[None].numpy(), "layer"))[0, 0, 90]
+    signed = sp.feature_maps(record_of(torch.stack([ramp, -ramp])[None]), scale="layer", columns=1)
+    y, x = grid.corner(1)
+    below = signed.pixels[y : y + 49 * grid.factor : grid.factor, x + 90 * grid.factor]
+    assert (below[:24] == PAPER).all()
+    assert (below[24:-8] < LEVELS // 2).all()
+    broken = ramp.clone()
+    broken[5] = float("nan")
+    marked = sp.feature_maps(record_of(broken[None, None]))
+    assert (marked.pixels == NONFINITE).any(axis=0).sum() == Grid.of(1, 49, 97).factor
 
 
 def test_memory_format_does_not_matter():

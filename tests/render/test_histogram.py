@@ -125,7 +125,7 @@ def test_a_dead_or_constant_channel_beside_others(constant, spread):
     rows = values.transpose(0, 1).flatten(1).double().numpy()
     for row, counts in zip(rows, found.counts, strict=True):
         assert np.array_equal(np.histogram(row, found.edges)[0], counts)
-    assert found.counts.sum() == rows.size
+    assert found.counts.sum() + found.outside.sum() == rows.size
     assert 16 <= found.counts.shape[1] <= 256
     if abs(constant) < spread:
         assert (found.counts[0] > 0).sum() > 16
@@ -223,3 +223,19 @@ def test_what_was_counted_is_not_counted_again(options):
     result = sp.sweep(nn.Conv2d(1, 2, 1), torch.rand(3, 1, 4, 4), {"h": sp.Histogram}, progress=False)[""]["h"]
     with pytest.raises(sp.ArgumentError, match="bins= and span= are for records"):
         sp.activation_histogram(result, **options)
+
+
+@pytest.mark.parametrize("far", [1e4, -3e7])
+def test_a_far_constant_channel_does_not_make_one_block_of_the_others(far):
+    """Bins are those of the channels that vary; what lies far beyond them is counted and stated, nothing is lost."""
+    values = torch.randn(20, 5, 6, 6, generator=torch.Generator().manual_seed(0))
+    values[:, 2], values[:, 3] = far, 0
+    reducer = sp.Histogram()
+    reducer.update(values, torch.arange(20))
+    histogram = sp.activation_histogram(reducer.result())
+    assert (histogram.counts[[0, 1, 4]] > 0).sum(axis=1).min() > 15
+    assert histogram.outside.tolist() == [0, 0, 720, 0, 0]
+    assert (histogram.counts.sum(axis=1) + histogram.outside).tolist() == [720] * 5
+    assert "20.00% of the values lie beyond the bins." in histogram.caption
+    alone = sp.activation_histogram(reducer.result(), channels=[2])
+    assert alone.counts.sum() == 720

@@ -54,7 +54,8 @@ class Counts:
         outside = (histogram.below + histogram.above).cpu().numpy()[channels]
         if edges.ndim == 1 or (edges[channels] == edges[channels[0]]).all():
             return Counts(counts, edges if edges.ndim == 1 else edges[channels[0]], outside, None, None)
-        return Counts(*_nested(counts, edges[channels]), outside, None, None)
+        inside, borders = _nested(counts, edges[channels])
+        return Counts(inside, borders, outside + counts.sum(axis=1) - inside.sum(axis=1), None, None)
 
 
 def _edges(extremes: Extremes, bins: int, span: tuple[float, float] | None) -> Floats:
@@ -75,12 +76,13 @@ def _edges(extremes: Extremes, bins: int, span: tuple[float, float] | None) -> F
 def _nested(counts: Integers, edges: Floats) -> tuple[Integers, Floats]:
     """Return counts (C, bins) with a row of edges each in bins that hold those of every channel whole, and their edges.
 
-    The bins are those of the coarsest channel, or twice as wide and so on where these are more than can be shown.
+    The bins are those of the coarsest channel, or twice as wide and so on where these are more than can be shown. A
+    channel of one value that is far from all others, which would make all their bins one, lies beyond the bins.
 
     Raises:
         ArgumentError: the channels' bins do not lie within each other.
     """
-    used = counts > 0
+    used = (counts > 0) & ~_far_constants(counts, edges)[:, None]
     if not used.any():
         return counts, edges[0]
     width = _common_width(edges, used)
@@ -94,9 +96,26 @@ def _nested(counts: Integers, edges: Floats) -> tuple[Integers, Floats]:
     spare = max(0, _FEWEST_BINS - (high - low + 1))
     low, high = low - spare // 2, high + spare - spare // 2
     inside = np.zeros((len(counts), high - low + 1), np.int64)
-    rows, columns = np.nonzero(counts)
+    rows, columns = np.nonzero(np.where(used, counts, 0))
     np.add.at(inside, (rows, first[rows, columns].astype(np.int64) - low), counts[rows, columns])
     return inside, np.arange(low, high + 2, dtype=np.float64) * width
+
+
+def _far_constants(counts: Integers, edges: Floats) -> npt.NDArray[np.bool_]:
+    """Which channels have all their values in one bin, further from those of the others than these are spread."""
+    used = counts > 0
+    constant = used.sum(axis=1) == 1
+    others = used & ~constant[:, None]
+    if not others.any():
+        return np.zeros(len(counts), np.bool_)
+    low, high = edges[:, :-1][others].min(), edges[:, 1:][others].max()
+    span = high / 2 - low / 2  # halves, for a whole span may be larger than the largest number
+    below, above = (
+        np.where(used, edges[:, :-1], np.inf).min(axis=1),
+        np.where(used, edges[:, 1:], -np.inf).max(axis=1),
+    )
+    with np.errstate(over="ignore"):
+        return np.asarray(constant & ((above < low - 2 * span) | (below > high + 2 * span)))
 
 
 def _common_width(edges: Floats, used: npt.NDArray[np.bool_]) -> float:

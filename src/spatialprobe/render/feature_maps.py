@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -13,14 +13,19 @@ from spatialprobe.activations.collection import Activations
 from spatialprobe.activations.records import Activation
 from spatialprobe.arguments import shown
 from spatialprobe.errors import ArgumentError
+from spatialprobe.render.beside import field_of, put_beside
 from spatialprobe.render.gallery import MOST_CHANNELS, Gallery, Key
+from spatialprobe.render.images import Normalization
 from spatialprobe.render.maps import Order, chosen_channels, count_words, flat_tiles, maps_of, no_maps, slice_words
 from spatialprobe.render.marks import Marks, hatch
 from spatialprobe.render.mosaic import ColorBar, Mosaic
 from spatialprobe.render.palette import palette
-from spatialprobe.render.scale import Extremes, Scale, ScaleChoice, choose_scale, quantize
+from spatialprobe.render.scale import Extremes, Scale, ScaleChoice, Values, choose_scale, quantize
 from spatialprobe.render.sheet import Grid, lay_out
 from spatialprobe.text import kind_of
+
+if TYPE_CHECKING:
+    from spatialprobe.fields.result import ReceptiveField
 
 
 @overload
@@ -32,6 +37,10 @@ def feature_maps(
     order: Order = "index",
     limit: int | None = None,
     scale: ScaleChoice = "robust",
+    image: object = None,
+    field: ReceptiveField | Mapping[Any, ReceptiveField] | None = None,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
     columns: int | None = None,
 ) -> Mosaic: ...
 
@@ -45,6 +54,10 @@ def feature_maps(
     order: Order = "index",
     limit: int | None = None,
     scale: ScaleChoice = "robust",
+    image: object = None,
+    field: ReceptiveField | Mapping[Any, ReceptiveField] | None = None,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
     columns: int | None = None,
 ) -> Gallery: ...
 
@@ -57,13 +70,17 @@ def feature_maps(
     order: Order = "index",
     limit: int | None = None,
     scale: ScaleChoice = "robust",
+    image: object = None,
+    field: ReceptiveField | Mapping[Any, ReceptiveField] | None = None,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
     columns: int | None = None,
 ) -> Mosaic | Gallery:
     """Every channel's map for one sample, on one sheet a layer, each under its channel number.
 
     Signed values get colors that diverge around zero, others go from dark (zero) to light. Maps that are zero
     everywhere ("dead"), constant, or hold values that are not finite are marked as such. Maps of one axis are drawn
-    as strips, those of three as slices.
+    as lines, those of three as slices.
 
     Args:
         record: of a layer with outputs (N, C, H, W), (N, C, L), (N, C, D, H, W), or without the batch; or a probe,
@@ -78,6 +95,12 @@ def feature_maps(
             magnitudes, so that a few bright units do not darken all others: what lies beyond has the color of the end,
             which is marked, and its share is stated; "layer", the same up to the largest; "map", one range for each
             channel; or a range (low, high).
+        image: the input of this sample, (3, H, W) or (1, H, W), a PIL image or an array (H, W, 3), to be shown at the
+            left of the maps.
+        field: the layer's `ReceptiveField` over two axes, or the fields of several layers: what the unit with the
+            largest value sees is shown on the image.
+        mean: what the image was normalized by, one number or one for each channel, so that it looks as it did before.
+        std: the same.
         columns: the number of columns; chosen to fit if left out.
 
     Raises:
@@ -96,7 +119,14 @@ def feature_maps(
     """
 
     def drawn(one: Activation, most: int | None = limit) -> Mosaic:
-        return _mosaic(one, sample, channels, order, most, scale, columns)
+        mosaic, maps, chosen = _mosaic(one, sample, channels, order, most, scale, columns)
+        if image is None:
+            return mosaic
+        return put_beside(mosaic, image, normalization, maps, chosen, field_of(one.layer, one.call, field))
+
+    normalization = Normalization.of(mean, std)
+    if image is None and (field is not None or normalization is not None):
+        raise ArgumentError("field=, mean= and std= are about image=: pass the input that the maps are of, too.")
 
     if isinstance(record, (torch.Tensor, np.ndarray)):
         record = _record_of(record)
@@ -130,7 +160,7 @@ def _record_of(maps: torch.Tensor | npt.NDArray[Any]) -> Activation:
         if maps.dtype.kind not in "buifc":
             raise ArgumentError(f"feature_maps() draws an array of numbers, not of {maps.dtype}.")
         maps = torch.from_numpy(np.ascontiguousarray(maps))
-    return Activation("", (), 0, 0, 0, "output", "Tensor", None, maps, None)
+    return Activation("", (), 0, 0, 0, "output", "Tensor", None, maps, None, layout="channels_first")
 
 
 def _by_key(records: Mapping[str, Activation]) -> dict[Key, Activation]:
@@ -153,20 +183,20 @@ def _mosaic(
     limit: int | None,
     choice: ScaleChoice,
     columns: int | None,
-) -> Mosaic:
-    """The picture of one record."""
+) -> tuple[Mosaic, Values, npt.NDArray[np.int64]]:
+    """The picture of one record, its maps and the channels drawn."""
     maps = maps_of(record, sample)
     extremes = Extremes.of(maps)
     shown = chosen_channels(extremes, [maps], record.layer, channels, order, limit)
     ranges = choose_scale(maps, choice, extremes).of(shown)
     marks = Marks.of(extremes.of_maps(shown))
     whole = np.array_equal(shown, np.arange(len(maps)))  # then a copy can be spared
-    tiles = flat_tiles(quantize(maps if whole else maps[shown], ranges))
+    tiles = flat_tiles(quantize(maps if whole else maps[shown], ranges), signed=ranges.signed)
     hatch(tiles, marks.dead)
     grid = Grid.of(len(tiles), tiles.shape[1], tiles.shape[2], columns)
     words = [count_words(len(shown), len(maps), order, channels), ranges.words(), *slice_words(maps), *marks.words()]
     sheet = lay_out(tiles, marks.labels(shown.tolist(), grid), grid)
-    return Mosaic(
+    mosaic = Mosaic(
         pixels=sheet.pixels,
         labels=tuple(sheet.labels),
         title=f"{record.layer or record.module_type}, {record.at.replace('_', ' ')}, sample {sample}",
@@ -175,6 +205,7 @@ def _mosaic(
         metadata=_metadata(record, sample, shown, ranges, extremes),
         colors=palette(ranges.signed),
     )
+    return mosaic, maps, shown
 
 
 def _metadata(

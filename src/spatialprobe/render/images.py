@@ -13,6 +13,7 @@ import torch
 from spatialprobe.arguments import real_number, shown
 from spatialprobe.errors import ArgumentError
 from spatialprobe.render.palette import NONFINITE, palette
+from spatialprobe.tensors import dense_values
 from spatialprobe.text import counted
 
 Image = npt.NDArray[np.float32]  # (H, W, 3), or (H, W, 1)
@@ -62,6 +63,8 @@ class Normalization:
 
 def _channel_numbers(value: object, name: str) -> tuple[float, ...]:
     """One number, or one for each channel, as a tuple."""
+    if isinstance(value, torch.Tensor):
+        value = dense_values(None, value.detach())
     if isinstance(value, (torch.Tensor, np.ndarray)):
         value = value.reshape(-1).tolist()
     numbers = tuple(value) if isinstance(value, (tuple, list)) else (value,)
@@ -70,13 +73,15 @@ def _channel_numbers(value: object, name: str) -> tuple[float, ...]:
     return tuple(real_number(one, name) for one in numbers)
 
 
-def image_values(image: object, size: Sequence[int], what: str, normalization: Normalization | None = None) -> Image:
+def image_values(
+    image: object, size: Sequence[int] | None, what: str, normalization: Normalization | None = None
+) -> Image:
     """An image of this size, the channels last; bytes become fractions of 255.
 
     Args:
         image: (3, H, W) or (1, H, W), a batch of one of these, (H, W, 3), (H, W, 1) or (H, W); a tensor, an array or a
             PIL image.
-        size: (H, W).
+        size: (H, W); None for any.
         what: its name in messages: "The image", "Sample 3 of the data set".
         normalization: to be undone, of an image that is not of bytes.
 
@@ -88,12 +93,11 @@ def image_values(image: object, size: Sequence[int], what: str, normalization: N
         tensor = tensor[0]
     if tensor.ndim == 2:
         tensor = tensor[None]
-    last = tensor.ndim == 3 and tensor.shape[2] in (1, 3) and tuple(tensor.shape[:2]) == tuple(size)
-    if last and not (tensor.shape[0] in (1, 3) and tuple(tensor.shape[1:]) == tuple(size)):
+    if tensor.ndim == 3 and tensor.shape[2] in (1, 3) and not _is_first(tensor, size):
         tensor = tensor.movedim(2, 0)
     if tensor.ndim != 3 or tensor.shape[0] not in (1, 3):
         raise ArgumentError(f"{what} has the shape {tuple(tensor.shape)}: bring one image, (3, H, W) or (1, H, W).")
-    if tuple(tensor.shape[1:]) != tuple(size):
+    if size is not None and tuple(tensor.shape[1:]) != tuple(size):
         raise ArgumentError(
             f"{what} is of {tensor.shape[1]} x {tensor.shape[2]} pixels, but the field is one of inputs of "
             f"{size[0]} x {size[1]}: bring the image as the model saw it."
@@ -104,6 +108,12 @@ def image_values(image: object, size: Sequence[int], what: str, normalization: N
     if values.dtype is torch.uint8:
         raise ArgumentError(f"{what} is of bytes, which are not normalized: leave mean= and std= out.")
     return normalization.undone(values.float().numpy(), what)
+
+
+def _is_first(tensor: torch.Tensor, size: Sequence[int] | None) -> bool:
+    """Whether the first axis of an image counts its channels: the size tells, or that it can."""
+    first = tensor.shape[0] in (1, 3)
+    return first and (size is None or tuple(tensor.shape[1:]) == tuple(size) or tuple(tensor.shape[:2]) != tuple(size))
 
 
 def _as_tensor(image: Any, what: str) -> torch.Tensor:
@@ -120,7 +130,7 @@ def _as_tensor(image: Any, what: str) -> torch.Tensor:
             f"{what} is {_kind(image)}: bring it as a tensor (3, H, W) or (1, H, W), in [0, 1] or uint8, an array or a "
             "PIL image."
         )
-    return tensor
+    return dense_values(None, tensor.detach())
 
 
 def _is_numbers(image: object) -> bool:

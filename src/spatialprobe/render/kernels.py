@@ -167,7 +167,7 @@ def _strongest(
     scale, drawn = _around_zero(drawn, choice).of(shown), drawn[shown]
     extremes = Extremes.of(drawn)
     marks = Marks.of(extremes)
-    tiles = flat_tiles(quantize(drawn, scale))
+    tiles = flat_tiles(quantize(drawn, scale), signed=True)
     hatch(tiles, marks.dead)
     grid = Grid.of(len(tiles), tiles.shape[1], tiles.shape[2], columns)
     inputs = weights.shape[1]

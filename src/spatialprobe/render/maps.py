@@ -12,14 +12,15 @@ import torch
 from spatialprobe.activations.records import Activation, channels_of, why_in_doubt, why_no_values
 from spatialprobe.arguments import channel_numbers, check_one_of, whole_number
 from spatialprobe.errors import ArgumentError
-from spatialprobe.render.palette import PAPER, Codes
+from spatialprobe.render.palette import HATCH, INK, LEVELS, NONFINITE, PAPER, Codes
 from spatialprobe.render.scale import Extremes, Values
 from spatialprobe.render.sheet import best_columns
 from spatialprobe.text import counted
 
 Order = Literal["index", "max", "mean"]
 
-_STRIP_HEIGHT = 8  # units: how high a one-dimensional map is drawn
+_LINE_HEIGHT = 49  # pixels: how high a map of one axis is drawn; odd, so that zero has a row in the middle
+_LINE_WIDTH = 96  # pixels: lines of fewer units are drawn wider
 _SLICE = 64  # pixels: slices of maps of three axes are enlarged up to here
 _SLICES = 2**21  # pixels: or until all of them have so many
 _BETWEEN = 2  # pixels between slices
@@ -116,11 +117,26 @@ def order_words(order: Order, channels: Sequence[int] | None) -> str:
     return (", as chosen" if channels is not None and order == "index" else "") + _ORDER_WORDS[order]
 
 
-def flat_tiles(codes: Codes) -> Codes:
-    """Codes (M, *spatial) as tiles (M, h, w): a strip for one axis, slices beside each other for three."""
+def flat_tiles(codes: Codes, *, signed: bool) -> Codes:
+    """Codes (M, *spatial) as tiles (M, h, w): a line for one axis, slices beside each other for three."""
     if codes.ndim == 2:
-        return codes[:, None].repeat(_STRIP_HEIGHT, axis=1)
+        return _lines(codes, signed=signed)
     return codes if codes.ndim == 3 else _slices(codes)
+
+
+def _lines(codes: Codes, *, signed: bool) -> Codes:
+    """Codes (M, L) as lines over paper, the area between each and zero in the colors of the values."""
+    wide = codes.repeat(max(1, _LINE_WIDTH // codes.shape[1]), axis=1)
+    last = _LINE_HEIGHT - 1
+    zero = last // 2 if signed else last
+    rows = last - np.minimum(wide, LEVELS - 1).astype(np.int64) * last // (LEVELS - 1)
+    before = np.concatenate([rows[:, :1], rows[:, :-1]], axis=1)
+    places = np.arange(_LINE_HEIGHT)[:, None]
+    line = (places >= np.minimum(rows, before)[:, None]) & (places <= np.maximum(rows, before)[:, None])
+    area = (places >= np.minimum(rows, zero)[:, None]) & (places <= np.maximum(rows, zero)[:, None])
+    tiles = np.where(area, wide[:, None], np.where(places == zero, HATCH, PAPER))
+    tiles = np.where(line, INK.stop - 1, tiles)
+    return np.where((wide < LEVELS)[:, None], tiles, NONFINITE).astype(np.uint8)
 
 
 def _slices(codes: Codes) -> Codes:

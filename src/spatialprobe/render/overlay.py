@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
-
 from spatialprobe.arguments import shown, whole_numbers
 from spatialprobe.errors import ArgumentError
 from spatialprobe.render.field_words import (
@@ -21,17 +18,13 @@ from spatialprobe.render.field_words import (
 )
 from spatialprobe.render.images import Normalization, Stretch, extremes_of, image_values, nonfinite_words
 from spatialprobe.render.mosaic import Mosaic
-from spatialprobe.render.palette import PAPER, palette
+from spatialprobe.render.outline import outlined
 
 if TYPE_CHECKING:
     from spatialprobe.fields.box import Box
     from spatialprobe.fields.result import ReceptiveField
 
 _SIDE = 512  # pixels: small images are enlarged up to here
-_MARGIN = 8  # pixels of paper around the image, where the outline finds room at the border
-_LINE = 2  # pixels: each of the outline's two lines
-_SHADE = 0.6  # how much of what lies outside gives way to a shade
-_LIGHT, _DARK = 216.0, 40.0  # the shades around a dark box, and around a bright one
 
 
 def receptive_field_overlay(
@@ -80,7 +73,7 @@ def receptive_field_overlay(
     words = [_seen(name, box, field), *([cut] if cut else []), *inexact_words(field)]
     words += [*stretch.words(), *nonfinite_words(values)]
     return Mosaic(
-        pixels=_outlined(large, box, factor),
+        pixels=outlined(large, box, factor),
         title=f"{named(field.layer)}, what {name} sees",
         caption=" ".join(words),
         metadata={
@@ -110,27 +103,3 @@ def _seen(name: str, box: Box | None, field: ReceptiveField) -> str:
         return f"The {name} sees nothing of the image, only padding."
     everything = tuple(box.start) == (0, 0) and tuple(box.stop) == tuple(field.input_size)
     return f"The {name} sees {'the whole image: ' if everything else ''}{box_words(box, field.input_size)}."
-
-
-def _outlined(image: npt.NDArray[np.uint8], box: Box | None, factor: int) -> npt.NDArray[np.uint8]:
-    """The image on paper, everything outside the box shaded, the box outlined; a box of None is nowhere."""
-    gray = image @ np.array([0.299, 0.587, 0.114])
-    shade = _DARK if gray[_pixels(box, factor)].mean() > 127 else _LIGHT
-    shaded = np.round((1 - _SHADE) * gray + _SHADE * shade).astype(np.uint8)
-    sheet = np.full((image.shape[0] + 2 * _MARGIN, image.shape[1] + 2 * _MARGIN, 3), palette(False)[PAPER], np.uint8)
-    sheet[_MARGIN:-_MARGIN, _MARGIN:-_MARGIN] = shaded[..., None]
-    if box is None:
-        return sheet
-    ys, xs = _pixels(box, factor)
-    for width, color in ((2 * _LINE, 0), (_LINE, 255), (0, image[ys, xs])):
-        outer = [slice(_MARGIN + side.start - width, _MARGIN + side.stop + width) for side in (ys, xs)]
-        sheet[tuple(outer)] = color
-    return sheet
-
-
-def _pixels(box: Box | None, factor: int) -> tuple[slice, slice]:
-    """Where a box lies on the enlarged image; a box of None has all of it."""
-    if box is None:
-        return slice(None), slice(None)
-    ys, xs = (slice(start * factor, stop * factor) for start, stop in zip(box.start, box.stop, strict=True))
-    return ys, xs

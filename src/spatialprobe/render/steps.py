@@ -39,7 +39,7 @@ class Step:
     def of(name: str, maps: Values, scale: Scale, extremes: Extremes, channels: npt.NDArray[np.int64]) -> Step:
         """The step of these channels of maps (C, *spatial), whose scale and extremes are those of all maps."""
         marks = Marks.of(extremes.of_maps(channels))
-        tiles = flat_tiles(quantize(maps[channels], scale.of(channels)))
+        tiles = flat_tiles(quantize(maps[channels], scale.of(channels)), signed=scale.signed)
         hatch(tiles, marks.dead)
         return Step(name, tiles, marks, channels, len(maps), scale.of(channels))
 
