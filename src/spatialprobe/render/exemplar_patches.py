@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from spatialprobe.arguments import channel_numbers
-from spatialprobe.errors import ArgumentError
+from spatialprobe.arguments import channel_numbers, check_switch
 from spatialprobe.model.samples import Images, first_entry
 from spatialprobe.render.exemplar_checks import check_exemplars
 from spatialprobe.render.field_words import check_planar, inexact_words, named, whole_box
@@ -74,8 +73,7 @@ def exemplar_patches(
     """
     check_exemplars(exemplars, dataset, field)
     check_planar(field)
-    if not isinstance(interior, bool):
-        raise ArgumentError(f"interior must be True or False, not {interior!r}.")
+    check_switch(interior, "interior")
     shown = _shown(exemplars, field, channels)
     found = [_units(exemplars, channel, field, interior=interior) for channel in shown]
     units = [unit for row in found for unit in row]
