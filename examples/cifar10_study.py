@@ -21,13 +21,13 @@ from typing import Any
 
 import torch
 from data import DataError, ImageData, load
-from experiments import depths, page, pictures, report, rules, trials
+from experiments import claims, depths, page, pictures, report, trials
 from experiments.cache import Cache
-from experiments.claims import Findings
 from experiments.jobs import OfDepth, OfSeed
 from experiments.options import Options, parse
 from experiments.progress import Progress
 from experiments.trials import CNN, Trained, Trial
+from experiments.verdicts import Findings
 from experiments.workers import Job, Procedure, results
 from simple_cnn import SimpleCNN
 
@@ -96,7 +96,7 @@ class Study:
             test_images=len(data.test_images),
             classes=len(data.classes),
         )
-        verdicts = rules.decide(findings)
+        verdicts = claims.decide(findings)
         shown = {depth: along[depth] for depth in options.depths}
         self.written += pictures.evidence(self._network(), data, options.layer, findings, options.out)
         image = data.test_images[options.image % len(data.test_images)]

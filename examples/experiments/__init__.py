@@ -7,8 +7,8 @@ jobs          the measurements as jobs, as trials are
 workers       jobs side by side, as soon as what they need is there
 progress      how far, and how long still
 measures      what is measured on the networks of one seed
-claims        how numbers decide a claim
-rules         the seven claims, and what must hold for each
+verdicts      how numbers decide a claim
+claims        the seven claims, and what must hold for each
 depths        the same measures along networks of more convolutions
 pictures      the figures
 page          the interactive page

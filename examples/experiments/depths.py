@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from data import ImageData
 from experiments import measures, trials
-from experiments.claims import number, percent
 from experiments.trials import CNN, Trained, Trial
+from experiments.verdicts import number, percent
 from training import as_input
 
 import spatialprobe as sp

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from data import ImageData
 from experiments import measures
-from experiments.claims import Findings
 from experiments.trials import CNN, HEADS, MLP_PERMUTED, MLP_PLAIN, PERMUTED, RANDOM
+from experiments.verdicts import Findings
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from simple_cnn import SimpleCNN

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from data import ImageData
 from experiments import depths
-from experiments.claims import Findings, Verdict, percent
 from experiments.options import Options
 from experiments.trials import CNN, Trained, Trial
+from experiments.verdicts import Findings, Verdict, percent
 
 import spatialprobe as sp
 

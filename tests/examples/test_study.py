@@ -13,9 +13,9 @@ import torch
 from data import load
 from experiments import trials, workers
 from experiments.cache import Cache
-from experiments.claims import Difference
 from experiments.options import parse
 from experiments.progress import Progress
+from experiments.verdicts import Difference
 from PIL import Image
 from simple_cnn import DeepCNN, SimpleCNN
 from training import Score, evaluate, train

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from spatialprobe.activations.keeper import Budget
+from spatialprobe.activations.budget import Budget
 from spatialprobe.errors import MutatedActivationError, ProbeStateError, SpatialProbeError, UnsupportedOutputError
 from spatialprobe.tensors import count_bytes, is_batched
 

@@ -1,7 +1,7 @@
 """Find the nonlinearity that follows a layer, be it a module, a function, a method, or in place.
 
-While a `Follower` is active it sees every torch function of its thread. It follows the tensors that layers return,
-through normalization, dropout, padding and pooling, until a nonlinearity takes them. The value of that is the
+While a `NonlinearityMode` is active it sees every torch function of its thread. It follows the tensors that layers
+return, through normalization, dropout, padding and pooling, until a nonlinearity takes them. The value of that is the
 activation, unless it is half of a gate: see `descent`.
 """
 
@@ -96,7 +96,7 @@ class Trail:
         return f"{self.layer!r}: its output was taken by {takers}"
 
 
-class Follower(TorchFunctionMode):
+class NonlinearityMode(TorchFunctionMode):
     """Watches the torch functions of one thread, and tells each trail which nonlinearity took its tensor."""
 
     def __init__(self) -> None:

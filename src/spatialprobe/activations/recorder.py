@@ -13,12 +13,13 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import nn
 
+from spatialprobe.activations.budget import Watched
 from spatialprobe.activations.checkpoints import apart_from_checkpoints
 from spatialprobe.activations.gradient import Gradient, require_gradients
 from spatialprobe.activations.graphs import Graphs, begin_again
 from spatialprobe.activations.guard import Guard, Kept
-from spatialprobe.activations.keeper import Keeper, Keeping, Watched
-from spatialprobe.activations.post import Follower, Trail
+from spatialprobe.activations.keeper import Keeper, Keeping
+from spatialprobe.activations.post import NonlinearityMode, Trail
 from spatialprobe.activations.recompute import Replay
 from spatialprobe.activations.records import At
 from spatialprobe.activations.watch import is_backward
@@ -76,7 +77,7 @@ class ThreadView:
 
     __slots__ = ("follower", "following", "passes")
 
-    def __init__(self, loose: Pass, follower: Follower | None) -> None:
+    def __init__(self, loose: Pass, follower: NonlinearityMode | None) -> None:
         self.passes = [loose]  # the first is for layers that are run by hand, outside the model's own forward
         self.follower = follower
         self.following = False
@@ -182,7 +183,7 @@ class Recorder:
 
     def _new_view(self) -> ThreadView:
         loose = Pass(0, self._new_graphs(by_hand=True))
-        return ThreadView(loose, Follower() if self._recording.at == "post_activation" else None)
+        return ThreadView(loose, NonlinearityMode() if self._recording.at == "post_activation" else None)
 
     def _new_graphs(self, *, by_hand: bool) -> Graphs | None:
         return Graphs(self._model, self._pick, self._replay, by_hand=by_hand) if self._recording.gradients else None

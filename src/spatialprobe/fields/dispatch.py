@@ -26,7 +26,7 @@ from spatialprobe.fields.unused import unused
 from spatialprobe.fields.verdict import NOTHING, extremes, judge, solid
 
 
-class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class IntervalMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """While it is active, keeps what each tensor of its thread sees of the input.
 
     On the meta device tensors have no values: those of constants are computed beside it, since rules may need them. On

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from spatialprobe.errors import AmbiguousCallError, ArgumentError, UnsupportedOutputError
 from spatialprobe.fields.constants import UnseenConstant
-from spatialprobe.fields.dispatch import Follower
+from spatialprobe.fields.dispatch import IntervalMode
 from spatialprobe.fields.intervals import Span
 from spatialprobe.fields.memory import has_storage
 from spatialprobe.fields.python_values import PythonWatch
@@ -118,7 +118,7 @@ class _Tracer:
         self._asked = asked
         self._origin = origin
         self._meta = meta
-        self._follower = Follower(meta=meta, watched=watched)
+        self._follower = IntervalMode(meta=meta, watched=watched)
         self._watched = watched
         self._read_before: list[tuple[nn.Module, Reach | None]] = []  # of the ignored modules that are running
         self._trace = Trace()

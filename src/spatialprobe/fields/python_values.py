@@ -10,7 +10,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 if TYPE_CHECKING:
-    from spatialprobe.fields.dispatch import Follower
+    from spatialprobe.fields.dispatch import IntervalMode
 
 _READING = frozenset(
     {
@@ -43,7 +43,7 @@ class PythonWatch(TorchFunctionMode):
     have values, which are noted.
     """
 
-    def __init__(self, follower: Follower, *, meta: bool) -> None:
+    def __init__(self, follower: IntervalMode, *, meta: bool) -> None:
         super().__init__()
         self._follower = follower
         self._call = self._known if meta else self._watched

@@ -5,9 +5,9 @@ from __future__ import annotations
 from copy import deepcopy
 
 import pytest
-from experiments import rules
-from experiments.claims import Findings
+from experiments import claims
 from experiments.trials import CNN, HEADS, MLP_PERMUTED, MLP_PLAIN, PERMUTED, RANDOM
+from experiments.verdicts import Findings
 
 CLEAR = {
     "accuracy": {
@@ -51,7 +51,7 @@ def verdicts(change=None, seeds=3, every=True):
                 place = place[name]
             place[last] = value
     findings = Findings(tuple(range(seeds)), of_seed, layers, test_images=10_000, classes=10)
-    return dict(zip(NAMES, rules.decide(findings), strict=True))
+    return dict(zip(NAMES, claims.decide(findings), strict=True))
 
 
 def test_clear_numbers_support_every_claim():

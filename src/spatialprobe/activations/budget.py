@@ -1,0 +1,90 @@
+"""The memory that a probe may hold: what is kept, and live tensors that are watched while there is room."""
+
+from __future__ import annotations
+
+import threading
+
+import torch
+
+from spatialprobe.activations.guard import Guard
+from spatialprobe.errors import MemoryBudgetError
+from spatialprobe.text import byte_size
+
+
+class Watched:
+    """A live tensor that was copied, held until its pass ends to see whether the model modifies it in place."""
+
+    __slots__ = ("guard", "size", "value", "version")
+
+    def __init__(self, guard: Guard, value: torch.Tensor, size: int) -> None:
+        self.guard = guard
+        self.value: torch.Tensor | None = value  # None once it was let go to make room
+        self.size = size  # bytes
+        self.version = value._version
+
+
+class Budget:
+    """The memory that all kept values take together, in bytes.
+
+    Live tensors that are only watched count too, but never stand in the way of what must be kept: they are let go.
+    """
+
+    def __init__(self, allowed: int | None) -> None:
+        self.allowed = allowed
+        self.held = 0
+        self._watched: list[Watched] = []
+        self._lock = threading.Lock()
+
+    def take(self, layer: str, size: int) -> None:
+        """Count so many more bytes for a layer.
+
+        Raises:
+            MemoryBudgetError: they are not allowed.
+        """
+        if self.allowed is None:
+            return
+        with self._lock:
+            while self._watched and self.held + size > self.allowed:
+                self._let_go(self._watched[0])
+            if self.held + size <= self.allowed:
+                self.held += size
+                return
+            raise MemoryBudgetError(
+                f"Keeping the output of layer {layer!r} takes {byte_size(size)}; {byte_size(self.held)} are held and "
+                f"max_bytes allows {byte_size(self.allowed)}. Probe fewer layers, reduce what is kept with "
+                "transform= or dtype=, run fewer images, or allow more; plan() tells the need beforehand."
+            )
+
+    def watch(self, watched: Watched) -> bool:
+        """Count a watched tensor, where there is room for it; return whether there is."""
+        if self.allowed is None:
+            return True
+        with self._lock:
+            fits = self.held + watched.size <= self.allowed
+            if fits:
+                self.held += watched.size
+                self._watched.append(watched)
+        return fits
+
+    def settle(self, watched: Watched, *, whole: bool) -> None:
+        """Learn whether a watched tensor was modified in place, and let it go."""
+        if self.allowed is None:
+            _learn(watched, whole=whole)
+            return
+        with self._lock:
+            if watched.value is not None:
+                _learn(watched, whole=whole)
+                self._let_go(watched)
+
+    def _let_go(self, watched: Watched) -> None:
+        _learn(watched, whole=False)
+        watched.value = None
+        self.held -= watched.size
+        self._watched.remove(watched)
+
+
+def _learn(watched: Watched, *, whole: bool) -> None:
+    """Tell the guard of a watched tensor what has become of it."""
+    overwritten = watched.value is not None and watched.value._version != watched.version
+    if overwritten or whole:
+        watched.guard.learn(overwritten)
