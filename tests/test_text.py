@@ -3,7 +3,7 @@
 import pytest
 
 import spatialprobe as sp
-from spatialprobe.text import counted, kind_of, with_article
+from spatialprobe.text import format_count, kind_of, with_article
 
 AN = ("int", "ndarray", "Embedding", "Upsample", "LSTM", "MLP", "_Inner", "ONNXModel")
 A = ("uint8", "UNet", "UserDict", "GRU", "ReLU", "Conv2d")
@@ -26,9 +26,9 @@ def test_counts():
         "batch": "batches",
     }
     for noun, plural in nouns.items():
-        assert counted(1, noun) == f"1 {noun}"
-        assert counted(0, noun) == f"0 {plural}"
-        assert counted(2, noun) == f"2 {plural}"
+        assert format_count(1, noun) == f"1 {noun}"
+        assert format_count(0, noun) == f"0 {plural}"
+        assert format_count(2, noun) == f"2 {plural}"
 
 
 def test_messages():

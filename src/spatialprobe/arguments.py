@@ -20,38 +20,38 @@ _SHOWN = 80  # characters of a value in a message
 _MOST = 2**20  # numbers in an argument, since a sequence of the user's own may have no end
 
 
-def whole_number(value: object, called: str, least: int | None = None, most: int = 2**63 - 1) -> int:
+def as_int(value: object, called: str, least: int | None = None, most: int = 2**63 - 1) -> int:
     """It as an int.
 
     Raises:
         ArgumentError: it is no whole number, or below the least.
 
-    >>> whole_number(3, "k", least=1)
+    >>> as_int(3, "k", least=1)
     3
-    >>> whole_number(2.5, "k", least=1)
+    >>> as_int(2.5, "k", least=1)
     Traceback (most recent call last):
     spatialprobe.errors.ArgumentError: k must be a whole number, not 2.5.
     """
     try:
         found = index(value)  # type: ignore[arg-type]
     except Exception as error:  # also what an object of the user's own raises
-        raise ArgumentError(f"{called} must be a whole number, not {shown(value)}.") from error
+        raise ArgumentError(f"{called} must be a whole number, not {short_repr(value)}.") from error
     if _is_boolean(value):
-        raise ArgumentError(f"{called} must be a whole number, not {shown(value)}.")
+        raise ArgumentError(f"{called} must be a whole number, not {short_repr(value)}.")
     if least is not None and found < least:
-        raise ArgumentError(f"{called} must be at least {least}, not {shown(found)}.")
+        raise ArgumentError(f"{called} must be at least {least}, not {short_repr(found)}.")
     if not -most <= found <= most:
-        raise ArgumentError(f"{called} must be at most {most:,}, not {shown(found)}.")
+        raise ArgumentError(f"{called} must be at most {most:,}, not {short_repr(found)}.")
     return found
 
 
-def whole_numbers(values: Iterable[int], called: str) -> tuple[int, ...]:
+def as_ints(values: Iterable[int], called: str) -> tuple[int, ...]:
     """All of them as ints.
 
     Raises:
         ArgumentError: it is no sequence, or holds something else.
 
-    >>> whole_numbers([1, 2], "pixel")
+    >>> as_ints([1, 2], "pixel")
     (1, 2)
     """
     try:
@@ -60,7 +60,9 @@ def whole_numbers(values: Iterable[int], called: str) -> tuple[int, ...]:
         given = list(islice(values, _MOST))
         found = tuple(map(index, given))
     except Exception as error:  # also what an object of the user's own raises
-        raise ArgumentError(f"{called} must be whole numbers, such as {called}=(1, 2), not {shown(values)}.") from error
+        raise ArgumentError(
+            f"{called} must be whole numbers, such as {called}=(1, 2), not {short_repr(values)}."
+        ) from error
     if any(map(_is_boolean, given)):
         raise ArgumentError(
             f"{called} must be whole numbers, and these are truth values: give the places of the true ones."
@@ -74,13 +76,15 @@ def channel_numbers(values: object, count: int, owner: str) -> npt.NDArray[np.in
     Raises:
         ArgumentError: they are no sequence of whole numbers, or there are no such channels.
     """
-    found = whole_numbers(values, "channels")  # type: ignore[arg-type]
+    found = as_ints(values, "channels")  # type: ignore[arg-type]
     if not found:
         raise ArgumentError("channels must be at least one channel number.")
     wrong = [one for one in found if not 0 <= one < count]
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise ArgumentError(f"{owner} has channels 0 to {count - 1}, not {', '.join(map(shown, wrong[:3]))}{more}.")
+        raise ArgumentError(
+            f"{owner} has channels 0 to {count - 1}, not {', '.join(map(short_repr, wrong[:3]))}{more}."
+        )
     return np.array(found, np.int64)
 
 
@@ -94,26 +98,26 @@ def as_range(value: object, name: str) -> tuple[float, float]:
     (0.0, 1.0)
     """
     try:
-        low, high = (real_number(one, name) for one in islice(value, 3))  # type: ignore[call-overload]
+        low, high = (as_float(one, name) for one in islice(value, 3))  # type: ignore[call-overload]
     except (ArgumentError, TypeError, ValueError) as error:
-        raise ArgumentError(f"{name} must be two finite numbers (low, high), not {shown(value)}.") from error
+        raise ArgumentError(f"{name} must be two finite numbers (low, high), not {short_repr(value)}.") from error
     if not (isfinite(low) and isfinite(high) and low < high):
-        raise ArgumentError(f"{name}=(low, high) needs two finite numbers, the lower first, not {shown(value)}.")
+        raise ArgumentError(f"{name}=(low, high) needs two finite numbers, the lower first, not {short_repr(value)}.")
     return low, high
 
 
-def real_number(value: object, called: str, least: float | None = None) -> float:
+def as_float(value: object, called: str, least: float | None = None) -> float:
     """It as a float.
 
     Raises:
         ArgumentError: it is no number, or below the least.
 
-    >>> real_number("5", "penalty")
+    >>> as_float("5", "penalty")
     Traceback (most recent call last):
     spatialprobe.errors.ArgumentError: penalty must be a number, not '5'.
     """
     if not isinstance(value, Real) or isinstance(value, bool) or isnan(value):
-        raise ArgumentError(f"{called} must be a number, not {shown(value)}.")
+        raise ArgumentError(f"{called} must be a number, not {short_repr(value)}.")
     if least is not None and value < least:
         raise ArgumentError(f"{called} must be at least {least}, not {value}.")
     return float(value)
@@ -126,7 +130,7 @@ def check_bytes(value: object, called: str) -> None:
         ArgumentError: it is none.
     """
     if not isinstance(value, Real) or not float(value) >= 0:
-        raise ArgumentError(f"{called} is a number of bytes, such as 2**30 for 1 GiB, not {shown(value)}.")
+        raise ArgumentError(f"{called} is a number of bytes, such as 2**30 for 1 GiB, not {short_repr(value)}.")
 
 
 def check_one_of(value: object, called: str, literal: Any) -> None:
@@ -142,7 +146,7 @@ def check_one_of(value: object, called: str, literal: Any) -> None:
     """
     known = get_args(literal)
     if not (isinstance(value, str) and value in known):
-        raise ArgumentError(f"{called} must be one of {', '.join(map(repr, known))}, not {shown(value)}.")
+        raise ArgumentError(f"{called} must be one of {', '.join(map(repr, known))}, not {short_repr(value)}.")
 
 
 def check_switch(value: object, name: str) -> None:
@@ -156,7 +160,7 @@ def check_switch(value: object, name: str) -> None:
     spatialprobe.errors.ArgumentError: gradients must be True or False, not 'no'.
     """
     if not isinstance(value, (bool, np.bool_)):
-        raise ArgumentError(f"{name} must be True or False, not {shown(value)}.")
+        raise ArgumentError(f"{name} must be True or False, not {short_repr(value)}.")
 
 
 def check_keywords(value: object) -> None:
@@ -166,7 +170,7 @@ def check_keywords(value: object) -> None:
         ArgumentError: it does not.
     """
     if value is not None and not (isinstance(value, Mapping) and all(type(key) is str for key in value)):
-        raise ArgumentError(f"kwargs must be a mapping of the model's arguments by name, not {shown(value)}.")
+        raise ArgumentError(f"kwargs must be a mapping of the model's arguments by name, not {short_repr(value)}.")
 
 
 def check_text(value: object, name: str) -> None:
@@ -176,7 +180,7 @@ def check_text(value: object, name: str) -> None:
         ArgumentError: it is something else.
     """
     if value is not None and not isinstance(value, str):
-        raise ArgumentError(f"{name} must be a text, not {shown(value)}.")
+        raise ArgumentError(f"{name} must be a text, not {short_repr(value)}.")
 
 
 def as_texts(values: object, name: str) -> list[str]:
@@ -188,7 +192,7 @@ def as_texts(values: object, name: str) -> list[str]:
     found = list(islice(values, _MOST)) if is_iterable(values) and not isinstance(values, str) else [None]
     texts = [one for one in found if isinstance(one, str)]
     if len(texts) < len(found):
-        raise ArgumentError(f"{name} must be texts, such as {name}=['a', 'b'], not {shown(values)}.")
+        raise ArgumentError(f"{name} must be texts, such as {name}=['a', 'b'], not {short_repr(values)}.")
     return texts
 
 
@@ -204,7 +208,7 @@ def as_numbers(value: object, name: str) -> torch.Tensor:
     try:
         found = torch.as_tensor(value, device="cpu")
     except Exception as error:  # torch raises errors of many kinds
-        raise ArgumentError(f"{name} must be a number, or several, not {shown(value)}.") from error
+        raise ArgumentError(f"{name} must be a number, or several, not {short_repr(value)}.") from error
     if (
         found.ndim > 1
         or found.is_complex()
@@ -213,7 +217,7 @@ def as_numbers(value: object, name: str) -> torch.Tensor:
         or found.layout != torch.strided
         or not (found.numel() or found.ndim)
     ):
-        raise ArgumentError(f"{name} must be a number, or several in a row, not {shown(value)}.")
+        raise ArgumentError(f"{name} must be a number, or several in a row, not {short_repr(value)}.")
     return found
 
 
@@ -233,16 +237,16 @@ def check_function(value: object, called: str, example: str) -> None:
         ArgumentError: it cannot.
     """
     if value is not None and not callable(value):
-        raise ArgumentError(f"{called} must be a function, such as {example}, not {shown(value)}.")
+        raise ArgumentError(f"{called} must be a function, such as {example}, not {short_repr(value)}.")
 
 
-def device_named(value: object) -> torch.device | None:
+def as_device(value: object) -> torch.device | None:
     """Return `value` as a device that holds values, None for None.
 
     Raises:
         ArgumentError: torch knows no such device, or cannot use it on this machine.
 
-    >>> device_named("gpu")
+    >>> as_device("gpu")
     Traceback (most recent call last):
     spatialprobe.errors.ArgumentError: device must be a torch.device or its name, such as 'cpu' or 'cuda:0', not 'gpu'.
     """
@@ -250,7 +254,7 @@ def device_named(value: object) -> torch.device | None:
         found: torch.device | None = None if value is None else torch.device(value)  # type: ignore[call-overload]
     except (RuntimeError, TypeError, ValueError) as error:
         raise ArgumentError(
-            f"device must be a torch.device or its name, such as 'cpu' or 'cuda:0', not {shown(value)}."
+            f"device must be a torch.device or its name, such as 'cpu' or 'cuda:0', not {short_repr(value)}."
         ) from error
     if found is None or found.type == "cpu":
         return found
@@ -272,7 +276,7 @@ def check_dtype(value: object) -> None:
     if value is None:
         return
     if not isinstance(value, torch.dtype):
-        raise ArgumentError(f"dtype must be a torch.dtype, such as torch.float16, not {shown(value)}.")
+        raise ArgumentError(f"dtype must be a torch.dtype, such as torch.float16, not {short_repr(value)}.")
     if value.is_complex:
         return
     try:
@@ -283,19 +287,19 @@ def check_dtype(value: object) -> None:
         ) from error
 
 
-def seeded(seed: object) -> torch.Generator:
+def make_generator(seed: object) -> torch.Generator:
     """A generator of random numbers on the CPU that begins at this seed.
 
     Raises:
         ArgumentError: the seed is no whole number.
     """
-    return torch.Generator().manual_seed(whole_number(seed, "seed"))
+    return torch.Generator().manual_seed(as_int(seed, "seed"))
 
 
-def shown(value: object) -> str:
+def short_repr(value: object) -> str:
     """Return a value as a message shows it: as it is written, or its type where that is long or cannot be had.
 
-    >>> shown("mean"), shown(torch.zeros(2, 3)), shown(list(range(99)))
+    >>> short_repr("mean"), short_repr(torch.zeros(2, 3)), short_repr(list(range(99)))
     ("'mean'", 'a Tensor (2, 3)', 'a list')
     """
     if isinstance(value, torch.Tensor):

@@ -208,7 +208,7 @@ class ProbeStateError(SpatialProbeError, RuntimeError):
     """
 
 
-def told(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """Return an exception in one line: `ValueError: what it says`."""
     text = short_text(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -163,7 +163,7 @@ def computable_values(layer: str | None, value: torch.Tensor) -> torch.Tensor:
     Raises:
         UnsupportedOutputError: as `dense_values`.
     """
-    return widened(dense_values(layer, value))
+    return widen(dense_values(layer, value))
 
 
 def real_values(layer: str, value: torch.Tensor) -> torch.Tensor:
@@ -180,7 +180,7 @@ def real_values(layer: str, value: torch.Tensor) -> torch.Tensor:
     return computable_values(layer, value)
 
 
-def widened(value: torch.Tensor) -> torch.Tensor:
+def widen(value: torch.Tensor) -> torch.Tensor:
     """Return a dense tensor in a dtype that torch computes with and that holds all of its values; mostly itself."""
     wider = _NOT_IN_TORCH.get(value.dtype)
     return value if wider is None else value.to(wider)

@@ -12,7 +12,7 @@ _SHOWN = re.compile(r"(\\+)u(d[89a-f][0-9a-f]{2})")
 _LIKE_YOU = re.compile("uni|use|uint|utf", re.IGNORECASE)  # words that begin with a vowel's letter and not its sound
 
 
-def table(heading: str, lines: Sequence[tuple[str, ...]], flush_right: Sequence[int] = ()) -> str:
+def format_table(heading: str, lines: Sequence[tuple[str, ...]], flush_right: Sequence[int] = ()) -> str:
     """A heading, and lines of cells in columns, of which some are set flush right."""
     lines = [tuple(map(visible, line)) for line in lines]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -63,10 +63,10 @@ def byte_size(count: int) -> str:
     return f"{size:.1f} GiB"
 
 
-def counted(count: int, noun: str) -> str:
+def format_count(count: int, noun: str) -> str:
     """Return a count with its noun.
 
-    >>> counted(1, "layer"), counted(2, "layer"), counted(0, "class"), counted(2, "axis")
+    >>> format_count(1, "layer"), format_count(2, "layer"), format_count(0, "class"), format_count(2, "axis")
     ('1 layer', '2 layers', '0 classes', '2 axes')
     """
     return f"{count} {noun if count == 1 else _plural(noun)}"

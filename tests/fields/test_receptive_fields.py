@@ -562,3 +562,54 @@ def test_lazy_modules_elsewhere_do_not_matter():
     assert field.size == (3, 3)
     assert field.fallback
     assert isinstance(elsewhere.weight, nn.UninitializedParameter)
+
+
+class Mixed(nn.Module):
+    """One convolution of each kind: before a pooling and a ReLU, before a gate, before nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.pooled, self.gated, self.last = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.Conv2d(4, 2, 1)
+
+    def forward(self, x):
+        x = torch.relu(torch.nn.functional.max_pool2d(self.pooled(x), 2))
+        y = self.gated(x)
+        return self.last(y * torch.sigmoid(y))
+
+
+def test_fields_after_the_nonlinearity():
+    """At "post_activation" a field has the units of the value after the nonlinearity, and so after a pooling."""
+    model = Mixed()
+    after = sp.receptive_fields(model, (1, 3, 16, 16), layers="pooled", at="post_activation")["pooled"]
+    oracle = sp.receptive_fields(nn.Sequential(model.pooled, nn.MaxPool2d(2)), (1, 3, 16, 16))["1"]
+    assert (after.at, after.output_size, after.size, after.stride) == ("post_activation", (7, 7), (4, 4), (2, 2))
+    assert np.array_equal(after.boxes(), oracle.boxes())
+    assert sp.receptive_fields(model, (1, 3, 16, 16))["pooled"].output_size == (14, 14)
+
+
+def test_fields_that_no_nonlinearity_follows():
+    """Layers without an activation of their own have no field there; chosen, they are an error that says why."""
+    fields = sp.receptive_fields(Mixed(), (1, 3, 16, 16), at="post_activation")
+    assert list(fields) == ["pooled"]
+    assert "part of a gate" in fields.missing["gated"]
+    with pytest.raises(sp.UnresolvedActivationError, match="after layer 'last'"):
+        sp.receptive_fields(Mixed(), (1, 3, 16, 16), layers=["pooled", "last"], at="post_activation")
+    with pytest.raises(sp.ArgumentError, match="at must be"):
+        sp.receptive_fields(Mixed(), (1, 3, 16, 16), at="after")
+
+
+def test_fields_after_each_run():
+    """Runs of a shared layer keep their order, those that returned no tensor and those without a nonlinearity too."""
+    conv = nn.Conv2d(2, 2, 3)
+
+    class Shared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = conv
+
+        def forward(self, x):
+            return torch.relu(self.conv(torch.relu(self.conv(x))))
+
+    runs = sp.receptive_fields(Shared(), (1, 2, 9, 9), layers="conv", at="post_activation").calls("conv")
+    assert [one.size for one in runs] == [(3, 3), (5, 5)]
+    assert [one.call for one in runs] == [0, 1]

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import spatialprobe as sp
-from spatialprobe.model.inputs import own_copies
+from spatialprobe.model.inputs import copy_inputs
 
 
 class Spoils(nn.Module):
@@ -121,7 +121,7 @@ def test_one_tensor_twice_stays_one():
 def test_copies_of_nested_inputs():
     """Tensors are copied wherever they are, everything else is passed as it is."""
     marker, tensor = object(), torch.ones(2)
-    copied = own_copies({"a": [tensor, marker], "b": (None, 3, tensor)})
+    copied = copy_inputs({"a": [tensor, marker], "b": (None, 3, tensor)})
     assert copied["a"][1] is marker
     assert copied["b"][:2] == (None, 3)
     assert copied["a"][0] is copied["b"][2] is not tensor

@@ -11,7 +11,7 @@ from functools import partial
 import pytest
 from interrupts import interrupted, points_of
 
-from spatialprobe.model.undo import Block, Leaving, Undo, as_block, undoing
+from spatialprobe.model.undo import Block, Leaving, Undo, as_block, undo_block
 
 
 def test_steps_run_backwards_and_once():
@@ -97,7 +97,7 @@ def with_statement(held):
 
 
 def nested(held):
-    with contextlib.suppress(ValueError), held, Held(held.active), undoing() as undo:
+    with contextlib.suppress(ValueError), held, Held(held.active), undo_block() as undo:
         undo.add(held.active.discard, 3)
         held.active.add(3)
         raise ValueError

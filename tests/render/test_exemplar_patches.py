@@ -269,3 +269,24 @@ def test_values_that_are_not_finite():
     overlay = sp.receptive_field_overlay(broken[0], field, (3, 3))
     assert overlay.caption.endswith(words)
     assert (overlay.array == palette(False)[NONFINITE]).all(axis=-1).any()
+
+
+def test_exemplars_of_another_place():
+    """Pooled positions are never cut with the field of the layer before the pooling; the error says what to pass."""
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2), nn.ReLU())
+    images = torch.rand(6, 1, 10, 10)
+    found = sp.sweep(model, images, {"top": sp.Exemplars}, layers="0", at="post_activation", progress=False)["0"]["top"]
+    assert (found.layer, found.at, found.map_size) == ("0", "post_activation", (4, 4))
+    with pytest.raises(sp.ArgumentError, match=r"maps of 4 x 4, .* of 8 x 8: .* Pass at='post_activation' to"):
+        sp.exemplar_patches(found, images, sp.receptive_fields(model, (1, 1, 10, 10))["0"])
+    field = sp.receptive_fields(model, (1, 1, 10, 10), at="post_activation")["0"]
+    assert "nonlinearity" not in sp.exemplar_patches(found, images, field).caption
+
+
+def test_exemplars_after_a_nonlinearity_without_pooling():
+    """The layer's own field serves, and the caption says that it is the layer's."""
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU())
+    images = torch.rand(6, 1, 10, 10)
+    found = sp.sweep(model, images, {"top": sp.Exemplars}, layers="0", at="post_activation", progress=False)["0"]["top"]
+    sheet = sp.exemplar_patches(found, images, sp.receptive_fields(model, (1, 1, 10, 10))["0"])
+    assert "after the layer's nonlinearity, boxes those of its own output" in sheet.caption

@@ -22,7 +22,7 @@ from spatialprobe.render.maps import flat_tiles
 from spatialprobe.render.palette import INK, LEVELS, NONFINITE, PAPER, palette
 from spatialprobe.render.scale import choose_scale, quantize
 from spatialprobe.render.sheet import Grid
-from spatialprobe.text import counted
+from spatialprobe.text import format_count
 
 
 def record_of(tensor):
@@ -100,7 +100,7 @@ def test_slices_of_maps_of_three_axes():
 def test_every_shape(shape, dtype):
     """Single units, single channels, thousands of channels, strips and slices are drawn in any number format."""
     mosaic = sp.feature_maps(record_of((torch.arange(math.prod(shape)).reshape(shape) % 3).to(dtype)))
-    assert mosaic.caption.startswith(f"{shape[1]} of {counted(shape[1], 'channel')} shown.")
+    assert mosaic.caption.startswith(f"{shape[1]} of {format_count(shape[1], 'channel')} shown.")
 
 
 @settings(deadline=None, max_examples=30)

@@ -252,7 +252,7 @@ def test_model_is_given_back_as_it_was(name, path):
         ({"images": "cat.png"}, "not a str"),
         ({"sweep": {"conv1": {}}}, "sweep is a dict: give what sp.sweep"),
         ({"dataset": torch.rand(2, 3, 12, 12)}, "give the sweep of it too"),
-        ({"labels": ["a"]}, "2 images, but 1 label: pass a label for each"),
+        ({"labels": ["a"]}, "2 images, but 1 label: pass one for each image"),
         ({"labels": "ab"}, "labels must be texts"),
         ({"classes": "ab"}, "classes must be texts"),
         ({"max_bytes": "5 MB"}, "max_bytes is a number of bytes"),

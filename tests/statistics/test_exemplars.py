@@ -171,3 +171,22 @@ def test_refused():
         reducer.update(torch.ones(1, 3, 3), torch.tensor([1]))
     with pytest.raises(sp.ArgumentError, match="maps of 2 axes after maps of 1"):
         reducer.update(torch.ones(1, 2, 3, 3), torch.tensor([1]))
+
+
+def test_map_size():
+    """Exemplars know the size of the maps that they come from, and that there were several; merged or not."""
+
+    def swept(*sizes):
+        reducer = sp.Exemplars(k=2)
+        for number, size in enumerate(sizes):
+            reducer.update(torch.rand(1, 1, *size), torch.tensor([number]))
+        return reducer
+
+    assert swept((4, 5)).result().map_size == (4, 5)
+    assert swept((4, 5), (4, 5)).result().map_size == (4, 5)
+    assert swept((4, 5), (5, 4)).result().map_size is None
+    assert sp.Exemplars().result().map_size is None
+    for first, second, size in [(((4, 5),), ((4, 5),), (4, 5)), (((4, 5),), ((2, 2),), None), ((), ((2, 2),), (2, 2))]:
+        merged = swept(*first)
+        merged.merge(swept(*second))
+        assert merged.result().map_size == size

@@ -187,7 +187,7 @@ def test_a_whole_sweep_whose_store_cannot_be_sealed(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(store_module, "groups_in", full)
+        patch.setattr(store_module, "list_groups", full)
         with pytest.raises(sp.StorageError, match="No space left .* The whole result is this error's") as caught:
             quiet(model, images(9), {"dead": sp.Dead}, layers="", **options)
     assert caught.value.result.samples == 9

@@ -20,7 +20,7 @@ from sweeps import images, small_model, swept
 
 import spatialprobe as sp
 from spatialprobe.storage import scratch as module
-from spatialprobe.storage.files import replacing, source_of, target_of, write_bytes
+from spatialprobe.storage.files import replace_file, source_of, target_of, write_bytes
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="modes, links and special files as POSIX has them")
 ROOT = getattr(os, "geteuid", lambda: -1)() == 0
@@ -148,7 +148,7 @@ def test_private_while_it_is_written(tmp_path):
     """What replaces a private file is as private from the start."""
     write_bytes(tmp_path / "a", b"old")
     (tmp_path / "a").chmod(0o640)
-    with replacing(tmp_path / "a") as scratch:
+    with replace_file(tmp_path / "a") as scratch:
         assert stat.S_IMODE(scratch.stat().st_mode) & 0o077 & ~0o040 == 0
 
 
@@ -247,7 +247,7 @@ def test_planted_links(tmp_path, monkeypatch):
 
 def test_names_are_never_the_same(tmp_path):
     """Temporary files of one target do not meet."""
-    with replacing(tmp_path / "a") as one, replacing(tmp_path / "a") as other:
+    with replace_file(tmp_path / "a") as one, replace_file(tmp_path / "a") as other:
         assert one != other
         one.write_bytes(b"1")
         other.write_bytes(b"2")
@@ -257,8 +257,8 @@ def test_names_are_never_the_same(tmp_path):
 KILLED = """
 import os, sys
 from pathlib import Path
-from spatialprobe.storage.files import replacing
-with replacing(Path(sys.argv[1])) as scratch:
+from spatialprobe.storage.files import replace_file
+with replace_file(Path(sys.argv[1])) as scratch:
     scratch.write_bytes(b"half")
     print(scratch.name, flush=True)
     sys.stdin.readline()
@@ -403,7 +403,7 @@ def test_an_interrupt_leaves_nothing(tmp_path):
     """Whatever ends the block, the old file stays and the temporary one goes."""
 
     def interrupted(error):
-        with replacing(tmp_path / "a") as scratch:
+        with replace_file(tmp_path / "a") as scratch:
             scratch.write_bytes(b"half")
             raise error
 

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 import spatialprobe as sp
-from spatialprobe.storage.restricted_pickle import ForeignNameError, RestrictedPickle, named
+from spatialprobe.storage.restricted_pickle import ForeignNameError, RestrictedPickle, find_global
 
 ARRAYS = [
     np.arange(12.0).reshape(3, 4),
@@ -259,7 +259,7 @@ def crafted(stream):
     return made.getvalue()
 
 
-NAMED = f"c{named.__module__}\nnamed\n".encode()
+NAMED = f"c{find_global.__module__}\nfind_global\n".encode()
 
 
 def by_name(name):

@@ -14,12 +14,12 @@ from spatialprobe.activations.keeper import Transform
 from spatialprobe.activations.probe import Missing, Probe, choose_picker
 from spatialprobe.activations.recorder import Entry, OutputPicker, Threads
 from spatialprobe.activations.records import At
-from spatialprobe.arguments import check_keywords, check_switch, whole_number
+from spatialprobe.arguments import as_int, check_keywords, check_switch
 from spatialprobe.model.forward import run_model
 from spatialprobe.model.select import Selector
 from spatialprobe.model.settings import set_gradients
 from spatialprobe.model.stop import Stopped, stop_forward
-from spatialprobe.model.undo import Undo, undoing
+from spatialprobe.model.undo import Undo, undo_block
 
 
 class _StopAfter:
@@ -92,7 +92,7 @@ def capture(
     >>> records["0"].shape, records.output is None
     ((1, 6, 30, 30), True)
     """
-    whole_number(calls, "calls", least=1)
+    as_int(calls, "calls", least=1)
     check_switch(stop_early, "stop_early")
     check_keywords(kwargs)
     probe = Probe(
@@ -110,7 +110,7 @@ def capture(
         threads=threads,
         pick=choose_picker(pick, output),
     )
-    with undoing() as undo, probe:
+    with undo_block() as undo, probe:
         set_gradients(undo, gradients or keep_graph)
         stopper = None
         if stop_early:

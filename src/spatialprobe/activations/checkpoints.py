@@ -16,7 +16,7 @@ import torch
 import torch.utils.checkpoint
 from torch import nn
 
-from spatialprobe.model.undo import Undo, as_block, undoing
+from spatialprobe.model.undo import Undo, as_block, undo_block
 
 SavedHooks = tuple[Callable[[torch.Tensor], Any], Callable[[Any], torch.Tensor]]
 
@@ -49,7 +49,7 @@ def inputs_of(frame: Any) -> Any:
 
 
 @as_block
-def apart_from_checkpoints(undo: Undo) -> None:
+def hide_from_checkpoints(undo: Undo) -> None:
     """Inside the block, what functions save for the backward pass is none of what a checkpoint computes again."""
     if running_frames():
         pushed: list[bool] = []
@@ -62,7 +62,7 @@ def _frames_among_hooks() -> list[Any]:
     """Return what torch's hooks of saved tensors belong to, as far as they say it."""
     if _top_hooks(False) is None:
         return []
-    with undoing() as undo:
+    with undo_block() as undo:
         taken: list[SavedHooks] = []
         undo.add(_put_back, taken)
         while (top := _top_hooks(False)) is not None:

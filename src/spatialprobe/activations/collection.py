@@ -9,7 +9,7 @@ import torch
 
 from spatialprobe.activations.records import Activation
 from spatialprobe.activations.table import records_table
-from spatialprobe.arguments import is_iterable, shown
+from spatialprobe.arguments import is_iterable, short_repr
 from spatialprobe.errors import ArgumentError, LayerNotRunError
 from spatialprobe.model.calls import LayerCalls
 from spatialprobe.model.names import find_name
@@ -96,7 +96,7 @@ class Activations(LayerCalls[Activation]):
         return ""
 
 
-def records_given(given: object, called: str) -> list[Activation]:
+def as_records(given: object, called: str) -> list[Activation]:
     """The records that somebody gives: a probe, a mapping, a sequence or another iterable of records, or one alone.
 
     Raises:
@@ -112,7 +112,7 @@ def records_given(given: object, called: str) -> list[Activation]:
     if wrong:
         inside = "" if wrong[0] is given else f" with {kind_of(wrong[0])} in it"
         raise ArgumentError(
-            f"{called} takes a probe, or records such as [probe['conv1']], and was given {shown(given)}{inside}."
+            f"{called} takes a probe, or records such as [probe['conv1']], and was given {short_repr(given)}{inside}."
         )
     if not records:
         raise ArgumentError(f"There are no records for {called}: has the model run inside the probe's block?")

@@ -9,14 +9,14 @@ import torch
 from torch import nn
 
 from spatialprobe.activations.recompute import Replay
-from spatialprobe.arguments import as_numbers, shown, whole_number, whole_numbers
+from spatialprobe.arguments import as_int, as_ints, as_numbers, short_repr
 from spatialprobe.errors import ArgumentError
 from spatialprobe.model.hooks import CopiedInert, ForwardHook, attach_edits
 from spatialprobe.model.layout import Signs, describe_doubt
 from spatialprobe.model.select import check_model, select
 from spatialprobe.model.undo import Undo, as_block
 from spatialprobe.tensors import holds_own_memory
-from spatialprobe.text import counted, kind_of
+from spatialprobe.text import format_count, kind_of
 
 Edit = Callable[[Any], Any]
 
@@ -87,7 +87,7 @@ def ablate(
     values = value if isinstance(value, torch.Tensor) else as_numbers(value, "value")
     if values.layout != torch.strided or values.ndim > 1 or (values.ndim == 1 and len(values) != len(chosen)):
         raise ArgumentError(
-            f"value must be one number or one for each of the {counted(len(chosen), 'channel')}, "
+            f"value must be one number or one for each of the {format_count(len(chosen), 'channel')}, "
             f"not {tuple(values.shape)}."
         )
 
@@ -186,5 +186,5 @@ def _check_channels(output: Any, channels: list[int], axis: int) -> None:
     wrong = [channel for channel in channels if not 0 <= channel < output.shape[axis]]
     if wrong:
         raise ArgumentError(
-            f"there are channels 0 to {output.shape[axis] - 1} in {tuple(output.shape)}, not {shown(wrong[0])}."
+            f"there are channels 0 to {output.shape[axis] - 1} in {tuple(output.shape)}, not {short_repr(wrong[0])}."
         )

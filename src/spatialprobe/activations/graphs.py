@@ -136,7 +136,7 @@ class Graphs:
         return any(ref() is tensor and tensor._version == version for ref, version in self._taken.get(layer, ()))
 
 
-def begin_again(
+def begin_graph_again(
     model: nn.Module, pick: Pick | None, replay: Replay, layer: str, module: nn.Module, args: Any, output: Any
 ) -> Any:
     """Forward hook for recomputation: begin a graph where one began in the forward pass; nothing is recorded."""

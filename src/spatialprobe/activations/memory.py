@@ -48,7 +48,7 @@ class Place(NamedTuple):
         return False
 
 
-def cut(values: torch.Tensor, whole: Place, part: Place) -> torch.Tensor:
+def cut_part(values: torch.Tensor, whole: Place, part: Place) -> torch.Tensor:
     """Return what `part` reads from the memory of `whole` where that holds these values.
 
     Args:
@@ -82,7 +82,7 @@ def contains(whole: torch.Tensor, part: torch.Tensor) -> bool:
     marked = torch.ones(here.size, dtype=here.dtype, device=whole.device)
     if here.dtype.is_complex:
         marked = marked * (1 + 1j)
-    return bool((cut(marked, plain, there._replace(conjugated=False, negated=False)) != 0).all())
+    return bool((cut_part(marked, plain, there._replace(conjugated=False, negated=False)) != 0).all())
 
 
 def root_of(tensor: torch.Tensor) -> torch.Tensor:

@@ -15,18 +15,18 @@ from spatialprobe.activations.probe import Probe
 from spatialprobe.activations.recorder import Entry
 from spatialprobe.activations.table import layers_table
 from spatialprobe.arguments import check_keywords
-from spatialprobe.errors import SpatialProbeError, UnsupportedOutputError, told
+from spatialprobe.errors import SpatialProbeError, UnsupportedOutputError, describe_error
 from spatialprobe.model.evaluation import Restored
 from spatialprobe.model.forward import forward_error
-from spatialprobe.model.inputs import own_copies
+from spatialprobe.model.inputs import copy_inputs
 from spatialprobe.model.modes import enter_dispatch_mode
 from spatialprobe.model.names import find_name
-from spatialprobe.model.select import Selector, model_name, unwrapped
+from spatialprobe.model.select import Selector, model_name, unwrap
 from spatialprobe.model.settings import set_gradients
-from spatialprobe.model.undo import Undo, undoing
+from spatialprobe.model.undo import Undo, undo_block
 from spatialprobe.model.weights import device_of
 from spatialprobe.tensors import count_bytes
-from spatialprobe.text import byte_size, counted
+from spatialprobe.text import byte_size, format_count
 
 _UNFAKEABLE = {
     torch.ops.aten.quantize_per_tensor,
@@ -93,7 +93,7 @@ class Plan(Mapping[str, PlannedLayer]):
             )
             for name, layer in self.layers.items()
         ]
-        heading = f"Plan for {self.model}: {counted(len(rows), 'layer')}, {byte_size(self.nbytes)} per forward"
+        heading = f"Plan for {self.model}: {format_count(len(rows), 'layer')}, {byte_size(self.nbytes)} per forward"
         return layers_table(heading, rows)
 
 
@@ -126,7 +126,7 @@ def plan(model: nn.Module, *inputs: Any, kwargs: Mapping[str, Any] | None = None
     try:
         rehearsal.run(inputs, given, fake=True)
     except Exception as error:  # whatever a model does that fake tensors do not allow
-        fallback = f"on fake tensors, which have no values, it raised {told(error)}"
+        fallback = f"on fake tensors, which have no values, it raised {describe_error(error)}"
         rehearsal = _Rehearsal(model, layers)
         try:
             rehearsal.run(inputs, given, fake=False)
@@ -148,18 +148,18 @@ class _Rehearsal:
 
     def run(self, inputs: tuple[Any, ...], kwargs: dict[str, Any], *, fake: bool) -> None:
         """Run the model on fake tensors, or on real ones with buffers and inputs of its own."""
-        bare = unwrapped(self._model)  # a wrapper may want devices of its own
+        bare = unwrap(self._model)  # a wrapper may want devices of its own
         state: dict[str, torch.Tensor] = {name: value.detach() for name, value in bare.named_parameters()}
         state |= {name: value.detach().clone() for name, value in bare.named_buffers()}
         arguments: Any = (inputs, kwargs)
-        with Restored(self._model, values=not fake), undoing() as undo, self._probe as probe:
+        with Restored(self._model, values=not fake), undo_block() as undo, self._probe as probe:
             probe._tell(self._note)
             set_gradients(undo, False)
             self._fake = fake
             if fake:
                 state, arguments = _enter_fake(undo, state, arguments, device_of(bare))
             else:
-                arguments = own_copies(arguments)
+                arguments = copy_inputs(arguments)
             torch.func.functional_call(bare, state, *arguments)
 
     def planned(self) -> dict[str, PlannedLayer]:

@@ -186,7 +186,7 @@ class NonlinearityMode(TorchFunctionMode):
             self._followed.pop(id(tensor), None)
 
 
-def unresolved(trails: Iterable[Trail]) -> UnresolvedActivationError | None:
+def unresolved_error(trails: Iterable[Trail]) -> UnresolvedActivationError | None:
     """The error that names each layer that no single nonlinearity follows; None if there is no such layer."""
     problems = list(dict.fromkeys(filter(None, (trail.problem() for trail in trails))))
     if not problems:

@@ -14,23 +14,23 @@ from torch import nn
 from spatialprobe.activations.collection import Activations
 from spatialprobe.activations.guard import Copy, Guard
 from spatialprobe.activations.keeper import Keeping, Transform
-from spatialprobe.activations.post import unresolved
+from spatialprobe.activations.post import unresolved_error
 from spatialprobe.activations.recorder import Entry, OutputPicker, Recorder, Recording, Threads
 from spatialprobe.activations.records import Activation, At, ConvSpec
 from spatialprobe.arguments import (
+    as_device,
     check_bytes,
     check_dtype,
     check_function,
     check_one_of,
     check_switch,
-    device_named,
-    shown,
+    short_repr,
 )
 from spatialprobe.errors import ArgumentError, LayerNotFoundError, LayerNotRunError, ProbeStateError, SpatialProbeError
 from spatialprobe.model.hooks import ProbeHook, attach
 from spatialprobe.model.layout import Layout, Signs, is_channels_first
 from spatialprobe.model.names import is_name, some
-from spatialprobe.model.select import Selector, all_layers, check_model, model_name, no_such_name, select
+from spatialprobe.model.select import Selector, all_layers, check_model, describe_unknown_name, model_name, select
 from spatialprobe.model.undo import Block, Leaving
 
 Missing = Literal["error", "warn", "ignore"]
@@ -126,7 +126,7 @@ class Probe(Block, Activations):
         check_switch(gradients, "gradients")
         check_switch(keep_graph, "keep_graph")
         super().__init__(title=f"Probe of {model_name(model)}")
-        keeping = Keeping(copy, transform, device_named(device), dtype, keep_graph, max_bytes)
+        keeping = Keeping(copy, transform, as_device(device), dtype, keep_graph, max_bytes)
         self._model = model
         self._missing: Missing = missing
         self._recording = Recording(at, gradients, threads, pick, keeping)
@@ -223,7 +223,7 @@ class Probe(Block, Activations):
         watched = some(self.watched)
         if not is_name(layer):
             raise LayerNotFoundError(
-                f"A record is found by its layer's name, not by {shown(layer)}. Watched: {watched}."
+                f"A record is found by its layer's name, not by {short_repr(layer)}. Watched: {watched}."
             )
         if layer in self._names:
             return self._names[layer]
@@ -231,7 +231,7 @@ class Probe(Block, Activations):
         if any(layer in other.names for other in layers):
             problem = f"Layer {layer!r} is in the model, but this probe does not watch it."
         else:
-            problem = no_such_name(layer, layers)
+            problem = describe_unknown_name(layer, layers)
         raise LayerNotFoundError(f"{problem} Watched: {watched}.")
 
     def _why_absent(self, name: str) -> str:
@@ -252,7 +252,7 @@ class Probe(Block, Activations):
             )
             if silent
             else None,
-            unresolved(self._recorder.trails),
+            unresolved_error(self._recorder.trails),
         ]
         for problem in filter(None, problems):
             if self._missing == "error":

@@ -18,7 +18,7 @@ from spatialprobe.activations.checkpoints import inputs_of, running_frames, runn
 from spatialprobe.activations.watch import current_backward, is_backward
 from spatialprobe.errors import ProbeStateError
 from spatialprobe.model.hooks import CopiedInert, ForwardHook, attach_edits
-from spatialprobe.model.undo import Undo, undoing
+from spatialprobe.model.undo import Undo, undo_block
 
 Hooks = Sequence[tuple[nn.Module, ForwardHook]]
 
@@ -102,7 +102,7 @@ class _Recomputation:
         self._function = function
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        with undoing() as undo:
+        with undo_block() as undo:
             key = object()
             undo.add(_recomputing.inputs.pop, key, None)
             _recomputing.inputs[key] = args

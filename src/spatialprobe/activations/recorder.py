@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 from spatialprobe.activations.budget import Watched
-from spatialprobe.activations.checkpoints import apart_from_checkpoints
+from spatialprobe.activations.checkpoints import hide_from_checkpoints
 from spatialprobe.activations.gradient import Gradient, require_gradients
-from spatialprobe.activations.graphs import Graphs, begin_again
+from spatialprobe.activations.graphs import Graphs, begin_graph_again
 from spatialprobe.activations.guard import Guard, Kept
 from spatialprobe.activations.keeper import Keeper, Keeping
 from spatialprobe.activations.post import NonlinearityMode, Trail
@@ -103,7 +103,7 @@ class Recorder:
         """Forget what was recorded; the thread that calls this is the owner."""
         self._forget()
         if self._recording.gradients:
-            again = partial(begin_again, self._model, self._pick, self._replay)
+            again = partial(begin_graph_again, self._model, self._pick, self._replay)
             self._replay.open([(layer.module, ProbeHook(again, layer.name)) for layer in self._layers])
 
     def _forget(self) -> None:
@@ -210,7 +210,7 @@ class Recorder:
             return None
         view = self._view()
         if view is None:
-            return begin_again(self._model, self._pick, self._replay, layer.name, module, args, output)
+            return begin_graph_again(self._model, self._pick, self._replay, layer.name, module, args, output)
         current = view.passes[-1]
         if len(view.passes) == 1:
             current.forward = self._started  # run by hand: it counts towards the forward to come
@@ -269,7 +269,7 @@ class Recorder:
         guard = self._guards[layer.name]
         if not self._recording.keeping.keep_graph:
             return self._keeper.keep(guard, value, current.watched)
-        with apart_from_checkpoints():
+        with hide_from_checkpoints():
             return self._keeper.keep(guard, value, current.watched)
 
     def _settle(self, ended: Pass, *, whole: bool) -> None:

@@ -10,9 +10,9 @@ from typing import Any, get_args
 
 import torch
 
-from spatialprobe.activations.collection import Activations, records_given
+from spatialprobe.activations.collection import Activations, as_records
 from spatialprobe.activations.records import Activation, At, ConvSpec
-from spatialprobe.arguments import shown
+from spatialprobe.arguments import short_repr
 from spatialprobe.errors import ArgumentError, StorageError
 from spatialprobe.model.layout import Layout
 from spatialprobe.storage.archive import Archive
@@ -79,7 +79,7 @@ def save_activations(
             )
     tensors: dict[str, torch.Tensor] = {}
     described = []
-    for index, record in enumerate(records_given(records, "save_activations()")):
+    for index, record in enumerate(as_records(records, "save_activations()")):
         values = {"tensor": record.tensor, "gradient": record.gradient}
         stored = {
             f"{index}.{name}": _stored(record.layer, value) for name, value in values.items() if value is not None
@@ -154,7 +154,7 @@ def _record(index: int, described: dict[str, Any], tensors: Mapping[str, torch.T
     values: dict[str, torch.Tensor | None] = {"tensor": None, "gradient": None}
     for key in described["keys"]:
         if key not in known or key not in tensors:
-            raise MalformedError(f"record {index} has no tensor {shown(key)}")
+            raise MalformedError(f"record {index} has no tensor {short_repr(key)}")
         values[known[key]] = tensors[key]
     if values["tensor"] is None:
         raise MalformedError(f"record {index} has no tensor")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from spatialprobe.activations.records import Activation, shape_of
-from spatialprobe.text import byte_size, counted, table
+from spatialprobe.text import byte_size, format_count, format_table
 
 _HEADINGS = ("layer", "type", "runs", "shape", "dtype", "size")
 _NUMBERS = (2,)  # the columns set flush right
@@ -19,13 +19,13 @@ def records_table(title: str, records: Sequence[Activation]) -> str:
     if not records:
         return f"{title}: no records (yet)"
     total = byte_size(sum(record.nbytes for record in records))
-    heading = f"{title}: {counted(len(by_layer), 'layer')} ran, {counted(len(records), 'record')}, {total}"
+    heading = f"{title}: {format_count(len(by_layer), 'layer')} ran, {format_count(len(records), 'record')}, {total}"
     return layers_table(heading, [_row(layer, runs) for layer, runs in by_layer.items()])
 
 
 def layers_table(heading: str, rows: Sequence[tuple[str, ...]]) -> str:
     """A heading, and rows of layer, type, runs, shape, dtype and size."""
-    return table(heading, [_HEADINGS, *rows], flush_right=_NUMBERS)
+    return format_table(heading, [_HEADINGS, *rows], flush_right=_NUMBERS)
 
 
 def _row(layer: str, runs: list[Activation]) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ import torch
 from torch.autograd.graph import Node
 
 from spatialprobe.activations.gradient import Gradient
-from spatialprobe.activations.memory import Place, cut, root_of
+from spatialprobe.activations.memory import Place, cut_part, root_of
 
 Edge = tuple[Node | None, int]
 NO_BACKWARD = -1
@@ -107,7 +107,7 @@ class _Direct:
         if self._late is not None:
             self._late.seen = current_backward()
         if not self._gradient.refuses(gradient):
-            self._gradient.add(cut(gradient.detach(), self._whole, self._part))
+            self._gradient.add(cut_part(gradient.detach(), self._whole, self._part))
 
 
 class _Through:
@@ -125,7 +125,7 @@ class _Through:
         for edge in self._edges:
             gradient = inputs[edge]
             if gradient is not None and not self._gradient.refuses(gradient):
-                self._gradient.add(cut(gradient.detach(), self._whole, self._part))
+                self._gradient.add(cut_part(gradient.detach(), self._whole, self._part))
 
 
 class _LateWrite:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from spatialprobe.arguments import seeded
+from spatialprobe.arguments import make_generator
 from spatialprobe.errors import ArgumentError
 from spatialprobe.evidence.result import Averaged, Bools, Floats
 from spatialprobe.fields.result import ReceptiveField
@@ -89,7 +89,7 @@ def patch_coherence(
     if not hasattr(dataset, "__len__"):
         raise ArgumentError(f"dataset is {kind_of(dataset)}, which has no length, so no random samples can be drawn.")
     alive = _channels(exemplars)
-    generator = seeded(seed)
+    generator = make_generator(seed)
     own, random = [], []
     for channel in alive:
         places = _places(exemplars, channel)

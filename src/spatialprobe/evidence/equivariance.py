@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from spatialprobe.arguments import shown, whole_numbers
+from spatialprobe.arguments import as_ints, short_repr
 from spatialprobe.errors import ArgumentError
 from spatialprobe.evidence.layer import outputs
 from spatialprobe.evidence.result import Averaged, Bools
@@ -20,7 +20,7 @@ from spatialprobe.fields.result import ReceptiveField
 from spatialprobe.model.evaluation import EvaluationMode
 from spatialprobe.model.layout import LayoutChoice
 from spatialprobe.model.select import select_one
-from spatialprobe.model.settings import unit_by_unit
+from spatialprobe.model.settings import compute_units_apart
 
 _Ints = npt.NDArray[np.int64]
 
@@ -101,7 +101,7 @@ def equivariance_error(
         return _result(name, moved, True, before[:, _nearest(before, after)], after)
     steps = [along / one for along, one in zip(moved, _strides(field), strict=True)]
     compared = _interior(field, moved, steps)
-    with EvaluationMode(model) as mode, unit_by_unit():
+    with EvaluationMode(model) as mode, compute_units_apart():
         before, after = (outputs(mode, some, name, layout=found).double() for some in (images, shifted_images))
     for axis, step in enumerate(steps, start=2):
         before = _shifted(before, step, axis)
@@ -131,11 +131,11 @@ def _result(
 
 def _checked(shift: tuple[int, ...], images: torch.Tensor) -> tuple[int, ...]:
     sizes = tuple(images.shape[2:])
-    moved = whole_numbers(shift, "shift")
+    moved = as_ints(shift, "shift")
     if len(moved) != len(sizes):
         raise ArgumentError(
             f"shift must be whole pixels along each spatial axis of images {tuple(images.shape)}, (N, C, *spatial), "
-            f"not {shown(moved)}."
+            f"not {short_repr(moved)}."
         )
     if not any(moved):
         raise ArgumentError(f"A shift of {moved} moves nothing: there is nothing to measure.")

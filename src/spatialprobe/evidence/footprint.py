@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from spatialprobe.arguments import seeded, shown, whole_number, whole_numbers
+from spatialprobe.arguments import as_int, as_ints, make_generator, short_repr
 from spatialprobe.errors import ArgumentError
 from spatialprobe.evidence.layer import outputs
 from spatialprobe.evidence.result import Bools
@@ -17,7 +17,7 @@ from spatialprobe.fields.result import ReceptiveField
 from spatialprobe.model.evaluation import EvaluationMode
 from spatialprobe.model.layout import LayoutChoice
 from spatialprobe.model.select import select_one
-from spatialprobe.model.settings import unit_by_unit
+from spatialprobe.model.settings import compute_units_apart
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,10 +105,10 @@ def footprint(
     """
     check_images(images)
     name = select_one(model, layer).name
-    whole_number(draws, "draws", least=1)
+    as_int(draws, "draws", least=1)
     position = _checked(pixel, images)
     field, found = field_of(model, images, name, layout)
-    with EvaluationMode(model) as mode, unit_by_unit():
+    with EvaluationMode(model) as mode, compute_units_apart():
         before = outputs(mode, images, name, allow_complex=True, layout=found)
         changed = torch.zeros(before.shape[1:], dtype=torch.bool, device=before.device)
         for values in _values(images, draws, seed):
@@ -117,11 +117,11 @@ def footprint(
             changed |= ((after != before) & ~(after.isnan() & before.isnan())).any(dim=0)
     if field.output_size:
         changed = changed.any(dim=0)
-    expected = predicted(field, position, changed.shape)
+    expected = predict_changed(field, position, changed.shape)
     return Footprint(name, position, len(images), changed.cpu().numpy(), expected, seed)
 
 
-def predicted(field: ReceptiveField, pixel: tuple[int, ...], shape: tuple[int, ...]) -> Bools:
+def predict_changed(field: ReceptiveField, pixel: tuple[int, ...], shape: tuple[int, ...]) -> Bools:
     """The units of a layer, (*shape), whose field holds a pixel."""
     if not field.output_size:
         boxes = [field.box(channel=channel) for channel in range(shape[0])]
@@ -137,11 +137,11 @@ def predicted(field: ReceptiveField, pixel: tuple[int, ...], shape: tuple[int, .
 
 def _checked(pixel: tuple[int, ...], images: torch.Tensor) -> tuple[int, ...]:
     sizes = tuple(images.shape[2:])
-    position = whole_numbers(pixel, "pixel")
+    position = as_ints(pixel, "pixel")
     if len(position) != len(sizes) or any(not 0 <= at < size for at, size in zip(position, sizes, strict=True)):
         raise ArgumentError(
-            f"There is no pixel {shown(position)} in images {tuple(images.shape)}, (N, C, *spatial): pass one number "
-            "for each spatial axis, counted from 0."
+            f"There is no pixel {short_repr(position)} in images {tuple(images.shape)}, (N, C, *spatial): pass one "
+            "number for each spatial axis, counted from 0."
         )
     return position
 
@@ -150,7 +150,7 @@ def _values(images: torch.Tensor, draws: int, seed: int) -> torch.Tensor:
     """What the pixel becomes, (draws, N, C)."""
     low, high = images.min().double(), images.max().double()
     span = high - low if high > low else torch.ones_like(low)
-    drawn = torch.rand(draws, *images.shape[:2], generator=seeded(seed), dtype=torch.float64, device="cpu")
+    drawn = torch.rand(draws, *images.shape[:2], generator=make_generator(seed), dtype=torch.float64, device="cpu")
     return (low - span + 3 * span * drawn.to(low.device)).to(images.dtype)
 
 

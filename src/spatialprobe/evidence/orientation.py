@@ -11,16 +11,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from spatialprobe.arguments import shown, whole_number, whole_numbers
+from spatialprobe.arguments import as_int, as_ints, short_repr
 from spatialprobe.errors import ArgumentError, ForwardError, UnsupportedOutputError
 from spatialprobe.evidence.layer import layout_for, outputs
 from spatialprobe.evidence.result import Floats
 from spatialprobe.model.evaluation import EvaluationMode
 from spatialprobe.model.layout import Layout, LayoutChoice
 from spatialprobe.model.select import select_one
-from spatialprobe.model.settings import unit_by_unit
+from spatialprobe.model.settings import compute_units_apart
 from spatialprobe.model.weights import dtype_of
-from spatialprobe.text import counted
+from spatialprobe.text import format_count
 
 FREQUENCIES = (0.04, 0.08, 0.12, 0.16, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45)  # cycles per pixel
 _MEAN, _AMPLITUDE = 0.5, 0.5
@@ -56,7 +56,8 @@ class OrientationTuning:
 
     def __repr__(self) -> str:
         shown = f"selectivity {self.selectivity.min():.2f} to {self.selectivity.max():.2f}"
-        return f"OrientationTuning({self.layer!r}, {counted(len(self.angle), 'channel')}, {shown}, n={self.n} gratings)"
+        channels = format_count(len(self.angle), "channel")
+        return f"OrientationTuning({self.layer!r}, {channels}, {shown}, n={self.n} gratings)"
 
 
 def orientation_tuning(
@@ -226,7 +227,7 @@ def _side_seen(mode: EvaluationMode, size: tuple[int, int, int], layer: str, lay
     """A side of the image that the middle unit sees; None if there is none, or the units have no middle."""
     noise = torch.rand(_NOISES, *size, generator=torch.Generator().manual_seed(0), dtype=torch.float64, device="cpu")
     noise = noise.to(dtype_of(mode.model))
-    with unit_by_unit():
+    with compute_units_apart():
         plain = outputs(mode, noise, layer, layout=layout)
         for side, changed in _with_edges(noise) if plain.ndim == 4 else ():
             other = outputs(mode, changed, layer, layout=layout)
@@ -251,13 +252,13 @@ def _checked_frequencies(frequencies: Sequence[float]) -> list[float]:
     if not given or not all(isinstance(one, Real) and 0 < one <= 0.5 for one in given):
         raise ArgumentError(
             "frequencies are several numbers of cycles per pixel, each above 0 and at most 0.5, not "
-            f"{shown(frequencies)}."
+            f"{short_repr(frequencies)}."
         )
     return [float(one) for one in given]
 
 
 def _checked(shape: tuple[int, int, int]) -> tuple[int, int, int]:
-    sizes = whole_numbers(shape, "shape")
+    sizes = as_ints(shape, "shape")
     if len(sizes) != 3 or min(sizes) < 1:
         raise ArgumentError(f"shape is that of one image, (C, H, W), not {shown(sizes)}.")
     return sizes

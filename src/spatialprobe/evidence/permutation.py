@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from spatialprobe.arguments import check_switch, seeded, shown, whole_number
+from spatialprobe.arguments import as_int, check_switch, make_generator, short_repr
 from spatialprobe.errors import ArgumentError
 
 
@@ -37,13 +37,13 @@ class PixelPermutation:
 
     def __post_init__(self) -> None:
         for name, least in (("height", 1), ("width", 1), ("seed", None)):
-            whole_number(getattr(self, name), name, least)
+            as_int(getattr(self, name), name, least)
         check_switch(self.inverted, "inverted")
 
     @property
     def order(self) -> torch.Tensor:
         """For each pixel of the result, row by row, the pixel that it comes from; int64 (H * W,)."""
-        drawn = torch.randperm(self.height * self.width, generator=seeded(self.seed), device="cpu")
+        drawn = torch.randperm(self.height * self.width, generator=make_generator(self.seed), device="cpu")
         return drawn.argsort() if self.inverted else drawn
 
     @property
@@ -58,7 +58,7 @@ class PixelPermutation:
             ArgumentError: they are of another size.
         """
         if not isinstance(images, torch.Tensor):
-            raise ArgumentError(f"Pixels are those of a tensor (..., H, W), not of {shown(images)}.")
+            raise ArgumentError(f"Pixels are those of a tensor (..., H, W), not of {short_repr(images)}.")
         if images.ndim < 2 or tuple(images.shape[-2:]) != (self.height, self.width):
             raise ArgumentError(
                 f"This permutation is of {self.height} x {self.width} pixels, and the tensor is {tuple(images.shape)}: "

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from spatialprobe.activations.records import At
-from spatialprobe.arguments import real_number, whole_number
+from spatialprobe.arguments import as_float, as_int
 from spatialprobe.errors import ArgumentError, ForwardError, UnsupportedOutputError
 from spatialprobe.evidence.layer import layout_for, outputs
 from spatialprobe.evidence.result import Averaged
@@ -18,7 +18,7 @@ from spatialprobe.fields.images import check_images
 from spatialprobe.model.evaluation import EvaluationMode
 from spatialprobe.model.layout import Layout, LayoutChoice
 from spatialprobe.model.select import select_one
-from spatialprobe.model.settings import recording_gradients
+from spatialprobe.model.settings import enable_gradients
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,9 +109,9 @@ def linear_probe(
     for some, truth, kind in ((images, labels, ""), (test_images, test_labels, "test_")):
         check_images(some, f"{kind}images")
         _check_labels(some, truth, f"{kind}labels")
-    grid = whole_number(grid, "grid", least=1)
-    batch_size = whole_number(batch_size, "batch_size", least=1)
-    penalty = real_number(penalty, "penalty")
+    grid = as_int(grid, "grid", least=1)
+    batch_size = as_int(batch_size, "batch_size", least=1)
+    penalty = as_float(penalty, "penalty")
     if not (penalty > 0 and isfinite(penalty)):
         raise ArgumentError(f"penalty must be above 0, and finite, not {penalty}.")
     known, answers = torch.unique(labels.cpu(), return_inverse=True)
@@ -176,7 +176,7 @@ def _fitted(
     Solved along the principal axes of the features, each divided by the root of about how steep the problem is along
     it: channels are so alike that along their own axes it takes a hundred times as many steps.
     """
-    with recording_gradients():
+    with enable_gradients():
         return _solved(features.clone(), labels.clone(), classes, penalty)  # tensors made for inference have no graph
 
 

@@ -23,7 +23,7 @@ _KINDS: tuple[tuple[type, Callable[[nn.Module, str], object]], ...] = (  # a hoo
 )
 
 
-def unknown_computed(module: nn.Module) -> str | None:
+def unknown_computed_weight(module: nn.Module) -> str | None:
     """Return the name of a weight that a forward pre-hook of another kind seems to compute; None if there is none."""
     known = {_name(hook) for hook in _hooks(module)}
     others = len(module._forward_pre_hooks) > len(_hooks(module))

@@ -9,13 +9,13 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from spatialprobe.arguments import check_one_of, seeded, whole_number
+from spatialprobe.arguments import as_int, check_one_of, make_generator
 from spatialprobe.errors import ArgumentError
-from spatialprobe.evidence.reparametrized import initialize, make_plain, sources, unknown_computed
+from spatialprobe.evidence.reparametrized import initialize, make_plain, sources, unknown_computed_weight
 from spatialprobe.model.copying import copy_model
 from spatialprobe.model.select import Layer, Selector, check_model, select
 from spatialprobe.model.settings import seed_generators
-from spatialprobe.model.undo import undoing
+from spatialprobe.model.undo import undo_block
 from spatialprobe.text import kind_of
 
 How = Literal["mean", "shuffle"]
@@ -54,7 +54,7 @@ def kernel_surgery(model: nn.Module, layer: Selector, how: How = "mean", *, seed
     check_model(model)
     layers = select(model, layer, "layer")
     changed = copy_model(model)
-    generator = seeded(seed)
+    generator = make_generator(seed)
     shared: dict[tuple[torch.Tensor, ...], nn.Parameter] = {}  # the new kernels by what they are made of
     for chosen in _in_copy(changed, layers):
         _check_plain(chosen)
@@ -105,8 +105,8 @@ def frozen_copy(model: nn.Module, layers: Selector = nn.Conv2d, *, seed: int = 0
     chosen = select(model, layers)
     changed = copy_model(model)
     own: dict[nn.Parameter, nn.Parameter] = {}
-    with undoing() as undo:
-        seed_generators(undo, whole_number(seed, "seed"), {tensor.device for tensor in changed.parameters()})
+    with undo_block() as undo:
+        seed_generators(undo, as_int(seed, "seed"), {tensor.device for tensor in changed.parameters()})
         for layer in _in_copy(changed, chosen):
             _check_drawable(layer)
             _untie(layer.module, own)
@@ -160,7 +160,7 @@ def _check_plain(chosen: Layer) -> None:
 
 def _check_computed(chosen: Layer) -> None:
     """Raise an error where hooks that are not torch's compute a layer's weights."""
-    computed = unknown_computed(chosen.module)
+    computed = unknown_computed_weight(chosen.module)
     if computed:
         raise ArgumentError(
             f"Layer {chosen.name!r} has {computed!r} as a plain tensor, no parameter, and a forward pre-hook that "

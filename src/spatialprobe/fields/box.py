@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from spatialprobe.errors import ArgumentError
-from spatialprobe.text import counted
+from spatialprobe.text import format_count
 
 
 class Box(tuple[int, ...]):
@@ -52,7 +52,7 @@ class Box(tuple[int, ...]):
         axes = _axis_names(len(self) // 2)
         if len(name) == 2 and name[0] in axes and name[1] in "01":
             return self[axes.index(name[0]) + (len(axes) if name[1] == "1" else 0)]
-        raise AttributeError(f"A box of {counted(len(axes), 'axis')} has no {name!r}.")
+        raise AttributeError(f"A box of {format_count(len(axes), 'axis')} has no {name!r}.")
 
     def __getnewargs__(self) -> tuple[int, ...]:
         return tuple(self)

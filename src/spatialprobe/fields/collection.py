@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import prod
 
-from spatialprobe.arguments import shown
+from spatialprobe.arguments import short_repr
 from spatialprobe.errors import LayerNotFoundError
 from spatialprobe.fields.result import ReceptiveField
 from spatialprobe.model.calls import LayerCalls
@@ -63,7 +63,7 @@ class ReceptiveFields(LayerCalls[ReceptiveField]):
         """
         name = self._aliases.get(layer, layer) if is_name(layer) else layer
         if is_name(name) and name in self._missing:
-            raise LayerNotFoundError(f"There is no receptive field of layer {shown(layer)}: {self._missing[name]}")
+            raise LayerNotFoundError(f"There is no receptive field of layer {short_repr(layer)}: {self._missing[name]}")
         return self._fields[find_name(name, self._fields, "There is no receptive field of a layer")]
 
     def __iter__(self) -> Iterator[str]:

@@ -10,7 +10,7 @@ import torch
 from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from spatialprobe.errors import ArgumentError, told
+from spatialprobe.errors import ArgumentError, describe_error
 from spatialprobe.fields.call import Call, tensors_in
 from spatialprobe.fields.constant_calls import note_constants, note_result_of_any_values, run_on_meta
 from spatialprobe.fields.constants import Constants, Kind
@@ -325,7 +325,7 @@ def _made(traits: Traits, operation: Operation) -> list[Reach]:
     except Exception as error:
         if operation.name.startswith("aten::"):
             raise
-        raise ArgumentError(f"The rule of {operation.name!r} raised {told(error)}.") from error
+        raise ArgumentError(f"The rule of {operation.name!r} raised {describe_error(error)}.") from error
     if made.shape != operation.shape:
         raise ArgumentError(
             f"The rule of {operation.name!r} returned a reach of shape {made.shape} for a result of shape "

@@ -13,7 +13,7 @@ from torch import nn
 
 from spatialprobe.activations.capture import capture
 from spatialprobe.activations.records import Activation
-from spatialprobe.arguments import channel_numbers, check_one_of, whole_number, whole_numbers
+from spatialprobe.arguments import as_int, as_ints, channel_numbers, check_one_of
 from spatialprobe.errors import ArgumentError, ForwardError, NonFiniteActivationError, SpatialProbeError
 from spatialprobe.fields.box import Box
 from spatialprobe.fields.gradient_sums import GradientSums, gradient_of
@@ -24,9 +24,9 @@ from spatialprobe.model.forward import images_error
 from spatialprobe.model.layout import Layout, LayoutChoice, channels_second
 from spatialprobe.model.select import select_one
 from spatialprobe.model.settings import leave_inference_mode
-from spatialprobe.model.undo import undoing
+from spatialprobe.model.undo import undo_block
 from spatialprobe.tensors import real_values
-from spatialprobe.text import counted
+from spatialprobe.text import format_count
 
 Statistic = Literal["absolute", "squared"]
 Floats = npt.NDArray[np.float64]
@@ -120,7 +120,7 @@ def effective_receptive_field(
     box = field.box(*position)
     if box is None:
         raise ArgumentError(f"Unit {position} of layer {field.layer!r} sees only padding: no pixel can move it.")
-    with undoing() as undo:
+    with undo_block() as undo:
         leave_inference_mode(undo)
         with EvaluationMode(model, gradients=True):
             sums = _gradients(model, images, field, found, position, channels, statistic, probes)  # (N, *spatial)
@@ -128,8 +128,8 @@ def effective_receptive_field(
     total = float(sums.sum())
     if total == 0:
         raise ArgumentError(
-            f"No pixel moves unit {position} of layer {field.layer!r} in any of {counted(len(images), 'image')}: all "
-            "gradients are zero. Behind a ReLU that is a dead unit: give more images, or probe the layer before it."
+            f"No pixel moves unit {position} of layer {field.layer!r} in any of {format_count(len(images), 'image')}: "
+            "all gradients are zero. Behind a ReLU that is a dead unit: give more images, or probe the layer before it."
         )
     shares = sums * (len(images) / total)
     error = shares.std(axis=0, ddof=1) / len(images) ** 0.5 if len(images) > 1 else np.full(shares.shape[1:], np.nan)
@@ -273,7 +273,7 @@ def _check(images: torch.Tensor, statistic: str, probes: int | None) -> None:
     check_one_of(statistic, "statistic", Statistic)
     if probes is None:
         return
-    whole_number(probes, "probes", least=1)
+    as_int(probes, "probes", least=1)
     if statistic != "squared":
         raise ArgumentError(
             "probes= estimates the squared statistic only: give statistic='squared', or leave probes out to take each "
@@ -285,7 +285,7 @@ def _position(unit: Literal["center"] | Sequence[int], field: ReceptiveField) ->
     """The unit that is meant, by its position along each unit axis."""
     if isinstance(unit, str) and unit == "center":
         return tuple(size // 2 for size in field.output_size)
-    return whole_numbers(unit, "unit")
+    return as_ints(unit, "unit")
 
 
 def _chosen(units: torch.Tensor, channels: Literal["all"] | Sequence[int], layer: str) -> torch.Tensor:

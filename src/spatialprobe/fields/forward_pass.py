@@ -17,8 +17,9 @@ from spatialprobe.fields.constants import UnseenConstant
 from spatialprobe.fields.dispatch import IntervalMode
 from spatialprobe.fields.intervals import Span
 from spatialprobe.fields.memory import has_storage
+from spatialprobe.fields.nonlinearities import Nonlinearities
 from spatialprobe.fields.python_values import PythonWatch
-from spatialprobe.fields.question import Question, checked_axes
+from spatialprobe.fields.question import Question, resolve_axes
 from spatialprobe.fields.reach import Reach, constant
 from spatialprobe.model.compiled import hold_eager
 from spatialprobe.model.evaluation import EvaluationMode
@@ -26,9 +27,9 @@ from spatialprobe.model.forward import forward_error
 from spatialprobe.model.hooks import Hooks, ProbeHook
 from spatialprobe.model.layout import units_of
 from spatialprobe.model.modes import enter_dispatch_mode, enter_function_mode
-from spatialprobe.model.select import Layer, takes_hooks, unwrapped
+from spatialprobe.model.select import Layer, takes_hooks, unwrap
 from spatialprobe.model.settings import leave_inference_mode
-from spatialprobe.model.undo import Undo, undoing
+from spatialprobe.model.undo import Undo, undo_block
 from spatialprobe.model.weights import device_of, lacks_batch
 from spatialprobe.text import kind_of
 
@@ -54,7 +55,7 @@ class Trace:
     fallback: str | None = None
 
 
-def traced(model: nn.Module, layers: list[Layer], asked: Question, origin: Layer | None) -> Trace:
+def trace_fields(model: nn.Module, layers: list[Layer], asked: Question, origin: Layer | None) -> Trace:
     """Return what a pass shows: on meta tensors, or, where the model does not run on them, on its device."""
     able = not any(value.is_meta for value in (*model.parameters(), *model.buffers()))
     try:
@@ -113,7 +114,7 @@ class _Tracer:
         meta: bool,
         watched: bool = True,
     ) -> None:
-        self._model = unwrapped(model)  # a wrapper may want devices of its own
+        self._model = unwrap(model)  # a wrapper may want devices of its own
         self._layers = layers
         self._asked = asked
         self._origin = origin
@@ -123,6 +124,10 @@ class _Tracer:
         self._read_before: list[tuple[nn.Module, Reach | None]] = []  # of the ignored modules that are running
         self._trace = Trace()
         self._origin_ran = False
+        self._nonlinearities: Nonlinearities | None = None
+        if asked.at == "post_activation":
+            followed = [layer for layer in layers if takes_hooks(layer.module)]
+            self._nonlinearities = Nonlinearities(self._model, followed, self._sees_after)
 
     @property
     def missed(self) -> bool:
@@ -136,13 +141,15 @@ class _Tracer:
 
     def run(self) -> Trace:
         """Follow the pass."""
-        with undoing() as undo:
+        with undo_block() as undo:
             leave_inference_mode(undo)  # it would keep torch from showing every operator
             state, arguments = self._prepared()
             self._seed(arguments)
-            with EvaluationMode(self._model, values=not self._meta), undoing() as watching:
+            with EvaluationMode(self._model, values=not self._meta), undo_block() as watching:
                 self._watch(watching)
                 torch.func.functional_call(self._model, state, arguments)
+                if self._nonlinearities is not None:
+                    self._nonlinearities.settle()
         return self._trace
 
     def _watch(self, undo: Undo) -> None:
@@ -155,6 +162,8 @@ class _Tracer:
             hooks.add(layer.module, ProbeHook(partial(_Tracer._layer_ran, self), layer))
             if self._asked.ignores(layer.module):
                 hooks.add_before(layer.module, ProbeHook(self._gate_begins))
+        if self._nonlinearities is not None:
+            self._nonlinearities.watch(undo)
         if self._watched:
             enter_function_mode(undo, PythonWatch(self._follower, meta=self._meta))
         enter_dispatch_mode(undo, self._follower)
@@ -233,8 +242,20 @@ class _Tracer:
         elif isinstance(output, torch.Tensor):
             self._check_batch(layer, output)
             seen = self._follower.sees_now(output)
-        self._trace.reaches.setdefault(layer.name, []).append(seen)
         self._trace.runs.append((layer.name, seen))
+        runs = self._trace.reaches.setdefault(layer.name, [])
+        if self._nonlinearities is None or isinstance(seen, str):
+            runs.append(seen)
+        else:
+            self._nonlinearities.follow(layer, runs, output)
+
+    def _sees_after(self, value: torch.Tensor) -> Reach:
+        """Return what the value of a nonlinearity sees; the model does not read it here."""
+        self._follower.within_torch += 1
+        try:
+            return self._follower.sees_now(value)
+        finally:
+            self._follower.within_torch -= 1
 
     def _check_batch(self, layer: Layer, output: torch.Tensor) -> None:
         if self._asked.axes is None and lacks_batch(layer.module, self._input, output):
@@ -253,7 +274,7 @@ class _Tracer:
         units = self._asked.unit_axes
         if units is None and output.ndim > 2:
             units = units_of(self._asked.source_layout, output.ndim)
-        self._see_itself(output, checked_axes(output.ndim, units, "unit_axes"))
+        self._see_itself(output, resolve_axes(output.ndim, units, "unit_axes"))
 
     def _ignore(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         """What a gate returns is a constant; what a gated module returns is its input, times a constant."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from spatialprobe.arguments import check_one_of, shown
+from spatialprobe.arguments import check_one_of, short_repr
 from spatialprobe.errors import ArgumentError, ForwardError, UnsupportedOutputError
 from spatialprobe.fields.receptive_fields import receptive_fields
 from spatialprobe.fields.result import ReceptiveField
 from spatialprobe.model.forward import images_error
 from spatialprobe.model.layout import Layout, LayoutChoice
-from spatialprobe.text import counted
+from spatialprobe.text import format_count
 
 
 def field_of(
@@ -48,7 +48,7 @@ def check_batch(images: object, called: str = "images") -> None:
     elif isinstance(images, (tuple, list)):
         hint = " Images in a sequence become one with torch.stack(images); a model of several inputs needs a wrapper."
     raise ArgumentError(
-        f"{called} must be a tensor (N, C, *spatial) with at least one image, not {shown(images)}.{hint}"
+        f"{called} must be a tensor (N, C, *spatial) with at least one image, not {short_repr(images)}.{hint}"
     )
 
 
@@ -77,6 +77,6 @@ def check_rows(layer: str, output: torch.Tensor, count: int) -> None:
     """
     if output.ndim < 2 or len(output) != count or not output.numel():
         raise UnsupportedOutputError(
-            f"Layer {layer!r} returned {tuple(output.shape)} for {counted(count, 'image')}: this needs (N, C, "
+            f"Layer {layer!r} returned {tuple(output.shape)} for {format_count(count, 'image')}: this needs (N, C, "
             "*units), the images along the first axis and the channels along the second. Choose another layer."
         )

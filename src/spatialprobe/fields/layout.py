@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from spatialprobe.errors import SpatialProbeError
-from spatialprobe.fields.forward_pass import Trace, traced
+from spatialprobe.fields.forward_pass import Trace, trace_fields
 from spatialprobe.fields.intervals import Span
 from spatialprobe.fields.question import Question
 from spatialprobe.fields.reach import Reach
@@ -38,7 +38,7 @@ def layouts_of(model: nn.Module, inputs: torch.Tensor, wanted: Iterable[str]) ->
     """
     known = all_layers(model)
     asked = Question((inputs,), 0, None, None, ())
-    return layouts_in(traced(model, known, asked, None), model, known, asked, wanted)
+    return layouts_in(trace_fields(model, known, asked, None), model, known, asked, wanted)
 
 
 def layouts_in(trace: Trace, model: nn.Module, layers: list[Layer], asked: Question, wanted: Iterable[str]) -> Layouts:
@@ -60,7 +60,7 @@ def layouts_in(trace: Trace, model: nn.Module, layers: list[Layer], asked: Quest
         name, axes = origin
         tried.add(name)
         try:
-            reading.read(traced(model, layers, replace(asked, unit_axes=axes), by_name[name]))
+            reading.read(trace_fields(model, layers, replace(asked, unit_axes=axes), by_name[name]))
         except SpatialProbeError:  # nothing can begin there: it stays in doubt
             continue
     return reading.layouts()

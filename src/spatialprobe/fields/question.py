@@ -13,7 +13,8 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from spatialprobe.arguments import is_iterable, shown, whole_numbers
+from spatialprobe.activations.records import At
+from spatialprobe.arguments import as_ints, is_iterable, short_repr
 from spatialprobe.errors import ArgumentError
 from spatialprobe.model.layout import Layout
 from spatialprobe.model.weights import dtype_of
@@ -34,6 +35,7 @@ class Question:
     axes: Sequence[int] | None
     unit_axes: Sequence[int] | None
     ignore: tuple[type[nn.Module] | str, ...]
+    at: At = "output"
     source_layout: Layout = "channels_first"  # of the layer in whose grid fields are, unless unit_axes says which axes
 
     def ignores(self, module: nn.Module) -> bool:
@@ -78,7 +80,7 @@ class Question:
             ArgumentError: the tensor does not have the axes that were named, or it cannot be told which it has.
         """
         if self.axes is not None or isinstance(self.arguments[self.input], torch.Tensor):
-            return checked_axes(tensor.ndim, self.axes, "axes")
+            return resolve_axes(tensor.ndim, self.axes, "axes")
         spatial = {len(one.kernel_size) for one in model.modules() if isinstance(one, nn.modules.conv._ConvNd)}
         if len(spatial) == 1 and tensor.ndim - next(iter(spatial)) in (1, 2):
             return list(range(tensor.ndim - next(iter(spatial)), tensor.ndim))
@@ -118,7 +120,7 @@ def _check_followable(tensor: torch.Tensor, number: int) -> None:
         )
     if not tensor.numel():
         raise ArgumentError(
-            f"An input of shape {shown(tuple(tensor.shape))} holds nothing: every size must be at least 1."
+            f"An input of shape {short_repr(tuple(tensor.shape))} holds nothing: every size must be at least 1."
         )
 
 
@@ -144,7 +146,7 @@ def types_and_names(ignore: Ignored) -> tuple[type[nn.Module] | str, ...]:
     for kind in given:
         named = isinstance(kind, str) and kind.isidentifier()
         if not named and not (isinstance(kind, type) and issubclass(kind, nn.Module)):
-            raise ArgumentError(f"ignore takes module types or class names, not {shown(kind)}.")
+            raise ArgumentError(f"ignore takes module types or class names, not {short_repr(kind)}.")
     return given  # type: ignore[return-value]
 
 
@@ -153,22 +155,22 @@ def _is_a(module: nn.Module, kind: type[nn.Module] | str) -> bool:
     return any(base is kind or base.__name__ == kind for base in type(module).__mro__)
 
 
-def axes_given(axes: Sequence[int] | None, called: str) -> tuple[int, ...] | None:
+def as_axes(axes: Sequence[int] | None, called: str) -> tuple[int, ...] | None:
     """The axes that somebody names, None if nobody does.
 
     Raises:
         ArgumentError: they are no whole numbers.
     """
-    return None if axes is None else whole_numbers(axes, called)
+    return None if axes is None else as_ints(axes, called)
 
 
-def checked_axes(ndim: int, axes: Sequence[int] | None, called: str, fewest: int = 1) -> list[int]:
+def resolve_axes(ndim: int, axes: Sequence[int] | None, called: str, fewest: int = 1) -> list[int]:
     """Which dimensions are meant: all after batch and channel if none are named."""
     chosen = list(range(2, ndim)) if axes is None else [axis % ndim for axis in axes if -ndim <= axis < ndim]
     if len(chosen) < fewest or (axes is not None and len(set(chosen)) != len(axes)):
         if axes is not None:
             raise ArgumentError(
-                f"A tensor of {ndim} dimensions has no axes {shown(tuple(axes))}: name others with {called}=."
+                f"A tensor of {ndim} dimensions has no axes {short_repr(tuple(axes))}: name others with {called}=."
             )
         raise ArgumentError(
             f"A tensor of {ndim} dimensions has no spatial axes after batch and channel: give the whole shape, such as "

@@ -1,4 +1,4 @@
-"""Which input pixels each unit of each layer can see, read off one forward pass."""
+"""The receptive fields of the layers of a model, read off one forward pass."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from spatialprobe.arguments import check_one_of, whole_number
-from spatialprobe.errors import LayerNotRunError, UnsupportedOutputError
+from spatialprobe.activations.records import At
+from spatialprobe.arguments import as_int, check_one_of
+from spatialprobe.errors import LayerNotRunError, SpatialProbeError, UnresolvedActivationError, UnsupportedOutputError
 from spatialprobe.fields.collection import ReceptiveFields
-from spatialprobe.fields.forward_pass import Trace, traced
+from spatialprobe.fields.forward_pass import Trace, trace_fields
 from spatialprobe.fields.layout import Layouts, layouts_in
-from spatialprobe.fields.question import Ignored, Question, arguments_of, axes_given, checked_axes, types_and_names
+from spatialprobe.fields.question import Ignored, Question, arguments_of, as_axes, resolve_axes, types_and_names
 from spatialprobe.fields.reach import Reach
 from spatialprobe.fields.result import Geometry, ReceptiveField
 from spatialprobe.model.layout import Layout, LayoutChoice, describe_doubt, is_channels_first, units_of
@@ -40,6 +41,7 @@ def receptive_fields(
     inputs: Sequence[int] | torch.Tensor | Sequence[Any],
     *,
     layers: Selector | None = None,
+    at: At = "output",
     source: str | nn.Module | None = None,
     ignore: Ignored = (),
     input: int = 0,
@@ -47,7 +49,7 @@ def receptive_fields(
     unit_axes: Sequence[int] | None = None,
     layout: LayoutChoice = "auto",
 ) -> ReceptiveFields:
-    """Which input pixels each unit of each layer can see: boxes that are exact, or say that they are upper bounds.
+    """Return the input pixels that each unit of each layer sees: boxes that are exact, or say that they are bounds.
 
     One forward pass is followed operator by operator, on tensors that have shapes but no values, so that it takes
     little time and memory. The values of constants that the model makes are computed beside it. A model that reads
@@ -61,6 +63,9 @@ def receptive_fields(
         inputs: the shape that the model takes, batch included, (1, 3, 224, 224); or an example, a tensor; or for a
             model of several inputs a tuple with a shape or an example for each.
         layers: as for `Probe`; if left out, every module that returns one tensor.
+        at: "output", or "post_activation" for the value of the nonlinearity that follows each layer, whose units may
+            be others than the layer's where a pooling stands between them. If `layers` is left out, layers that no
+            single nonlinearity follows have no field, and `missing` says why.
         source: a layer, by name or itself: fields are boxes in that layer's grid instead of the input's.
         ignore: module types, or their class names, whose output counts as a constant gate (squeeze-and-excite). Of a
             module that returns its input's shape, the input times a gate, the input is still seen.
@@ -79,8 +84,9 @@ def receptive_fields(
     Raises:
         ArgumentError: the inputs, or the axes, are not of a form that can be used.
         ForwardError: the model raises an error on inputs of this shape.
-        LayerNotFoundError, LayerNotRunError, UnsupportedOutputError: a chosen layer has no field; or nobody can tell
-            where one that is chosen by its name has its channels.
+        LayerNotFoundError, LayerNotRunError, UnsupportedOutputError: a chosen layer has no field; or where one that is
+            chosen by its name has its channels is in doubt.
+        UnresolvedActivationError: no single nonlinearity follows a layer that is chosen by its name.
 
     Sources: intervals carried along the graph as in [Araujo et al. 2019]; per element, so that branches, groups and
     decoders keep their own.
@@ -96,12 +102,14 @@ def receptive_fields(
     """
     check_model(model)
     check_one_of(layout, "layout", LayoutChoice)
+    check_one_of(at, "at", At)
     asked = Question(
         arguments_of(inputs, model),
-        whole_number(input, "input"),
-        axes_given(axes, "axes"),
-        axes_given(unit_axes, "unit_axes"),
+        as_int(input, "input"),
+        as_axes(axes, "axes"),
+        as_axes(unit_axes, "unit_axes"),
         types_and_names(ignore),
+        at,
     )
     known = all_layers(model)
     chosen = None if layers is None else select(model, layers)
@@ -109,7 +117,7 @@ def receptive_fields(
     origin = None if source is None else select_one(model, source, "source")
     if origin is not None:
         asked = replace(asked, source_layout=_source_layout(model, known, asked, origin, layout))
-    trace = traced(model, known, asked, origin)
+    trace = trace_fields(model, known, asked, origin)
     wanted = [layer.name for layer in chosen or known]
     layouts = _layouts(model, trace, known, asked, wanted, layout)
     return _result(model, trace, chosen or known, asked, origin, layouts, None if chosen is None else exact)
@@ -138,7 +146,7 @@ def _source_layout(
         return choice
     if asked.unit_axes is not None or is_channels_first(origin.module):
         return "channels_first"
-    trace = traced(model, known, asked, None)
+    trace = trace_fields(model, known, asked, None)
     found = layouts_in(trace, model, known, asked, [origin.name]).get(origin.name, ("channels_first",))[0]
     reach = trace.reaches[origin.name][0] if origin.name in trace.reaches else None
     if found is None and isinstance(reach, Reach):
@@ -174,21 +182,20 @@ def _result(
                 one = alike.get((id(reach), layout)) or _field(layer.name, call, reach, layout, trace, asked, origin)
                 one = alike.setdefault((id(reach), layout), one)
                 found[layer.name].append(replace(one, layer=layer.name, call=call))
-        elif exact is None or (why is None and layer.name not in exact):
+        elif exact is None or (layer.name not in exact and (why is None or _is_unresolved(layer, trace, asked))):
             missing[layer.name] = why or doubt or ""
-        elif layer.name not in trace.reaches:
-            raise LayerNotRunError(f"No receptive field of layer {layer.name!r}: {why}")
         else:
-            raise UnsupportedOutputError(f"No receptive field of layer {layer.name!r}: {why or doubt}")
+            raise _no_field(layer, trace, asked, why or doubt)
     if exact is not None and not found:
         raise UnsupportedOutputError(f"No layer has a receptive field. {next(iter(missing.values()), '')}")
+    after = ", after each layer's nonlinearity" if asked.at == "post_activation" else ""
     where = f"units of {origin.name!r}, a grid" if origin else "pixels of an input"
     size = " x ".join(map(str, trace.input_size))
     return ReceptiveFields(
         found,
         aliases={name: layer.name for layer in layers for name in layer.names},
         missing=missing,
-        title=f"Receptive fields of {model_name(model)}, in {where} of {size}",
+        title=f"Receptive fields of {model_name(model)}, in {where} of {size}{after}",
         unmatched=asked.unmatched(model),
     )
 
@@ -199,6 +206,20 @@ def _why_in_doubt(layer: Layer, trace: Trace, layouts: Layouts) -> str | None:
         if layout is None and isinstance(reach, Reach):
             return describe_doubt(layer.name, reach.shape, _HOW)
     return None
+
+
+def _is_unresolved(layer: Layer, trace: Trace, asked: Question) -> bool:
+    """Return whether a layer ran, and has no field since no single nonlinearity follows it."""
+    return asked.at == "post_activation" and any(isinstance(one, str) for one in trace.reaches.get(layer.name, ()))
+
+
+def _no_field(layer: Layer, trace: Trace, asked: Question, why: str | None) -> SpatialProbeError:
+    """Return the error that says why a chosen layer has no field."""
+    if layer.name not in trace.reaches:
+        return LayerNotRunError(f"No receptive field of layer {layer.name!r}: {why}")
+    if _is_unresolved(layer, trace, asked):
+        return UnresolvedActivationError(f"No receptive field after layer {layer.name!r}: {why}")
+    return UnsupportedOutputError(f"No receptive field of layer {layer.name!r}: {why}")
 
 
 def _why_none(layer: Layer, trace: Trace, asked: Question, origin: Layer | None) -> str | None:
@@ -229,7 +250,7 @@ def _field(
     """Return the field of one run, from what its output of this layout sees."""
     ndim = len(reach.shape)
     axes = asked.unit_axes if layout is None else units_of(layout, ndim)
-    units = checked_axes(ndim, axes, "unit_axes", fewest=0)
+    units = resolve_axes(ndim, axes, "unit_axes", fewest=0)
     others = [dim for dim in range(ndim) if dim not in units]
     channel = others[-1:] if len(others) > 1 else []
     kept = reach.reduced([dim for dim in others if dim not in channel], keepdim=True)
@@ -253,6 +274,7 @@ def _field(
         unknown=tuple(sorted(reach.unknown)),
         ignored=tuple(trace.ignored),
         fallback=trace.fallback,
+        at=asked.at,
         source=origin.name if origin is not None else None,
         layout=layout,
         _reach=whole,

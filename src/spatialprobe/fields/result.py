@@ -9,7 +9,8 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from spatialprobe.arguments import check_switch, shown, whole_number, whole_numbers
+from spatialprobe.activations.records import At
+from spatialprobe.arguments import as_int, as_ints, check_switch, short_repr
 from spatialprobe.errors import ArgumentError
 from spatialprobe.fields.box import Box
 from spatialprobe.fields.intervals import Span
@@ -18,7 +19,7 @@ from spatialprobe.fields.reach import Reach
 from spatialprobe.fields.spacing import BEYOND
 from spatialprobe.fields.taps import Ints
 from spatialprobe.model.layout import Layout
-from spatialprobe.text import counted
+from spatialprobe.text import format_count
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +56,7 @@ class ReceptiveField:
     unknown: tuple[str, ...] = ()  # why not: operators without a rule, what Python has read, or constants may hide
     ignored: tuple[str, ...] = ()  # module types whose output was taken for a constant gate
     fallback: str | None = None  # why the pass ran on the real device instead of on meta tensors; None if it did not
+    at: At = "output"  # or "post_activation": the field is that of the value after the layer's nonlinearity
     source: str | None = None  # the layer in whose units boxes are, where they are not in the input's pixels
     layout: Layout | None = None  # of the output; None where unit_axes= said which of its axes count units
     _reach: Reach = field(repr=False, kw_only=True)  # of (channels, *units)
@@ -148,7 +150,7 @@ class ReceptiveField:
         if channel is None:
             return self._united
         channels = self._reach.shape[0]
-        channel = whole_number(channel, "channel")
+        channel = as_int(channel, "channel")
         if not 0 <= channel < channels:
             raise ArgumentError(f"Layer {self.layer!r} has channels 0 to {channels - 1}: there is no {channel}.")
         return self._reach.sliced(0, channel, 1, 1)._filled()
@@ -156,12 +158,12 @@ class ReceptiveField:
     def _check(self, position: Sequence[int], sizes: Sequence[int], one: str, many: str) -> None:
         if len(position) != len(sizes):
             raise ArgumentError(
-                f"Layer {self.layer!r} has {many} along {counted(len(sizes), 'axis')}, "
-                f"{' x '.join(map(str, sizes)) or 'none'}: give as many numbers, not {shown(tuple(position))}."
+                f"Layer {self.layer!r} has {many} along {format_count(len(sizes), 'axis')}, "
+                f"{' x '.join(map(str, sizes)) or 'none'}: give as many numbers, not {short_repr(tuple(position))}."
             )
-        if any(not 0 <= at < size for at, size in zip(whole_numbers(position, one), sizes, strict=True)):
+        if any(not 0 <= at < size for at, size in zip(as_ints(position, one), sizes, strict=True)):
             raise ArgumentError(
-                f"There is no {one} {shown(tuple(position))} of layer {self.layer!r}: its {many} are "
+                f"There is no {one} {short_repr(tuple(position))} of layer {self.layer!r}: its {many} are "
                 f"{' x '.join(map(str, sizes))}, counted from 0."
             )
 

@@ -10,7 +10,7 @@ from math import gcd
 import numpy as np
 import numpy.typing as npt
 
-from spatialprobe.arguments import whole_number
+from spatialprobe.arguments import as_int
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -79,10 +79,10 @@ def window(kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1) ->
     [[-1, 0, 1], [1, 2, 3], [3, 4, 5]]
     """
     return _window(
-        whole_number(kernel, "kernel", least=1),
-        whole_number(stride, "stride", least=1),
-        whole_number(padding, "padding", most=_MOST),
-        whole_number(dilation, "dilation", least=1),
+        as_int(kernel, "kernel", least=1),
+        as_int(stride, "stride", least=1),
+        as_int(padding, "padding", most=_MOST),
+        as_int(dilation, "dilation", least=1),
     )
 
 
@@ -100,10 +100,10 @@ def transposed_window(kernel: int, stride: int, padding: int, dilation: int) -> 
     [[0], [0], [1], [1]]
     """
     return _transposed_window(
-        whole_number(kernel, "kernel", least=1),
-        whole_number(stride, "stride", least=1),
-        whole_number(padding, "padding", most=_MOST),
-        whole_number(dilation, "dilation", least=1),
+        as_int(kernel, "kernel", least=1),
+        as_int(stride, "stride", least=1),
+        as_int(padding, "padding", most=_MOST),
+        as_int(dilation, "dilation", least=1),
     )
 
 
@@ -124,7 +124,7 @@ def adaptive(inputs: int, outputs: int) -> Taps:
     >>> adaptive(inputs=4, outputs=2).positions(np.arange(2)).tolist()
     [[0, 1], [2, 3]]
     """
-    return _adaptive(whole_number(inputs, "inputs", least=1), whole_number(outputs, "outputs", least=1))
+    return _adaptive(as_int(inputs, "inputs", least=1), as_int(outputs, "outputs", least=1))
 
 
 @lru_cache(maxsize=1024)
@@ -145,7 +145,7 @@ def affine(start: int, step: int) -> Taps:
     >>> affine(start=7, step=-1).positions(np.arange(3)).tolist()  # a flip of eight positions
     [[7], [6], [5]]
     """
-    return _affine(whole_number(start, "start"), whole_number(step, "step"))
+    return _affine(as_int(start, "start"), as_int(step, "step"))
 
 
 @lru_cache(maxsize=1024)

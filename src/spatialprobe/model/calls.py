@@ -6,9 +6,9 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Generic, TypeVar
 
-from spatialprobe.arguments import whole_number
+from spatialprobe.arguments import as_int
 from spatialprobe.errors import AmbiguousCallError, ArgumentError, LayerNotRunError
-from spatialprobe.text import counted
+from spatialprobe.text import format_count
 
 T = TypeVar("T", covariant=True)
 
@@ -38,10 +38,10 @@ class LayerCalls(Mapping[str, T], Generic[T]):
                     f"{self._ways_out.format(layer=layer)}."
                 )
             return found[0]
-        index = whole_number(index, "The number of a run")
+        index = as_int(index, "The number of a run")
         if not -len(found) <= index < len(found):
             raise LayerNotRunError(
-                f"Layer {layer!r} ran {counted(len(found), 'time')}, counted from 0: there is no run {index}."
+                f"Layer {layer!r} ran {format_count(len(found), 'time')}, counted from 0: there is no run {index}."
             )
         return found[index]
 

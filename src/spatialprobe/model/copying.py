@@ -11,10 +11,10 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from spatialprobe.errors import ArgumentError, told
+from spatialprobe.errors import ArgumentError, describe_error
 from spatialprobe.model.select import all_layers, check_model, model_name
 from spatialprobe.model.settings import set_gradients
-from spatialprobe.model.undo import undoing
+from spatialprobe.model.undo import undo_block
 
 _WHOLE = (type, ModuleType, FunctionType, BuiltinFunctionType, str, bytes)  # what holds nothing to be copied
 
@@ -41,13 +41,13 @@ def copy_model(model: nn.Module) -> nn.Module:
     graphs = [tensor for tensor in _tensors(model) if not tensor.is_leaf]
     memo: dict[int, Any] = {id(tensor): tensor.detach().clone() for tensor in graphs}
     try:
-        with undoing() as undo:
+        with undo_block() as undo:
             set_gradients(undo, torch.is_grad_enabled())  # which torch turns off while it copies a tensor
             return copy.deepcopy(model, memo)
     except Exception as error:
         raise ArgumentError(
-            f"The {model_name(model)} cannot be copied: deepcopy raised {told(error)}, {_culprit(model)}. Remove that "
-            "from the model until it is copied, or give its class a __deepcopy__ method."
+            f"The {model_name(model)} cannot be copied: deepcopy raised {describe_error(error)}, {_culprit(model)}. "
+            "Remove that from the model until it is copied, or give its class a __deepcopy__ method."
         ) from error
 
 

@@ -9,11 +9,11 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from spatialprobe.arguments import shown
+from spatialprobe.arguments import short_repr
 from spatialprobe.errors import ForwardError, short_text
-from spatialprobe.model.inputs import own_copies
+from spatialprobe.model.inputs import copy_inputs
 from spatialprobe.model.select import model_name
-from spatialprobe.model.weights import unlike_weights
+from spatialprobe.model.weights import describe_weight_mismatch
 from spatialprobe.tensors import shape_text
 
 _FEW = 6  # inputs that a message lists
@@ -40,7 +40,7 @@ def run_model(
     >>> images.unique().item()
     -1.0
     """
-    batch = own_copies(batch, device)
+    batch = copy_inputs(batch, device)
     return model(batch) if forward is None else forward(model, batch)
 
 
@@ -48,12 +48,12 @@ def forward_error(model: nn.Module, inputs: Any, error: Exception, hint: str) ->
     """The error to raise from the model's own: what it said, of which inputs, and what to do."""
     leaves = tree_leaves(inputs)
     few = leaves[:_FEW]
-    given = ", ".join(shape_text(leaf) if isinstance(leaf, torch.Tensor) else shown(leaf) for leaf in few)
+    given = ", ".join(shape_text(leaf) if isinstance(leaf, torch.Tensor) else short_repr(leaf) for leaf in few)
     given += f" and {len(leaves) - _FEW} more" if len(leaves) > _FEW else ""
     inputs_of = "an input of" if len(leaves) == 1 else "inputs of"
     return ForwardError(
         f"{model_name(model)} raised {type(error).__name__} on {inputs_of} {given}: {short_text(error)}\n{hint}"
-        f"{unlike_weights(model, inputs)}"
+        f"{describe_weight_mismatch(model, inputs)}"
     )
 
 

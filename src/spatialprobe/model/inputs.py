@@ -10,14 +10,14 @@ from torch.utils._pytree import tree_map_only
 T = TypeVar("T")
 
 
-def own_copies(inputs: T, device: torch.device | None = None) -> T:
+def copy_inputs(inputs: T, device: torch.device | None = None) -> T:
     """Return nested inputs with a copy of each tensor, in the graph that the tensor is in.
 
     A tensor that is there twice is one tensor in the copy too: some models ask whether two inputs are the same one.
     The copies are on the device, if one is given, and else where the tensors are.
 
     >>> image = torch.zeros(1)
-    >>> first, second = own_copies((image, image))
+    >>> first, second = copy_inputs((image, image))
     >>> first is second, first is image
     (True, False)
     """

@@ -10,7 +10,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _python_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from spatialprobe.model.undo import Undo, undoing
+from spatialprobe.model.undo import Undo, undo_block
 
 
 def enter_function_mode(undo: Undo, mode: TorchFunctionMode) -> None:
@@ -51,7 +51,7 @@ class _Stack:
         """Take a mode off, wherever it lies and however often; the others stay as they are."""
         others = [one for one in self._read() if one is not mode]
         if len(others) < len(self._read()):
-            with undoing() as undo:
+            with undo_block() as undo:
                 undo.add(self._become, others)
 
     def _become(self, modes: list[object]) -> None:

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from itertools import islice
 from typing import TypeGuard
 
-from spatialprobe.arguments import shown
+from spatialprobe.arguments import short_repr
 from spatialprobe.errors import LayerNotFoundError
 
 _FEW = 8  # names that a message lists
@@ -31,7 +31,9 @@ def find_name(name: object, known: Collection[str], problem: str) -> str:
     """
     if is_name(name) and name in known:
         return name
-    raise LayerNotFoundError(f"{problem} {shown(name)}.{suggest_names(name, known) or f' There are {some(known)}.'}")
+    raise LayerNotFoundError(
+        f"{problem} {short_repr(name)}.{suggest_names(name, known) or f' There are {some(known)}.'}"
+    )
 
 
 def suggest_names(name: object, known: Iterable[str]) -> str:
@@ -48,6 +50,6 @@ def some(names: Collection[str]) -> str:
     >>> some(["conv1", "conv2"]), some(())
     ("'conv1', 'conv2'", 'none')
     """
-    listed = ", ".join(map(shown, islice(names, _FEW)))
+    listed = ", ".join(map(short_repr, islice(names, _FEW)))
     more = len(names) - _FEW
     return (f"{listed} and {more} more" if more > 0 else listed) or "none"

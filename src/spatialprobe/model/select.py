@@ -14,10 +14,10 @@ from typing import TypeAlias
 import torch
 from torch import nn
 
-from spatialprobe.arguments import shown
+from spatialprobe.arguments import short_repr
 from spatialprobe.errors import ArgumentError, LayerNotFoundError
 from spatialprobe.model.names import suggest_names
-from spatialprobe.text import counted, kind_of
+from spatialprobe.text import format_count, kind_of
 
 Selector: TypeAlias = (
     type[nn.Module]
@@ -95,7 +95,7 @@ def select_one(model: nn.Module, selector: Selector, called: str = "layer") -> L
     chosen = select(model, selector, called)
     if len(chosen) > 1:
         names = ", ".join(repr(one.name) for one in chosen[:_FEW_NAMES]) + ", ..." * (len(chosen) > _FEW_NAMES)
-        raise ArgumentError(f"{called}={shown(selector)} means {len(chosen)} layers ({names}): give one.")
+        raise ArgumentError(f"{called}={short_repr(selector)} means {len(chosen)} layers ({names}): give one.")
     return chosen[0]
 
 
@@ -114,7 +114,7 @@ def _is_exact(known: _Known, part: Selector) -> bool:
 
 def model_name(model: nn.Module) -> str:
     """The class of a model, looking through wrappers."""
-    return type(unwrapped(model)).__name__
+    return type(unwrap(model)).__name__
 
 
 def check_model(model: object) -> None:
@@ -134,15 +134,15 @@ def takes_hooks(module: nn.Module) -> bool:
     return not isinstance(module, torch.jit.ScriptModule)
 
 
-def unwrapped(module: nn.Module) -> nn.Module:
+def unwrap(module: nn.Module) -> nn.Module:
     """The model inside wrappers that only pass it on."""
     child = _wrapped_child(module)
-    return module if child is None else unwrapped(module.get_submodule(child))
+    return module if child is None else unwrap(module.get_submodule(child))
 
 
-def no_such_name(name: str, layers: list[Layer]) -> str:
+def describe_unknown_name(name: str, layers: list[Layer]) -> str:
     """That there is no such layer, with the nearest names."""
-    return f"No layer named {shown(name)}.{suggest_names(name, [layer.name for layer in layers])}"
+    return f"No layer named {short_repr(name)}.{suggest_names(name, [layer.name for layer in layers])}"
 
 
 def _wrapped_child(module: nn.Module) -> str | None:
@@ -210,7 +210,7 @@ def _matches(known: _Known, selector: Selector, called: str) -> list[Layer]:
         types = _module_types(selector)
         found = [layer for layer in known.layers if isinstance(layer.module, types)]
     elif isinstance(selector, nn.Module):
-        found = known.by_module.get(id(unwrapped(selector)), [])
+        found = known.by_module.get(id(unwrap(selector)), [])
     elif isinstance(selector, re.Pattern):
         found = known.matching(selector)
     elif isinstance(selector, str):
@@ -220,7 +220,7 @@ def _matches(known: _Known, selector: Selector, called: str) -> list[Layer]:
         found = [layer for layer in known.layers if selector(layer.name, layer.module)]
     else:
         raise ArgumentError(
-            f"{called} cannot be {shown(selector)}: give a module type, a name or glob, a compiled regex, "
+            f"{called} cannot be {short_repr(selector)}: give a module type, a name or glob, a compiled regex, "
             "a module of the model, a predicate (name, module) -> bool, or a sequence of these."
         )
     if not found:
@@ -238,8 +238,8 @@ def _describe_mismatch(known: _Known, selector: Selector) -> str:
     if isinstance(selector, re.Pattern):
         return f"The pattern {selector.pattern!r} matches no whole layer name."
     if isinstance(selector, str):
-        return no_such_name(selector, layers) + _type_of_name(selector, layers)
-    return f"The predicate is true for no module of {model}, which has {counted(len(layers), 'module')}."
+        return describe_unknown_name(selector, layers) + _type_of_name(selector, layers)
+    return f"The predicate is true for no module of {model}, which has {format_count(len(layers), 'module')}."
 
 
 def _check_predicate(predicate: Callable[[str, nn.Module], bool], called: str) -> None:

@@ -25,14 +25,14 @@ def without_gradients(undo: Undo) -> None:
 
 
 @as_block
-def recording_gradients(undo: Undo) -> None:
+def enable_gradients(undo: Undo) -> None:
     """Compute with gradients inside the block, whatever the program computes with."""
     leave_inference_mode(undo)
     set_gradients(undo, True)
 
 
 @as_block
-def without_autocast(undo: Undo, device_type: str) -> None:
+def disable_autocast(undo: Undo, device_type: str) -> None:
     """Compute in the dtypes of the tensors inside the block."""
     if torch.is_autocast_enabled(device_type):
         undo.add(torch.set_autocast_enabled, device_type, True)
@@ -40,7 +40,7 @@ def without_autocast(undo: Undo, device_type: str) -> None:
 
 
 @as_block
-def unit_by_unit(undo: Undo) -> None:
+def compute_units_apart(undo: Undo) -> None:
     """Let convolutions compute each unit from its own field alone inside the block.
 
     Winograd and FFT algorithms compute neighbors together, so that rounding errors of one unit depend on pixels that

@@ -157,7 +157,7 @@ class UndoneBlock(Block, Generic[T]):
             self._active.run()
 
 
-def undoing() -> UndoneBlock[Undo]:
+def undo_block() -> UndoneBlock[Undo]:
     """A block that takes back what its body notes."""
     return UndoneBlock(_itself)
 

@@ -21,7 +21,7 @@ def dtype_of(model: nn.Module) -> torch.dtype:
     return next(dtypes, torch.get_default_dtype())
 
 
-def unlike_weights(model: nn.Module, inputs: Any) -> str:
+def describe_weight_mismatch(model: nn.Module, inputs: Any) -> str:
     """A hint, after the model raised, that the inputs have another number format than the weights; else empty."""
     if not any(parameter.is_floating_point() for parameter in model.parameters()):
         return ""

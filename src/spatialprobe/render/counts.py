@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from spatialprobe.arguments import as_range, whole_number
+from spatialprobe.arguments import as_int, as_range
 from spatialprobe.errors import ArgumentError
 from spatialprobe.render.scale import Extremes, Values
 
@@ -60,7 +60,7 @@ class Counts:
 
 def _edges(extremes: Extremes, bins: int, span: tuple[float, float] | None) -> Floats:
     """The borders of the bins; around what is all but a single value, one unit wide or a millionth of it."""
-    whole_number(bins, "bins", least=1, most=_MOST_BINS)
+    as_int(bins, "bins", least=1, most=_MOST_BINS)
     if span is None:
         low, high = float(np.fmin.reduce(extremes.low)), float(np.fmax.reduce(extremes.high))
     else:

@@ -10,9 +10,9 @@ from typing import ClassVar, Literal, TypeAlias, cast
 
 import numpy as np
 
-from spatialprobe.activations.collection import Activations, records_given
+from spatialprobe.activations.collection import Activations, as_records
 from spatialprobe.activations.records import Activation
-from spatialprobe.arguments import as_texts, real_number
+from spatialprobe.arguments import as_float, as_texts
 from spatialprobe.errors import ArgumentError
 from spatialprobe.render.gif import gif
 from spatialprobe.render.maps import Order, chosen_channels, count_words, maps_of, order_words, slice_words
@@ -23,7 +23,7 @@ from spatialprobe.render.picture import picture_path
 from spatialprobe.render.scale import Extremes, Scale, ScaleChoice, Values, choose_scale, share_words
 from spatialprobe.render.steps import Step, in_columns, in_frames, in_panels
 from spatialprobe.storage.files import write_bytes
-from spatialprobe.text import counted
+from spatialprobe.text import format_count
 
 EvolutionScale: TypeAlias = Literal["auto", "all"] | ScaleChoice
 
@@ -56,7 +56,7 @@ class Evolution(Mosaic):
         Raises:
             ArgumentError: `seconds` is not between 0.02 and 600.
         """
-        seconds = real_number(seconds, "seconds")
+        seconds = as_float(seconds, "seconds")
         if not 0.02 <= seconds <= 600:
             raise ArgumentError(f"seconds must be between 0.02 and 600, not {seconds}.")
         return gif([(frame.pixels, frame.colors) for frame in self.frames], seconds, f"{self.title}. {self.caption}")
@@ -153,13 +153,13 @@ def _named(
     records: Sequence[Activation] | Mapping[str, Activation], names: Sequence[str] | None
 ) -> tuple[list[Activation], list[str]]:
     """The records in their order, and what each step is called."""
-    runs = records_given(records, "evolution()")
+    runs = as_records(records, "evolution()")
     plain = isinstance(records, Mapping) and not isinstance(records, Activations)
     called: list[object] = list(records) if plain else [run.layer for run in runs]
     words = list(map(str, called)) if names is None else as_texts(names, "names")
     if len(words) != len(runs):
         raise ArgumentError(
-            f"{counted(len(runs), 'step')}, but {counted(len(words), 'name')}: pass a name for each step."
+            f"{format_count(len(runs), 'step')}, but {format_count(len(words), 'name')}: pass a name for each step."
         )
     if len(set(words)) < len(words):
         words = [f"{number} {name}".strip() for number, name in enumerate(words, start=1)]

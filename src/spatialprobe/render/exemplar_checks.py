@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from spatialprobe.errors import ArgumentError
 from spatialprobe.model.samples import Images
 from spatialprobe.render.field_words import by, check_is_field
-from spatialprobe.text import counted, kind_of
+from spatialprobe.text import format_count, kind_of
 
 if TYPE_CHECKING:
     from spatialprobe.fields.result import ReceptiveField
@@ -56,14 +56,33 @@ def _check_layer(exemplars: ExemplarsResult, field: ReceptiveField) -> None:
             f"The exemplars are of layer {swept!r}, the field is of {field.layer!r}: give both of one layer. If these "
             f"are two names of one, exemplars.of_layer({field.layer!r}) says so."
         )
+    _check_size(exemplars, field)
     furthest, sizes = tuple(exemplars.positions.amax(dim=(0, 1)).tolist()), field.output_size
     if not sizes or len(furthest) != len(sizes):
         raise ArgumentError(
-            f"The exemplars have units of {counted(len(furthest), 'axis')}, layer {field.layer!r} of {len(sizes)}: "
-            "take the field of the layer that the exemplars are of."
+            f"The exemplars have units of {format_count(len(furthest), 'axis')}, layer {field.layer!r} of "
+            f"{len(sizes)}: take the field of the layer that the exemplars are of."
         )
     if any(most >= size for most, size in zip(furthest, sizes, strict=True)):
         raise ArgumentError(
             f"The exemplars have units up to {furthest}, but the maps of {field.layer!r} are of {by(sizes)}: take the "
             "field of the layer, and of the input size, that the exemplars are of."
         )
+
+
+def _check_size(exemplars: ExemplarsResult, field: ReceptiveField) -> None:
+    """Check that the field has the units of the maps that were swept; other units mean another place in the model."""
+    size, at = getattr(exemplars, "map_size", None), getattr(exemplars, "at", None)
+    if size is None or tuple(size) == field.output_size:
+        return
+    why = "take the field of the layer, and of the input size, that the exemplars are of."
+    taken = getattr(field, "at", at)
+    if at is not None and at != taken:
+        why = (
+            f"the sweep took values at={at!r}, and the field is of at={taken!r}. Pass at={at!r} to "
+            "receptive_fields() too."
+        )
+    raise ArgumentError(
+        f"The exemplars are of maps of {by(size) or 'no axes'}, but the maps of {field.layer!r} are of "
+        f"{by(field.output_size) or 'no axes'}: {why}"
+    )

@@ -20,7 +20,7 @@ from spatialprobe.render.palette import HATCH, PAPER, palette
 from spatialprobe.render.patch import cut_patch
 from spatialprobe.render.rows import Rows, lay_out_rows
 from spatialprobe.render.scale import Extremes
-from spatialprobe.text import counted
+from spatialprobe.text import format_count
 
 if TYPE_CHECKING:
     from spatialprobe.fields.box import Box
@@ -244,8 +244,8 @@ def _words(
 ) -> list[str]:
     """How to read the sheet."""
     words = [
-        f"{len(shown)} of {counted(len(exemplars.values), 'channel')} shown, a row each: the largest value of a unit, "
-        "# the image's position in the data set, and the pixels that the unit sees, padding hatched."
+        f"{len(shown)} of {format_count(len(exemplars.values), 'channel')} shown, a row each: the largest value of a "
+        "unit, # the image's position in the data set, and the pixels that the unit sees, padding hatched."
     ]
     if cut.every > 1:
         ordinal = {2: "2nd", 3: "3rd"}.get(cut.every, f"{cut.every}th")

@@ -11,7 +11,7 @@ import torch
 
 from spatialprobe.activations.collection import Activations
 from spatialprobe.activations.records import Activation
-from spatialprobe.arguments import shown
+from spatialprobe.arguments import short_repr
 from spatialprobe.errors import ArgumentError
 from spatialprobe.render.beside import field_of, put_beside
 from spatialprobe.render.gallery import MOST_CHANNELS, Gallery, Key

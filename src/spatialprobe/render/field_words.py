@@ -60,7 +60,7 @@ def whole_box(field: ReceptiveField, unit: Sequence[int], channel: int | None) -
     return whole if inside == list(zip(seen.start, seen.stop, strict=True)) else seen
 
 
-def named(layer: str) -> str:
+def name_layer(layer: str) -> str:
     """A layer in a title."""
     return layer or "the model"
 

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.ticker import MaxNLocator
 
-from spatialprobe.arguments import real_number
+from spatialprobe.arguments import as_float
 from spatialprobe.errors import ArgumentError
 from spatialprobe.render.mosaic import ColorBar, Mosaic
 from spatialprobe.render.palette import colors
@@ -73,7 +73,7 @@ def check_width(width: float | None) -> float | None:
 
 
 def _within(value: float, name: str, least: float, most: float) -> float:
-    value = real_number(value, name)
+    value = as_float(value, name)
     if not least <= value <= most:
         raise ArgumentError(f"{name} must be between {least:g} and {most:g}, not {value:g}.")
     return value

@@ -76,7 +76,7 @@ class Gallery(Mapping[Key, Mosaic]):
         """
         if path_of(folder).suffix.lower() in Mosaic.suffixes and not path_of(folder).is_dir():
             return [self._save_page(picture_path(folder, Mosaic.suffixes))]
-        target = folder_of(folder, f"save {counted(len(self), 'picture')}")
+        target = folder_of(folder, f"save {format_count(len(self), 'picture')}")
         digits = len(str(len(self)))
         return [
             mosaic.save(target / f"{number:0{digits}}_{_file_name(key)}.png")

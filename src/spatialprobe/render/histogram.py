@@ -17,7 +17,7 @@ from spatialprobe.render.counts import Counts, Floats, Integers
 from spatialprobe.render.picture import Picture
 from spatialprobe.render.png import png
 from spatialprobe.render.scale import Extremes, Values
-from spatialprobe.text import counted, kind_of
+from spatialprobe.text import format_count, kind_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -78,7 +78,7 @@ class ActivationHistogram(Picture):
 
     def __repr__(self) -> str:
         channels, bins = self.counts.shape
-        return f"ActivationHistogram({self.title!r}, {counted(channels, 'channel')}, {counted(bins, 'bin')})"
+        return f"ActivationHistogram({self.title!r}, {format_count(channels, 'channel')}, {format_count(bins, 'bin')})"
 
 
 def activation_histogram(
@@ -167,7 +167,7 @@ def _words(found: Counts, count: int) -> list[str]:
     total = max(1, int(each.sum()))
     numbers = f"{each.min()} values each" if each.min() == each.max() else f"{each.min()} to {each.max()} values each"
     words = [
-        f"{len(each)} of {counted(count, 'channel')}, {numbers}.",
+        f"{len(each)} of {format_count(count, 'channel')}, {numbers}.",
         "Above all together, below a row for each; shares on a logarithmic scale, white where there is none.",
     ]
     if found.zeros is not None:

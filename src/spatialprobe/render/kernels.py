@@ -21,7 +21,7 @@ from spatialprobe.render.palette import NONFINITE, palette
 from spatialprobe.render.scale import Extremes, Scale, ScaleChoice, Values, choose_scale, quantize
 from spatialprobe.render.sheet import Grid, lay_out, room_for
 from spatialprobe.tensors import dense_values
-from spatialprobe.text import counted, kind_of
+from spatialprobe.text import format_count, kind_of
 
 
 def kernels(

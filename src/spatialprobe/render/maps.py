@@ -15,7 +15,7 @@ from spatialprobe.errors import ArgumentError
 from spatialprobe.render.palette import HATCH, INK, LEVELS, NONFINITE, PAPER, Codes
 from spatialprobe.render.scale import Extremes, Values
 from spatialprobe.render.sheet import best_columns
-from spatialprobe.text import counted
+from spatialprobe.text import format_count
 
 Order = Literal["index", "max", "mean"]
 
@@ -60,10 +60,10 @@ def maps_of(record: Activation, sample: int) -> Values:
     tensor = channels_of(record)
     if tensor.ndim == _spatial_axes(record) + 1:  # a layer that was given one image without a batch
         tensor = tensor[None]
-    sample = whole_number(sample, "sample")
+    sample = as_int(sample, "sample")
     if not -len(tensor) <= sample < len(tensor):
         raise ArgumentError(
-            f"There is no sample {sample}: layer {record.layer!r} holds {counted(len(tensor), 'sample')}."
+            f"There is no sample {sample}: layer {record.layer!r} holds {format_count(len(tensor), 'sample')}."
         )
     values = tensor[sample]
     values = values if values.dtype is torch.float64 else values.float()
@@ -91,7 +91,7 @@ def chosen_channels(
     count = len(maps[0])
     check_one_of(order, "order", Order)
     if limit is not None:
-        whole_number(limit, "limit", least=1)
+        as_int(limit, "limit", least=1)
     chosen = np.arange(count) if channels is None else channel_numbers(channels, count, f"Layer {layer!r}")
     if order != "index":
         strength = np.fmax(extremes.high, -np.inf) if order == "max" else _means(maps)
@@ -109,7 +109,7 @@ def _means(maps: Sequence[Values]) -> npt.NDArray[np.float64]:
 
 def count_words(shown: int, count: int, order: Order, channels: Sequence[int] | None) -> str:
     """How many channels of how many are shown, and by what they were chosen."""
-    return f"{shown} of {counted(count, 'channel')} shown{order_words(order, channels)}."
+    return f"{shown} of {format_count(count, 'channel')} shown{order_words(order, channels)}."
 
 
 def order_words(order: Order, channels: Sequence[int] | None) -> str:

@@ -13,7 +13,7 @@ from spatialprobe.render.field_words import (
     check_planar,
     cut_words,
     inexact_words,
-    named,
+    name_layer,
     whole_box,
 )
 from spatialprobe.render.images import Normalization, Stretch, extremes_of, image_values, nonfinite_words
@@ -88,12 +88,12 @@ def receptive_field_overlay(
 
 def _checked(unit: tuple[int, int], field: ReceptiveField) -> tuple[int, int]:
     """The unit as two integers, if the layer has it."""
-    place = whole_numbers(unit, "unit")
+    place = as_ints(unit, "unit")
     y, x = place if len(place) == 2 else (-1, -1)
     if not (0 <= y < field.output_size[0] and 0 <= x < field.output_size[1]):
         raise ArgumentError(
             f"Layer {field.layer!r} has maps of {by(field.output_size)} units, (0, 0) to "
-            f"({field.output_size[0] - 1}, {field.output_size[1] - 1}): there is no unit {shown(unit)}."
+            f"({field.output_size[0] - 1}, {field.output_size[1] - 1}): there is no unit {short_repr(unit)}."
         )
     return y, x
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from spatialprobe.arguments import check_text, shown
+from spatialprobe.arguments import check_text, short_repr
 from spatialprobe.errors import ArgumentError
 from spatialprobe.storage.files import path_of, target_of, write_bytes
 
@@ -117,5 +117,5 @@ def picture_path(path: str | os.PathLike[str], suffixes: tuple[str, ...]) -> Pat
     """
     target = path_of(path)
     if target.suffix.lower() not in suffixes:
-        raise ArgumentError(f"This picture is saved as {' or '.join(suffixes)}, not as {shown(target.name)}.")
+        raise ArgumentError(f"This picture is saved as {' or '.join(suffixes)}, not as {short_repr(target.name)}.")
     return target_of(target)

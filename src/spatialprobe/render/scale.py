@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from spatialprobe.arguments import as_range, shown
+from spatialprobe.arguments import as_range, short_repr
 from spatialprobe.errors import ArgumentError
 from spatialprobe.render.palette import LEVELS, NONFINITE, Codes
 from spatialprobe.render.robust import ROBUST_PERCENTILE, robust_reach
@@ -131,7 +131,7 @@ def choose_scale(maps: Values, choice: ScaleChoice, extremes: Extremes | None = 
         least, beyond = robust_reach(maps, finite=not known.nonfinite.any(), signed=known.signed)
         reach = np.full(len(maps), least)
     else:
-        raise ArgumentError(f"scale must be 'robust', 'layer', 'map' or a pair (low, high), not {shown(choice)}.")
+        raise ArgumentError(f"scale must be 'robust', 'layer', 'map' or a pair (low, high), not {short_repr(choice)}.")
     reach = np.where(reach > 0, reach, 1)
     low = -reach if known.signed else 0 * reach
     return Scale(choice, known.signed, low, reach, beyond, _cut(known, low[0], reach[0]) if beyond else (False, False))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from spatialprobe.arguments import whole_number
+from spatialprobe.arguments import as_int
 from spatialprobe.render.letters import LINE_HEIGHT, Label, width_of, write
 from spatialprobe.render.palette import PAPER, palette
 from spatialprobe.text import visible
@@ -41,7 +41,7 @@ class Grid:
             ArgumentError: fewer than one column.
         """
         if columns is not None:
-            columns = whole_number(columns, "columns", least=1)
+            columns = as_int(columns, "columns", least=1)
         chosen = min(columns or best_columns(count, height, width), count)
         rows = -(-count // chosen)
         room = min(largest / (chosen * width), largest / (rows * height))

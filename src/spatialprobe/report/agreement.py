@@ -16,7 +16,7 @@ from spatialprobe.model.layout import Layout, channels_second
 from spatialprobe.model.samples import Images
 from spatialprobe.model.weights import device_of
 from spatialprobe.statistics.exemplars import ExemplarsResult
-from spatialprobe.statistics.loading import collated_inputs
+from spatialprobe.statistics.loading import collate_inputs
 from spatialprobe.statistics.result import SweepResult
 
 _TOLERANCE = 0.1  # of the values' norm: far above what number formats and devices do, far below what other weights do
@@ -42,9 +42,11 @@ def _of_layer(model: nn.Module, layer: str, result: ExemplarsResult, dataset: Im
     if sample < 0 or not swept[alike].any():
         return []
     try:
-        reached = _reached(model, layer, collated_inputs([dataset[sample]]), at)
+        reached = _reached(model, layer, collate_inputs([dataset[sample]]), at)
     except Exception as error:  # a data set for the eye, of bytes say, that the model does not take
-        return [f"Whether the sweep fits is not known: on sample {sample} of the data set there was {told(error)}"]
+        return [
+            f"Whether the sweep fits is not known: on sample {sample} of the data set there was {describe_error(error)}"
+        ]
     apart = torch.linalg.vector_norm((reached - swept)[alike]) / torch.linalg.vector_norm(swept[alike])
     if apart <= _TOLERANCE:
         return []

@@ -76,15 +76,15 @@ class Page:
         patches = sum(any("exemplar" in words for words in one) for one in told)
         kernels = sum(one.layer.kernels_left_out for one in self.layers)
         parts = [
-            f"{counted(len(self.left_out), 'layer')} without maps" if self.left_out else "",
-            f"{of - kept} of {counted(of, 'image')}" if kept < of else "",
+            f"{format_count(len(self.left_out), 'layer')} without maps" if self.left_out else "",
+            f"{of - kept} of {format_count(of, 'image')}" if kept < of else "",
             f"{channels[1] - channels[0]:,} of {channels[1]:,} channels" if channels[0] < channels[1] else "",
-            f"half the resolution of {counted(halved, 'layer')}" if halved else "",
-            f"exemplar patches of {counted(patches, 'layer')}" if patches else "",
+            f"half the resolution of {format_count(halved, 'layer')}" if halved else "",
+            f"exemplar patches of {format_count(patches, 'layer')}" if patches else "",
             f"{self.images.of - len(self.images.pictures):,} of {self.images.of:,} images of the exemplars"
             if self.images and self.images.left_out()
             else "",
-            f"kernels of {counted(kernels, 'layer')}" if kernels else "",
+            f"kernels of {format_count(kernels, 'layer')}" if kernels else "",
         ]
         return ", ".join(part for part in parts if part)
 
@@ -98,9 +98,10 @@ class Page:
 
     def _about(self) -> str:
         channels = sum(packed.layer.of for packed in self.layers)
-        images = counted(len(self.inputs.images), "image")
+        images = format_count(len(self.inputs.images), "image")
         where = " after their nonlinearity" if self.at == "post_activation" else ""
-        return f"{self.model}: {counted(len(self.layers), 'layer')}{where}, {counted(channels, 'channel')}, {images}"
+        layers = format_count(len(self.layers), "layer")
+        return f"{self.model}: {layers}{where}, {format_count(channels, 'channel')}, {images}"
 
     def _data(self) -> dict[str, object]:
         return {

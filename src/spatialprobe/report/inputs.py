@@ -11,7 +11,7 @@ import torch
 from spatialprobe.errors import ArgumentError
 from spatialprobe.render.images import Image, Stretch, extremes_of, nonfinite_words
 from spatialprobe.report.pixels import data_uri, is_lossless
-from spatialprobe.text import counted, kind_of
+from spatialprobe.text import format_count, kind_of
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def checked_images(images: object, labels: Sequence[str] | None) -> torch.Tensor
         raise ArgumentError("images are on the meta device, where tensors have no values: pass real ones.")
     if labels is not None and len(labels) != len(images):
         raise ArgumentError(
-            f"{counted(len(images), 'image')}, but {counted(len(labels), 'label')}: pass a label for each image."
+            f"{format_count(len(images), 'image')}, but {format_count(len(labels), 'label')}: pass one for each image."
         )
     return images
 

@@ -29,7 +29,7 @@ from spatialprobe.report.box_tables import LayerBoxes
 from spatialprobe.report.coded_kernels import CodedKernels
 from spatialprobe.report.coded_maps import CodedMaps
 from spatialprobe.report.swept import Swept
-from spatialprobe.text import counted
+from spatialprobe.text import format_count
 
 Run = tuple[str, int]  # a layer's name, and which of its runs
 
@@ -134,7 +134,7 @@ def passes(model: nn.Module, images: torch.Tensor, layers: Selector, at: At) -> 
     for run in [run for run, maps in found.maps.items() if len(maps) < len(images)]:
         count = len(found.maps.pop(run))
         found.left_out[run] = (
-            f"{run[0] or model_name(model)} is left out: it ran for {count} of {counted(len(images), 'image')}."
+            f"{run[0] or model_name(model)} is left out: it ran for {count} of {format_count(len(images), 'image')}."
         )
     return found
 
@@ -174,39 +174,8 @@ def page_layers(model: nn.Module, images: torch.Tensor, layers: Selector, at: At
 
 def fields_of(model: nn.Module, images: torch.Tensor, layers: Selector, at: At) -> dict[Run, ReceptiveField]:
     """The field of every run of the layers: of their outputs, or of the nonlinearities' that follow."""
-    if at == "output":
-        fields = receptive_fields(model, images, layers=layers)
-        return {(name, i): one for name in fields for i, one in enumerate(fields.calls(name))}
-    chosen = select(model, layers)
-    watched = _Watched(unwrapped(model), [layer.module for layer in chosen])
-    fields = receptive_fields(watched, images, layers=list(watched.after))
-    return {
-        (layer.name, i): replace(one, layer=layer.name)
-        for number, layer in enumerate(chosen)
-        for i, one in enumerate(fields.calls(f"after.{number}"))
-    }
-
-
-class _Watched(nn.Module):
-    """A model that hands the value after each layer's nonlinearity to a module of its own, whose field is asked for."""
-
-    def __init__(self, model: nn.Module, layers: Sequence[nn.Module]) -> None:
-        super().__init__()
-        self.model = model
-        self.after = nn.ModuleList(nn.Identity() for _ in layers)
-        self._numbers = {name: number for number, layer in enumerate(layers) for name in _names(model, layer)}
-        self._layers = tuple(layers)
-
-    def forward(self, images: torch.Tensor) -> Any:
-        with Probe(self.model, self._layers, at="post_activation", copy="always") as probe:
-            output = self.model(images)
-        for record in probe.records:
-            self.after[self._numbers[record.layer]](record.tensor)
-        return output
-
-
-def _names(model: nn.Module, layer: nn.Module) -> frozenset[str]:
-    return select(model, layer)[0].names
+    fields = receptive_fields(model, images, layers=layers, at=at)
+    return {(name, i): one for name in fields for i, one in enumerate(fields.calls(name))}
 
 
 def _layout(known: Layouts, layer: str, run: int) -> Layout | None:

@@ -27,7 +27,7 @@ from spatialprobe.report.result import Report
 from spatialprobe.report.swept import Swept
 from spatialprobe.statistics.result import SweepResult
 from spatialprobe.storage.files import target_of, write_bytes
-from spatialprobe.text import counted, kind_of
+from spatialprobe.text import format_count, kind_of
 
 _SUFFIXES = (".html", ".htm")
 _ANSWERS = 3  # classes that are named
@@ -181,7 +181,7 @@ def _answer(output: object, classes: Sequence[str] | None) -> str:
         return ""
     if not isinstance(output, torch.Tensor) or tuple(output.shape) != (1, len(classes)):
         given = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-        raise ArgumentError(f"{counted(len(classes), 'class')}, but for one image the model returned {given}.")
+        raise ArgumentError(f"{format_count(len(classes), 'class')}, but for one image the model returned {given}.")
     chances = output[0].detach().double().softmax(dim=0).cpu()
     best = chances.argsort(descending=True)[:_ANSWERS].tolist()
     return ", ".join(f"{classes[index]} {float(chances[index]):.0%}" for index in best)

@@ -18,14 +18,14 @@ from spatialprobe.statistics.loading import (
     Inputs,
     OwnLoader,
     checksums,
-    collated,
-    collated_inputs,
+    collate,
+    collate_inputs,
     is_plain_loader,
     located,
 )
-from spatialprobe.statistics.terms import hashed
+from spatialprobe.statistics.terms import hash_value
 from spatialprobe.storage.checksum import fingerprint
-from spatialprobe.text import counted, kind_of
+from spatialprobe.text import format_count, kind_of
 
 Data: TypeAlias = "torch.Tensor | Dataset[Any] | Iterable[Any]"
 _PROBED = 32  # samples of a data set that stand for all when it is to be recognised
@@ -103,7 +103,7 @@ def source_of(data: Data, load: Workload) -> Source:
         first, last = share(len(data), load.rank, load.ranks, unit)
         return _Indexed(data, first, last, load)
     if isinstance(data, IterableDataset):
-        data = OwnLoader(data, load.batch_size, num_workers=load.workers, collate_fn=collated_inputs)
+        data = OwnLoader(data, load.batch_size, num_workers=load.workers, collate_fn=collate_inputs)
     if not isinstance(data, Iterable) or isinstance(data, (str, bytes, Mapping, np.ndarray)):
         raise ArgumentError(
             f"the data is {kind_of(data)}: give a data set, a tensor with samples along its first axis "
@@ -154,7 +154,7 @@ class _Indexed:
                 size,
                 sampler=range(start, self._last),
                 num_workers=self._load.workers,
-                collate_fn=collated,
+                collate_fn=collate,
                 pin_memory=self._load.pinned,
             )
 
@@ -178,7 +178,7 @@ class _Indexed:
         kind, length = type(self._data).__qualname__, len(self._data)
         known = {"its type": kind, "its length": str(length)}
         if isinstance(self._data, torch.Tensor):
-            return known | {"its values": hashed(describe(self._data))}
+            return known | {"its values": hash_value(describe(self._data))}
         return known | {
             f"sample {i}": found for i, found in checksums(self._data, _spread(length, _COMPARED), self._load.workers)
         }
@@ -229,7 +229,7 @@ class _Stream:
         if where is not None:
             if len(where) != count:
                 raise ArgumentError(
-                    f"the loader's collate_fn made {counted(count, 'sample')} of {len(where)}: their positions "
+                    f"the loader's collate_fn made {format_count(count, 'sample')} of {len(where)}: their positions "
                     "are unknown."
                 )
             return where

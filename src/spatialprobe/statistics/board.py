@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from spatialprobe.errors import SweepError, told
+from spatialprobe.errors import SweepError, describe_error
 
 _LAST = 2.0  # seconds, for a word that may be in vain
 
@@ -42,7 +42,7 @@ class Board:
     def post_last(self, key: str, text: str) -> None:
         """Post a text if the store can be reached, and do not wait for long: something else is wrong already."""
         with suppress(StoreGoneError):
-            answered(lambda: self._store.set(f"{self._name}/{key}", text), _LAST, "The store")
+            call_with_timeout(lambda: self._store.set(f"{self._name}/{key}", text), _LAST, "The store")
 
     def read(self, key: str) -> str | None:
         """Return a text, None where it was not posted yet.
@@ -60,10 +60,12 @@ class Board:
             self._do(lambda: self._store.delete_key(f"{self._name}/{key}"))
 
     def _do(self, call: Callable[[], _Found]) -> _Found:
-        return answered(call, self._timeout, "The store of torch.distributed, in which processes find one another,")
+        return call_with_timeout(
+            call, self._timeout, "The store of torch.distributed, in which processes find one another,"
+        )
 
 
-def answered(call: Callable[[], _Found], seconds: float, what: str) -> _Found:
+def call_with_timeout(call: Callable[[], _Found], seconds: float, what: str) -> _Found:
     """Return what a call returns that may wait for another process, in torch, where nothing can interrupt it.
 
     Raises:
@@ -83,7 +85,7 @@ def answered(call: Callable[[], _Found], seconds: float, what: str) -> _Found:
     except queue.Empty:
         raise StoreGoneError(f"{what} did not answer within {seconds:g} s.") from None
     if not well:
-        first, *_ = told(found).splitlines()  # traces of C++ follow
+        first, *_ = describe_error(found).splitlines()  # traces of C++ follow
         raise StoreGoneError(f"{what} cannot be reached: {first}") from found
     answer: _Found = found
     return answer

@@ -14,8 +14,8 @@ from spatialprobe.errors import StorageError
 from spatialprobe.statistics.batches import Progress
 from spatialprobe.statistics.state import StateFormat, SweepState
 from spatialprobe.storage.checksum import digest
-from spatialprobe.storage.files import reason, target_of, write_bytes
-from spatialprobe.text import counted
+from spatialprobe.storage.files import describe_os_error, target_of, write_bytes
+from spatialprobe.text import format_count
 
 _MAGIC = "spatialprobe sweep"
 _VERSION = 2
@@ -79,7 +79,7 @@ class Checkpoint:
         try:
             head, _, rest = self.path.read_bytes().partition(b"\n")
         except OSError as error:
-            raise StorageError(f"Cannot read the checkpoint {str(self.path)!r}: {reason(error)}.") from error
+            raise StorageError(f"Cannot read the checkpoint {str(self.path)!r}: {describe_os_error(error)}.") from error
         described, payload = _opened(self.path, head, rest)
         progress, finished, stored = _progress(self.path, described)
         other = self._differences(described.get("identity"))
@@ -135,8 +135,8 @@ class Checkpoint:
         if self.written is None:
             return "Nothing was swept: choose another checkpoint= path, or make room."
         return (
-            f"The file holds the state after {counted(self.written.samples, 'sample')}, of {now.samples} that were "
-            "swept: make room, and the same sweep continues from there."
+            f"The file holds the state after {format_count(self.written.samples, 'sample')}, of {now.samples} that "
+            "were swept: make room, and the same sweep continues from there."
         )
 
     def _differences(self, theirs: Any) -> list[str]:

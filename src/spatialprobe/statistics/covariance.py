@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from spatialprobe.statistics.summary import Summary
-from spatialprobe.statistics.units import as_units, check_mergeable, check_samples, same_channels
+from spatialprobe.statistics.units import as_units, check_mergeable, check_same_channels, check_samples
 
 _PIECE = 1 << 22  # values in one matrix product
 
@@ -57,7 +57,7 @@ class ChannelCovariance:
         check_samples(samples, activation)
         if not len(self._mean):
             self._start(units.shape[1])
-        same_channels(len(self._mean), units.shape[1])
+        check_same_channels(len(self._mean), units.shape[1])
         if not units.numel():
             return
         n, c, length = units.shape
@@ -78,7 +78,7 @@ class ChannelCovariance:
             return
         if not len(self._mean):
             self._start(len(other._mean))
-        same_channels(len(self._mean), len(other._mean))
+        check_same_channels(len(self._mean), len(other._mean))
         self._join(other._count, other._mean, other._products)
 
     def result(self) -> ChannelCovarianceResult:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from spatialprobe.statistics.summary import Summary
-from spatialprobe.statistics.units import as_units, check_mergeable, check_samples, same_channels
+from spatialprobe.statistics.units import as_units, check_mergeable, check_same_channels, check_samples
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -48,7 +48,7 @@ class Dead:
         check_samples(samples, activation)
         if not len(self._fired):
             self._fired = torch.zeros(units.shape[1], dtype=torch.int64, device="cpu")
-        same_channels(len(self._fired), units.shape[1])
+        check_same_channels(len(self._fired), units.shape[1])
         if not units.numel():
             return
         strongest = units.amax(dim=2)
@@ -73,7 +73,7 @@ class Dead:
             return
         if not len(self._fired):
             self._fired = torch.zeros_like(other._fired)
-        same_channels(len(self._fired), len(other._fired))
+        check_same_channels(len(self._fired), len(other._fired))
         self._fired = self._fired + other._fired
 
     def result(self) -> DeadResult:

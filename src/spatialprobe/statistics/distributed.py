@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar, cast
 
-from spatialprobe.arguments import real_number
-from spatialprobe.errors import ArgumentError, SpatialProbeError, SweepError, told
-from spatialprobe.statistics.rendezvous import form
+from spatialprobe.arguments import as_float
+from spatialprobe.errors import ArgumentError, SpatialProbeError, SweepError, describe_error
+from spatialprobe.statistics.rendezvous import form_group
 from spatialprobe.statistics.terms import Terms, differences
 from spatialprobe.statistics.wire import Wire, children, parent
 
@@ -77,7 +77,7 @@ class Peers:
             yield
         except BaseException as error:
             if self._wire is not None:
-                self._wire.fail(told(error))
+                self._wire.fail(describe_error(error))
             raise
 
     def merged(self, mine: _Merged, merge: Callable[[_Merged, _Merged], None], form: Form | None) -> _Merged:
@@ -115,7 +115,7 @@ class Peers:
 
 
 @contextmanager
-def peers(timeout: float = TIMEOUT) -> Iterator[Peers]:
+def join_peers(timeout: float = TIMEOUT) -> Iterator[Peers]:
     """Yield the processes that sweep together: those of the default group, or those that `torchrun` started.
 
     Args:
@@ -125,7 +125,7 @@ def peers(timeout: float = TIMEOUT) -> Iterator[Peers]:
     Raises:
         SweepError: some did not come.
     """
-    wire = form(timeout if _is_timeout(timeout) else TIMEOUT)
+    wire = form_group(timeout if _is_timeout(timeout) else TIMEOUT)
     others = Peers(wire)
     try:
         with others.failing_together():
@@ -142,7 +142,7 @@ def check_timeout(timeout: object) -> None:
     Raises:
         ArgumentError: it is not, or too short for a sign of life to come in time.
     """
-    if real_number(timeout, "timeout", least=_SHORTEST) > _LONGEST:
+    if as_float(timeout, "timeout", least=_SHORTEST) > _LONGEST:
         raise ArgumentError(f"timeout must be at most {_LONGEST:g} seconds, not {timeout}.")
 
 
@@ -169,7 +169,7 @@ def _joined(held: Any, other: Any, merge: Callable[[Any, Any], None]) -> Any:
     try:
         merge(held, other)
     except Exception as error:
-        return _Failure(told(error))
+        return _Failure(describe_error(error))
     return held
 
 
@@ -179,7 +179,7 @@ def _packed(held: object, form: Form) -> bytes:
         if not isinstance(held, _Failure):
             return b"1" + form.dumps(held)
     except SpatialProbeError as error:
-        held = _Failure(told(error))
+        held = _Failure(describe_error(error))
     return b"0" + held.text.encode(errors="replace")
 
 

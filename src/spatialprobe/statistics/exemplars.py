@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from spatialprobe.arguments import shown, whole_number
+from spatialprobe.arguments import as_int, short_repr
 from spatialprobe.errors import ArgumentError
 from spatialprobe.statistics.summary import Summary
-from spatialprobe.statistics.units import as_units, check_samples, same_channels
-from spatialprobe.text import counted
+from spatialprobe.statistics.units import as_units, check_same_channels, check_samples
+from spatialprobe.text import format_count
 
 _Ints = npt.NDArray[np.int64]
 _Floats = npt.NDArray[np.float64]
@@ -37,6 +37,9 @@ class ExemplarsResult(Summary):
     values: torch.Tensor  # float64 (C, k): of the sample's strongest unit
     samples: torch.Tensor  # int64 (C, k): positions in the data
     positions: torch.Tensor  # int64 (C, k, axes): of the unit in the map, (y, x) for a convolution in two dimensions
+    map_size: tuple[int, ...] | None = field(
+        default=None, repr=False
+    )  # units along each axis of the maps; None where maps differed in size
 
 
 @dataclass(frozen=True)
@@ -85,13 +88,15 @@ class Exemplars:
     """
 
     def __init__(self, k: int = 9) -> None:
-        self._k = whole_number(k, "k of Exemplars", least=1)
+        self._k = as_int(k, "k of Exemplars", least=1)
         self._start(0, 0)
 
     def _start(self, channels: int, axes: int) -> None:
         self._places = _Places.empty(channels, 0, axes)  # in order; columns grow with what comes, up to k
         # What may belong there, to be sorted in when it has become much: channels (E,) and entries (E, 1).
         self._waiting: list[tuple[_Ints, _Places]] = []
+        self._map_size: tuple[int, ...] | None = field(default=None, repr=False)  # of the first maps
+        self._sizes_differ = False
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_places": self._sorted(), "_waiting": []}  # nothing here changes while it is written
@@ -103,11 +108,12 @@ class Exemplars:
         shape = tuple(activation.shape[2:])
         if not len(self._places.values):
             self._start(units.shape[1], len(shape))
-        same_channels(len(self._places.values), units.shape[1])
+        check_same_channels(len(self._places.values), units.shape[1])
         if len(shape) != self._places.positions.shape[2]:
             raise ArgumentError(
-                f"maps of {counted(len(shape), 'axis')} after maps of {self._places.positions.shape[2]}."
+                f"maps of {format_count(len(shape), 'axis')} after maps of {self._places.positions.shape[2]}."
             )
+        self._note_size(shape)
         if not units.numel():
             return
         strongest = units.amax(dim=2).double().cpu().numpy()
@@ -133,7 +139,7 @@ class Exemplars:
             ArgumentError: it has another.
         """
         if not isinstance(other, Exemplars) or other._k != self._k:
-            raise ArgumentError(f"Exemplars of k={self._k} take in others of that k, not {shown(other)}.")
+            raise ArgumentError(f"Exemplars of k={self._k} take in others of that k, not {short_repr(other)}.")
         self._sort_in()
         theirs = other._sorted()
         if not len(theirs.values):
@@ -141,7 +147,9 @@ class Exemplars:
         channels, _, axes = theirs.positions.shape
         if not len(self._places.values):
             self._start(channels, axes)
-        same_channels(len(self._places.values), channels)
+        check_same_channels(len(self._places.values), channels)
+        self._sizes_differ |= other._sizes_differ
+        self._note_size(other._map_size)
         self._places = _taken_in(self._places, self._k, np.arange(channels), theirs)
 
     def result(self) -> ExemplarsResult:
@@ -152,7 +160,13 @@ class Exemplars:
             values=torch.from_numpy(np.where(empty, np.nan, places.values)),
             samples=torch.from_numpy(np.where(empty, -1, places.samples)),
             positions=torch.from_numpy(np.where(empty[..., None], -1, places.positions)),
+            map_size=None if self._sizes_differ else self._map_size,
         )
+
+    def _note_size(self, size: tuple[int, ...] | None) -> None:
+        """Remember the size of the maps, and whether there are several."""
+        self._sizes_differ |= None not in (size, self._map_size) and size != self._map_size
+        self._map_size = self._map_size or size
 
     def _candidates(self, strongest: _Floats, samples: _Ints) -> tuple[_Ints, _Ints]:
         """Row and channel of the samples (N, C) that may come before the last one that has a place.

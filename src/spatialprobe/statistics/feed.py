@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from spatialprobe.activations.guard import version_of
-from spatialprobe.activations.post import unresolved
+from spatialprobe.activations.post import unresolved_error
 from spatialprobe.activations.recorder import Recorder, Recording
 from spatialprobe.activations.records import At
 from spatialprobe.errors import (
@@ -21,16 +21,16 @@ from spatialprobe.errors import (
     SpatialProbeError,
     SweepError,
     UnsupportedOutputError,
-    told,
+    describe_error,
 )
 from spatialprobe.model.forward import run_model
 from spatialprobe.model.hooks import ProbeHook, attach
 from spatialprobe.model.layout import Layout, channels_second
 from spatialprobe.model.select import Layer
-from spatialprobe.model.settings import without_autocast
+from spatialprobe.model.settings import disable_autocast
 from spatialprobe.model.stop import Stopped, stop_forward
-from spatialprobe.model.undo import Undo, undoing
-from spatialprobe.model.weights import lacks_batch, unlike_weights
+from spatialprobe.model.undo import Undo, undo_block
+from spatialprobe.model.weights import describe_weight_mismatch, lacks_batch
 from spatialprobe.statistics.batches import Batch
 from spatialprobe.statistics.layouts import Layouts
 from spatialprobe.statistics.reducer import Reducer, counts_channels
@@ -106,7 +106,7 @@ class Feeder:
         self._waiting = []
         self._recorder.ran.clear()
         self._recorder.trails.clear()
-        with undoing() as self._until:
+        with undo_block() as self._until:
             try:
                 run_model(self._model, batch.inputs, device=self._device)
             except Stopped:
@@ -119,7 +119,7 @@ class Feeder:
                 self._recorder.finish()  # torch tells no hook of the end of a pass that was stopped
         if self._failure is not None:
             raise self._failure
-        problem = unresolved(self._recorder.trails)
+        problem = unresolved_error(self._recorder.trails)
         if problem is not None:
             raise problem
         self._check_all_ran()
@@ -131,7 +131,7 @@ class Feeder:
         """Is given the live value of each run of a layer."""
         try:
             dense = dense_values(layer.name, value)
-            computable = widened(dense)
+            computable = widen(dense)
             self._check(layer, computable)
             if self._layouts.are_needed(layer) and self._layouts.of(layer, tuple(dense.shape)) is None:
                 self._waiting.append((layer, call, dense.clone()))
@@ -169,15 +169,15 @@ class Feeder:
 
     def _reduce(self, layer: Layer, value: torch.Tensor, layout: Layout) -> None:
         version = version_of(value)
-        with without_autocast(value.device.type) if torch.is_autocast_enabled(value.device.type) else nullcontext():
+        with disable_autocast(value.device.type) if torch.is_autocast_enabled(value.device.type) else nullcontext():
             for name, reducer in self._reducers[layer.name].items():
                 try:
                     turned = channels_second(value, layout) if counts_channels(reducer) else value
                     reducer.update(turned, self._batch.samples)
                 except Exception as error:
                     raise SweepError(
-                        f"Reducer {name!r} raised {told(error)} at layer {layer.name!r} in {self._batch}, on an "
-                        f"activation {tuple(value.shape)}."
+                        f"Reducer {name!r} raised {describe_error(error)} at layer {layer.name!r} in {self._batch}, "
+                        f"on an activation {tuple(value.shape)}."
                     ) from error
                 if version_of(value) != version:
                     raise SweepError(
@@ -191,7 +191,7 @@ class Feeder:
             raise ArgumentError(self._of_no_batch(layer))
         if value.ndim == 0 or len(value) != count:
             raise UnsupportedOutputError(
-                f"Layer {layer.name!r} returned {tuple(value.shape)} for the {counted(count, 'sample')} of "
+                f"Layer {layer.name!r} returned {tuple(value.shape)} for the {format_count(count, 'sample')} of "
                 f"{self._batch}: its first axis is not the batch, so values cannot be matched to samples. Leave the "
                 "layer out of layers=."
             )
@@ -211,8 +211,8 @@ class Feeder:
     def _of_model(self, error: Exception) -> str:
         where = f"after layer {self._seen[-1]!r}" if self._seen else "before any of the layers had run"
         inputs = self._batch.inputs
-        told_of = f"The model raised {told(error)} in {self._batch}, inputs {tuple(inputs.shape)}, {where}."
-        return told_of + unlike_weights(self._model, inputs)
+        told_of = f"The model raised {describe_error(error)} in {self._batch}, inputs {tuple(inputs.shape)}, {where}."
+        return told_of + describe_weight_mismatch(self._model, inputs)
 
     def _of_no_batch(self, layer: Layer) -> str:
         shape = tuple(self._batch.inputs.shape)

@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from spatialprobe.arguments import as_range, shown, whole_number
+from spatialprobe.arguments import as_int, as_range, short_repr
 from spatialprobe.errors import ArgumentError
 from spatialprobe.statistics.summary import Summary
-from spatialprobe.statistics.units import as_units, check_samples, pieces, same_channels
+from spatialprobe.statistics.units import as_units, check_same_channels, check_samples, split_pieces
 
 _Ints = npt.NDArray[np.int64]
 _Floats = npt.NDArray[np.float64]
@@ -64,8 +64,10 @@ class Histogram:
 
     def __init__(self, bins: int = 64, low: float | None = None, high: float | None = None) -> None:
         if (low is None) != (high is None):
-            raise ArgumentError(f"Histogram takes both bounds or none, not low={shown(low)}, high={shown(high)}.")
-        self._bins = whole_number(bins, "bins", least=2 if low is None else 1)
+            raise ArgumentError(
+                f"Histogram takes both bounds or none, not low={short_repr(low)}, high={short_repr(high)}."
+            )
+        self._bins = as_int(bins, "bins", least=2 if low is None else 1)
         if self._bins > _MOST_BINS:
             raise ArgumentError(f"bins must be at most {_MOST_BINS:,}, not {bins:,}.")
         ends = None if low is None else as_range((low, high), "Histogram's bounds")
@@ -84,12 +86,12 @@ class Histogram:
         check_samples(samples, activation)
         if not len(self._counts):
             self._start(units.shape[1])
-        same_channels(len(self._counts), units.shape[1])
+        check_same_channels(len(self._counts), units.shape[1])
         if not units.numel():
             return
         if self._edges is None:
             self._widen(*_finite_range(units))
-        for channels, piece in pieces(units):
+        for channels, piece in split_pieces(units):
             values = piece.double()
             slots = self._own_slots(values, channels) if self._edges is None else self._given_slots(values)
             self._count(slots, torch.isfinite(values), channels)
@@ -101,12 +103,12 @@ class Histogram:
             ArgumentError: it has others.
         """
         if not isinstance(other, Histogram) or not self._alike(other):
-            raise ArgumentError(f"A Histogram takes in others of the same bins and bounds, not {shown(other)}.")
+            raise ArgumentError(f"A Histogram takes in others of the same bins and bounds, not {short_repr(other)}.")
         if not len(other._counts):
             return
         if not len(self._counts):
             self._start(len(other._counts))
-        same_channels(len(self._counts), len(other._counts))
+        check_same_channels(len(self._counts), len(other._counts))
         if self._edges is not None:
             self._counts = self._counts + other._counts
             return

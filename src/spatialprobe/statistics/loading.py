@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 
-from spatialprobe.arguments import shown
-from spatialprobe.errors import ArgumentError, SweepError, told
+from spatialprobe.arguments import short_repr
+from spatialprobe.errors import ArgumentError, SweepError, describe_error
 from spatialprobe.model.samples import first_entry
 from spatialprobe.statistics.identity import describe
-from spatialprobe.statistics.terms import UNKNOWN, hashed
+from spatialprobe.statistics.terms import UNKNOWN, hash_value
 from spatialprobe.text import kind_of
 
 _MAKE_TENSORS = "For images, give the data set a transform that makes tensors."
@@ -29,7 +29,7 @@ class Inputs(Dataset[Any]):
         try:
             sample = self._dataset[index]
         except Exception as error:
-            raise SweepError(f"The data set raised {told(error)} at sample {index}.") from error
+            raise SweepError(f"The data set raised {describe_error(error)} at sample {index}.") from error
         return index, first_entry(sample)
 
 
@@ -41,7 +41,7 @@ class _Checksums(Dataset[Any]):
 
     def __getitem__(self, index: int) -> tuple[int, str]:
         try:
-            return index, hashed(describe(self._inputs[index][1]))
+            return index, hash_value(describe(self._inputs[index][1]))
         except Exception:  # what cannot be read here may be another process's share
             return index, UNKNOWN
 
@@ -71,7 +71,7 @@ class _Located(Dataset[Any]):
             position = operator.index(index)
         except TypeError as error:
             raise ArgumentError(
-                f"The loader's sampler yields {shown(index)}, which is not a position in its data set. Pass "
+                f"The loader's sampler yields {short_repr(index)}, which is not a position in its data set. Pass "
                 "iter(loader), whose samples are counted as they come, or a sampler that yields whole numbers."
             ) from error
         return position + len(self._dataset) if position < 0 and isinstance(self._dataset, Sized) else position
@@ -137,7 +137,7 @@ def checksums(dataset: Any, positions: list[int], workers: int) -> list[tuple[in
     return found if again == found[0][1] else [(position, UNKNOWN) for position in positions]
 
 
-def collated(pairs: list[tuple[int, Any]]) -> torch.Tensor:
+def collate(pairs: list[tuple[int, Any]]) -> torch.Tensor:
     """One tensor of some samples.
 
     Raises:
@@ -150,10 +150,10 @@ def collated(pairs: list[tuple[int, Any]]) -> torch.Tensor:
                 f"Sample {index} has shape {_shape(value)}, but sample {first}, in the same batch, {expected}. "
                 "Bring all samples to one shape, or give batch_size=1."
             )
-    return collated_inputs([value for _, value in pairs])
+    return collate_inputs([value for _, value in pairs])
 
 
-def collated_inputs(samples: list[Any]) -> torch.Tensor:
+def collate_inputs(samples: list[Any]) -> torch.Tensor:
     """One tensor of what the model takes of some samples."""
     values = [first_entry(sample) for sample in samples]
     try:

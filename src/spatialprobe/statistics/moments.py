@@ -9,7 +9,14 @@ import numpy.typing as npt
 import torch
 
 from spatialprobe.statistics.summary import Summary
-from spatialprobe.statistics.units import as_units, check_mergeable, check_samples, inner_first, pieces, same_channels
+from spatialprobe.statistics.units import (
+    as_units,
+    check_mergeable,
+    check_same_channels,
+    check_samples,
+    reduce_maps_first,
+    split_pieces,
+)
 
 _Floats = npt.NDArray[np.float64]
 
@@ -83,7 +90,7 @@ class Moments:
         check_samples(samples, activation)
         if not len(self._count):
             self._start(units.shape[1])
-        same_channels(len(self._count), units.shape[1])
+        check_same_channels(len(self._count), units.shape[1])
         if not units.numel():
             return
         shift = self._mean
@@ -113,7 +120,7 @@ class Moments:
             return
         if not len(self._count):
             self._start(len(other._count))
-        same_channels(len(self._count), len(other._count))
+        check_same_channels(len(self._count), len(other._count))
         self._zeros = self._zeros + other._zeros
         self._nonfinite = self._nonfinite + other._nonfinite
         self._widen(other._minimum, other._maximum)
@@ -173,7 +180,7 @@ def _summed(units: torch.Tensor, shift: _Floats) -> _Sums:
     first, second, zeros = (torch.zeros(c, dtype=torch.float64, device=units.device) for _ in range(3))
     values = other = torch.empty(0, dtype=torch.float64, device=units.device)
     counted = _may_have_zeros(units)
-    for channels, piece in pieces(units):
+    for channels, piece in split_pieces(units):
         if values.shape != piece.shape:
             values, other = (torch.empty(piece.shape, dtype=torch.float64, device=units.device) for _ in range(2))
         values.copy_(piece)
@@ -195,7 +202,7 @@ def _may_have_zeros(units: torch.Tensor) -> bool:
 
 def _squares(values: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     """The sums of the squares of (n, c, L) over samples and units, (c,); the other tensor is written over."""
-    if inner_first(values.shape[2]):
+    if reduce_maps_first(values.shape[2]):
         norms: torch.Tensor = torch.linalg.vector_norm(values, dim=2)
         return norms.square_().sum(dim=0)
     return _per_channel_sum(torch.mul(values, values, out=other))
@@ -207,7 +214,7 @@ def _summed_where_finite(units: torch.Tensor, shift: _Floats) -> _Sums:
     here = torch.from_numpy(shift).to(units.device).unsqueeze(1)
     count, first, second, zeros = (torch.zeros(c, dtype=torch.float64, device=units.device) for _ in range(4))
     minimum, maximum = torch.full_like(first, torch.inf), torch.full_like(first, -torch.inf)
-    for channels, piece in pieces(units):
+    for channels, piece in split_pieces(units):
         values = piece.double()
         finite = torch.isfinite(values)
         shifted = torch.where(finite, values - here[channels], 0.0)
@@ -224,12 +231,12 @@ def _summed_where_finite(units: torch.Tensor, shift: _Floats) -> _Sums:
 
 def _per_channel_sum(values: torch.Tensor) -> torch.Tensor:
     """The sums over samples and units, (n, C, L) -> (C,)."""
-    return values.sum(dim=2).sum(dim=0) if inner_first(values.shape[2]) else values.sum(dim=0).sum(dim=1)
+    return values.sum(dim=2).sum(dim=0) if reduce_maps_first(values.shape[2]) else values.sum(dim=0).sum(dim=1)
 
 
 def _extremes(units: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The lowest and the highest value of each channel, (C,)."""
-    inner, outer = (2, 0) if inner_first(units.shape[2]) else (0, 1)
+    inner, outer = (2, 0) if reduce_maps_first(units.shape[2]) else (0, 1)
     return units.amin(dim=inner).amin(dim=outer), units.amax(dim=inner).amax(dim=outer)
 
 

@@ -12,7 +12,7 @@ from spatialprobe.activations.records import At
 from spatialprobe.errors import ArgumentError, SpatialProbeError, StorageError, SweepError, told
 from spatialprobe.model.layout import LayoutChoice
 from spatialprobe.model.select import Layer, model_name
-from spatialprobe.model.undo import undoing
+from spatialprobe.model.undo import undo_block
 from spatialprobe.statistics.batches import Batch, Progress, Source, Workload
 from spatialprobe.statistics.checkpoint import Checkpoint, checkpoint_path
 from spatialprobe.statistics.distributed import Peers
@@ -155,8 +155,8 @@ class Part:
         shown = progress if others.rank == 0 else False
         try:
             with (
-                undoing() as undo,
-                bar(shown, done=self._progress.samples, total=self._source.count) as told_of,
+                undo_block() as undo,
+                progress_bar(shown, done=self._progress.samples, total=self._source.count) as told_of,
             ):
                 feeder.attach(undo)
                 for batch, reached in self._batches():
@@ -212,7 +212,9 @@ class Part:
             except SpatialProbeError:
                 raise
             except Exception as error:
-                raise SweepError(f"The data raised {told(error)} at batch {self._progress.batches}.") from error
+                raise SweepError(
+                    f"The data raised {describe_error(error)} at batch {self._progress.batches}."
+                ) from error
             if item is None:
                 return
             if self._finished:

@@ -18,7 +18,7 @@ class Silent:
 
 
 @contextmanager
-def bar(shown: Shown, *, done: int, total: int | None) -> Iterator[Silent]:
+def progress_bar(shown: Shown, *, done: int, total: int | None) -> Iterator[Silent]:
     """Something to tell of samples that are done: a bar, or nothing where nobody looks."""
     if not (sys.stderr.isatty() if shown == "auto" else shown):
         yield Silent()

@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import torch
 
-from spatialprobe.arguments import shown
+from spatialprobe.arguments import short_repr
 from spatialprobe.errors import ArgumentError
 from spatialprobe.text import kind_of
 
@@ -110,10 +110,10 @@ def _by_name(classes: Sequence[object]) -> dict[str, Any]:
 
 def _made(name: str, factory: Factory) -> Reducer:
     if not isinstance(name, str):
-        raise ArgumentError(f"reducers are found by names such as 'moments', not by {shown(name)}.")
+        raise ArgumentError(f"reducers are found by names such as 'moments', not by {short_repr(name)}.")
     if not callable(factory):
         raise ArgumentError(
-            f"reducers[{name!r}] is {shown(factory)}, which cannot be called. Pass the class itself, such as "
+            f"reducers[{name!r}] is {short_repr(factory)}, which cannot be called. Pass the class itself, such as "
             "sp.Moments, or partial(sp.Exemplars, k=9): every layer gets a reducer of its own."
         )
     try:

@@ -15,8 +15,8 @@ from typing import Any
 
 import torch.distributed as dist
 
-from spatialprobe.errors import ArgumentError, SweepError, told
-from spatialprobe.statistics.board import Board, StoreGoneError, answered
+from spatialprobe.errors import ArgumentError, SweepError, describe_error
+from spatialprobe.statistics.board import Board, StoreGoneError, call_with_timeout
 from spatialprobe.statistics.door import Door, Knock
 from spatialprobe.statistics.wire import Failure, Wire, children, parent
 
@@ -41,7 +41,7 @@ class Meeting:
     sweeps: Iterator[int] = field(default_factory=itertools.count)  # every process counts alike
 
 
-def form(timeout: float) -> Wire | None:
+def form_group(timeout: float) -> Wire | None:
     """Return this process's links with the others of a sweep, None where it is alone.
 
     The others are those of the default process group, or those that `torchrun` started with this one. If one of them
@@ -87,7 +87,7 @@ class _Gathering:
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         failure = None
         if error is not None:
-            self._wire.fail(told(error))
+            self._wire.fail(describe_error(error))
             assert self._wire.failure is not None
             failure = self._wire.failure.dumps()
             if not isinstance(error, StoreGoneError):
@@ -192,7 +192,7 @@ def _store_of_torchrun(timeout: float, rank: int, size: int) -> Any:
         return next(dist.rendezvous("env://", world_size=1, timeout=timedelta(seconds=timeout)))  # type: ignore[attr-defined]
 
     try:
-        store, _, _ = answered(meet, timeout + _LATER, "The store of torch.distributed, which rank 0 holds,")
+        store, _, _ = call_with_timeout(meet, timeout + _LATER, "The store of torch.distributed, which rank 0 holds,")
     except StoreGoneError as error:
         raise SweepError(
             f"{error} Every process, rank 0 too, must come to the sweep within {timeout:g} s; pass a larger timeout= "

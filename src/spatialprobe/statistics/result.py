@@ -13,11 +13,11 @@ import torch
 
 from spatialprobe.activations.records import At
 from spatialprobe.model.names import find_name
-from spatialprobe.statistics.summary import Summary, outline
-from spatialprobe.statistics.values import put_together, take_apart
+from spatialprobe.statistics.summary import Summary, summarize
+from spatialprobe.statistics.values import extract_tensors, insert_tensors
 from spatialprobe.storage.archive import Archive
 from spatialprobe.storage.schema import MalformedError, check
-from spatialprobe.text import counted, table
+from spatialprobe.text import format_count, format_table
 
 _ARCHIVE = Archive("spatialprobe sweep result", 1, writer="SweepResult.save", kind="result of a sweep")
 
@@ -106,7 +106,7 @@ def _loaded(description: dict[str, Any], tensors: Mapping[str, torch.Tensor]) ->
     if isinstance(description.get("result"), dict):  # files of 0.1 have none
         description["result"].setdefault("left_out", take_apart({}, {}, "left_out"))
     check(description, {"result": _SCHEMA}, "the description")
-    values = {name: put_together(part, tensors) for name, part in description["result"].items()}
+    values = {name: insert_tensors(part, tensors) for name, part in description["result"].items()}
     plain = {**values, "layers": _names(values["layers"])}
     schema = {"layers": {str: [str]}, "samples": int, "model": str, "at": set(get_args(At)), "left_out": {str: str}}
     check(plain, schema, "the result")
@@ -122,18 +122,18 @@ def _names(layers: Any) -> Any:
     return {layer: list(results) if isinstance(results, dict) else None for layer, results in layers.items()}
 
 
-def frozen_results(layers: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Mapping[str, Any]]:
-    """The same mappings, which nobody can write to, with results that know their layer."""
+def freeze_results(layers: Mapping[str, Mapping[str, Any]], at: str) -> Mapping[str, Mapping[str, Any]]:
+    """Return the same mappings, read-only, with results that know their layer and where its values were taken."""
     return MappingProxyType(
         {
-            layer: MappingProxyType({name: _of_layer(layer, result) for name, result in results.items()})
+            layer: MappingProxyType({name: _of_layer(layer, result, at) for name, result in results.items()})
             for layer, results in layers.items()
         }
     )
 
 
-def _of_layer(layer: str, result: Any) -> Any:
-    return result.of_layer(layer) if isinstance(result, Summary) else result
+def _of_layer(layer: str, result: Any, at: str) -> Any:
+    return result.of_layer(layer, at=at) if isinstance(result, Summary) else result
 
 
 def _frozen(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from spatialprobe.errors import ArgumentError, StorageError, SweepError, told
+from spatialprobe.errors import ArgumentError, StorageError, SweepError, describe_error
 from spatialprobe.statistics.reducer import Reducer
 from spatialprobe.storage.restricted_pickle import RestrictedPickle
 
@@ -37,7 +37,7 @@ class SweepState:
                 try:
                     reducer.merge(other.reducers[layer][name])
                 except Exception as error:
-                    raise SweepError(f"reducer {name!r} of layer {layer!r} raised {told(error)}") from error
+                    raise SweepError(f"reducer {name!r} of layer {layer!r} raised {describe_error(error)}") from error
 
     def results(self) -> dict[str, dict[str, object]]:
         """Return the result of each reducer of the layers that are not left out.
@@ -127,4 +127,6 @@ def _result(layer: str, name: str, reducer: Reducer) -> object:
     try:
         return reducer.result()
     except Exception as error:
-        raise SweepError(f"The result of reducer {name!r} of layer {layer!r} raised {told(error)}.") from error
+        raise SweepError(
+            f"The result of reducer {name!r} of layer {layer!r} raised {describe_error(error)}."
+        ) from error

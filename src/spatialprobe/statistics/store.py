@@ -26,8 +26,8 @@ from spatialprobe.errors import ArgumentError, StorageError
 from spatialprobe.model.layout import Layout
 from spatialprobe.model.select import Layer
 from spatialprobe.statistics.batches import Batch
-from spatialprobe.statistics.store_seal import check_group, groups_in, sealed
-from spatialprobe.storage.files import folder_of, path_of, reason, shown_path
+from spatialprobe.statistics.store_seal import check_group, list_groups, seal_attributes
+from spatialprobe.storage.files import describe_os_error, folder_of, path_of, shown_path
 from spatialprobe.tensors import numpy_values
 from spatialprobe.text import visible
 
@@ -175,8 +175,8 @@ class Store:
             StorageError: the root cannot be written.
         """
         with self._writing():
-            there = {**self._root_attributes, "groups": groups_in(self._path), "rows": self._rows or rows}
-            self._root.attrs.put(sealed(there, self._path, arrays=False))
+            there = {**self._root_attributes, "groups": list_groups(self._path), "rows": self._rows or rows}
+            self._root.attrs.put(seal_attributes(there, self._path, arrays=False))
 
     def _found(self, layer: Layer, call: int, values: Any, dtype: str, layout: Layout | None) -> tuple[Any, Any]:
         """Return the arrays of one run of a layer; another process may have made them."""
@@ -229,7 +229,9 @@ class Store:
         try:
             yield
         except OSError as error:
-            raise StorageError(f"Cannot write to the store {shown_path(self._path)}: {reason(error)}.") from error
+            raise StorageError(
+                f"Cannot write to the store {shown_path(self._path)}: {describe_os_error(error)}."
+            ) from error
 
 
 def _group_name(layer: str, call: int) -> str:

@@ -13,13 +13,13 @@ from typing import Any
 
 from spatialprobe.errors import StorageError
 from spatialprobe.storage.checksum import digest
-from spatialprobe.storage.files import reason, shown_path
+from spatialprobe.storage.files import describe_os_error, shown_path
 
 ARRAYS = ("activation", "sample")
 _DIGEST = "digest"  # the attribute of a group that holds its checksum
 
 
-def sealed(attributes: dict[str, Any], folder: Path, *, arrays: bool) -> dict[str, Any]:
+def seal_attributes(attributes: dict[str, Any], folder: Path, *, arrays: bool) -> dict[str, Any]:
     """Return a group's attributes with a checksum of these and of all else that describes it, and its arrays if any.
 
     Raises:
@@ -28,7 +28,7 @@ def sealed(attributes: dict[str, Any], folder: Path, *, arrays: bool) -> dict[st
     return attributes | {_DIGEST: _digest(attributes, folder, ARRAYS if arrays else ())}
 
 
-def groups_in(root: Path) -> list[str]:
+def list_groups(root: Path) -> list[str]:
     """Return the names of all groups with arrays that lie in a store's folder, in order."""
     found = {path.parents[1].relative_to(root) for path in root.rglob(f"{ARRAYS[0]}/zarr.json") if _is_array(path)}
     return sorted(path.as_posix() for path in found if not path.parts[0].startswith("."))  # half made ones do
@@ -84,7 +84,7 @@ def _described(folder: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_bytes())
     except OSError as error:
-        raise StorageError(f"{shown_path(path)} cannot be read: {reason(error)}") from error
+        raise StorageError(f"{shown_path(path)} cannot be read: {describe_os_error(error)}") from error
     except (ValueError, RecursionError) as error:
         raise StorageError(f"{shown_path(path)} is damaged") from error
     if not isinstance(found, dict):

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from spatialprobe.arguments import shown
+from spatialprobe.activations.records import At
+from spatialprobe.arguments import check_one_of, short_repr
 from spatialprobe.errors import ArgumentError
 from spatialprobe.model.names import is_name
 
@@ -26,24 +27,33 @@ class Summary:
         name: str | None = self.__dict__.get("_layer")
         return name
 
-    def of_layer(self, layer: str) -> Self:
-        """Return the same result, said to be of this layer.
+    @property
+    def at(self) -> str | None:
+        """The point at which the layer's values were taken: "output" or "post_activation"; None of a lone reducer."""
+        at: str | None = self.__dict__.get("_at")
+        return at
+
+    def of_layer(self, layer: str, *, at: str | None = None) -> Self:
+        """Return the same result, said to be of this layer, and of values taken `at` this point.
 
         Raises:
-            ArgumentError: `layer` is not a text.
+            ArgumentError: `layer` is not a text, or `at` neither "output" nor "post_activation".
         """
         if not is_name(layer):
-            raise ArgumentError(f"layer must be the name of a layer, not {shown(layer)}.")
+            raise ArgumentError(f"layer must be the name of a layer, not {short_repr(layer)}.")
         made = copy(self)
         made.__dict__["_layer"] = layer
+        if at is not None:
+            check_one_of(at, "at", At)
+            made.__dict__["_at"] = at
         return made
 
     def __repr__(self) -> str:
-        parts = (f"{field.name}={_brief(getattr(self, field.name))}" for field in fields(self))  # type: ignore[arg-type]
+        parts = (f"{field.name}={_brief(getattr(self, field.name))}" for field in fields(self) if field.repr)  # type: ignore[arg-type]
         return f"{type(self).__name__}({', '.join(parts)})"
 
 
-def outline(result: object) -> str:
+def summarize(result: object) -> str:
     """A result's type, and the shape of the first tensor in it: `ExemplarsResult (6, 9)`."""
     held = [getattr(result, field.name) for field in fields(result)] if is_dataclass(result) else [result]
     shapes = (str(tuple(value.shape)) for value in held if isinstance(value, (torch.Tensor, np.ndarray)))

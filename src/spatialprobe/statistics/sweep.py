@@ -17,7 +17,7 @@ from spatialprobe.model.layout import LayoutChoice
 from spatialprobe.model.select import Selector, chosen_by_name, model_name, select
 from spatialprobe.model.weights import device_of
 from spatialprobe.statistics.batches import Data, Workload, source_of
-from spatialprobe.statistics.distributed import TIMEOUT, peers
+from spatialprobe.statistics.distributed import TIMEOUT, join_peers
 from spatialprobe.statistics.feed import NonFinite
 from spatialprobe.statistics.identity import settings_identity
 from spatialprobe.statistics.part import Part
@@ -117,13 +117,13 @@ def sweep(
         check_switch(stop_early, "stop_early")
         if not (isinstance(progress, str) and progress == "auto"):
             check_switch(progress, "progress")
-        whole_number(batch_size, "batch_size", least=1)
-        whole_number(num_workers, "num_workers", least=0)
-        where = device_named(device) or device_of(model)
-        real_number(checkpoint_seconds, "checkpoint_seconds", least=0)
+        as_int(batch_size, "batch_size", least=1)
+        as_int(num_workers, "num_workers", least=0)
+        where = as_device(device) or device_of(model)
+        as_float(checkpoint_seconds, "checkpoint_seconds", least=0)
         # The forward of a DistributedDataParallel waits for all ranks, and these may have different numbers of batches.
         inner = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
-        with EvaluationMode(inner, device=device_named(device)):
+        with EvaluationMode(inner, device=as_device(device)):
             load = Workload(
                 batch_size=batch_size,
                 workers=num_workers,

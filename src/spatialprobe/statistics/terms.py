@@ -37,7 +37,7 @@ class Terms:
         return Terms(json.loads(data))
 
 
-def hashed(value: object) -> str:
+def hash_value(value: object) -> str:
     """Return a checksum of a plain value, for what is too long to show."""
     return _HASHED + digest(repr(value).encode())[:24]
 
@@ -63,7 +63,7 @@ def weights_of(model: nn.Module) -> dict[str, str]:
     for layer in all_layers(model):
         for name, value in (*layer.module._parameters.items(), *layer.module._buffers.items()):
             if value is not None:
-                found[f"{layer.name}.{name}".lstrip(".")] = hashed(_fingerprint(value))
+                found[f"{layer.name}.{name}".lstrip(".")] = hash_value(_fingerprint(value))
     return found
 
 
@@ -73,7 +73,7 @@ def reducers_of(kinds: Mapping[str, Reducer]) -> dict[str, str]:
     for name, reducer in kinds.items():
         found[name] = type(reducer).__qualname__
         with suppress(Exception):  # a reducer of a user's own may hold anything
-            found[name] = hashed(describe(reducer))
+            found[name] = hash_value(describe(reducer))
     return found
 
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import torch
 
-from spatialprobe.arguments import shown
+from spatialprobe.arguments import short_repr
 from spatialprobe.errors import ArgumentError
 from spatialprobe.tensors import computable_values
-from spatialprobe.text import counted
+from spatialprobe.text import format_count
 
 _PIECE = {"cpu": 1 << 16}  # values; in float64 this is half of a usual second-level cache
 _LARGE_PIECE = 1 << 24  # for accelerators, where starting a kernel costs more than reading memory
@@ -26,7 +26,7 @@ def as_units(activation: torch.Tensor) -> torch.Tensor:
         UnsupportedOutputError: it has no values that can be read as one array.
     """
     if not isinstance(activation, torch.Tensor):
-        raise ArgumentError(f"activation must be a tensor (N, C, *spatial), not {shown(activation)}.")
+        raise ArgumentError(f"activation must be a tensor (N, C, *spatial), not {short_repr(activation)}.")
     activation = computable_values(None, activation)
     if activation.dtype is torch.bool:
         activation = activation.to(torch.uint8)
@@ -40,7 +40,7 @@ def as_units(activation: torch.Tensor) -> torch.Tensor:
     return activation.flatten(2) if activation.ndim > 2 else activation.unsqueeze(2)
 
 
-def pieces(units: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
+def split_pieces(units: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
     """The units (N, C, L) in pieces (n, c, L) of some samples and channels, each with its channels."""
     n, c, length = units.shape
     size = _PIECE.get(units.device.type, _LARGE_PIECE)
@@ -61,7 +61,7 @@ def check_samples(samples: torch.Tensor, activation: torch.Tensor) -> None:
     if not isinstance(samples, torch.Tensor) or samples.dtype != torch.int64 or samples.shape != activation.shape[:1]:
         raise ArgumentError(
             f"samples must be the positions of the activation's {len(activation)} samples in the data, int64 "
-            f"({len(activation)},), not {shown(samples)}."
+            f"({len(activation)},), not {short_repr(samples)}."
         )
 
 
@@ -72,19 +72,21 @@ def check_mergeable(reducer: object, other: object) -> None:
         ArgumentError: it is not.
     """
     if type(other) is not type(reducer):
-        raise ArgumentError(f"{type(reducer).__name__} merges others of its kind, not {shown(other)}.")
+        raise ArgumentError(f"{type(reducer).__name__} merges others of its kind, not {short_repr(other)}.")
 
 
-def same_channels(seen: int, now: int) -> None:
+def check_same_channels(seen: int, now: int) -> None:
     """That a reducer is given as many channels as before.
 
     Raises:
         ArgumentError: it is not.
     """
     if seen != now:
-        raise ArgumentError(f"{counted(now, 'channel')} after {seen}: a reducer takes the activations of one layer.")
+        raise ArgumentError(
+            f"{format_count(now, 'channel')} after {seen}: a reducer takes the activations of one layer."
+        )
 
 
-def inner_first(length: int) -> bool:
+def reduce_maps_first(length: int) -> bool:
     """Whether maps of this many units are reduced faster along each map than across samples (measured)."""
     return length >= 64

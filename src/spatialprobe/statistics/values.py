@@ -11,7 +11,7 @@ from typing import Any, get_type_hints
 import numpy as np
 import torch
 
-from spatialprobe.arguments import shown
+from spatialprobe.arguments import short_repr
 from spatialprobe.errors import StorageError
 from spatialprobe.storage.schema import MalformedError, Or, check
 from spatialprobe.text import kind_of, with_article
@@ -23,7 +23,7 @@ _KEYS = (str, int, float, bool, type(None))  # what keys of mappings are made of
 _WHOLE = Or(None, bool, int, str)
 
 
-def take_apart(value: Any, tensors: dict[str, torch.Tensor], where: str, depth: int = 0) -> Any:
+def extract_tensors(value: Any, tensors: dict[str, torch.Tensor], where: str, depth: int = 0) -> Any:
     """Return a value as JSON holds it; its tensors go to `tensors`, under names of their own.
 
     Raises:
@@ -37,20 +37,24 @@ def take_apart(value: Any, tensors: dict[str, torch.Tensor], where: str, depth: 
         tensors[str(len(tensors))] = value
         return {"tensor": str(len(tensors) - 1)}
     if isinstance(value, (np.ndarray, np.generic)):
-        return {"array": take_apart(_as_tensor(np.array(value), where), tensors, where)}
+        return {"array": extract_tensors(_as_tensor(np.array(value), where), tensors, where)}
     if isinstance(value, Mapping):
         items = [(_as_key(key, where), value[key]) for key in value]
         return {
             "mapping": [
-                [take_apart(key, tensors, where), take_apart(item, tensors, f"{where}[{shown(key)}]", depth + 1)]
+                [
+                    extract_tensors(key, tensors, where),
+                    extract_tensors(item, tensors, f"{where}[{short_repr(key)}]", depth + 1),
+                ]
                 for key, item in items
             ]
         }
     if type(value) in (tuple, list):
-        return {type(value).__name__: [take_apart(item, tensors, where, depth + 1) for item in value]}
+        return {type(value).__name__: [extract_tensors(item, tensors, where, depth + 1) for item in value]}
     if is_dataclass(value) and not isinstance(value, type):
         parts = {
-            field.name: take_apart(getattr(value, field.name), tensors, where, depth + 1) for field in fields(value)
+            field.name: extract_tensors(getattr(value, field.name), tensors, where, depth + 1)
+            for field in fields(value)
         }
         return {"dataclass": [type(value).__module__, type(value).__qualname__, parts]}
     raise StorageError(
@@ -59,8 +63,8 @@ def take_apart(value: Any, tensors: dict[str, torch.Tensor], where: str, depth: 
     )
 
 
-def put_together(described: Any, tensors: Mapping[str, torch.Tensor], depth: int = 0) -> Any:
-    """Return the value that `take_apart` took apart.
+def insert_tensors(described: Any, tensors: Mapping[str, torch.Tensor], depth: int = 0) -> Any:
+    """Return the value that `extract_tensors` took apart.
 
     Raises:
         MalformedError: it describes none.
@@ -69,14 +73,14 @@ def put_together(described: Any, tensors: Mapping[str, torch.Tensor], depth: int
     if depth > _DEEPEST:
         raise MalformedError(f"a result is nested more than {_DEEPEST} deep")
     if not isinstance(described, dict) or len(described) != 1:
-        raise MalformedError(f"{shown(described)} describes no value")
+        raise MalformedError(f"{short_repr(described)} describes no value")
     ((kind, held),) = described.items()
     if kind in _MADE_OF:
         schema, make = _MADE_OF[kind]
         check(held, schema, f"{with_article(kind)} in a result")
         return make(held, tensors)
     if kind not in _MADE_OF_PARTS:
-        raise MalformedError(f"{shown(kind)} is no kind of value")
+        raise MalformedError(f"{short_repr(kind)} is no kind of value")
     schema, make_parts = _MADE_OF_PARTS[kind]
     check(held, schema, f"{with_article(kind)} in a result")
     return make_parts(held, tensors, depth + 1)
@@ -86,12 +90,12 @@ def _float(held: str, _: object) -> float:
     try:
         return float.fromhex(held)
     except (ValueError, OverflowError) as error:
-        raise MalformedError(f"{shown(held)} is no float") from error
+        raise MalformedError(f"{short_repr(held)} is no float") from error
 
 
 def _tensor(held: str, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
     if held not in tensors:
-        raise MalformedError(f"there is no tensor {shown(held)}")
+        raise MalformedError(f"there is no tensor {short_repr(held)}")
     return tensors[held]
 
 
@@ -99,21 +103,21 @@ def _array(held: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
     try:
         return _tensor(held["tensor"], tensors).numpy()
     except (TypeError, RuntimeError) as error:  # a dtype that numpy lacks
-        raise MalformedError(f"tensor {shown(held)} is no array ({error})") from error
+        raise MalformedError(f"tensor {short_repr(held)} is no array ({error})") from error
 
 
 def _mapping(held: Any, tensors: Mapping[str, torch.Tensor], depth: int) -> Any:
     found = {}
     for key, item in held:
-        name = put_together(key, tensors, depth)
+        name = insert_tensors(key, tensors, depth)
         if not _is_key(name):
-            raise MalformedError(f"{shown(name)} is no key of a mapping")
-        found[name] = put_together(item, tensors, depth)
+            raise MalformedError(f"{short_repr(name)} is no key of a mapping")
+        found[name] = insert_tensors(item, tensors, depth)
     return found
 
 
 def _list(held: Any, tensors: Mapping[str, torch.Tensor], depth: int) -> list[Any]:
-    return [put_together(item, tensors, depth) for item in held]
+    return [insert_tensors(item, tensors, depth) for item in held]
 
 
 def _tuple(held: Any, tensors: Mapping[str, torch.Tensor], depth: int) -> tuple[Any, ...]:
@@ -126,13 +130,13 @@ def _instance(held: Any, tensors: Mapping[str, torch.Tensor], depth: int) -> Any
     kind = _class(module, name)
     known = {field.name: object for field in fields(kind)}
     if parts.keys() != known.keys():
-        raise MalformedError(f"{with_article(name)} has the fields {', '.join(known)}, not {shown(sorted(parts))}")
+        raise MalformedError(f"{with_article(name)} has the fields {', '.join(known)}, not {short_repr(sorted(parts))}")
     hints = get_type_hints(kind) if kind.__module__.startswith(_OURS) else known
     made = object.__new__(kind)
     for field, part in parts.items():
-        value = put_together(part, tensors, depth)
+        value = insert_tensors(part, tensors, depth)
         if not _fits(value, hints[field]):
-            raise MalformedError(f"{field} of {with_article(name)} is {shown(value)}")
+            raise MalformedError(f"{field} of {with_article(name)} is {short_repr(value)}")
         object.__setattr__(made, field, value)
     return made
 
@@ -198,7 +202,7 @@ def _as_key(key: Any, where: str) -> Any:
     plain = key.item() if isinstance(key, np.generic) else key
     if not _is_key(plain):
         raise StorageError(
-            f"Cannot save {where}: its key {shown(key)} is {kind_of(key)}. Keys may be text, numbers, None and "
+            f"Cannot save {where}: its key {short_repr(key)} is {kind_of(key)}. Keys may be text, numbers, None and "
             "tuples of these."
         )
     return plain

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 import torch
 
 from spatialprobe.errors import ArgumentError, StorageError
-from spatialprobe.storage.checksum import apart, digest, fingerprint
-from spatialprobe.storage.files import replacing, shown_path, source_of, target_of
+from spatialprobe.storage.checksum import digest, fingerprint, separate_memory
+from spatialprobe.storage.files import replace_file, shown_path, source_of, target_of
 from spatialprobe.storage.schema import MalformedError, check
 from spatialprobe.storage.tensors import check_dtypes, write_tensors
 from spatialprobe.text import map_texts, restored, visible
@@ -59,7 +59,7 @@ class Archive:
             check_dtypes(tensors)
         except ValueError as error:
             raise StorageError(f"Cannot save {target.name!r}: {error}.") from error
-        ready = apart(tensors)
+        ready = separate_memory(tensors)
         checks = {key: fingerprint(tensor) for key, tensor in ready.items()}
         text = _written({"tensors": checks, **description})
         header = {
@@ -68,7 +68,7 @@ class Archive:
             "description": text,
             "digest": digest(text.encode()),
         }
-        with replacing(target) as scratch:
+        with replace_file(target) as scratch:
             write_tensors(scratch, ready, header)
             self._check_readable(scratch, target)
         return target

@@ -11,7 +11,7 @@ import torch
 from spatialprobe.tensors import holds_own_memory, parts_of, shape_text
 
 
-def apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def separate_memory(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The same tensors on the CPU, contiguous, and no two in the same memory, as safetensors wants them.
 
     Each is itself where it can be, since a copy of all that is written may not fit.

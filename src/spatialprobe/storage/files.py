@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from spatialprobe.arguments import shown
+from spatialprobe.arguments import short_repr
 from spatialprobe.errors import ArgumentError, SpatialProbeError, StorageError
-from spatialprobe.storage.scratch import clear_stale, scratch_beside
+from spatialprobe.storage.scratch import clear_stale, create_temporary
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -36,14 +36,14 @@ def path_of(path: str | os.PathLike[str]) -> Path:
         found = Path(path)
     except TypeError as error:
         raise ArgumentError(
-            f"path must be a name such as 'results/maps', or a pathlib.Path, not {shown(path)}."
+            f"path must be a name such as 'results/maps', or a pathlib.Path, not {short_repr(path)}."
         ) from error
     try:
         possible = b"\0" not in os.fsencode(found)
     except UnicodeEncodeError:
         possible = False
     if not possible:
-        raise ArgumentError(f"path has characters that no file name can have, such as NUL: {shown(str(found))}.")
+        raise ArgumentError(f"path has characters that no file name can have, such as NUL: {short_repr(str(found))}.")
     return found
 
 
@@ -70,7 +70,7 @@ def folder_of(path: str | os.PathLike[str], purpose: str) -> Path:
     try:
         found = _stat(folder)
     except OSError as error:
-        raise ArgumentError(f"Cannot {purpose} in {shown_path(folder)}: {reason(error)}.") from error
+        raise ArgumentError(f"Cannot {purpose} in {shown_path(folder)}: {describe_os_error(error)}.") from error
     if found is None:
         raise ArgumentError(f"Cannot {purpose}: the folder {shown_path(folder)} does not exist. Create it first.")
     if not stat.S_ISDIR(found.st_mode):
@@ -92,7 +92,7 @@ def source_of(path: str | os.PathLike[str], kind: str) -> Path:
     except FileNotFoundError:
         raise FileNotFoundError(f"No file {shown_path(source)}.") from None
     except OSError as error:
-        raise StorageError(f"Cannot read {shown_path(source)}: {reason(error)}.") from error
+        raise StorageError(f"Cannot read {shown_path(source)}: {describe_os_error(error)}.") from error
     if stat.S_ISDIR(found.st_mode):
         raise StorageError(f"{shown_path(source)} is a folder, no {kind}: name the file in it.")
     if not stat.S_ISREG(found.st_mode):
@@ -101,7 +101,7 @@ def source_of(path: str | os.PathLike[str], kind: str) -> Path:
 
 
 @contextmanager
-def replacing(target: Path) -> Iterator[Path]:
+def replace_file(target: Path) -> Iterator[Path]:
     """Yield the path of a temporary file beside the target, which takes its place when the block ends well.
 
     A crash leaves the old file or the new one, never a part; an exception leaves the old one and no temporary file. A
@@ -114,7 +114,7 @@ def replacing(target: Path) -> Iterator[Path]:
     real, old = _writable(target, StorageError)
     clear_stale(real.parent)
     try:
-        with scratch_beside(real, 0o666 if old is None else 0o600) as scratch:
+        with create_temporary(real, 0o666 if old is None else 0o600) as scratch:
             mode = stat.S_IMODE((scratch.stat() if old is None else old).st_mode)
             _set_mode(scratch, mode | stat.S_IRUSR | stat.S_IWUSR)
             yield scratch
@@ -123,20 +123,20 @@ def replacing(target: Path) -> Iterator[Path]:
             _set_mode(scratch, mode if old is None else _keep_owner(scratch, old))
             os.replace(scratch, real)
     except OSError as error:
-        raise StorageError(f"Cannot write {shown_path(target)}: {reason(error)}.") from error
+        raise StorageError(f"Cannot write {shown_path(target)}: {describe_os_error(error)}.") from error
 
 
 def write_bytes(target: Path, data: bytes) -> None:
-    """Write a file whole or not at all, as `replacing` does.
+    """Write a file whole or not at all, as `replace_file` does.
 
     Raises:
         StorageError: it cannot be written.
     """
-    with replacing(target) as scratch:
+    with replace_file(target) as scratch:
         scratch.write_bytes(data)
 
 
-def reason(error: OSError) -> str:
+def describe_os_error(error: OSError) -> str:
     """Return why the system refused, such as "No space left on device"."""
     return error.strerror or str(error)
 
@@ -155,7 +155,7 @@ def _writable(target: Path, error: type[SpatialProbeError]) -> tuple[Path, os.st
         real = Path(os.path.realpath(target)) if target.is_symlink() else target
         folder = _stat(real.parent)
     except OSError as problem:
-        raise error(f"Cannot write {shown_path(target)}: {reason(problem)}.") from problem
+        raise error(f"Cannot write {shown_path(target)}: {describe_os_error(problem)}.") from problem
     if old is not None and not stat.S_ISREG(old.st_mode):
         what = "Name a file in it" if stat.S_ISDIR(old.st_mode) else "Only a regular file is replaced: name another"
         raise error(f"Cannot write {shown_path(target)}: it is {_kind(old)}. {what}.")

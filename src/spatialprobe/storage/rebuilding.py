@@ -18,7 +18,7 @@ from spatialprobe.errors import StorageError
 from spatialprobe.text import kind_of
 
 
-def reduced_by_itself(value: Any) -> Any:
+def describe_pickled(value: Any) -> Any:
     """Return what an object says of how it is pickled: a name, or what makes it, from what, state, items, pairs.
 
     Raises:

@@ -19,12 +19,12 @@ from typing import Any
 
 import torch
 
-from spatialprobe.errors import ArgumentError, SpatialProbeError, StorageError, told
-from spatialprobe.storage.rebuilding import CALLED, HELD, OWN_WAYS, fill, reduced_by_itself
+from spatialprobe.errors import ArgumentError, SpatialProbeError, StorageError, describe_error
+from spatialprobe.storage.rebuilding import CALLED, HELD, OWN_WAYS, describe_pickled, fill
 
 # The classes by which a file of torch's says of what dtype a tensor's memory is.
 _STORAGES = {kind for kind in vars(torch).values() if isinstance(kind, type) and kind.__name__.endswith("Storage")}
-_OWN_NAMES = {f"{kind.__module__} {kind.__name__}" for kind in _STORAGES} | {f"{__name__} named"}
+_OWN_NAMES = {f"{kind.__module__} {kind.__name__}" for kind in _STORAGES} | {f"{__name__} find_global"}
 _FILLED_BY_TORCH = {list, dict, OrderedDict, Counter}
 # What pickle may write, and torch's unpickler does not read.
 _UNREADABLE = {"LONG4": "an int of more than 255 bytes", "POP": "a tuple in itself", "POP_MARK": "a tuple in itself"}
@@ -94,7 +94,7 @@ class RestrictedPickle:
     def _safe_globals(self) -> list[Any]:
         """What torch's unpickler may call, each under a name that no stream can write."""
         called = [(function, f" {name}") for name, function in self._called.items()]
-        return [(self._find, f"{named.__module__}.{named.__name__}"), *called]
+        return [(self._find, f"{find_global.__module__}.{find_global.__name__}"), *called]
 
     def _find(self, name: str) -> object:
         if name not in self._named:
@@ -112,7 +112,7 @@ class RestrictedPickle:
         except SpatialProbeError:
             raise
         except Exception as error:
-            raise StorageError(f"cannot be written: {told(error)}") from error
+            raise StorageError(f"cannot be written: {describe_error(error)}") from error
         return data
 
     def _know(self, value: Any, *, called: bool = False) -> None:
@@ -129,13 +129,13 @@ class RestrictedPickle:
     def _reduced(self, value: Any, *, learning: bool) -> Any:
         """Return how a value is written that is none of pickle's own kinds: what makes it, from what."""
         if isinstance(value, (type, FunctionType, BuiltinFunctionType)):
-            if value is named or value in _STORAGES:
+            if value is find_global or value in _STORAGES:
                 return NotImplemented  # by their names in their modules, the only ones that the bytes name so
             return self._as_name(value, learning=learning)
         own_way = OWN_WAYS.get(type(value))
         if own_way is not None:
             return own_way(value)
-        reduced = reduced_by_itself(value)
+        reduced = describe_pickled(value)
         if isinstance(reduced, str):
             return self._as_name(value, learning=learning)
         made_by, arguments, state, items, pairs = reduced
@@ -150,7 +150,7 @@ class RestrictedPickle:
             if not learning:
                 raise ForeignNameError(f"holds {_name_of(value)}", _name_of(value))
             self._know(value)
-        return named, (self._names[id(value)],)
+        return find_global, (self._names[id(value)],)
 
     def _check_called(self, made_by: Any, *, learning: bool) -> None:
         """Check that what makes an object is known; while learning, know its class."""
@@ -164,7 +164,7 @@ class RestrictedPickle:
         self._know(made_by, called=True)
 
 
-def named(name: str) -> object:
+def find_global(name: str) -> object:
     """Stand in the bytes for what `RestrictedPickle` looks up by a name.
 
     Raises:
@@ -206,7 +206,7 @@ def _name_of(value: Any) -> str:
     if owner is not None and not isinstance(owner, (type, ModuleType)):
         return f"{_name_of(type(owner))}.{value.__name__} of an object"
     name = getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
-    return f"{module}.{name or reduced_by_itself(value)}"
+    return f"{module}.{name or describe_pickled(value)}"
 
 
 def _stream_of(data: bytes) -> bytes:

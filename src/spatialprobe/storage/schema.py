@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-from spatialprobe.arguments import shown
+from spatialprobe.arguments import short_repr
 
 # A type: a value of exactly that type (True is not an int). A set: one of its members. [x]: a list of x. (x, y): a list
 # of exactly these. {"a": x}: a mapping with exactly these keys. {str: x}: one from any texts to x. Or(x, y): either.
@@ -44,12 +44,12 @@ def _problem(value: object, schema: Schema, where: str) -> str:
         problems = [_problem(value, one, where) for one in schema.schemas]
         return "" if "" in problems else problems[-1]
     if schema is None:
-        return "" if value is None else f"{where}: {shown(value)} should be null"
+        return "" if value is None else f"{where}: {short_repr(value)} should be null"
     if isinstance(schema, type):
-        return "" if type(value) is schema else f"{where}: {shown(value)} should be {_article(schema.__name__)}"
+        return "" if type(value) is schema else f"{where}: {short_repr(value)} should be {_article(schema.__name__)}"
     if isinstance(schema, (set, frozenset)):
         known = type(value) is str and value in schema
-        return "" if known else f"{where}: {shown(value)} should be one of {', '.join(sorted(map(repr, schema)))}"
+        return "" if known else f"{where}: {short_repr(value)} should be one of {', '.join(sorted(map(repr, schema)))}"
     if isinstance(schema, (list, tuple)):
         return _problem_of_list(value, schema, where)
     return _problem_of_mapping(value, schema, where)
@@ -57,7 +57,7 @@ def _problem(value: object, schema: Schema, where: str) -> str:
 
 def _problem_of_list(value: object, schema: list[Schema] | tuple[Schema, ...], where: str) -> str:
     if not isinstance(value, list):
-        return f"{where}: {shown(value)} should be a list"
+        return f"{where}: {short_repr(value)} should be a list"
     if isinstance(schema, tuple) and len(value) != len(schema):
         return f"{where}: a list of {len(value)} should have {len(schema)} entries"
     expected = schema if isinstance(schema, tuple) else schema * len(value)
@@ -67,13 +67,13 @@ def _problem_of_list(value: object, schema: list[Schema] | tuple[Schema, ...], w
 
 def _problem_of_mapping(value: object, schema: dict[Any, Schema], where: str) -> str:
     if not isinstance(value, dict):
-        return f"{where}: {shown(value)} should be a mapping"
+        return f"{where}: {short_repr(value)} should be a mapping"
     if str in schema:
         schema = dict.fromkeys((key for key in value if isinstance(key, str)), schema[str])
     if value.keys() != schema.keys():
         wrong = sorted(map(str, value.keys() ^ schema.keys()))
-        return f"{where}: the entries {shown(wrong)} are missing, or should not be there"
-    problems = (_problem(value[key], of, f"{where}, {shown(key)}") for key, of in schema.items())
+        return f"{where}: the entries {short_repr(wrong)} are missing, or should not be there"
+    problems = (_problem(value[key], of, f"{where}, {short_repr(key)}") for key, of in schema.items())
     return next(filter(None, problems), "")
 
 

@@ -23,7 +23,7 @@ _OWN = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getat
 
 
 @contextmanager
-def scratch_beside(target: Path, mode: int) -> Iterator[Path]:
+def create_temporary(target: Path, mode: int) -> Iterator[Path]:
     """Yield the path of a new, empty file in the target's folder, which is deleted at the end unless it was moved.
 
     The name is random and the file must not exist before, so that no link that lies there is followed. It is locked

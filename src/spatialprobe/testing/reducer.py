@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from spatialprobe.arguments import shown, whole_number
+from spatialprobe.arguments import as_int, short_repr
 from spatialprobe.errors import ArgumentError, StorageError, SweepError
-from spatialprobe.statistics.reducer import Factory, Reducer, fresh
+from spatialprobe.statistics.reducer import Factory, Reducer, create_reducers
 from spatialprobe.statistics.state import StateFormat, SweepState
 from spatialprobe.text import kind_of
 
@@ -46,9 +46,11 @@ def check_reducer(factory: Factory, activation: torch.Tensor | None = None, *, s
     """
     values = _example() if activation is None else activation
     if not isinstance(values, torch.Tensor) or values.ndim < 2 or len(values) < 2 or values.layout != torch.strided:
-        raise ArgumentError(f"activation must be a tensor of at least two samples (N, C, ...), not {shown(values)}.")
-    draw = random.Random(whole_number(seed, "seed"))
-    fresh({"reducer": factory})
+        raise ArgumentError(
+            f"activation must be a tensor of at least two samples (N, C, ...), not {short_repr(values)}."
+        )
+    draw = random.Random(as_int(seed, "seed"))
+    create_reducers({"reducer": factory})
     whole = factory()
     _update(whole, values, list(range(len(values))))
     expected = whole.result()

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from spatialprobe.arguments import shown, whole_numbers
+from spatialprobe.arguments import as_ints, short_repr
 from spatialprobe.errors import ArgumentError
 from spatialprobe.fields.receptive_fields import receptive_fields
 from spatialprobe.fields.result import ReceptiveField
@@ -21,7 +21,7 @@ from spatialprobe.fields.taps import Bools
 from spatialprobe.model.evaluation import EvaluationMode
 from spatialprobe.model.forward import run_model
 from spatialprobe.model.select import check_model
-from spatialprobe.model.settings import recording_gradients
+from spatialprobe.model.settings import enable_gradients
 
 _MOST_UNITS = 4096
 _DRAWS = 64  # random images at most: what one hides (behind a ReLU, or in a window of a max-pool), another shows
@@ -50,9 +50,11 @@ def check_rule(module: nn.Module, input_shape: Sequence[int]) -> None:
     >>> check_rule(nn.Conv2d(2, 2, 3, stride=2, padding=1), (1, 2, 7, 8))
     """
     check_model(module)
-    shape = whole_numbers(input_shape, "input_shape")
+    shape = as_ints(input_shape, "input_shape")
     if len(shape) < 3 or min(shape) < 1:
-        raise ArgumentError(f"input_shape must be the whole shape, such as (1, 2, 7, 8), not {shown(input_shape)}.")
+        raise ArgumentError(
+            f"input_shape must be the whole shape, such as (1, 2, 7, 8), not {short_repr(input_shape)}."
+        )
     with EvaluationMode(module, gradients=True) as mode:
         if _problem(mode, shape) is None:
             return
@@ -99,7 +101,7 @@ def _problem(mode: EvaluationMode, shape: tuple[int, ...]) -> str | None:
 
 def _moving(module: nn.Module, shape: tuple[int, ...], units: tuple[int, ...], draw: int) -> Bools:
     """Return which pixels have a gradient, (channels, *units, *pixels) bool, for one random image."""
-    with recording_gradients():
+    with enable_gradients():
         return _with_gradient(module, shape, units, draw)
 
 

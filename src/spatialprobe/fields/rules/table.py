@@ -10,7 +10,7 @@ import torch
 from torch import Tag
 from torch._ops import OpOverload, OpOverloadPacket
 
-from spatialprobe.arguments import shown
+from spatialprobe.arguments import short_repr
 from spatialprobe.errors import ArgumentError
 from spatialprobe.fields.reach import Reach, union
 from spatialprobe.fields.rules.operation import Operation
@@ -111,4 +111,4 @@ def _name(operator: OpOverload | OpOverloadPacket | str) -> str:
         return operator._schema.name
     if isinstance(operator, OpOverloadPacket):
         return operator._qualified_op_name
-    raise ArgumentError(f"{shown(operator)} is not an operator: pass torch.ops.library.name or 'library::name'.")
+    raise ArgumentError(f"{short_repr(operator)} is not an operator: pass torch.ops.library.name or 'library::name'.")
