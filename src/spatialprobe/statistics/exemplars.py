@@ -95,7 +95,7 @@ class Exemplars:
         self._places = _Places.empty(channels, 0, axes)  # in order; columns grow with what comes, up to k
         # What may belong there, to be sorted in when it has become much: channels (E,) and entries (E, 1).
         self._waiting: list[tuple[_Ints, _Places]] = []
-        self._map_size: tuple[int, ...] | None = field(default=None, repr=False)  # of the first maps
+        self._map_size: tuple[int, ...] | None = None  # of the first maps
         self._sizes_differ = False
 
     def __getstate__(self) -> dict[str, Any]:
