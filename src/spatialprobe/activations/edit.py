@@ -82,8 +82,8 @@ def ablate(
     >>> sp.ablate([0, 2], value=[5.0, 7.0])(torch.zeros(1, 3))
     tensor([[5., 0., 7.]])
     """
-    chosen = list(whole_numbers(channels if isinstance(channels, Iterable) else (channels,), "channels"))
-    along = 1 if axis is None else whole_number(axis, "axis")
+    chosen = list(as_ints(channels if isinstance(channels, Iterable) else (channels,), "channels"))
+    along = 1 if axis is None else as_int(axis, "axis")
     values = value if isinstance(value, torch.Tensor) else as_numbers(value, "value")
     if values.layout != torch.strided or values.ndim > 1 or (values.ndim == 1 and len(values) != len(chosen)):
         raise ArgumentError(

@@ -108,8 +108,8 @@ def orientation_tuning(
     """
     chosen = select_one(model, layer)
     name = chosen.name
-    angles, phases = whole_number(angles, "angles", least=3), whole_number(phases, "phases", least=3)
-    batch_size = whole_number(batch_size, "batch_size", least=1)
+    angles, phases = as_int(angles, "angles", least=3), as_int(phases, "phases", least=3)
+    batch_size = as_int(batch_size, "batch_size", least=1)
     frequencies = _checked_frequencies(frequencies)
     directions: Floats = np.arange(angles, dtype=np.float64) * (180 / angles)
     with EvaluationMode(model) as mode:
@@ -260,7 +260,7 @@ def _checked_frequencies(frequencies: Sequence[float]) -> list[float]:
 def _checked(shape: tuple[int, int, int]) -> tuple[int, int, int]:
     sizes = as_ints(shape, "shape")
     if len(sizes) != 3 or min(sizes) < 1:
-        raise ArgumentError(f"shape is that of one image, (C, H, W), not {shown(sizes)}.")
+        raise ArgumentError(f"shape is that of one image, (C, H, W), not {short_repr(sizes)}.")
     return sizes
 
 

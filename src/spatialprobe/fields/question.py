@@ -131,11 +131,15 @@ def _is_shape(value: Any) -> bool:
 
 def _from_shape(shape: Sequence[int], model: nn.Module) -> torch.Tensor:
     if not all(isinstance(size, Integral) and not isinstance(size, bool) for size in shape):
-        raise ArgumentError(f"The sizes of a shape are whole numbers, not {shown(tuple(shape))}.")
+        raise ArgumentError(f"The sizes of a shape are whole numbers, not {short_repr(tuple(shape))}.")
     if any(size < 1 for size in shape):
-        raise ArgumentError(f"An input of shape {shown(tuple(shape))} holds nothing: every size must be at least 1.")
+        raise ArgumentError(
+            f"An input of shape {short_repr(tuple(shape))} holds nothing: every size must be at least 1."
+        )
     if prod(map(int, shape)) > _MOST_ELEMENTS:
-        raise ArgumentError(f"No tensor has the shape {shown(tuple(shape))}: it would be too large for any memory.")
+        raise ArgumentError(
+            f"No tensor has the shape {short_repr(tuple(shape))}: it would be too large for any memory."
+        )
     return torch.empty(tuple(shape), device="meta", dtype=dtype_of(model))
 
 

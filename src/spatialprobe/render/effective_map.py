@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spatialprobe.errors import ArgumentError
-from spatialprobe.render.field_words import by, named
+from spatialprobe.render.field_words import by, name_layer
 from spatialprobe.render.images import Normalization, Stretch, extremes_of, image_values
 from spatialprobe.render.letters import LINE_HEIGHT
 from spatialprobe.render.mosaic import ColorBar, Mosaic
@@ -17,7 +17,7 @@ from spatialprobe.render.palette import palette
 from spatialprobe.render.robust import robust_reach
 from spatialprobe.render.scale import choose_scale, quantize
 from spatialprobe.render.sheet import Sheet
-from spatialprobe.text import counted, kind_of
+from spatialprobe.text import format_count, kind_of
 
 if TYPE_CHECKING:
     from spatialprobe.fields.effective import EffectiveReceptiveField
@@ -84,7 +84,7 @@ def effective_field_map(
     return Mosaic(
         pixels=sheet.pixels,
         labels=tuple(sheet.labels),
-        title=f"{named(effective.layer)}, the effective field of unit {effective.unit}",
+        title=f"{name_layer(effective.layer)}, the effective field of unit {effective.unit}",
         caption=" ".join([*_words(effective, window), scale.words().replace("given scale", "scale"), *words]),
         color_bar=ColorBar.of(scale),
         metadata={
@@ -116,7 +116,7 @@ def _words(effective: EffectiveReceptiveField, window: Frame) -> list[str]:
         f"Solid frame: the {by(effective.box.shape)} pixels that the unit can see; dashed: the squares that hold half "
         f"of the mass ({half} x {half}) and 99 % of it ({most} x {most}).",
         f"Center of mass ({center}), spread {spread} pixels; {effective.statistic} gradient, mean of "
-        f"{counted(effective.n, 'image')}.",
+        f"{format_count(effective.n, 'image')}.",
         *_window_words(window, effective.map.shape),
     ]
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from spatialprobe.arguments import channel_numbers, check_switch
 from spatialprobe.model.samples import Images, first_entry
 from spatialprobe.render.exemplar_checks import check_exemplars
-from spatialprobe.render.field_words import check_planar, inexact_words, named, whole_box
+from spatialprobe.render.field_words import check_planar, inexact_words, name_layer, whole_box
 from spatialprobe.render.images import Image, Normalization, Stretch, extremes_of, image_values, nonfinite_words
 from spatialprobe.render.letters import width_of
 from spatialprobe.render.mosaic import Mosaic
@@ -86,7 +86,7 @@ def exemplar_patches(
     return Mosaic(
         pixels=sheet.pixels,
         labels=tuple(sheet.labels),
-        title=f"{named(field.layer)}, {counted(len(found[0]), 'patch')} for each channel, those that excite it most",
+        title=f"{name_layer(field.layer)}, the {format_count(len(found[0]), 'patch')} that activate each channel most",
         caption=" ".join(_words(exemplars, field, shown, cut, words, interior=interior)),
         metadata={
             "Software": "spatialprobe",
@@ -252,4 +252,7 @@ def _words(
         words.append(f"To fit, only every {ordinal} pixel of each row and column is shown.")
     if interior:
         words.append("Units whose field the border does not cut come first.")
+    swept_at = getattr(exemplars, "at", None)
+    if swept_at == "post_activation" and getattr(field, "at", "output") != swept_at:
+        words.append("Values are those after the layer's nonlinearity, boxes those of its own output.")
     return [*words, *inexact_words(field), *shading]

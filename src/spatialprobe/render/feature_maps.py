@@ -142,7 +142,7 @@ def feature_maps(
     others = [one for one in records.values() if not isinstance(one, Activation)]
     if others:
         raise ArgumentError(
-            f"feature_maps() draws a mapping of records, and was given one with {shown(others[0])} in it."
+            f"feature_maps() draws a mapping of records, and was given one with {short_repr(others[0])} in it."
         )
     reasons = {key: no_maps(one) for key, one in records.items()}
     if all(reasons.values()):

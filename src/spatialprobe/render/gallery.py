@@ -16,7 +16,7 @@ from spatialprobe.model.names import find_name
 from spatialprobe.render.mosaic import Mosaic
 from spatialprobe.render.picture import picture_path, show_page
 from spatialprobe.storage.files import folder_of, path_of, write_bytes
-from spatialprobe.text import as_html, counted, visible
+from spatialprobe.text import as_html, format_count, visible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from spatialprobe.arguments import real_number, shown
+from spatialprobe.arguments import as_float, short_repr
 from spatialprobe.errors import ArgumentError
 from spatialprobe.render.palette import NONFINITE, palette
 from spatialprobe.tensors import dense_values
-from spatialprobe.text import counted
+from spatialprobe.text import format_count
 
 Image = npt.NDArray[np.float32]  # (H, W, 3), or (H, W, 1)
 
@@ -53,7 +53,7 @@ class Normalization:
         """
         if any(len(part) not in (1, values.shape[-1]) for part in (self.mean, self.std)):
             raise ArgumentError(
-                f"{what} has {counted(values.shape[-1], 'channel')}, mean= and std= are for {len(self.mean)} and "
+                f"{what} has {format_count(values.shape[-1], 'channel')}, mean= and std= are for {len(self.mean)} and "
                 f"{len(self.std)}: pass one number, or one for each channel."
             )
         found = values * np.array(self.std, np.float32) + np.array(self.mean, np.float32)
@@ -69,8 +69,8 @@ def _channel_numbers(value: object, name: str) -> tuple[float, ...]:
         value = value.reshape(-1).tolist()
     numbers = tuple(value) if isinstance(value, (tuple, list)) else (value,)
     if len(numbers) not in (1, 3):
-        raise ArgumentError(f"{name} must be a number, or one for each of three channels, not {shown(value)}.")
-    return tuple(real_number(one, name) for one in numbers)
+        raise ArgumentError(f"{name} must be a number, or one for each of three channels, not {short_repr(value)}.")
+    return tuple(as_float(one, name) for one in numbers)
 
 
 def image_values(

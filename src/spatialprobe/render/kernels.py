@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from spatialprobe.activations.records import ConvSpec
-from spatialprobe.arguments import as_range, channel_numbers, whole_number
+from spatialprobe.arguments import as_int, as_range, channel_numbers
 from spatialprobe.errors import ArgumentError
 from spatialprobe.render.maps import flat_tiles, slice_words
 from spatialprobe.render.marks import Marks, hatch
@@ -65,7 +65,7 @@ def kernels(
         raise ArgumentError(reason)
     weights = weights_of(conv, spec)
     shown = _shown(len(weights), channels, limit)
-    title = f"{counted(len(shown), 'kernel')} of {' x '.join(map(str, spec.kernel_size))}"
+    title = f"{format_count(len(shown), 'kernel')} of {' x '.join(map(str, spec.kernel_size))}"
     in_color = weights.shape[1] == 3 and spec.groups == 1 and len(spec.kernel_size) == 2
     return (_in_color if in_color else _strongest)(weights, spec, title, columns, shown, scale)
 
@@ -73,7 +73,7 @@ def kernels(
 def _shown(count: int, channels: Sequence[int] | None, limit: int | None) -> npt.NDArray[np.int64]:
     """The output channels to draw."""
     if limit is not None:
-        whole_number(limit, "limit", least=1)
+        as_int(limit, "limit", least=1)
     chosen = np.arange(count) if channels is None else channel_numbers(channels, count, "The convolution")
     return chosen[:limit].astype(np.int64)
 
@@ -90,7 +90,7 @@ def _around_zero(weights: Values, choice: ScaleChoice) -> Scale:
 
 def _count(shown: npt.NDArray[np.int64], weights: Values) -> list[str]:
     """How many are shown, in a list; an empty list where all are."""
-    return [] if len(shown) == len(weights) else [f"{len(shown)} of {counted(len(weights), 'kernel')} shown."]
+    return [] if len(shown) == len(weights) else [f"{len(shown)} of {format_count(len(weights), 'kernel')} shown."]
 
 
 def why_no_kernels(conv: nn.Module) -> str | None:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from spatialprobe.activations.records import Activation, channels_of, why_in_doubt, why_no_values
-from spatialprobe.arguments import channel_numbers, check_one_of, whole_number
+from spatialprobe.arguments import as_int, channel_numbers, check_one_of
 from spatialprobe.errors import ArgumentError
 from spatialprobe.render.palette import HATCH, INK, LEVELS, NONFINITE, PAPER, Codes
 from spatialprobe.render.scale import Extremes, Values

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from spatialprobe.arguments import shown, whole_numbers
+from spatialprobe.arguments import as_ints, short_repr
 from spatialprobe.errors import ArgumentError
 from spatialprobe.render.field_words import (
     box_words,
@@ -74,7 +74,7 @@ def receptive_field_overlay(
     words += [*stretch.words(), *nonfinite_words(values)]
     return Mosaic(
         pixels=outlined(large, box, factor),
-        title=f"{named(field.layer)}, what {name} sees",
+        title=f"{name_layer(field.layer)}, what {name} sees",
         caption=" ".join(words),
         metadata={
             "Software": "spatialprobe",

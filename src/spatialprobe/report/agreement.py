@@ -9,7 +9,7 @@ from torch import nn
 
 from spatialprobe.activations.capture import capture
 from spatialprobe.activations.records import At, values_of, why_in_doubt
-from spatialprobe.errors import told
+from spatialprobe.errors import describe_error
 from spatialprobe.fields.layout import Layouts, layouts_of
 from spatialprobe.model.evaluation import EvaluationMode
 from spatialprobe.model.layout import Layout, channels_second

@@ -19,7 +19,7 @@ from spatialprobe.report.inputs import Inputs
 from spatialprobe.report.payload import PackedLayer, script_safe
 from spatialprobe.report.script import page_script, read_part
 from spatialprobe.report.stills import Still, still
-from spatialprobe.text import as_html, counted, visible
+from spatialprobe.text import as_html, format_count, visible
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,7 +22,7 @@ from spatialprobe.fields.result import ReceptiveField
 from spatialprobe.model.evaluation import EvaluationMode
 from spatialprobe.model.forward import images_error
 from spatialprobe.model.layout import Layout
-from spatialprobe.model.select import Selector, model_name, select, unwrapped
+from spatialprobe.model.select import Selector, model_name, select
 from spatialprobe.model.weights import device_of
 from spatialprobe.render.maps import maps_of, no_maps
 from spatialprobe.report.box_tables import LayerBoxes

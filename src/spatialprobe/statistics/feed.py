@@ -34,8 +34,8 @@ from spatialprobe.model.weights import describe_weight_mismatch, lacks_batch
 from spatialprobe.statistics.batches import Batch
 from spatialprobe.statistics.layouts import Layouts
 from spatialprobe.statistics.reducer import Reducer, counts_channels
-from spatialprobe.tensors import dense_values, widened
-from spatialprobe.text import counted, kind_of
+from spatialprobe.tensors import dense_values, widen
+from spatialprobe.text import format_count, kind_of
 
 NonFinite = Literal["error", "count"]
 
@@ -164,7 +164,7 @@ class Feeder:
             inputs = self._batch.inputs.to(self._device)
             self._layouts.settle(inputs, [(layer, tuple(value.shape)) for layer, _, value in self._waiting])
         for layer, call, value in self._waiting:
-            self._use(layer, call, value, widened(value))
+            self._use(layer, call, value, widen(value))
         self._waiting = []
 
     def _reduce(self, layer: Layer, value: torch.Tensor, layout: Layout) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from spatialprobe.activations.records import At
-from spatialprobe.errors import ArgumentError, SpatialProbeError, StorageError, SweepError, told
+from spatialprobe.errors import ArgumentError, SpatialProbeError, StorageError, SweepError, describe_error
 from spatialprobe.model.layout import LayoutChoice
 from spatialprobe.model.select import Layer, model_name
 from spatialprobe.model.undo import undo_block
@@ -19,8 +19,8 @@ from spatialprobe.statistics.distributed import Peers
 from spatialprobe.statistics.feed import Feeder, NonFinite
 from spatialprobe.statistics.identity import describe, model_identity
 from spatialprobe.statistics.layouts import Layouts
-from spatialprobe.statistics.progress import Shown, bar
-from spatialprobe.statistics.reducer import Factories, fresh
+from spatialprobe.statistics.progress import Shown, progress_bar
+from spatialprobe.statistics.reducer import Factories, create_reducers
 from spatialprobe.statistics.state import StateFormat, SweepState
 from spatialprobe.statistics.store import Store
 from spatialprobe.statistics.terms import Terms, modules_of, reducers_of, settings_of, weights_of
@@ -50,8 +50,8 @@ class Part:
         self._nonfinite = nonfinite
         self._layout = layout
         self._exact = exact  # the layers that were chosen by their names
-        self._kinds = fresh(reducers)  # one of each, to be described
-        self.state = SweepState({layer.name: fresh(reducers) for layer in layers})
+        self._kinds = create_reducers(reducers)  # one of each, to be described
+        self.state = SweepState({layer.name: create_reducers(reducers) for layer in layers})
         self._progress = Progress()  # how far the state is
         self._whole = True  # whether the state is that after whole batches
         self._continues = self._finished = False  # whether the checkpoint was there, and whole

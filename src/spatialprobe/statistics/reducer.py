@@ -72,7 +72,7 @@ Factory: TypeAlias = Callable[[], Reducer]
 Factories: TypeAlias = Mapping[str, Factory] | Sequence[type[Reducer]]
 
 
-def fresh(reducers: Factories) -> dict[str, Reducer]:
+def create_reducers(reducers: Factories) -> dict[str, Reducer]:
     """One new reducer of each kind.
 
     Raises:
@@ -98,8 +98,8 @@ def _by_name(classes: Sequence[object]) -> dict[str, Any]:
     for kind in classes:
         if not isinstance(kind, type):
             raise ArgumentError(
-                f"reducers holds {shown(kind)}, which is no class: pass {{'name': it}}, so that its results are found "
-                "by a name."
+                f"reducers holds {short_repr(kind)}, which is no class: pass {{'name': it}}, so that its results are "
+                "found by a name."
             )
         name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", kind.__name__).lower()
         if name in found:

@@ -58,10 +58,10 @@ class SweepResult(Mapping[str, Mapping[str, Any]]):
 
     def __repr__(self) -> str:
         names = next(iter(self.layers.values()), {})
-        rows = [(layer or "(model)", *map(outline, results.values())) for layer, results in self.layers.items()]
-        heading = f"Sweep of {self.model}: {counted(self.samples, 'sample')}, {counted(len(self), 'layer')}"
+        rows = [(layer or "(model)", *map(summarize, results.values())) for layer, results in self.layers.items()]
+        heading = f"Sweep of {self.model}: {format_count(self.samples, 'sample')}, {format_count(len(self), 'layer')}"
         left = [f"Left out: {', '.join(self.left_out)}; .left_out says why."] if self.left_out else []
-        return "\n".join([table(heading, [("layer", *names), *rows]), *left])
+        return "\n".join([format_table(heading, [("layer", *names), *rows]), *left])
 
     def __reduce__(self) -> tuple[Callable[..., SweepResult], tuple[Any, ...]]:
         layers = {layer: dict(results) for layer, results in self.layers.items()}  # frozen mappings do not pickle
@@ -77,7 +77,7 @@ class SweepResult(Mapping[str, Mapping[str, Any]]):
         """
         tensors: dict[str, torch.Tensor] = {}
         values = {name: getattr(self, name) for name in _SCHEMA} | {"left_out": dict(self.left_out)}
-        described = {name: take_apart(value, tensors, name) for name, value in values.items()}
+        described = {name: extract_tensors(value, tensors, name) for name, value in values.items()}
         return _ARCHIVE.write(path, tensors, {"result": described})
 
     @staticmethod
@@ -104,7 +104,7 @@ def _loaded(description: dict[str, Any], tensors: Mapping[str, torch.Tensor]) ->
         MalformedError: it describes none.
     """
     if isinstance(description.get("result"), dict):  # files of 0.1 have none
-        description["result"].setdefault("left_out", take_apart({}, {}, "left_out"))
+        description["result"].setdefault("left_out", extract_tensors({}, {}, "left_out"))
     check(description, {"result": _SCHEMA}, "the description")
     values = {name: insert_tensors(part, tensors) for name, part in description["result"].items()}
     plain = {**values, "layers": _names(values["layers"])}
@@ -139,4 +139,4 @@ def _of_layer(layer: str, result: Any, at: str) -> Any:
 def _frozen(
     layers: Mapping[str, Mapping[str, Any]], samples: int, model: str, at: str, left_out: Mapping[str, str]
 ) -> SweepResult:
-    return SweepResult(frozen_results(layers), samples, model, at, MappingProxyType(dict(left_out)))
+    return SweepResult(freeze_results(layers, at), samples, model, at, MappingProxyType(dict(left_out)))

@@ -202,7 +202,7 @@ class Store:
             shutil.rmtree(scratch)
         group = zarr.open_group(scratch, mode="w-", zarr_format=3)
         self._add_arrays(group, values, layout)
-        group.attrs.put(sealed(_metadata(layer, call, self._at, dtype), scratch, arrays=True))
+        group.attrs.put(seal_attributes(_metadata(layer, call, self._at, dtype), scratch, arrays=True))
         try:
             scratch.rename(self._path / name)
         except OSError:

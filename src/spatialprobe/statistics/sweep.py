@@ -10,7 +10,7 @@ from torch import nn
 
 from spatialprobe.activations.probe import check_arguments
 from spatialprobe.activations.records import At
-from spatialprobe.arguments import check_switch, device_named, real_number, whole_number
+from spatialprobe.arguments import as_device, as_float, as_int, check_switch
 from spatialprobe.errors import ArgumentError, StorageError, UnsupportedOutputError
 from spatialprobe.model.evaluation import EvaluationMode
 from spatialprobe.model.layout import LayoutChoice
@@ -23,7 +23,7 @@ from spatialprobe.statistics.identity import settings_identity
 from spatialprobe.statistics.part import Part
 from spatialprobe.statistics.progress import Shown
 from spatialprobe.statistics.reducer import Factories
-from spatialprobe.statistics.result import SweepResult, frozen_results
+from spatialprobe.statistics.result import SweepResult, freeze_results
 from spatialprobe.statistics.state import SweepState
 
 
@@ -112,7 +112,7 @@ def sweep(
     >>> found["2"]["moments"].mean.shape, found["2"]["top"].samples.shape
     (torch.Size([12]), torch.Size([12, 9]))
     """
-    with peers(timeout) as others:  # arguments are checked where all processes learn of it
+    with join_peers(timeout) as others:  # arguments are checked where all processes learn of it
         check_arguments(model, at=(at, At), nonfinite=(nonfinite, NonFinite), layout=(layout, LayoutChoice))
         check_switch(stop_early, "stop_early")
         if not (isinstance(progress, str) and progress == "auto"):
@@ -150,7 +150,7 @@ def sweep(
     if not results:
         raise UnsupportedOutputError(f"All layers are left out. {next(iter(whole.left_out.values()), '')}")
     result = SweepResult(
-        frozen_results(results), whole.samples, model_name(model), at, MappingProxyType(dict(whole.left_out))
+        freeze_results(results, at), whole.samples, model_name(model), at, MappingProxyType(dict(whole.left_out))
     )
     if part.unsaved is not None:
         raise StorageError(f"{part.unsaved} The whole result is this error's `result`.", result) from part.unsaved
