@@ -19,7 +19,7 @@ from zoo import ZOO
 
 import spatialprobe as sp
 from spatialprobe.render.maps import flat_tiles
-from spatialprobe.render.palette import INK, LEVELS, NONFINITE, PAPER, palette
+from spatialprobe.render.palette import HATCH, INK, LEVELS, NONFINITE, PAPER, palette
 from spatialprobe.render.scale import choose_scale, quantize
 from spatialprobe.render.sheet import Grid
 from spatialprobe.text import format_count
@@ -230,8 +230,12 @@ def test_marks_are_told():
     assert mosaic.caption.endswith(
         "Marked: 1 dead (zero everywhere, hatched), 1 constant, 1 with values that are not finite (crimson)."
     )
-    dead = tiles_of(mosaic, 4, 12, 12)[0]
-    assert len(np.unique(dead.reshape(-1, 3), axis=0)) == 2
+    grid = Grid.of(4, 12, 12)
+    y, x = grid.corner(0)
+    dead = mosaic.pixels[y : y + 12 * grid.factor, x : x + 12 * grid.factor]
+    assert set(np.unique(dead)) == {PAPER, HATCH}  # fine lines on paper, no color of a value
+    assert (dead == HATCH).any(axis=0).all()
+    assert (dead == HATCH).mean() < 0.2
 
 
 def test_png_explains_itself(tmp_path):

@@ -17,7 +17,7 @@ from spatialprobe.render.beside import field_of, put_beside
 from spatialprobe.render.gallery import MOST_CHANNELS, Gallery, Key
 from spatialprobe.render.images import Normalization
 from spatialprobe.render.maps import Order, chosen_channels, count_words, flat_tiles, maps_of, no_maps, slice_words
-from spatialprobe.render.marks import Marks, hatch
+from spatialprobe.render.marks import Marks
 from spatialprobe.render.mosaic import ColorBar, Mosaic
 from spatialprobe.render.palette import palette
 from spatialprobe.render.scale import Extremes, Scale, ScaleChoice, Values, choose_scale, quantize
@@ -192,10 +192,9 @@ def _mosaic(
     marks = Marks.of(extremes.of_maps(shown))
     whole = np.array_equal(shown, np.arange(len(maps)))  # then a copy can be spared
     tiles = flat_tiles(quantize(maps if whole else maps[shown], ranges), signed=ranges.signed)
-    hatch(tiles, marks.dead)
     grid = Grid.of(len(tiles), tiles.shape[1], tiles.shape[2], columns)
     words = [count_words(len(shown), len(maps), order, channels), ranges.words(), *slice_words(maps), *marks.words()]
-    sheet = lay_out(tiles, marks.labels(shown.tolist(), grid), grid)
+    sheet = lay_out(tiles, marks.labels(shown.tolist(), grid), grid, marks.dead)
     mosaic = Mosaic(
         pixels=sheet.pixels,
         labels=tuple(sheet.labels),

@@ -15,7 +15,7 @@ from spatialprobe.activations.records import ConvSpec
 from spatialprobe.arguments import as_int, as_range, channel_numbers
 from spatialprobe.errors import ArgumentError
 from spatialprobe.render.maps import flat_tiles, slice_words
-from spatialprobe.render.marks import Marks, hatch
+from spatialprobe.render.marks import Marks
 from spatialprobe.render.mosaic import ColorBar, Mosaic
 from spatialprobe.render.palette import NONFINITE, palette
 from spatialprobe.render.scale import Extremes, Scale, ScaleChoice, Values, choose_scale, quantize
@@ -168,12 +168,11 @@ def _strongest(
     extremes = Extremes.of(drawn)
     marks = Marks.of(extremes)
     tiles = flat_tiles(quantize(drawn, scale), signed=True)
-    hatch(tiles, marks.dead)
     grid = Grid.of(len(tiles), tiles.shape[1], tiles.shape[2], columns)
     inputs = weights.shape[1]
     first = np.arange(len(weights)) // (len(weights) // spec.groups) * inputs  # the group's first input channel
     hidden = f"Of each kernel the input channel with the largest norm is shown, {inputs - 1} of {inputs} are hidden."
-    sheet = lay_out(tiles, marks.labels(_names(shown, (first + source)[shown], grid), grid), grid)
+    sheet = lay_out(tiles, marks.labels(_names(shown, (first + source)[shown], grid), grid), grid, marks.dead)
     words = [*([hidden] if inputs > 1 else []), scale.words(), *slice_words(drawn), *marks.words()]
     return Mosaic(
         pixels=sheet.pixels,

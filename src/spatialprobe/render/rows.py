@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+import numpy.typing as npt
+
 from spatialprobe.render.letters import LINE_HEIGHT, shortened, width_of
 from spatialprobe.render.sheet import Grid, Pixels, Sheet, lay_out
 
@@ -53,7 +56,12 @@ class Rows:
 
 
 def lay_out_rows(
-    tiles: Pixels, labels: Sequence[str], names: Sequence[str], rows: Rows, heads: Sequence[str] = ()
+    tiles: Pixels,
+    labels: Sequence[str],
+    names: Sequence[str],
+    rows: Rows,
+    heads: Sequence[str] = (),
+    dead: npt.NDArray[np.bool_] | None = None,
 ) -> Sheet:
     """Tiles (R * k, h, w) of codes or (R * k, h, w, 3) of colors, labeled, under heads and beside the rows' names."""
     gutter = max(width_of(name) for name in names) + _GAP
@@ -61,7 +69,9 @@ def lay_out_rows(
     for first in range(0, rows.count, rows.block):
         last = min(first + rows.block, rows.count)
         part = slice(first * rows.columns, last * rows.columns)
-        blocks.append(_block(tiles[part], labels[part], names[first:last], rows.grid(last - first), heads, gutter))
+        silent = None if dead is None else dead[part]
+        grid = rows.grid(last - first)
+        blocks.append(_block(lay_out(tiles[part], labels[part], grid, silent), names[first:last], grid, heads, gutter))
     height = max(block.height for block in blocks)
     sheet = Sheet.blank(height, sum(block.width for block in blocks) + _GAP * (len(blocks) - 1), tiles)
     left = 0
@@ -71,13 +81,10 @@ def lay_out_rows(
     return sheet
 
 
-def _block(
-    tiles: Pixels, labels: Sequence[str], names: Sequence[str], grid: Grid, heads: Sequence[str], gutter: int
-) -> Sheet:
+def _block(body: Sheet, names: Sequence[str], grid: Grid, heads: Sequence[str], gutter: int) -> Sheet:
     """One block: heads above, names at the left, tiles with their labels."""
-    body = lay_out(tiles, labels, grid)
     above = LINE_HEIGHT + 2 if heads else 0
-    sheet = Sheet.blank(above + body.height, gutter + body.width, tiles)
+    sheet = Sheet.blank(above + body.height, gutter + body.width, body.pixels[None])
     sheet.paste(body, above, gutter)
     for row, name in enumerate(names):
         top = above + grid.corner(row * grid.columns)[0]

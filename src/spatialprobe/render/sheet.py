@@ -10,12 +10,13 @@ import numpy.typing as npt
 
 from spatialprobe.arguments import as_int
 from spatialprobe.render.letters import LINE_HEIGHT, Label, width_of, write
-from spatialprobe.render.palette import PAPER, palette
+from spatialprobe.render.palette import HATCH, PAPER, palette
 from spatialprobe.text import visible
 
 Pixels = npt.NDArray[np.uint8]  # (H, W) palette codes or (H, W, 3) colors
 
 _GAP = 4  # pixels between tiles, and around the sheet
+_LINES = 7  # pixels between the lines over a dead tile
 _SMALLEST_TILE = 32  # pixels: room for a channel number of four digits and a mark
 _COMFORTABLE_TILE = 128  # pixels: small maps are enlarged up to this mean of their sides
 _LARGEST_SHEET = 1000  # pixels a side that enlarging does not exceed
@@ -109,8 +110,11 @@ class Sheet:
         return int(self.pixels.shape[1])
 
 
-def lay_out(tiles: Pixels, labels: Sequence[str], grid: Grid) -> Sheet:
-    """Tiles (M, h, w) of codes or (M, h, w, 3) of colors, magnified on paper, with their labels."""
+def lay_out(tiles: Pixels, labels: Sequence[str], grid: Grid, dead: npt.NDArray[np.bool_] | None = None) -> Sheet:
+    """Tiles (M, h, w) of codes or (M, h, w, 3) of colors, magnified on paper, with their labels.
+
+    In place of those that are `dead`, (M,), of codes, there are fine lines on paper, which are no value's color.
+    """
     sheet = Sheet.blank(grid.rows * grid.cell[0] + _GAP, grid.columns * grid.cell[1] + _GAP, tiles)
     color = tiles.shape[3:]
     cells = sheet.pixels[_GAP:, _GAP:].reshape(grid.rows, grid.cell[0], grid.columns, grid.cell[1], *color)
@@ -119,6 +123,12 @@ def lay_out(tiles: Pixels, labels: Sequence[str], grid: Grid) -> Sheet:
         place = cells[row, LINE_HEIGHT:-_GAP, : len(here), :-_GAP]  # each unit becomes a square of pixels
         squares = place.reshape(grid.height, grid.factor, len(here), grid.width, grid.factor, *color)
         squares[...] = here.swapaxes(0, 1)[:, None, :, :, None]
+    if dead is not None and dead.any():
+        height, width = grid.height * grid.factor, grid.width * grid.factor
+        lines = np.add.outer(np.arange(height), np.arange(width)) % _LINES == 0
+        for silent in np.flatnonzero(dead).tolist():
+            top, left = grid.corner(silent)
+            sheet.pixels[top : top + height, left : left + width] = np.where(lines, HATCH, PAPER)
     for index, label in enumerate(labels):
         top, left = grid.corner(index)
         sheet.write(label, top - LINE_HEIGHT, left)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from spatialprobe.render.letters import LINE_HEIGHT, width_of
 from spatialprobe.render.maps import flat_tiles
-from spatialprobe.render.marks import Marks, hatch
+from spatialprobe.render.marks import Marks
 from spatialprobe.render.palette import LEVELS, Codes
 from spatialprobe.render.rows import Rows, head_width, lay_out_rows
 from spatialprobe.render.scale import Extremes, Scale, Values, quantize
@@ -40,13 +40,12 @@ class Step:
         """The step of these channels of maps (C, *spatial), whose scale and extremes are those of all maps."""
         marks = Marks.of(extremes.of_maps(channels))
         tiles = flat_tiles(quantize(maps[channels], scale.of(channels)), signed=scale.signed)
-        hatch(tiles, marks.dead)
         return Step(name, tiles, marks, channels, len(maps), scale.of(channels))
 
     def panel(self, after: str = "") -> Sheet:
         """Its maps on a sheet of their own, under the step's name and the number of channels shown."""
         grid = Grid.of(len(self.tiles), self.tiles.shape[1], self.tiles.shape[2], largest=_PANEL)
-        maps = lay_out(self.tiles, self.marks.labels(self.channels.tolist(), grid), grid)
+        maps = lay_out(self.tiles, self.marks.labels(self.channels.tolist(), grid), grid, self.marks.dead)
         head = f"{self.name}{after}   {len(self.channels)} of {self.total} channels"
         panel = Sheet.blank(maps.height + LINE_HEIGHT + _EDGE, max(maps.width, width_of(head) + 2 * _EDGE))
         panel.paste(maps, LINE_HEIGHT + _EDGE, 0)
@@ -86,7 +85,8 @@ def in_columns(steps: Sequence[Step]) -> Sheet:
     marks = [step.marks.labels([""] * len(channels), rows.grid(1)) for step in steps]
     labels = [mark[row].strip() for row in range(len(channels)) for mark in marks]
     tiles = np.stack([step.tiles for step in steps], axis=1)
-    return lay_out_rows(tiles.reshape(-1, height, width), labels, list(map(str, channels)), rows, heads)
+    dead = np.stack([step.marks.dead for step in steps], axis=1).ravel()
+    return lay_out_rows(tiles.reshape(-1, height, width), labels, list(map(str, channels)), rows, heads, dead)
 
 
 def in_panels(steps: Sequence[Step], *, legends: bool) -> Sheet:
