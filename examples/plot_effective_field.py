@@ -40,3 +40,10 @@ for axes, (name, effective) in zip(figure.subplots(1, 2), found.items(), strict=
     axes.set_title(f"{name}: half its mass within {effective.sides[0.5]} pixels", fontsize=9)
 figure.colorbar(shown, ax=figure.axes, label="share of the whole", shrink=0.8)
 figure.savefig("effective_field.png")
+
+# %%
+# One field by itself: its box, the squares that hold half and 99 % of its mass, its numbers, and an input beside it.
+
+alone = sp.effective_field_map(found["trained"], images[0])
+alone.figure().savefig("effective_field_alone.png")
+print(alone.caption)

@@ -25,10 +25,10 @@ result = sp.sweep(
 print("conv2 channels that never fire:", result["conv2"]["dead"].dead.nonzero().flatten().tolist())
 
 # %%
-# A row for each channel of the second layer.
+# A row for each channel of the second layer, units whose field lies within the image first.
 
 field = sp.receptive_fields(model, (1, 3, 32, 32), layers="conv2")["conv2"]
-patches = sp.exemplar_patches(result["conv2"]["top"], images, field, channels=range(6))
+patches = sp.exemplar_patches(result["conv2"]["top"], images, field, channels=range(6), interior=True)
 patches.figure(title=f"Top-activating patches of conv2 in {data.name}").savefig("exemplars.png")
 
 # %%

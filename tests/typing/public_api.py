@@ -34,6 +34,7 @@ def records(record: sp.Activation) -> None:
     assert_type(record.shape, tuple[int, ...])
     assert_type(record.conv, sp.ConvSpec | None)
     assert_type(sp.feature_maps(record), sp.Mosaic)
+    assert_type(sp.feature_maps(record.tensor), sp.Mosaic)
     assert_type(sp.feature_maps(record).array, npt.NDArray[np.uint8])
 
 

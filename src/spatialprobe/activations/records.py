@@ -164,16 +164,19 @@ class Activation:
         order: Literal["index", "max", "mean"] = "index",
         limit: int | None = None,
         scale: Literal["robust", "layer", "map"] | tuple[float, float] = "robust",
+        image: object = None,
         columns: int | None = None,
         title: str | None = None,
+        width: float | None = None,
+        dpi: float | None = None,
     ) -> Figure:
-        """The feature maps of one sample as a figure; the arguments are those of `feature_maps`."""
+        """The feature maps of one sample as a figure; the arguments are those of `feature_maps` and `Mosaic.figure`."""
         from spatialprobe.render.feature_maps import feature_maps  # a record is read without any drawing
 
         mosaic = feature_maps(
-            self, sample=sample, channels=channels, order=order, limit=limit, scale=scale, columns=columns
+            self, sample=sample, channels=channels, order=order, limit=limit, scale=scale, image=image, columns=columns
         )
-        return mosaic.figure(title=title)
+        return mosaic.figure(title=title, width=width, dpi=dpi)
 
     def __repr__(self) -> str:
         dtype = str(self.dtype).removeprefix("torch.")
