@@ -235,3 +235,52 @@ def test_print_is_clean(page):
         assert page.run("return document.documentElement.scrollWidth") <= 1280
     finally:
         page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+def tap_numbers(page):
+    """The numbers in the sentence about a weight: input, weight and product."""
+    found = re.search(r"input \d+: (\S+) × (\S+) = (\S+?)\. All", page.text("tap-words"))
+    return tuple(map(float, found.groups()))
+
+
+@pytest.mark.parametrize("how", ["mouse", "touch", "keys"])
+def test_weight_of_a_kernel(driver, tmp_path, how):
+    """A weight that is clicked is multiplied with its input; the products and the bias make the unit's value."""
+    torch.manual_seed(0)
+    chain = torch.nn.Sequential(torch.nn.Conv2d(3, 6, 3, padding=1, stride=2), torch.nn.Conv2d(6, 5, 3, dilation=2))
+    images = torch.randn(1, 3, 24, 24)
+    sp.write_report(tmp_path / "chain.html", chain, images)
+    page = Opened(driver, tmp_path / "chain.html")
+    page.open("#1/3/4/5", width=390 if how == "touch" else 1280, height=844)
+    if how == "keys":
+        page.press("kernel-picture", "ENTER", "ARROW_UP", "ARROW_RIGHT", "PAGE_DOWN")
+    else:
+        place = page.run(
+            "const c = document.getElementById('kernel-picture').getBoundingClientRect();"
+            "const tile = Math.min(40, (document.getElementById('kernel').clientWidth + 6) / 8 - 6);"
+            "return [(16 + tile / 6) / c.height, (tile + 6 + tile * 5 / 6) / c.width]"
+        )
+        if how == "touch":
+            page.tap("kernel-picture", *place)
+        else:
+            page.point("kernel-picture", *place, click=True)
+    page.wait("document.getElementById('tap-words').textContent.includes('=')")
+    assert page.text("tap-words").startswith("Weight row 0, column 2 over input 1: ")
+    value, weight, product = tap_numbers(page)
+    taken = sp.capture(chain, images)["0"].tensor[0]
+    assert value == pytest.approx(float(taken[1, 4, 5 + 4]), abs=0.02)
+    assert weight == pytest.approx(float(chain[1].weight[3, 1, 0, 2].detach()), abs=0.003)
+    assert product == pytest.approx(value * weight, rel=0.02, abs=0.002)
+    rest, unit = map(float, re.search(r"With rounding, (\S+), the unit's (\S+)\.$", page.text("tap-words")).groups())
+    assert unit == pytest.approx(float(chain(images)[0, 3, 4, 5].detach()), abs=0.01)
+    assert abs(rest) < 0.02
+    before = page.text("tap-words")
+    page.press("map", "ARROW_DOWN")
+    page.wait(f"document.getElementById('tap-words').textContent !== {before!r}")
+    page.press("kernel-picture", "ESCAPE")
+    page.wait("document.getElementById('tap-words').hidden")
+    page.open("#0/2/4/5")
+    page.press("kernel-picture", "ENTER")
+    page.wait("document.getElementById('tap-words').textContent.includes('=')")
+    value, _, _ = tap_numbers(page)
+    assert value == pytest.approx(float(images[0, 0, 8, 10]), abs=0.03)

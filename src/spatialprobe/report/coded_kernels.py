@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import nn
 
 from spatialprobe.activations.records import ConvSpec
@@ -25,6 +26,8 @@ class CodedKernels:
     inputs: npt.NDArray[np.int64]  # (C, k) the numbers of the input channels
     of: int  # input channels that each kernel has
     in_color: bool  # over three input channels, which are drawn as red, green and blue too
+    bias: npt.NDArray[np.float64]  # (C,)
+    steps: tuple[int, ...]  # stride, padding above and left, dilation: y, then x, of each
 
     @staticmethod
     def of_module(module: nn.Module) -> CodedKernels | None:
@@ -44,11 +47,27 @@ class CodedKernels:
         codes[~finite[picked]] = NONFINITE
         first = np.arange(channels) // (channels // spec.groups) * inputs  # the group's first input channel
         in_color = inputs == 3 and spec.groups == 1
-        return CodedKernels(codes, reach, chosen + first[:, None], inputs, in_color)
+        bias = np.zeros(channels) if module.bias is None else _numbers(module.bias)
+        return CodedKernels(codes, reach, chosen + first[:, None], inputs, in_color, bias, _steps(spec))
 
     def of_channels(self, chosen: npt.NDArray[np.int64]) -> CodedKernels:
         """The same for some of the output channels."""
-        return CodedKernels(self.codes[chosen], self.reach[chosen], self.inputs[chosen], self.of, self.in_color)
+        arrays = self.codes[chosen], self.reach[chosen], self.inputs[chosen]
+        return CodedKernels(*arrays, self.of, self.in_color, self.bias[chosen], self.steps)
+
+
+def _numbers(bias: object) -> npt.NDArray[np.float64]:
+    """Return a bias (C,)."""
+    return np.asarray(torch.as_tensor(bias).detach().cpu().double().numpy())
+
+
+def _steps(spec: ConvSpec) -> tuple[int, ...]:
+    """Return stride, padding before the first value, and dilation, of both axes each."""
+    if spec.padding == "same":
+        pads = [dilation * (size - 1) // 2 for dilation, size in zip(spec.dilation, spec.kernel_size, strict=True)]
+    else:
+        pads = [0, 0] if isinstance(spec.padding, str) else list(spec.padding)
+    return (*spec.stride, *pads, *spec.dilation)
 
 
 def _strongest(weights: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:

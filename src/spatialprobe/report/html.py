@@ -106,7 +106,12 @@ class Page:
     def _data(self) -> dict[str, object]:
         return {
             "at": self.at,
-            "input": {"height": self.inputs.height, "width": self.inputs.width},
+            "input": {
+                "height": self.inputs.height,
+                "width": self.inputs.width,
+                "low": self.inputs.stretch.low,
+                "high": self.inputs.stretch.high,
+            },
             "images": [{"name": one.name, "answer": one.answer} for one in self.inputs.images],
             "palettes": {
                 name: base64.b64encode(colors(signed).tobytes()).decode()
@@ -167,8 +172,10 @@ def _digest(text: str) -> str:
 
 @cache
 def _packed_part(name: str) -> str:
-    """Return the page's template or style without indentation and empty lines."""
+    """Return the page's template or style without indentation and empty lines, a style without idle spaces."""
     lines = (line.strip() for line in read_part(name).splitlines())
+    if name.endswith(".css"):
+        lines = (re.sub(r"(?<=[:;,{]) | (?=[{}])|;(?= ?})", "", line) for line in lines)
     return "\n".join(line for line in lines if line)
 
 

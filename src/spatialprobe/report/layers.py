@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -28,6 +28,7 @@ from spatialprobe.render.maps import maps_of, no_maps
 from spatialprobe.report.box_tables import LayerBoxes
 from spatialprobe.report.coded_kernels import CodedKernels
 from spatialprobe.report.coded_maps import CodedMaps
+from spatialprobe.report.sources import IMAGE, sources_of, watched_inputs
 from spatialprobe.report.swept import Swept
 from spatialprobe.text import format_count
 
@@ -50,6 +51,7 @@ class PageLayer:
     swept: Swept | None = None
     kernels_left_out: bool = False
     every: int = 1  # one of so many rows and columns of units is kept
+    source: str | None = None  # the name on the page of the layer whose values it took, "" for the image, None: unknown
 
     @cached_property
     def signed(self) -> bool:
@@ -106,6 +108,7 @@ class Passes:
     kinds: dict[Run, str]
     left_out: dict[Run, str]  # layers without maps of two axes, and why, a sentence each
     outputs: list[Any]  # what the model returned for each image
+    sources: dict[Run, Run] = field(default_factory=dict)  # what a convolution took, where that is known
 
 
 def passes(model: nn.Module, images: torch.Tensor, layers: Selector, at: At) -> Passes:
@@ -120,7 +123,7 @@ def passes(model: nn.Module, images: torch.Tensor, layers: Selector, at: At) -> 
     known: Layouts = {}  # where the channels of layers are of which their records leave it in doubt
     with EvaluationMode(model):
         for image in images:
-            records = _captured(model, image[None].to(device), layers, at)
+            records = _noted_sources(found, model, image[None].to(device), layers, at)
             for layer in records:
                 for index, record in enumerate(records.calls(layer)):
                     if why_in_doubt(record):
@@ -154,6 +157,7 @@ def page_layers(model: nn.Module, images: torch.Tensor, layers: Selector, at: At
     fields = fields_of(model, images[:1].to(device_of(model)), list(modules.values()), at)
     runs = {layer: sum(other == layer for other, _ in found.maps) for layer, _ in found.maps}
     made: list[PageLayer] = []
+    names: dict[Run, str] = {IMAGE: ""}
     for run, maps in found.maps.items():
         channels = len(maps[0].codes)
         made.append(
@@ -167,8 +171,10 @@ def page_layers(model: nn.Module, images: torch.Tensor, layers: Selector, at: At
                 field=_fitting(fields[run], maps[0]),
                 boxes=LayerBoxes.of(fields[run], channels),
                 kernels=CodedKernels.of_module(modules[run[0]]),
+                source=names.get(found.sources[run]) if run in found.sources else None,
             )
         )
+        names[run] = made[-1].name
     return made
 
 
@@ -181,6 +187,18 @@ def fields_of(model: nn.Module, images: torch.Tensor, layers: Selector, at: At) 
 def _layout(known: Layouts, layer: str, run: int) -> Layout | None:
     runs = known.get(layer, ())
     return runs[run] if run < len(runs) else None
+
+
+def _noted_sources(found: Passes, model: nn.Module, image: torch.Tensor, layers: Selector, at: At) -> Probe:
+    """Return the records of an image; with the first, what the convolutions took is noted."""
+    if found.outputs:
+        return _captured(model, image, layers, at)
+    modules = {layer.name: layer.module for layer in select(model, layers)}
+    with watched_inputs(modules) as taken:
+        records = _captured(model, image, layers, at)
+    runs = (((name, i), one.tensor) for name in records for i, one in enumerate(records.calls(name)))
+    found.sources.update(sources_of(taken, image, runs))
+    return records
 
 
 def _captured(model: nn.Module, image: torch.Tensor, layers: Selector, at: At) -> Probe:

@@ -32,7 +32,7 @@ class Patches:
 
     def remarks(self) -> list[str]:
         """How the patches are stored, where not pixel by pixel."""
-        return [] if self.sheet.startswith("data:image/png") else ["Patches are shown as JPEG."]
+        return ["Patches are shown as JPEG."] if self.sheet.startswith("data:image/jpeg") else []
 
 
 def check_places(result: ExemplarsResult, field: ReceptiveField) -> None:

@@ -118,7 +118,7 @@ def _parts(layer: PageLayer) -> dict[str, Any]:
     return {
         "boxes": _boxes(layer.boxes),
         "field": {"size": layer.field.size, "stride": layer.field.stride},
-        "kernels": layer.kernels and _kernels(layer.kernels),
+        "kernels": layer.kernels and _kernels(layer.kernels, layer.source),
         "sweep": layer.swept and _swept(layer.swept),
     }
 
@@ -139,7 +139,7 @@ def _boxes(boxes: LayerBoxes) -> dict[str, Any]:
     }
 
 
-def _kernels(kernels: CodedKernels) -> dict[str, Any]:
+def _kernels(kernels: CodedKernels, source: str | None) -> dict[str, Any]:
     return {
         "shape": kernels.codes.shape[1:],
         "codes": packed(kernels.codes, "u1"),
@@ -147,6 +147,7 @@ def _kernels(kernels: CodedKernels) -> dict[str, Any]:
         "inputs": packed(kernels.inputs, "<i4"),
         "of": kernels.of,
         "inColor": kernels.in_color,
+        **({} if source is None else {"source": source, "bias": packed(kernels.bias, "<f4"), "steps": kernels.steps}),
     }
 
 

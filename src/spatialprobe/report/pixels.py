@@ -1,19 +1,25 @@
-"""Pixels as pictures that are part of the page: PNG where they are few, JPEG where they are many."""
+"""Pixels as pictures that are part of the page: without loss where they are few, as JPEG where they are many."""
 
 from __future__ import annotations
 
 import base64
 import io
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from spatialprobe.render.palette import PAPER
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 Pixels = npt.NDArray[np.uint8]
 
 _LOSSLESS = 2**16  # pixels: a larger picture in color becomes a JPEG
 _QUALITY = 88  # of a JPEG
+_WEBP_QUALITY = 80  # of a WebP with loss, which comes out about the same
+_EFFORT = 100  # of a WebP without loss
 
 
 def is_lossless(height: int, width: int) -> bool:
@@ -24,21 +30,28 @@ def is_lossless(height: int, width: int) -> bool:
 def data_uri(pixels: Pixels, colors: Pixels | None = None, *, lossless: bool = True) -> str:
     """Return a picture (H, W, 3), or codes (H, W) and their palette (256, 3), as a data URI.
 
-    The palette's paper is clear. A picture that is large, or need not be lossless, is a JPEG.
+    The palette's paper is clear. A large picture in color is a JPEG, another a WebP, without loss unless that is not
+    asked for; where Pillow writes no WebP, a PNG or a JPEG.
     """
-    from PIL import Image
+    from PIL import Image, features
 
     if colors is not None:
         image = Image.frombytes("P", (pixels.shape[1], pixels.shape[0]), pixels.tobytes())
         image.putpalette(colors.tobytes())
-    else:
-        image = Image.fromarray(pixels)
+        return _encoded(image, "PNG", optimize=True, transparency=PAPER)
+    image = Image.fromarray(pixels)
+    small = is_lossless(*pixels.shape[:2])
+    if small and features.check("webp"):
+        return _encoded(image, "WEBP", lossless=lossless, quality=_EFFORT if lossless else _WEBP_QUALITY)
+    if small and lossless:
+        return _encoded(image, "PNG", optimize=True)
+    return _encoded(image, "JPEG", quality=_QUALITY, subsampling=0)
+
+
+def _encoded(image: Image.Image, kind: str, **options: Any) -> str:
     buffer = io.BytesIO()
-    if colors is not None or (lossless and is_lossless(*pixels.shape[:2])):
-        image.save(buffer, "PNG", optimize=True, **({"transparency": PAPER} if colors is not None else {}))
-        return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-    image.save(buffer, "JPEG", quality=_QUALITY, subsampling=0, optimize=not lossless)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    image.save(buffer, kind, **options)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def scaled(pixels: Pixels, height: int, width: int) -> Pixels:

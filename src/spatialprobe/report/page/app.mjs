@@ -7,6 +7,7 @@
 /** @import { Grid } from "./layout.mjs" */
 /** @import { Pixel, Region } from "./pixel.mjs" */
 /** @import { State, Wish } from "./state.mjs" */
+/** @import { Tap, Values } from "./tap.mjs" */
 /** @import { Loaded } from "./values.mjs" */
 import { scaleOf, unpackPalettes } from "./colors.mjs";
 import { unpackLayer, unpackMaps } from "./data.mjs";
@@ -31,6 +32,9 @@ import { joinLayer } from "./values.mjs";
  * @property {Wish} asked what was asked for and is not shown yet
  * @property {number} round counts drawings of the strip, so that one gives way to a newer
  * @property {number} request counts changes, so that a late one gives way to a newer
+ * @property {{ tile: number, cell: number, columns: number, extra: number }} taps where the kernels lie in their picture
+ * @property {Tap | null} tap the weight of the kernel that was clicked
+ * @property {{ of: Loaded, values: Promise<Values> } | null} source what the layer's convolution took
  * @property {boolean} printing
  * @property {{ known: string, timer: number }} address as it was last read or written, and the timer that writes the next
  * @property {{ layers: Map<number, Promise<LayerArrays>>, maps: Map<string, Promise<Maps>>, samples: Map<number, HTMLImageElement> }} cache
@@ -51,6 +55,8 @@ export function createApp(payload, pictures) {
     asked: {},
     request: 0,
     round: 0,
+    tap: null,
+    source: null,
     printing: false,
     address: { known: "", timer: 0 },
     cache: { layers: new Map(), maps: new Map(), samples: new Map() },

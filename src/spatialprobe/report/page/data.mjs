@@ -8,7 +8,7 @@
 /** @typedef {{ name: string, answer: string | null }} ImageEntry */
 /** @typedef {{ differences: string, numbers: string }} PackedMaps */
 /** @typedef {{ tables: string[], byAxis: boolean[], of: number[] | null, exact: boolean, unknown: string[] }} PackedBoxes */
-/** @typedef {{ shape: [number, number, number], codes: string, reach: string, inputs: string, of: number, inColor: boolean }} PackedKernels */
+/** @typedef {{ shape: [number, number, number], codes: string, reach: string, inputs: string, of: number, inColor: boolean, source?: string, bias?: string, steps?: number[] }} PackedKernels */
 /**
  * A sheet of small patches, those of the first `ranks` exemplars of each channel, in the order of channels and ranks.
  * @typedef {{ sheet: string, cell: number, columns: number, ranks: number, remarks: string[] }} PackedPatches
@@ -27,9 +27,9 @@
  * counts the colors of a palette.
  * @typedef {{ steps: number, nonfinite: number, levels: number }} Codes
  */
-/** @typedef {{ at: string, input: Size, images: ImageEntry[], codes: Codes, palettes: { signed: string, plain: string }, crimson: [number, number, number], samples: Record<string, [string, string]> | null, layers: LayerEntry[] }} Payload */
+/** @typedef {{ at: string, input: Size & { low: number, high: number }, images: ImageEntry[], codes: Codes, palettes: { signed: string, plain: string }, crimson: [number, number, number], samples: Record<string, [string, string]> | null, layers: LayerEntry[] }} Payload */
 
-/** @typedef {{ boxes: Int32Array[], kernels?: Uint8Array, kernelReach?: Float32Array, kernelInputs?: Int32Array, statistics?: Float32Array, values?: Float32Array, places?: Int32Array, sheet?: HTMLImageElement }} LayerArrays */
+/** @typedef {{ boxes: Int32Array[], kernels?: Uint8Array, kernelReach?: Float32Array, kernelInputs?: Int32Array, kernelBias?: Float32Array, statistics?: Float32Array, values?: Float32Array, places?: Int32Array, sheet?: HTMLImageElement }} LayerArrays */
 /**
  * The maps of one layer for one image: codes (C, H, W), and five numbers a channel, of all units.
  * @typedef {{ codes: Uint8Array, low: Float64Array, high: Float64Array, mean: Float64Array, silent: Float64Array, nonfinite: Float64Array, count: number }} Maps
@@ -76,6 +76,7 @@ async function unpackKernels(packed, arrays) {
   arrays.kernels = new Uint8Array(await inflate(packed.codes));
   arrays.kernelReach = new Float32Array(await inflate(packed.reach));
   arrays.kernelInputs = new Int32Array(await inflate(packed.inputs));
+  if (packed.bias) arrays.kernelBias = new Float32Array(await inflate(packed.bias));
 }
 
 /** @param {PackedSweep} packed @param {LayerArrays} arrays */

@@ -4,9 +4,11 @@
 
 /** @import { App } from "./app.mjs" */
 /** @import { PackedKernels } from "./data.mjs" */
+/** @import { Tap } from "./tap.mjs" */
 import { currentChannel } from "./app.mjs";
 import { cssColor } from "./colors.mjs";
-import { canvasOf, element, resizeCanvas, styleOf } from "./drawing.mjs";
+import { hasArithmetic } from "./arithmetic.mjs";
+import { WHOLE, canvasOf, element, outline, resizeCanvas, styleOf } from "./drawing.mjs";
 import { GAP, LABEL, layOutKernels } from "./layout.mjs";
 import { numberOf } from "./values.mjs";
 import { formatCount, formatNumber, formatPercent } from "./words.mjs";
@@ -24,13 +26,22 @@ export function drawKernel(app) {
   const canvas = canvasOf("kernel-picture");
   const drawing = resizeCanvas(canvas, columns * (tile + GAP) - GAP, Math.ceil(total / columns) * cell - GAP);
   drawing.font = "11px system-ui, sans-serif";
+  const tappable = hasArithmetic(app);
+  canvas.tabIndex = tappable ? 0 : -1;
+  canvas.style.cursor = tappable ? "pointer" : "default";
+  app.taps = { tile, cell, columns, extra };
   for (let i = 0; i < total; i++) {
     const [left, top] = [(i % columns) * (tile + GAP), Math.floor(i / columns) * cell + LABEL];
     drawTaps(app, drawing, kernels, i - extra, left, top, tile);
     drawing.fillStyle = styleOf(app, "--quiet");
     drawing.fillText(kernelLabel(app, i - extra, count, dense), left, top - 5, tile + GAP);
+    if (tappable && app.tap?.input === i - extra) {
+      const tap = tile / width;
+      outline(drawing, left + app.tap.column * tap, top + app.tap.row * tap, tap, tap, WHOLE);
+    }
   }
-  const words = describeKernel(app, kernels, dense);
+  const hint = tappable && !app.tap ? " Click a weight to see its part in the unit's value." : "";
+  const words = describeKernel(app, kernels, dense) + hint;
   element("kernel-words").textContent = words;
   canvas.setAttribute("aria-label", `Kernel of channel ${numberOf(app.shown, currentChannel(app))}: ${words}`);
 }
@@ -116,4 +127,17 @@ function tableRow(cells) {
     row.append(cell);
   });
   return row;
+}
+
+/** @param {App} app @param {number} left @param {number} top CSS pixels in the kernels' picture @returns {Tap | null} the weight there */
+export function tapAt(app, left, top) {
+  const { kernels } = app.shown.layer;
+  if (!kernels) return null;
+  const { tile, cell, columns, extra } = app.taps;
+  const [count, height, width] = kernels.shape;
+  const tap = tile / width;
+  const [across, down] = [left % (tile + GAP), (top % cell) - LABEL];
+  const input = Math.floor(top / cell) * columns + Math.floor(left / (tile + GAP)) - extra;
+  const [row, column] = [Math.floor(down / tap), Math.floor(across / tap)];
+  return input >= 0 && input < count && row >= 0 && row < height && column < width ? { input, row, column } : null;
 }

@@ -97,11 +97,11 @@ function buttonOfPatch(app, place) {
   button.type = "button";
   button.className = "patch";
   const label = sampleLabel(app, place);
-  button.setAttribute("aria-label", `${formatNumber(place.value)} in ${describePlace(place)}${label ? `, ${label}` : ""}`);
+  button.setAttribute("aria-label", [`${formatNumber(place.value)} in ${describePlace(place)}`, label].filter(Boolean).join(", "));
   button.dataset.rank = `${place.rank}`;
   const [value, name] = [document.createElement("span"), document.createElement("small")];
   value.textContent = formatNumber(place.value, 3);
-  name.textContent = `#${place.sample}${label ? ` ${label}` : ""}`;
+  name.textContent = `#${place.sample} ${label}`;
   button.append(value, document.createElement("canvas"), name);
   return button;
 }
@@ -113,7 +113,7 @@ function describeExemplars(app, places, listed) {
   const seen = listed ? "" : ", and what they see";
   const words = [`The ${formatCount(places.length, "unit")} with the largest values among ${samples}, one a sample${seen}.`];
   if (listed) return `${words[0]} ${listed}.`;
-  words.push(...(sweep?.patches?.remarks ?? ["Patches are cut from the whole images as this page stores them, as JPEG."]));
+  words.push(...(sweep?.patches?.remarks ?? ["Patches are cut from whole images, which are stored with loss."]));
   if (places.some(({ box }) => box && isCut(box, app.payload.input))) words.push("Hatched: padding.");
   if (!places.every((place) => hasPatch(app, app.shown, place))) words.push("Dotted: not on this page.");
   return words.join(" ");

@@ -6,8 +6,11 @@
 /** @import { Order } from "./values.mjs" */
 /** @import { ScaleName } from "./words.mjs" */
 /** @import { Wall } from "./state.mjs" */
+/** @import { Tap } from "./tap.mjs" */
 import { readAddress } from "./address.mjs";
 import { currentUnit } from "./app.mjs";
+import { hasArithmetic, tapByKey } from "./arithmetic.mjs";
+import { tapAt } from "./details.mjs";
 import { canvasOf, element } from "./drawing.mjs";
 import { placesOf } from "./exemplars.mjs";
 import { tileAt } from "./layout.mjs";
@@ -24,6 +27,7 @@ export function listen(app) {
   listenToMap(app);
   listenToInput(app);
   listenToPatches(app);
+  listenToKernel(app);
   listenToMosaic(app);
   listenToControls(app);
   listenToWindow(app);
@@ -117,6 +121,24 @@ function listenToInput(app) {
       choose({ y: clamp(y + move[0], height), x: clamp(x + move[1], width) });
     }
     return true;
+  }));
+}
+
+/** @param {App} app The kernels: a click chooses a weight, arrow keys move along, Page Up and Page Down change the input. */
+function listenToKernel(app) {
+  const canvas = canvasOf("kernel-picture");
+  /** @param {Tap | null} tap @returns {true} */
+  const choose = (tap) => {
+    app.tap = tap;
+    showChannel(app);
+    return true;
+  };
+  canvas.addEventListener("click", (event) => {
+    if (hasArithmetic(app)) choose(tapAt(app, event.offsetX, event.offsetY));
+  });
+  canvas.addEventListener("keydown", (event) => handleKey(event, () => {
+    const tap = hasArithmetic(app) ? tapByKey(app, event.key) : undefined;
+    return tap !== undefined && choose(tap);
   }));
 }
 

@@ -54,7 +54,8 @@ export function formatAddress(state, unit, loaded) {
   if (state.wall !== "maps") more.set("wall", state.wall);
   if (state.order !== "index") more.set("order", state.order);
   const parts = [encodeURIComponent(loaded.layer.name), numberOf(loaded, state.channel), unit.y * every, unit.x * every];
-  return `#${parts.join("/")}${`${more}` ? `?${more}` : ""}`;
+  const query = more.toString();
+  return `#${parts.join("/")}${query && "?"}${query}`;
 }
 
 /** @param {string} address @param {Payload} payload @returns {Wish} what it asks for; of an address that names no layer, nothing */

@@ -6,6 +6,7 @@
 /** @import { Wish } from "./state.mjs" */
 import { currentChannel, currentUnit, loadLayer } from "./app.mjs";
 import { writeAddress } from "./address.mjs";
+import { writeTap } from "./arithmetic.mjs";
 import { drawKernel, writeNumbers } from "./details.mjs";
 import { element, paintMaps } from "./drawing.mjs";
 import { drawExemplars } from "./exemplars.mjs";
@@ -73,6 +74,7 @@ export function showUnit(app) {
   const words = describeUnit(app.shown, app.payload, currentChannel(app), y, x);
   const status = element("status");
   if (status.textContent !== words) status.replaceChildren(...words.split(/(\d+-\d+)/).map(unbroken));
+  writeTap(app);
   writeAddress(app);
 }
 

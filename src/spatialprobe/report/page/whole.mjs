@@ -19,7 +19,8 @@ export async function showWhole(app, place) {
   const dialog = /** @type {HTMLDialogElement} */ (element("whole"));
   const label = sampleLabel(app, place);
   const unit = `unit row ${place.y}, column ${place.x} of ${app.shown.layer.name}, channel ${numberOf(app.shown, place.channel)}`;
-  const words = `Sample ${place.sample}${label ? `, ${label}` : ""}: ${unit} reached ${formatNumber(place.value)}. ${describeBox(place.box, input)}`;
+  const sample = [`Sample ${place.sample}`, label].filter(Boolean).join(", ");
+  const words = `${sample}: ${unit} reached ${formatNumber(place.value)}. ${describeBox(place.box, input)}`;
   element("whole-words").textContent = image ? words : `${words} The page does not hold the whole image.`;
   const canvas = canvasOf("whole-picture");
   canvas.hidden = !image;
