@@ -57,3 +57,14 @@ def test_after_the_nonlinearity(tmp_path):
     sources = [layer["kernels"].get("source") for layer in read(tmp_path / "page.html").data["layers"]]
     assert sources == ["", "0", None]
     assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize(
+    "images",
+    [torch.rand(1, 4, 12, 12), torch.full((1, 3, 12, 12), torch.nan), torch.rand(1, 3, 300, 300)],
+    ids=["four channels", "not finite", "stored with loss"],
+)
+def test_images_that_cannot_be_read_off(images, tmp_path):
+    """Where the picture on the page does not say the image's values, no product is made of them."""
+    sp.write_report(tmp_path / "page.html", nn.Conv2d(images.shape[1], 2, 3), images)
+    assert "source" not in read(tmp_path / "page.html").data["layers"][0]["kernels"]

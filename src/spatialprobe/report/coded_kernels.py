@@ -47,18 +47,14 @@ class CodedKernels:
         codes[~finite[picked]] = NONFINITE
         first = np.arange(channels) // (channels // spec.groups) * inputs  # the group's first input channel
         in_color = inputs == 3 and spec.groups == 1
-        bias = np.zeros(channels) if module.bias is None else _numbers(module.bias)
-        return CodedKernels(codes, reach, chosen + first[:, None], inputs, in_color, bias, _steps(spec))
+        bias = module.bias
+        biases = bias.detach().cpu().double().numpy() if isinstance(bias, torch.Tensor) else np.zeros(channels)
+        return CodedKernels(codes, reach, chosen + first[:, None], inputs, in_color, biases, _steps(spec))
 
     def of_channels(self, chosen: npt.NDArray[np.int64]) -> CodedKernels:
         """The same for some of the output channels."""
         arrays = self.codes[chosen], self.reach[chosen], self.inputs[chosen]
         return CodedKernels(*arrays, self.of, self.in_color, self.bias[chosen], self.steps)
-
-
-def _numbers(bias: object) -> npt.NDArray[np.float64]:
-    """Return a bias (C,)."""
-    return np.asarray(torch.as_tensor(bias).detach().cpu().double().numpy())
 
 
 def _steps(spec: ConvSpec) -> tuple[int, ...]:

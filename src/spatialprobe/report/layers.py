@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -28,6 +28,7 @@ from spatialprobe.render.maps import maps_of, no_maps
 from spatialprobe.report.box_tables import LayerBoxes
 from spatialprobe.report.coded_kernels import CodedKernels
 from spatialprobe.report.coded_maps import CodedMaps
+from spatialprobe.report.pixels import is_lossless
 from spatialprobe.report.sources import IMAGE, sources_of, watched_inputs
 from spatialprobe.report.swept import Swept
 from spatialprobe.text import format_count
@@ -171,7 +172,7 @@ def page_layers(model: nn.Module, images: torch.Tensor, layers: Selector, at: At
                 field=_fitting(fields[run], maps[0]),
                 boxes=LayerBoxes.of(fields[run], channels),
                 kernels=CodedKernels.of_module(modules[run[0]]),
-                source=names.get(found.sources[run]) if run in found.sources else None,
+                source=_source(found, run, names),
             )
         )
         names[run] = made[-1].name
@@ -182,6 +183,12 @@ def fields_of(model: nn.Module, images: torch.Tensor, layers: Selector, at: At) 
     """The field of every run of the layers: of their outputs, or of the nonlinearities' that follow."""
     fields = receptive_fields(model, images, layers=layers, at=at)
     return {(name, i): one for name in fields for i, one in enumerate(fields.calls(name))}
+
+
+def _source(found: Passes, run: Run, names: Mapping[Run, str]) -> str | None:
+    """Return the name on the page of the layer whose values a run took, "" for the image, None if unknown."""
+    source = found.sources.get(run)
+    return None if source is None else names.get(source)
 
 
 def _layout(known: Layouts, layer: str, run: int) -> Layout | None:
@@ -197,8 +204,13 @@ def _noted_sources(found: Passes, model: nn.Module, image: torch.Tensor, layers:
     with watched_inputs(modules) as taken:
         records = _captured(model, image, layers, at)
     runs = (((name, i), one.tensor) for name in records for i, one in enumerate(records.calls(name)))
-    found.sources.update(sources_of(taken, image, runs))
+    found.sources.update(sources_of(taken, image if _is_readable(image) else None, runs))
     return records
+
+
+def _is_readable(image: torch.Tensor) -> bool:
+    """Return whether the values of an image (1, C, H, W) can be read off the picture that the page has of it."""
+    return image.shape[1] in (1, 3) and is_lossless(*image.shape[2:]) and bool(image.isfinite().all())
 
 
 def _captured(model: nn.Module, image: torch.Tensor, layers: Selector, at: At) -> Probe:

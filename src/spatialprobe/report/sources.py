@@ -32,7 +32,7 @@ def _watch(layers: Mapping[str, nn.Module], undo: Undo) -> dict[Run, bytes]:
 
 
 def sources_of(
-    taken: Mapping[Run, bytes], image: torch.Tensor, records: Iterable[tuple[Run, torch.Tensor]]
+    taken: Mapping[Run, bytes], image: torch.Tensor | None, records: Iterable[tuple[Run, torch.Tensor]]
 ) -> dict[Run, Run]:
     """Return for each run whose input is known where it comes from; equal values are one as good as the other."""
     known = {digest: run for run, tensor in records if (digest := _digest(tensor)) is not None}

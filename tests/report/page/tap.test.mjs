@@ -54,7 +54,7 @@ test("a weight is described with its product and the sums, and what is not known
     describeTap(parts, tap, 1, kernels, 3.52, false),
     "Weight row 0, column 2 over input 1: 2 × -0.5 = -1. All 9 of that input: 1; 2 inputs: 3; bias 0.5. With rounding, 0.02, the unit's 3.52.",
   );
-  assert.match(describeTap(parts, tap, 1, kernels, 3.5, true), /Together 3\.5, and 3\.5 after the nonlinearity\.$/);
+  assert.match(describeTap(parts, tap, 1, kernels, 3.5, true), /Together 3\.5; 3\.5 after what follows, up to the nonlinearity\.$/);
   assert.match(describeTap(parts, tap, 1, { ...kernels, of: 64 }, 4, false), /the 2 inputs shown: 3; .* With the other inputs and rounding, 0\.5,/);
   assert.match(describeTap({ ...parts, known: false }, tap, 1, kernels, 4, false), /Of other weights the page does not hold the input\.$/);
   assert.match(describeTap({ ...parts, value: NaN }, tap, 1, kernels, 4, false), /-0\.5\. This page does not hold the input there\.$/);

@@ -89,14 +89,15 @@ export async function drawThumbnail(app, index) {
   if (region) outlineRegion(drawing, region, size.width / loaded.layer.units[1], size.height / loaded.layer.units[0]);
 }
 
-/** @param {App} app @returns {Promise<void>} when every layer's thumbnail is drawn, one at a time, that of the layer shown first */
+/** @param {App} app @returns {Promise<void>} when every layer's thumbnail is drawn, one at a time, those next to the layer shown first */
 export async function drawThumbnails(app) {
   const mine = ++app.round;
-  await drawThumbnail(app, app.state.layer);
-  for (let layer = 0; layer < app.payload.layers.length; layer++) {
+  const { layer } = app.state;
+  const nearest = app.payload.layers.map((_, index) => index).sort((a, b) => Math.abs(a - layer) - Math.abs(b - layer));
+  for (const index of nearest) {
+    await drawThumbnail(app, index);
     await new Promise((done) => ("requestIdleCallback" in window ? requestIdleCallback(done, { timeout: PATIENCE }) : setTimeout(done)));
     if (mine !== app.round) return;
-    if (layer !== app.state.layer) await drawThumbnail(app, layer);
   }
 }
 

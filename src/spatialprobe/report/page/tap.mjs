@@ -63,7 +63,7 @@ export function describeTap(parts, tap, input, kernels, value, after) {
   const others = count < kernels.of;
   const inputs = others ? `the ${count} inputs shown` : formatCount(count, "input");
   words.push(`All ${height * width} of that input: ${formatNumber(parts.kernel, 3)}; ${inputs}: ${formatNumber(parts.shown, 3)}; bias ${formatNumber(parts.bias, 3)}.`);
-  if (after && !others) words.push(`Together ${formatNumber(sum, 3)}, and ${formatNumber(value, 3)} after the nonlinearity.`);
+  if (after && !others) words.push(`Together ${formatNumber(sum, 3)}; ${formatNumber(value, 3)} after what follows, up to the nonlinearity.`);
   else if (!after) words.push(`With ${others ? "the other inputs and " : ""}rounding, ${formatNumber(value - sum, 2)}, the unit's ${formatNumber(value, 3)}.`);
   return words.join(" ");
 }
