@@ -14,7 +14,7 @@ from report_reader import read
 from torch import nn
 
 import spatialprobe as sp
-from spatialprobe.text import restored, visible
+from spatialprobe.text import escape_surrogates, unescape_surrogates
 
 IMAGES = torch.rand(4, 3, 12, 12, generator=torch.Generator().manual_seed(0))
 LABELS = torch.tensor([0, 1, 0, 1])
@@ -43,15 +43,15 @@ PIECES = st.sampled_from(["\\", "\\\\", "u", "udc80", "ud800", "\ud800", "\udc80
 @given(st.lists(PIECES, max_size=8).map("".join))
 def test_different_names_stay_different(text):
     """Whatever a text holds, what is shown can be written in UTF-8, and what was shown can be told from it."""
-    shown = visible(text)
+    shown = escape_surrogates(text)
     shown.encode()
-    assert restored(shown) == text
+    assert unescape_surrogates(shown) == text
 
 
 @pytest.mark.parametrize("text", ["", "conv1", "a\\b", "C:\\users\\udon", "features.0", "猫😀", "\\u00e9"])
 def test_other_texts_are_shown_as_they_are(text):
     """Nothing but lone surrogates, and what reads as one, is changed."""
-    assert visible(text) == text
+    assert escape_surrogates(text) == text
 
 
 @pytest.fixture(scope="module")

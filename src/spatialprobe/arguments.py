@@ -70,7 +70,7 @@ def as_ints(values: Iterable[int], called: str) -> tuple[int, ...]:
     return found
 
 
-def channel_numbers(values: object, count: int, owner: str) -> npt.NDArray[np.int64]:
+def as_channels(values: object, count: int, owner: str) -> npt.NDArray[np.int64]:
     """Return some of `count` channels, at least one; `owner` says in errors what has them.
 
     Raises:

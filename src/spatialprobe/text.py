@@ -14,25 +14,25 @@ _LIKE_YOU = re.compile("uni|use|uint|utf", re.IGNORECASE)  # words that begin wi
 
 def format_table(heading: str, lines: Sequence[tuple[str, ...]], flush_right: Sequence[int] = ()) -> str:
     """A heading, and lines of cells in columns, of which some are set flush right."""
-    lines = [tuple(map(visible, line)) for line in lines]
+    lines = [tuple(map(escape_surrogates, line)) for line in lines]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join([visible(heading), *("  " + _aligned(line, widths, flush_right) for line in lines)])
+    return "\n".join([escape_surrogates(heading), *("  " + _align(line, widths, flush_right) for line in lines)])
 
 
-def visible(text: str) -> str:
+def escape_surrogates(text: str) -> str:
     r"""Return a text with lone surrogates escaped, since no file, page or terminal can hold them.
 
     Different texts stay different: backslashes are doubled, but only those before what is escaped, or reads as if.
 
-    >>> print(visible("conv\udc80"), visible(r"conv\udc80"), visible(r"a\b"))
+    >>> print(escape_surrogates("conv\udc80"), escape_surrogates(r"conv\udc80"), escape_surrogates(r"a\b"))
     conv\udc80 conv\\udc80 a\b
     """
-    return _UNSEEN.sub(_escaped, text)
+    return _UNSEEN.sub(_escape, text)
 
 
-def restored(shown: str) -> str:
-    """Return the text that `visible` shows so."""
-    return _SHOWN.sub(_original, shown)
+def unescape_surrogates(shown: str) -> str:
+    """Return the text that `escape_surrogates` shows so."""
+    return _SHOWN.sub(_unescape, shown)
 
 
 def map_texts(function: Callable[[str], str], data: Any) -> Any:
@@ -50,10 +50,10 @@ def as_html(text: str) -> str:
     >>> as_html("a < b")
     'a &lt; b'
     """
-    return html.escape(visible(text))
+    return html.escape(escape_surrogates(text))
 
 
-def byte_size(count: int) -> str:
+def format_bytes(count: int) -> str:
     """A number of bytes in the unit that suits it."""
     size = float(count)
     for unit in ("B", "KiB", "MiB"):
@@ -69,7 +69,7 @@ def format_count(count: int, noun: str) -> str:
     >>> format_count(1, "layer"), format_count(2, "layer"), format_count(0, "class"), format_count(2, "axis")
     ('1 layer', '2 layers', '0 classes', '2 axes')
     """
-    return f"{count} {noun if count == 1 else _plural(noun)}"
+    return f"{count} {noun if count == 1 else _pluralize(noun)}"
 
 
 def with_article(word: str) -> str:
@@ -93,23 +93,23 @@ def kind_of(value: object) -> str:
     return with_article(type(value).__name__)
 
 
-def _escaped(found: re.Match[str]) -> str:
+def _escape(found: re.Match[str]) -> str:
     before, surrogate, backslashes = found.groups()
     return 2 * backslashes if surrogate is None else f"{2 * before}\\u{ord(surrogate):04x}"
 
 
-def _original(found: re.Match[str]) -> str:
+def _unescape(found: re.Match[str]) -> str:
     backslashes, code = len(found[1]), found[2]
     return "\\" * (backslashes // 2) + (chr(int(code, 16)) if backslashes % 2 else f"u{code}")
 
 
-def _plural(noun: str) -> str:
+def _pluralize(noun: str) -> str:
     if noun.endswith("axis"):
         return f"{noun[:-2]}es"
     return f"{noun}es" if noun.endswith(("s", "x", "sh", "ch")) else f"{noun}s"
 
 
-def _aligned(row: Sequence[str], widths: list[int], flush_right: Sequence[int]) -> str:
+def _align(row: Sequence[str], widths: list[int], flush_right: Sequence[int]) -> str:
     cells = (
         cell.rjust(width) if column in flush_right else cell.ljust(width)
         for column, (cell, width) in enumerate(zip(row, widths, strict=True))

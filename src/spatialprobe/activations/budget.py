@@ -8,10 +8,10 @@ import torch
 
 from spatialprobe.activations.guard import Guard
 from spatialprobe.errors import MemoryBudgetError
-from spatialprobe.text import byte_size
+from spatialprobe.text import format_bytes
 
 
-class Watched:
+class WatchedTensor:
     """A live tensor that was copied, held until its pass ends to see whether the model modifies it in place."""
 
     __slots__ = ("guard", "size", "value", "version")
@@ -32,7 +32,7 @@ class Budget:
     def __init__(self, allowed: int | None) -> None:
         self.allowed = allowed
         self.held = 0
-        self._watched: list[Watched] = []
+        self._watched: list[WatchedTensor] = []
         self._lock = threading.Lock()
 
     def take(self, layer: str, size: int) -> None:
@@ -45,17 +45,17 @@ class Budget:
             return
         with self._lock:
             while self._watched and self.held + size > self.allowed:
-                self._let_go(self._watched[0])
+                self._release(self._watched[0])
             if self.held + size <= self.allowed:
                 self.held += size
                 return
             raise MemoryBudgetError(
-                f"Keeping the output of layer {layer!r} takes {byte_size(size)}; {byte_size(self.held)} are held and "
-                f"max_bytes allows {byte_size(self.allowed)}. Probe fewer layers, reduce what is kept with "
-                "transform= or dtype=, run fewer images, or allow more; plan() tells the need beforehand."
+                f"Keeping the output of layer {layer!r} takes {format_bytes(size)}; {format_bytes(self.held)} are held "
+                f"and max_bytes allows {format_bytes(self.allowed)}. Probe fewer layers, reduce what is kept with "
+                "transform= or dtype=, run fewer images, or raise max_bytes; plan() returns the need beforehand."
             )
 
-    def watch(self, watched: Watched) -> bool:
+    def watch(self, watched: WatchedTensor) -> bool:
         """Count a watched tensor, where there is room for it; return whether there is."""
         if self.allowed is None:
             return True
@@ -66,24 +66,24 @@ class Budget:
                 self._watched.append(watched)
         return fits
 
-    def settle(self, watched: Watched, *, whole: bool) -> None:
+    def settle(self, watched: WatchedTensor, *, whole: bool) -> None:
         """Learn whether a watched tensor was modified in place, and let it go."""
         if self.allowed is None:
-            _learn(watched, whole=whole)
+            _update_guard(watched, whole=whole)
             return
         with self._lock:
             if watched.value is not None:
-                _learn(watched, whole=whole)
-                self._let_go(watched)
+                _update_guard(watched, whole=whole)
+                self._release(watched)
 
-    def _let_go(self, watched: Watched) -> None:
-        _learn(watched, whole=False)
+    def _release(self, watched: WatchedTensor) -> None:
+        _update_guard(watched, whole=False)
         watched.value = None
         self.held -= watched.size
         self._watched.remove(watched)
 
 
-def _learn(watched: Watched, *, whole: bool) -> None:
+def _update_guard(watched: WatchedTensor, *, whole: bool) -> None:
     """Tell the guard of a watched tensor what has become of it."""
     overwritten = watched.value is not None and watched.value._version != watched.version
     if overwritten or whole:

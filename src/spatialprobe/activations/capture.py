@@ -33,7 +33,7 @@ class _StopAfter:
         self._undo = undo
 
     @property
-    def done(self) -> bool:
+    def is_done(self) -> bool:
         """Whether all was given, so that what the model returned after it means nothing."""
         return not self._wanting
 
@@ -41,7 +41,7 @@ class _StopAfter:
         self._runs[entry.layer.name] += 1
         if self._runs[entry.layer.name] >= self._calls:
             self._wanting.discard(entry.layer.name)
-        if self.done:
+        if self.is_done:
             stop_forward(self._model, self._undo)
 
 
@@ -115,16 +115,16 @@ def capture(
         stopper = None
         if stop_early:
             stopper = _StopAfter(model, probe.watched, calls, undo)
-            probe._tell(stopper)
+            probe._set_listener(stopper)
         try:
-            returned = run_model(model, (inputs, dict(kwargs or {})), forward=_spread)
+            returned = run_model(model, (inputs, dict(kwargs or {})), forward=_call_model)
         except Stopped:
             return probe
-        probe.output = None if stopper is not None and stopper.done else returned
+        probe.output = None if stopper is not None and stopper.is_done else returned
     return probe
 
 
-def _spread(model: nn.Module, arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> Any:
+def _call_model(model: nn.Module, arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> Any:
     """Return what the model makes of positional and keyword arguments."""
     inputs, kwargs = arguments
     return model(*inputs, **kwargs)

@@ -21,12 +21,12 @@ from spatialprobe.model.undo import Undo, as_block, undo_block
 SavedHooks = tuple[Callable[[torch.Tensor], Any], Callable[[Any], torch.Tensor]]
 
 
-def running_functions() -> Iterator[Any]:
+def find_running_functions() -> Iterator[Any]:
     """Yield the contexts of the functions with a backward pass of their own that are running, the innermost first.
 
     Checkpoints among them keep what they compute again as `run_function`.
     """
-    for frame, caller in _stack():
+    for frame, caller in _walk_stack():
         name = frame.f_code.co_varnames[:1] if frame.f_code.co_argcount else ()
         if name and frame.f_code.co_name == "forward" and caller != _MODULES:
             context = frame.f_locals[name[0]]
@@ -34,13 +34,13 @@ def running_functions() -> Iterator[Any]:
                 yield context
 
 
-def running_frames() -> list[Any]:
+def find_running_frames() -> list[Any]:
     """Return the checkpoints of the other kind that are running; each keeps its function as `recompute_fn`."""
-    found = _frames_on_the_stack() if _top_hooks is None else _frames_among_hooks()
+    found = _find_frames_on_stack() if _top_hooks is None else _find_frames_in_hooks()
     return [frame for frame in found if hasattr(frame, "recompute_fn")]
 
 
-def inputs_of(frame: Any) -> Any:
+def get_inputs_of(frame: Any) -> Any:
     """Return what a checkpoint takes, as far as torch shows it."""
     if hasattr(frame, "get_inputs"):
         return frame.get_inputs()
@@ -51,34 +51,34 @@ def inputs_of(frame: Any) -> Any:
 @as_block
 def hide_from_checkpoints(undo: Undo) -> None:
     """Inside the block, what functions save for the backward pass is none of what a checkpoint computes again."""
-    if running_frames():
+    if find_running_frames():
         pushed: list[bool] = []
         undo.add(_pop_own_hooks, pushed)
         _push_hooks(_save, _load)
         pushed.append(True)
 
 
-def _frames_among_hooks() -> list[Any]:
+def _find_frames_in_hooks() -> list[Any]:
     """Return what torch's hooks of saved tensors belong to, as far as they say it."""
     if _top_hooks(False) is None:
         return []
     with undo_block() as undo:
         taken: list[SavedHooks] = []
-        undo.add(_put_back, taken)
+        undo.add(_restore_hooks, taken)
         while (top := _top_hooks(False)) is not None:
             taken.append(top)
             _pop_hooks()
-        return [_closure(pack).get("frame") for pack, _ in taken]
+        return [_closure_variables(pack).get("frame") for pack, _ in taken]
 
 
-def _frames_on_the_stack() -> list[Any]:
+def _find_frames_on_stack() -> list[Any]:
     """Return what the generators hold in which torch runs checkpoints."""
-    held = (frame.f_locals.get("gen") for frame, _ in _stack() if frame.f_code.co_filename == _CHECKPOINTS)
+    held = (frame.f_locals.get("gen") for frame, _ in _walk_stack() if frame.f_code.co_filename == _CHECKPOINTS)
     inner = (one.gi_frame for one in held if isinstance(one, GeneratorType))
     return [frame.f_locals.get("new_frame") for frame in inner if frame is not None]
 
 
-def _stack() -> Iterator[tuple[FrameType, str | None]]:
+def _walk_stack() -> Iterator[tuple[FrameType, str | None]]:
     """Yield the frames of the stack, the innermost first, each with the file of its caller."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
@@ -86,7 +86,7 @@ def _stack() -> Iterator[tuple[FrameType, str | None]]:
         yield below, None if frame is None else frame.f_code.co_filename
 
 
-def _put_back(taken: list[SavedHooks]) -> None:
+def _restore_hooks(taken: list[SavedHooks]) -> None:
     """Put hooks back on torch's stack, the last taken first; may be interrupted and begun again."""
     while taken:
         top = _top_hooks(False)
@@ -110,7 +110,7 @@ def _load(tensor: torch.Tensor) -> torch.Tensor:
     return tensor
 
 
-def _closure(function: Any) -> dict[str, Any]:
+def _closure_variables(function: Any) -> dict[str, Any]:
     """Return the variables that a function took from around it."""
     names = getattr(getattr(function, "__code__", None), "co_freevars", ())
     cells = getattr(function, "__closure__", None) or ()

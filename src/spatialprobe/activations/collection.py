@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from spatialprobe.activations.records import Activation
-from spatialprobe.activations.table import records_table
+from spatialprobe.activations.table import format_records
 from spatialprobe.arguments import is_iterable, short_repr
 from spatialprobe.errors import ArgumentError, LayerNotRunError
 from spatialprobe.model.calls import LayerCalls
@@ -34,7 +34,7 @@ class Activations(LayerCalls[Activation]):
     """
 
     _called = "activations"
-    _ways_out = ", or activations.concatenated({layer!r}) for one tensor along the batch"
+    _how_to_fix = ", or activations.concatenated({layer!r}) for one tensor along the batch"
 
     def __init__(self, records: Sequence[Activation] = (), title: str = "Activations") -> None:
         self._title = title
@@ -55,7 +55,7 @@ class Activations(LayerCalls[Activation]):
         name = self._name_of(layer)
         found = tuple(record for record in self.records if record.layer == name)
         if not found:
-            raise LayerNotRunError(f"Layer {name!r} has no record. {self._why_absent(name)}")
+            raise LayerNotRunError(f"Layer {name!r} has no record. {self._explain_absence(name)}")
         return found
 
     def concatenated(self, layer: str) -> torch.Tensor:
@@ -85,14 +85,14 @@ class Activations(LayerCalls[Activation]):
         return len({record.layer for record in self.records})
 
     def __repr__(self) -> str:
-        return records_table(self._title, self.records)
+        return format_records(self._title, self.records)
 
     def _name_of(self, layer: str) -> str:
         """The name under which a layer's records are kept."""
         names = {name: record.layer for record in self.records for name in (*record.aliases, record.layer)}
         return names[find_name(layer, names, "There are no records of a layer")]
 
-    def _why_absent(self, name: str) -> str:
+    def _explain_absence(self, name: str) -> str:
         return ""
 
 

@@ -15,7 +15,7 @@ import torch
 
 OWN = 1  # from the output, without a nonlinearity
 OTHER = 2  # from the output, through a nonlinearity that took something else than the output itself, as in relu(-y)
-MADE = 4  # from the value of the nonlinearity that took the output
+ACTIVATED = 4  # from the value of the nonlinearity that took the output
 
 Source = TypeVar("Source")
 Origins = dict[Source, int]  # for each source, in which ways a tensor comes from it
@@ -54,13 +54,13 @@ class Descent(Generic[Source]):
 
     def add(self, tensor: torch.Tensor, origins: Origins[Source]) -> None:
         """Say where else a tensor comes from; of sources that are known already, in which ways now."""
-        self._set(tensor, {**self._of(tensor), **origins})
+        self._set(tensor, {**self._origins_of(tensor), **origins})
 
     def clear(self) -> None:
         """Forget everything."""
         self._origins.clear()
 
-    def of_arguments(self, name: str, tensors: list[torch.Tensor]) -> list[Origins[Source]]:
+    def origins_of_arguments(self, name: str, tensors: list[torch.Tensor]) -> list[Origins[Source]]:
         """Return where the values come from that a function of this name reads, for each argument that has any."""
         if name in _VALUELESS:
             return []
@@ -68,9 +68,9 @@ class Descent(Generic[Source]):
             tensors = tensors[:1]
         elif name in _OVERWRITES:
             tensors = tensors[1:]
-        return [origins for tensor in tensors if (origins := self._of(tensor))]
+        return [origins for tensor in tensors if (origins := self._origins_of(tensor))]
 
-    def pass_on(
+    def propagate(
         self, func: Callable[..., Any], name: str, origins: list[Origins[Source]], changed: list[torch.Tensor]
     ) -> None:
         """Note where the results of a function come from, or what it changed in place."""
@@ -93,7 +93,7 @@ class Descent(Generic[Source]):
             for reference, origins in self._origins.values()
         )
 
-    def _of(self, tensor: torch.Tensor) -> Origins[Source]:
+    def _origins_of(self, tensor: torch.Tensor) -> Origins[Source]:
         reference, origins = self._origins.get(id(tensor), (None, {}))
         return origins if reference is not None and reference() is tensor else {}
 
@@ -101,18 +101,18 @@ class Descent(Generic[Source]):
         self._origins[id(tensor)] = (weakref.ref(tensor), origins)
 
 
-def meeting(origins: list[Origins[Source]]) -> Iterator[Source]:
+def find_gates(origins: list[Origins[Source]]) -> Iterator[Source]:
     """Yield the sources of which a function with these arguments takes both halves."""
     if len(origins) < 2:
         return
     for number, one in enumerate(origins):
         for source, ways in one.items():
             others = origins[:number] + origins[number + 1 :]
-            if ways & MADE and any(other.get(source, 0) & (OWN | OTHER) for other in others):
+            if ways & ACTIVATED and any(other.get(source, 0) & (OWN | OTHER) for other in others):
                 yield source
 
 
-def tensors_among(values: Iterable[Any]) -> list[torch.Tensor]:
+def collect_tensors(values: Iterable[Any]) -> list[torch.Tensor]:
     """Return the tensors in arguments or results, each once, in order."""
     found: dict[int, torch.Tensor] = {}
     for value in values:
@@ -123,8 +123,8 @@ def tensors_among(values: Iterable[Any]) -> list[torch.Tensor]:
 
 def _collect(value: Any, found: dict[int, torch.Tensor]) -> None:
     if isinstance(value, torch.Tensor):
-        while _in_functorch(value):
-            value = _unwrapped(value)
+        while _is_in_functorch(value):
+            value = _unwrap(value)
         found.setdefault(id(value), value)
     elif isinstance(value, (tuple, list, dict)):
         for one in value.values() if isinstance(value, dict) else value:
@@ -132,5 +132,5 @@ def _collect(value: Any, found: dict[int, torch.Tensor]) -> None:
 
 
 # Private names of torch: inside `vmap` and its kin a function sees wrappers of the tensors.
-_in_functorch: Callable[[torch.Tensor], bool] = torch._C._functorch.is_functorch_wrapped_tensor
-_unwrapped: Callable[[torch.Tensor], torch.Tensor] = torch._C._functorch.get_unwrapped
+_is_in_functorch: Callable[[torch.Tensor], bool] = torch._C._functorch.is_functorch_wrapped_tensor
+_unwrap: Callable[[torch.Tensor], torch.Tensor] = torch._C._functorch.get_unwrapped

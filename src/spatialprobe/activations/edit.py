@@ -159,10 +159,10 @@ class _EditHook(CopiedInert):
         if changed is None:
             raise ArgumentError(f"The edit of layer {self._layer!r} returned None: it must return the new output.")
         if isinstance(output, torch.Tensor):
-            self._check_alike(output, changed)
+            self._check_compatible(output, changed)
         return changed
 
-    def _check_alike(self, output: torch.Tensor, changed: Any) -> None:
+    def _check_compatible(self, output: torch.Tensor, changed: Any) -> None:
         """That what comes after the layer can take the new output as it takes its own."""
         if not isinstance(changed, torch.Tensor):
             kind = kind_of(changed)

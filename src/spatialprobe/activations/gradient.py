@@ -37,15 +37,15 @@ class Gradient:
             raise error(f"The gradient of layer {self._layer!r} cannot be known: {problem}")
         return self._value
 
-    def lose(self, problem: str, error: type[SpatialProbeError] = MutatedActivationError) -> None:
+    def invalidate(self, problem: str, error: type[SpatialProbeError] = MutatedActivationError) -> None:
         """Give the gradient up, so that reading it raises an error with this explanation."""
         self._problem = self._problem or (problem, error)
 
-    def refuses(self, gradient: torch.Tensor) -> bool:
+    def reject_batched(self, gradient: torch.Tensor) -> bool:
         """Return whether what a backward pass brings stands for many gradients at once; then this one is given up."""
         if not is_batched(gradient):
             return False
-        self.lose(
+        self.invalidate(
             "a backward pass brought many gradients at once (is_grads_batched=True, or inside vmap), which have no sum "
             "of one shape. Run one backward pass after the other, or batched ones on a forward pass without a probe.",
             UnsupportedOutputError,
@@ -54,7 +54,7 @@ class Gradient:
 
     def add(self, gradient: torch.Tensor) -> None:
         """Tensor hook: add what one backward pass brings."""
-        if self.refuses(gradient):
+        if self.reject_batched(gradient):
             return
         gradient = gradient.detach()
         if self._value is not None:
@@ -65,7 +65,7 @@ class Gradient:
         self._value = gradient.clone() if moved is gradient else moved
 
     def __reduce__(self) -> tuple[Callable[[Any], Any], tuple[Any, ...]]:
-        return _itself, (self.value,)  # a copied or pickled record holds the sum so far
+        return _identity, (self.value,)  # a copied or pickled record holds the sum so far
 
 
 def require_gradients(layer: str, value: torch.Tensor) -> None:
@@ -84,5 +84,5 @@ def require_gradients(layer: str, value: torch.Tensor) -> None:
         raise UnsupportedOutputError(f"The output of layer {layer!r} is {value.dtype}, which has no gradient.")
 
 
-def _itself(value: Any) -> Any:
+def _identity(value: Any) -> Any:
     return value

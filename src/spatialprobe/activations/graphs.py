@@ -40,7 +40,7 @@ class Reached:
     def exchange(self, new: torch.Tensor, pick: Pick | None) -> None:
         """Let the layer return another tensor in place of the source."""
         self.output = exchange(self.output, self.source, new)
-        self.value = new if self.value is self.source else _picked(pick, self.output)
+        self.value = new if self.value is self.source else _apply_pick(pick, self.output)
         self.source = new
 
 
@@ -85,11 +85,11 @@ class Graphs:
         require_gradients(layer, value)
         if self._by_hand:
             self.settle(over=False)  # no end of a forward does it
-        reached = Reached(output, value, _source(layer, output, value, self._pick))
+        reached = Reached(output, value, _find_source(layer, output, value, self._pick))
         if not reached.source.requires_grad:
             self._begin(layer, reached, args)
-        if reached.source.is_leaf or self._was_given(layer, reached.source):
-            reached.exchange(_stand_in(reached.source), self._pick)
+        if reached.source.is_leaf or self._is_input(layer, reached.source):
+            reached.exchange(_view_of_input(reached.source), self._pick)
         return reached
 
     def watch(self, gradient: Gradient, value: torch.Tensor, source: torch.Tensor) -> None:
@@ -129,9 +129,9 @@ class Graphs:
             self._aliases = [alias for alias in self._aliases if alias() is not None] + [weakref.ref(begun)]
             reached.exchange(begun, self._pick)
         elif reached.value is not begun:
-            reached.value = _picked(self._pick, reached.output)  # that of before is in no graph
+            reached.value = _apply_pick(self._pick, reached.output)  # that of before is in no graph
 
-    def _was_given(self, layer: str, tensor: torch.Tensor) -> bool:
+    def _is_input(self, layer: str, tensor: torch.Tensor) -> bool:
         """Whether a layer was given a tensor, and left it as it was."""
         return any(ref() is tensor and tensor._version == version for ref, version in self._taken.get(layer, ()))
 
@@ -142,14 +142,14 @@ def begin_graph_again(
     """Forward hook for recomputation: begin a graph where one began in the forward pass; nothing is recorded."""
     if not (replay.is_repeated and torch.is_grad_enabled()):
         return None
-    source = _source(layer, output, _picked(pick, output), pick)
+    source = _find_source(layer, output, _apply_pick(pick, output), pick)
     if source.requires_grad:
         return None
     begun = begin_graph(source, lasting_memory(model, [checkpoint_inputs()]))
     return None if begun is source else exchange(output, source, begun)
 
 
-def _stand_in(tensor: torch.Tensor) -> torch.Tensor:
+def _view_of_input(tensor: torch.Tensor) -> torch.Tensor:
     """Return a view of a whole tensor, whose gradient is that of what is computed from the view.
 
     A layer that returns a tensor it was given returns this: that tensor's own gradient has what others compute from it,
@@ -161,7 +161,7 @@ def _stand_in(tensor: torch.Tensor) -> torch.Tensor:
     return view
 
 
-def _source(layer: str, output: Any, value: torch.Tensor, pick: Pick | None) -> torch.Tensor:
+def _find_source(layer: str, output: Any, value: torch.Tensor, pick: Pick | None) -> torch.Tensor:
     """Return the tensor of the output that was picked, or of which a part was picked."""
     source = value if output is value else source_of(value, output)
     again: object = None if pick is None else pick(output)
@@ -176,6 +176,6 @@ def _source(layer: str, output: Any, value: torch.Tensor, pick: Pick | None) -> 
     return source
 
 
-def _picked(pick: Pick | None, output: Any) -> torch.Tensor:
+def _apply_pick(pick: Pick | None, output: Any) -> torch.Tensor:
     picked: torch.Tensor = output if pick is None else pick(output)
     return picked

@@ -34,7 +34,7 @@ class Guard:
             self.copies = self.copy == "always" or (self.copy == "auto" and overwritten)
 
 
-class Kept:
+class KeptValue:
     """One value that a record gives: a copy, or a shared tensor whose version counter is checked when read."""
 
     __slots__ = ("_ready", "guard", "value", "version")
@@ -51,7 +51,7 @@ class Kept:
         self.version = version  # at the time it was kept; None for a copy of its own
         self._ready = ready  # until then the values are on their way from the accelerator
 
-    def intact(self) -> bool:
+    def check_intact(self) -> bool:
         """Whether nobody wrote over it; if somebody did, the layer is copied from now on."""
         if self.version is None or self.value._version == self.version:
             return True
@@ -64,7 +64,7 @@ class Kept:
         Raises:
             MutatedActivationError: it was shared with the model, and something wrote over it.
         """
-        if not self.intact():
+        if not self.check_intact():
             raise MutatedActivationError(
                 f"The record of layer {self.guard.layer!r} shared its memory with the model, and that memory was "
                 f"written over in place {self.value._version - (self.version or 0)} times since. Its values are gone. "
@@ -81,7 +81,7 @@ class Kept:
 
     def __reduce__(self) -> tuple[Callable[[torch.Tensor], torch.Tensor], tuple[Any, ...]]:
         # A copied or unpickled record holds a tensor of its own, with a counter that nobody knows.
-        return _itself, (self.read(),)
+        return _identity, (self.read(),)
 
 
 def version_of(value: torch.Tensor) -> int | None:
@@ -89,5 +89,5 @@ def version_of(value: torch.Tensor) -> int | None:
     return None if value.is_inference() else value._version
 
 
-def _itself(value: torch.Tensor) -> torch.Tensor:
+def _identity(value: torch.Tensor) -> torch.Tensor:
     return value

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import torch
 
-from spatialprobe.activations.budget import Budget, Watched
-from spatialprobe.activations.guard import Copy, Guard, Kept, version_of
+from spatialprobe.activations.budget import Budget, WatchedTensor
+from spatialprobe.activations.guard import Copy, Guard, KeptValue, version_of
 from spatialprobe.errors import ArgumentError, UnsupportedOutputError
-from spatialprobe.model.settings import without_gradients
+from spatialprobe.model.settings import disable_gradients
 from spatialprobe.tensors import count_bytes, dense_values, holds_own_memory, shape_text, why_unreadable
 from spatialprobe.text import kind_of
 
@@ -29,7 +29,7 @@ class Keeping:
     max_bytes: int | None = None
 
     @property
-    def plain(self) -> bool:
+    def is_plain(self) -> bool:
         """Whether values are kept as they are, but for the question of copying."""
         return self.transform is None and self.device is None and self.dtype is None and not self.keep_graph
 
@@ -39,51 +39,51 @@ class Keeper:
 
     def __init__(self, keeping: Keeping) -> None:
         self._keeping = keeping
-        self._plain = keeping.plain
-        self._bounded = keeping.max_bytes is not None
+        self._is_plain = keeping.is_plain
+        self._is_bounded = keeping.max_bytes is not None
         self.budget = Budget(keeping.max_bytes)
 
-    def keep(self, guard: Guard, value: torch.Tensor, watched: list[Watched]) -> Kept:
+    def keep(self, guard: Guard, value: torch.Tensor, watched: list[WatchedTensor]) -> KeptValue:
         """Return the value as it is to be kept; a live tensor worth watching is added to `watched`."""
-        if self._plain:
-            return self._guarded(guard, value.detach(), watched)
+        if self._is_plain:
+            return self._copy_or_share(guard, value.detach(), watched)
         if self._keeping.keep_graph:
-            return self._in_graph(guard, value)
+            return self._clone_in_graph(guard, value)
         live = value.detach()
-        with without_gradients():
-            made = self._transformed(guard.layer, live)
-            moved, ready = self._moved(guard.layer, made)
+        with disable_gradients():
+            made = self._apply_transform(guard.layer, live)
+            moved, ready = self._move(guard.layer, made)
         if moved is made and _may_share_memory(made, live):
-            return self._guarded(guard, made, watched)
-        if self._bounded:
+            return self._copy_or_share(guard, made, watched)
+        if self._is_bounded:
             self.budget.take(guard.layer, count_bytes(moved))
         version = version_of(moved) if moved is made else None  # the transform may have kept its result too
-        return Kept(moved, guard, version, ready)
+        return KeptValue(moved, guard, version, ready)
 
-    def _guarded(self, guard: Guard, value: torch.Tensor, watched: list[Watched]) -> Kept:
+    def _copy_or_share(self, guard: Guard, value: torch.Tensor, watched: list[WatchedTensor]) -> KeptValue:
         """Return a tensor of the model, copied or shared as its guard says."""
         watchable = holds_own_memory(value) and not value.is_inference()
-        if watchable and not guard.copies and not (self._bounded and _is_part(value)):
-            if self._bounded:
+        if watchable and not guard.copies and not (self._is_bounded and _is_part(value)):
+            if self._is_bounded:
                 self.budget.take(guard.layer, value.untyped_storage().nbytes())
-            return Kept(value, guard, value._version)
-        if self._bounded:
+            return KeptValue(value, guard, value._version)
+        if self._is_bounded:
             self.budget.take(guard.layer, count_bytes(value))
         if watchable and guard.copy == "auto" and guard.overwritten is None:
-            live = Watched(guard, value, value.untyped_storage().nbytes())
+            live = WatchedTensor(guard, value, value.untyped_storage().nbytes())
             if self.budget.watch(live):
                 watched.append(live)
-        return Kept(value.clone(), guard)
+        return KeptValue(value.clone(), guard)
 
-    def _in_graph(self, guard: Guard, value: torch.Tensor) -> Kept:
+    def _clone_in_graph(self, guard: Guard, value: torch.Tensor) -> KeptValue:
         """Return a differentiable clone."""
-        made = self._transformed(guard.layer, value)
-        moved = self._converted(guard.layer, made, self._keeping.device or made.device)
-        if self._bounded:
+        made = self._apply_transform(guard.layer, value)
+        moved = self._convert(guard.layer, made, self._keeping.device or made.device)
+        if self._is_bounded:
             self.budget.take(guard.layer, count_bytes(moved))
-        return Kept(moved.clone() if moved is made else moved, guard)
+        return KeptValue(moved.clone() if moved is made else moved, guard)
 
-    def settle(self, watched: list[Watched], *, whole: bool) -> None:
+    def settle(self, watched: list[WatchedTensor], *, whole: bool) -> None:
         """Learn which of the watched tensors were modified in place, and let them go.
 
         Only a `whole` forward pass teaches that a tensor is left alone.
@@ -92,7 +92,7 @@ class Keeper:
             self.budget.settle(one, whole=whole)
         watched.clear()
 
-    def _transformed(self, layer: str, value: torch.Tensor) -> torch.Tensor:
+    def _apply_transform(self, layer: str, value: torch.Tensor) -> torch.Tensor:
         if self._keeping.transform is None:
             return value
         version = version_of(value)
@@ -109,32 +109,32 @@ class Keeper:
             )
         return made
 
-    def _moved(self, layer: str, value: torch.Tensor) -> tuple[torch.Tensor, torch.cuda.Event | None]:
+    def _move(self, layer: str, value: torch.Tensor) -> tuple[torch.Tensor, torch.cuda.Event | None]:
         """Return the value on the device and in the dtype asked for; from CUDA to the CPU without waiting."""
         device = self._keeping.device or value.device
         if value.device.type != "cuda" or device.type != "cpu" or not holds_own_memory(value):
-            return self._converted(layer, value, device), None
-        dtype = self._checked_dtype(layer, value)
+            return self._convert(layer, value, device), None
+        dtype = self._choose_dtype(layer, value)
         pinned = torch.empty(value.shape, dtype=dtype, device="cpu", pin_memory=True)
         pinned.copy_(value.to(dtype), non_blocking=True)
         ready = torch.cuda.Event()  # type: ignore[no-untyped-call]
         ready.record(torch.cuda.current_stream(value.device))
         return pinned, ready
 
-    def _converted(self, layer: str, value: torch.Tensor, device: torch.device) -> torch.Tensor:
+    def _convert(self, layer: str, value: torch.Tensor, device: torch.device) -> torch.Tensor:
         """Return the value on a device and in the dtype asked for; itself where it is there already.
 
         Raises:
             UnsupportedOutputError: torch does not convert such a tensor, or the dtype would lose a part of it.
         """
-        dtype = self._checked_dtype(layer, value)
+        dtype = self._choose_dtype(layer, value)
         if (device, dtype) == (value.device, value.dtype):
             return value
         if value.is_meta or not holds_own_memory(value):
             return _convert_unusual(layer, value, device, dtype)
         return value.to(device, dtype)
 
-    def _checked_dtype(self, layer: str, value: torch.Tensor) -> torch.dtype:
+    def _choose_dtype(self, layer: str, value: torch.Tensor) -> torch.dtype:
         """Return the dtype in which a value is kept.
 
         Raises:

@@ -29,7 +29,7 @@ def tensors_in(output: Any, depth: int = _DEPTH) -> Iterator[torch.Tensor]:
 def exchange(output: Any, old: torch.Tensor, new: torch.Tensor, depth: int = _DEPTH) -> Any:
     """Return the output with one tensor in it replaced by another; objects in it are changed in place."""
 
-    def exchanged(leaf: Any) -> Any:
+    def replace_leaf(leaf: Any) -> Any:
         if leaf is old:
             return new
         if depth and not isinstance(leaf, torch.Tensor):
@@ -39,7 +39,7 @@ def exchange(output: Any, old: torch.Tensor, new: torch.Tensor, depth: int = _DE
                     object.__setattr__(leaf, name, changed)  # of frozen dataclasses, too
         return leaf
 
-    return tree_map(exchanged, output)
+    return tree_map(replace_leaf, output)
 
 
 def source_of(picked: torch.Tensor, output: Any) -> torch.Tensor | None:

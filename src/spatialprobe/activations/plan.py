@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_map_only
 
 from spatialprobe.activations.probe import Probe
 from spatialprobe.activations.recorder import Entry
-from spatialprobe.activations.table import layers_table
+from spatialprobe.activations.table import format_layers
 from spatialprobe.arguments import check_keywords
 from spatialprobe.errors import SpatialProbeError, UnsupportedOutputError, describe_error
 from spatialprobe.model.evaluation import Restored
@@ -26,7 +26,7 @@ from spatialprobe.model.settings import set_gradients
 from spatialprobe.model.undo import Undo, undo_block
 from spatialprobe.model.weights import device_of
 from spatialprobe.tensors import count_bytes
-from spatialprobe.text import byte_size, format_count
+from spatialprobe.text import format_bytes, format_count
 
 _UNFAKEABLE = {
     torch.ops.aten.quantize_per_tensor,
@@ -89,12 +89,12 @@ class Plan(Mapping[str, PlannedLayer]):
                 str(layer.calls),
                 str(layer.shape),
                 str(layer.dtype).removeprefix("torch."),
-                byte_size(layer.nbytes),
+                format_bytes(layer.nbytes),
             )
             for name, layer in self.layers.items()
         ]
-        heading = f"Plan for {self.model}: {format_count(len(rows), 'layer')}, {byte_size(self.nbytes)} per forward"
-        return layers_table(heading, rows)
+        heading = f"Plan for {self.model}: {format_count(len(rows), 'layer')}, {format_bytes(self.nbytes)} per forward"
+        return format_layers(heading, rows)
 
 
 def plan(model: nn.Module, *inputs: Any, kwargs: Mapping[str, Any] | None = None, layers: Selector = nn.Conv2d) -> Plan:
@@ -133,8 +133,8 @@ def plan(model: nn.Module, *inputs: Any, kwargs: Mapping[str, Any] | None = None
         except SpatialProbeError:
             raise
         except Exception as cause:
-            raise forward_error(model, (inputs, given), cause, _hint(inputs)) from cause
-    return Plan(rehearsal.planned(), model_name(model), fallback)
+            raise forward_error(model, (inputs, given), cause, _describe_hint(inputs)) from cause
+    return Plan(rehearsal.planned_layers(), model_name(model), fallback)
 
 
 class _Rehearsal:
@@ -153,7 +153,7 @@ class _Rehearsal:
         state |= {name: value.detach().clone() for name, value in bare.named_buffers()}
         arguments: Any = (inputs, kwargs)
         with Restored(self._model, values=not fake), undo_block() as undo, self._probe as probe:
-            probe._tell(self._note)
+            probe._set_listener(self._note_run)
             set_gradients(undo, False)
             self._fake = fake
             if fake:
@@ -162,7 +162,7 @@ class _Rehearsal:
                 arguments = copy_inputs(arguments)
             torch.func.functional_call(bare, state, *arguments)
 
-    def planned(self) -> dict[str, PlannedLayer]:
+    def planned_layers(self) -> dict[str, PlannedLayer]:
         """Return what each layer returned, in the order in which the layers first ran."""
         return {
             name: replace(runs[0], nbytes=sum(run.nbytes for run in runs), calls=len(runs))
@@ -178,7 +178,7 @@ class _Rehearsal:
         self._latest = PlannedLayer(tuple(value.shape), value.dtype, count_bytes(value), 1, "")
         return torch.empty(0, device="meta")
 
-    def _note(self, entry: Entry) -> None:
+    def _note_run(self, entry: Entry) -> None:
         """Take note of a layer's run, whose value has just been outlined."""
         run = replace(self._latest, module_type=type(entry.layer.module).__name__)
         self._runs.setdefault(entry.layer.name, []).append(run)
@@ -208,7 +208,7 @@ def _enter_fake(
     return fakes, arguments
 
 
-def _hint(inputs: tuple[Any, ...]) -> str:
+def _describe_hint(inputs: tuple[Any, ...]) -> str:
     """Return what to pass to a model that raised an error, such as a tensor in place of a shape."""
     shapes = [one for one in inputs if isinstance(one, (tuple, list)) and all(isinstance(size, int) for size in one)]
     if not shapes:

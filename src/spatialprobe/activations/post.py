@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
-from spatialprobe.activations.descent import MADE, OWN, Descent, meeting, tensors_among
+from spatialprobe.activations.descent import ACTIVATED, OWN, Descent, collect_tensors, find_gates
 from spatialprobe.errors import UnresolvedActivationError
 
 _NONLINEARITIES = (
@@ -49,15 +49,15 @@ _LOOKS = frozenset(
 )
 
 
-def _functions(names: str) -> frozenset[Callable[..., Any]]:
+def _find_functions(names: str) -> frozenset[Callable[..., Any]]:
     """All torch functions and methods of these names, in place (`relu_`) or not."""
     owners = (F, torch, torch.Tensor, torch._C._nn)
     found = (getattr(owner, name + end, None) for owner in owners for name in names.split() for end in ("", "_"))
     return frozenset(function for function in found if function is not None)
 
 
-NONLINEARITIES = _functions(_NONLINEARITIES)
-PASSED_THROUGH = _functions(_PASSED_THROUGH)
+NONLINEARITIES = _find_functions(_NONLINEARITIES)
+PASSED_THROUGH = _find_functions(_PASSED_THROUGH)
 
 
 @dataclass(eq=False)
@@ -72,7 +72,7 @@ class Trail:
     others: list[str] = field(default_factory=list)  # what else took it
     mixed_by: str | None = None  # the function that took the nonlinearity's value together with the output itself
 
-    def taken_by_nonlinearity(self, name: str, value: torch.Tensor) -> Callable[[], None] | None:
+    def add_nonlinearity(self, name: str, value: torch.Tensor) -> Callable[[], None] | None:
         """A nonlinearity of this name took the output and made this value of it; return what `keep` returns."""
         self.nonlinearities.append(name)
         return self.keep(value) if len(self.nonlinearities) == 1 else None
@@ -136,19 +136,19 @@ class NonlinearityMode(TorchFunctionMode):
         if self._unsure:
             self.settle()
         name = getattr(func, "__name__", str(func))
-        tensors = tensors_among((*args, kwargs) if kwargs else args)
+        tensors = collect_tensors((*args, kwargs) if kwargs else args)
         taken = [(tensor, trails) for tensor in tensors if (trails := self._trails_of(tensor))]
-        origins = self._descent.of_arguments(name, tensors)
+        origins = self._descent.origins_of_arguments(name, tensors)
         if not (taken or origins):
             return func(*args, **kwargs)
-        for trail in meeting(origins):
+        for trail in find_gates(origins):
             trail.mixed_by = trail.mixed_by or name
         result = func(*args, **kwargs)
-        outcomes = tensors_among((result,))
-        self._descent.pass_on(func, name, origins, tensors[:1] if result is None else outcomes)
+        outcomes = collect_tensors((result,))
+        self._descent.propagate(func, name, origins, tensors[:1] if result is None else outcomes)
         if name not in _LOOKS:
             for tensor, trails in taken:
-                self._tell(func, name, tensor, trails, outcomes)
+                self._record_use(func, name, tensor, trails, outcomes)
         return result
 
     def _trails_of(self, tensor: torch.Tensor) -> list[Trail]:
@@ -160,7 +160,7 @@ class NonlinearityMode(TorchFunctionMode):
         del self._followed[id(tensor)]
         return []
 
-    def _tell(
+    def _record_use(
         self,
         func: Callable[..., Any],
         name: str,
@@ -171,10 +171,10 @@ class NonlinearityMode(TorchFunctionMode):
         outcome = outcomes[0] if outcomes else None  # of a pooling with indices, the values come first
         if func in NONLINEARITIES and outcome is not None:
             for trail in trails:
-                then = trail.taken_by_nonlinearity(name.rstrip("_"), outcome)
+                then = trail.add_nonlinearity(name.rstrip("_"), outcome)
                 if then is not None:
                     self._unsure.append((trail, then))
-            self._descent.add(outcome, dict.fromkeys(trails, MADE))
+            self._descent.add(outcome, dict.fromkeys(trails, ACTIVATED))
         elif func in PASSED_THROUGH and outcome is not None:
             if outcome is tensor:
                 self._followed.pop(id(tensor), None)

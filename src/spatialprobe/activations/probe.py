@@ -29,7 +29,7 @@ from spatialprobe.arguments import (
 from spatialprobe.errors import ArgumentError, LayerNotFoundError, LayerNotRunError, ProbeStateError, SpatialProbeError
 from spatialprobe.model.hooks import ProbeHook, attach
 from spatialprobe.model.layout import Layout, Signs, is_channels_first
-from spatialprobe.model.names import is_name, some
+from spatialprobe.model.names import is_name, list_names
 from spatialprobe.model.select import Selector, all_layers, check_model, describe_unknown_name, model_name, select
 from spatialprobe.model.undo import Block, Leaving
 
@@ -96,7 +96,7 @@ class Probe(Block, Activations):
     """
 
     _called = "probe"
-    _ways_out = ", or probe.concatenated({layer!r}) for one tensor along the batch"
+    _how_to_fix = ", or probe.concatenated({layer!r}) for one tensor along the batch"
     output: Any = None  # what the model returned, where `capture` ran it
 
     def __init__(
@@ -163,7 +163,7 @@ class Probe(Block, Activations):
         self._active.run()
         self._recorder.finish()
         if kind is None and self._missing != "ignore":
-            self._complain()
+            self._report_missing()
 
     @cached_property
     def _names(self) -> dict[str, str]:
@@ -185,14 +185,14 @@ class Probe(Block, Activations):
         """Every record, in the order of execution."""
         entries = self._recorder.entries
         for order in range(len(self._records), len(entries)):
-            self._records.append(self._record(order, entries[order]))
+            self._records.append(self._make_record(order, entries[order]))
         return tuple(self._records)
 
-    def _tell(self, listener: Callable[[Entry], None]) -> None:
+    def _set_listener(self, listener: Callable[[Entry], None]) -> None:
         """Call the listener with each new entry, until the block is left; it may raise."""
         self._recorder.after_each = listener
 
-    def _record(self, order: int, entry: Entry) -> Activation:
+    def _make_record(self, order: int, entry: Entry) -> Activation:
         """The record of a layer's run, with what can be read off its module."""
         return Activation(
             layer=entry.layer.name,
@@ -220,7 +220,7 @@ class Probe(Block, Activations):
         return Signs.of(self._model)
 
     def _name_of(self, layer: str) -> str:
-        watched = some(self.watched)
+        watched = list_names(self.watched)
         if not is_name(layer):
             raise LayerNotFoundError(
                 f"A record is found by its layer's name, not by {short_repr(layer)}. Watched: {watched}."
@@ -234,12 +234,12 @@ class Probe(Block, Activations):
             problem = describe_unknown_name(layer, layers)
         raise LayerNotFoundError(f"{problem} Watched: {watched}.")
 
-    def _why_absent(self, name: str) -> str:
+    def _explain_absence(self, name: str) -> str:
         if name in self._recorder.ran:
             return "It ran, but no single nonlinearity took its output."
         return "It did not run inside the block (yet)."
 
-    def _complain(self) -> None:
+    def _report_missing(self) -> None:
         """Raise, or warn, about layers that did not run or that no nonlinearity follows."""
         if len(self._recorder.ran) == len(self._layers) and not self._recorder.trails:
             return

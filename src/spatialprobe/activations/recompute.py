@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import nn
 
-from spatialprobe.activations.checkpoints import inputs_of, running_frames, running_functions
+from spatialprobe.activations.checkpoints import find_running_frames, find_running_functions, get_inputs_of
 from spatialprobe.activations.watch import current_backward, is_backward
 from spatialprobe.errors import ProbeStateError
 from spatialprobe.model.hooks import CopiedInert, ForwardHook, attach_edits
@@ -42,8 +42,8 @@ class Replay:
         done: what happens to a layer, for an error message, such as "was edited".
     """
 
-    def __init__(self, done: str) -> None:
-        self._done = done
+    def __init__(self, action: str) -> None:
+        self._action = action
         self._hooks: Hooks | None = None  # while the block is open
 
     def open(self, hooks: Hooks) -> None:
@@ -69,13 +69,13 @@ class Replay:
         """Take part in the recomputation of every checkpoint in whose forward pass the current thread is."""
         repeated = [hooks for replay, hooks in _recomputing.replays.values() if replay is self]
         hooks = (self._hooks or ()) if not repeated else repeated[0]
-        for frame in running_frames():
-            _recomputation(frame, "recompute_fn").replays.setdefault(self, hooks)
-        for context in running_functions():
+        for frame in find_running_frames():
+            _as_recomputation(frame, "recompute_fn").replays.setdefault(self, hooks)
+        for context in find_running_functions():
             if callable(getattr(context, "run_function", None)):
-                _recomputation(context, "run_function").replays.setdefault(self, hooks)
+                _as_recomputation(context, "run_function").replays.setdefault(self, hooks)
             else:
-                _Stranger(self, layer, context)
+                _UnknownFunction(self, layer, context)
 
     def repeat(self, undo: Undo, hooks: Hooks) -> None:
         """Let the hooks change what the current thread computes, until `undo` runs."""
@@ -89,7 +89,7 @@ class Replay:
         """Raise an error where a function may recompute what cannot be repeated after the block."""
         if self._hooks is None:
             raise ProbeStateError(
-                f"Layer {layer!r} {self._done} inside {name}, a function with a backward pass of its own, which may "
+                f"Layer {layer!r} {self._action} inside {name}, a function with a backward pass of its own, which may "
                 "compute the layer again. That cannot be repeated after the block: call backward() inside it."
             )
 
@@ -111,7 +111,7 @@ class _Recomputation:
             return self._function(*args, **kwargs)
 
 
-def _recomputation(holder: Any, attribute: str) -> _Recomputation:
+def _as_recomputation(holder: Any, attribute: str) -> _Recomputation:
     """Return what a checkpoint recomputes by, which others can join."""
     function = getattr(holder, attribute)
     if not isinstance(function, _Recomputation):
@@ -131,7 +131,7 @@ class _InThread(CopiedInert):
         return self._hook(module, args, output) if threading.get_ident() == self._thread else None
 
 
-class _Stranger:
+class _UnknownFunction:
     """Hooks of a custom function that may recompute in a way that nobody knows: in the block, or not at all."""
 
     def __init__(self, replay: Replay, layer: str, context: Any) -> None:
@@ -155,4 +155,4 @@ class _Stranger:
 
 def checkpoint_inputs() -> list[Any]:
     """Return what the checkpoints take in whose forward pass, or recomputation, the current thread is."""
-    return [*_recomputing.inputs.values(), *(inputs_of(frame) for frame in running_frames())]
+    return [*_recomputing.inputs.values(), *(get_inputs_of(frame) for frame in find_running_frames())]

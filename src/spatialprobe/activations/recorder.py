@@ -13,11 +13,11 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import nn
 
-from spatialprobe.activations.budget import Watched
+from spatialprobe.activations.budget import WatchedTensor
 from spatialprobe.activations.checkpoints import hide_from_checkpoints
 from spatialprobe.activations.gradient import Gradient, require_gradients
 from spatialprobe.activations.graphs import Graphs, begin_graph_again
-from spatialprobe.activations.guard import Guard, Kept
+from spatialprobe.activations.guard import Guard, KeptValue
 from spatialprobe.activations.keeper import Keeper, Keeping
 from spatialprobe.activations.post import NonlinearityMode, Trail
 from spatialprobe.activations.recompute import Replay
@@ -54,7 +54,7 @@ class Entry(NamedTuple):
     layer: Layer
     call: int
     forward: int
-    kept: Kept
+    kept: KeptValue
     gradient: Gradient | None
 
 
@@ -67,8 +67,8 @@ class Pass:
         self.forward = forward
         self.graphs = graphs  # for gradients only
         self.calls: dict[str, int] = {}  # runs so far, by layer
-        self.watched: list[Watched] = []
-        self.shared: list[Kept] = []
+        self.watched: list[WatchedTensor] = []
+        self.shared: list[KeptValue] = []
         self.trails: list[tuple[Trail, list[Entry]]] = []  # what follows each output, and what was kept of it
 
 
@@ -219,7 +219,7 @@ class Recorder:
         self.ran.add(layer.name)
         value = output if self._pick is None else self._pick(output)
         if not isinstance(value, torch.Tensor) or is_batched(value):
-            raise UnsupportedOutputError(_unusable(layer, output, value, picked=self._pick is not None))
+            raise UnsupportedOutputError(_describe_unusable(layer, output, value, picked=self._pick is not None))
         changed, source = None, None
         if current.graphs is not None:
             reached = current.graphs.reach(layer.name, output, value, args)
@@ -258,14 +258,14 @@ class Recorder:
         if current.graphs is not None:
             gradient = Gradient(layer.name, self._keeper.budget, self._recording.keeping.device)
             current.graphs.watch(gradient, value, value if source is None else source)
-        kept = self._kept(layer, value, current)
+        kept = self._keep_value(layer, value, current)
         if kept.version is not None:
             current.shared.append(kept)
         entry = Entry(layer, call, current.forward, kept, gradient)
         into.append(entry)
         return None if self.after_each is None else partial(self.after_each, entry)
 
-    def _kept(self, layer: Layer, value: torch.Tensor, current: Pass) -> Kept:
+    def _keep_value(self, layer: Layer, value: torch.Tensor, current: Pass) -> KeptValue:
         guard = self._guards[layer.name]
         if not self._recording.keeping.keep_graph:
             return self._keeper.keep(guard, value, current.watched)
@@ -278,7 +278,7 @@ class Recorder:
             ended.graphs.settle(over=True)
         self._keeper.settle(ended.watched, whole=whole)
         for kept in ended.shared:
-            kept.intact()
+            kept.check_intact()
         ended.shared.clear()
         for trail, entries in ended.trails:
             self.trails.append(trail)
@@ -296,7 +296,7 @@ def _stop_following(view: ThreadView) -> None:
         view.following = False
 
 
-def _unusable(layer: Layer, output: Any, value: Any, *, picked: bool) -> str:
+def _describe_unusable(layer: Layer, output: Any, value: Any, *, picked: bool) -> str:
     """Why what a layer handed on, or what was picked from it, cannot be kept."""
     if isinstance(value, torch.Tensor):
         return (

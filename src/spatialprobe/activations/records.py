@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from spatialprobe.activations.gradient import Gradient
-from spatialprobe.activations.guard import Kept
+from spatialprobe.activations.guard import KeptValue
 from spatialprobe.errors import ArgumentError, SpatialProbeError, UnsupportedOutputError
 from spatialprobe.model.layout import Layout, channels_second, describe_doubt
 from spatialprobe.tensors import count_bytes, dense_values, numpy_values, shape_text, why_unreadable
@@ -55,7 +55,7 @@ class ConvSpec:
         )
 
 
-class _Held:
+class _CheckedField:
     """A field that is checked, and waited for, each time it is read (a data descriptor of `Activation`).
 
     What is held may be a tensor, a `Kept` one that may have been written over or is still on its way, or a
@@ -69,7 +69,7 @@ class _Held:
         if record is None:
             raise AttributeError(self._name)  # so that `dataclass` sees a field without a default
         held = record.__dict__[self._name]
-        if isinstance(held, Kept):
+        if isinstance(held, KeptValue):
             return held.read()
         return held.value if isinstance(held, Gradient) else held
 
@@ -104,8 +104,8 @@ class Activation:
     at: At  # "output", or "post_activation": the value of the nonlinearity that follows
     module_type: str  # the layer's class, such as "Conv2d"
     conv: ConvSpec | None  # the geometry, if the layer is a convolution
-    tensor: torch.Tensor = _Held()  # type: ignore[assignment]  # (N, C, *spatial) for a convolution
-    gradient: torch.Tensor | None = _Held()  # type: ignore[assignment]  # of the value, summed over backward passes
+    tensor: torch.Tensor = _CheckedField()  # type: ignore[assignment]  # (N, C, *spatial) for a convolution
+    gradient: torch.Tensor | None = _CheckedField()  # type: ignore[assignment]  # of the value, summed over backward passes
     layout: Layout | None = None  # None where the model's modules leave in doubt which axis holds the channels
 
     @property
@@ -138,7 +138,7 @@ class Activation:
     @property
     def _unchecked(self) -> torch.Tensor:
         held = self.__dict__["tensor"]
-        return held.value if isinstance(held, Kept) else held
+        return held.value if isinstance(held, KeptValue) else held
 
     def numpy(self) -> npt.NDArray[Any]:
         """Return the values as a numpy array on the CPU.

@@ -82,10 +82,10 @@ def save_activations(
     for index, record in enumerate(as_records(records, "save_activations()")):
         values = {"tensor": record.tensor, "gradient": record.gradient}
         stored = {
-            f"{index}.{name}": _stored(record.layer, value) for name, value in values.items() if value is not None
+            f"{index}.{name}": _as_stored(record.layer, value) for name, value in values.items() if value is not None
         }
         tensors.update(stored)
-        described.append(_described(record, list(stored)))
+        described.append(_describe_record(record, list(stored)))
     return _ARCHIVE.write(path, tensors, {"records": described})
 
 
@@ -105,11 +105,11 @@ def load_activations(path: str | os.PathLike[str]) -> Activations:
       layer    type    runs  shape         dtype    size
       (model)  Conv2d     1  (1, 2, 6, 6)  float32  288 B
     """
-    records = _ARCHIVE.read(path, _loaded)
+    records = _ARCHIVE.read(path, _build_records)
     return Activations(records, title=f"Activations of {Path(path).name}")
 
 
-def _stored(layer: str, value: torch.Tensor) -> torch.Tensor:
+def _as_stored(layer: str, value: torch.Tensor) -> torch.Tensor:
     """Return a tensor as a file holds it: dense, and in its dtype.
 
     Raises:
@@ -124,13 +124,13 @@ def _stored(layer: str, value: torch.Tensor) -> torch.Tensor:
     return dense_values(layer, value.detach())
 
 
-def _described(record: Activation, keys: list[str]) -> dict[str, Any]:
+def _describe_record(record: Activation, keys: list[str]) -> dict[str, Any]:
     """A record in words: its fields, and where in the file its tensors are."""
     fields = {name: getattr(record, name) for name in (*_PLAIN, "layout")}
     return {**fields, "conv": None if record.conv is None else asdict(record.conv), "keys": keys}
 
 
-def _loaded(description: dict[str, Any], tensors: Mapping[str, torch.Tensor]) -> list[Activation]:
+def _build_records(description: dict[str, Any], tensors: Mapping[str, torch.Tensor]) -> list[Activation]:
     """Return the records that a file describes.
 
     Raises:
@@ -138,7 +138,7 @@ def _loaded(description: dict[str, Any], tensors: Mapping[str, torch.Tensor]) ->
     """
     _fill_in_layouts(description)
     check(description, {"records": [_RECORD]}, "the description")
-    return [_record(index, described, tensors) for index, described in enumerate(description["records"])]
+    return [_build_record(index, described, tensors) for index, described in enumerate(description["records"])]
 
 
 def _fill_in_layouts(description: dict[str, Any]) -> None:
@@ -149,7 +149,7 @@ def _fill_in_layouts(description: dict[str, Any]) -> None:
             one.setdefault("layout", "channels_first" if one.get("conv") else None)
 
 
-def _record(index: int, described: dict[str, Any], tensors: Mapping[str, torch.Tensor]) -> Activation:
+def _build_record(index: int, described: dict[str, Any], tensors: Mapping[str, torch.Tensor]) -> Activation:
     known = {f"{index}.{name}": name for name in ("tensor", "gradient")}
     values: dict[str, torch.Tensor | None] = {"tensor": None, "gradient": None}
     for key in described["keys"]:
@@ -160,10 +160,10 @@ def _record(index: int, described: dict[str, Any], tensors: Mapping[str, torch.T
         raise MalformedError(f"record {index} has no tensor")
     conv = described["conv"]
     fields = {name: described[name] for name in (*_PLAIN, "layout")} | {"aliases": tuple(described["aliases"])}
-    return Activation(**fields, conv=None if conv is None else _conv_spec(conv), **values)  # type: ignore[arg-type]
+    return Activation(**fields, conv=None if conv is None else _build_conv_spec(conv), **values)  # type: ignore[arg-type]
 
 
-def _conv_spec(described: dict[str, Any]) -> ConvSpec:
+def _build_conv_spec(described: dict[str, Any]) -> ConvSpec:
     fields: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in described.items()
     }

@@ -53,7 +53,7 @@ class Watch:
         self._held = root if hold else None
         self._version = root._version if is_alias else None
         self._late = _LateWrite(gradient, root) if self._is_view else None
-        direct = _Direct(gradient, Place.of(source), self._part, self._late)
+        direct = _DirectHook(gradient, Place.of(source), self._part, self._late)
         source.register_hook(direct)  # type: ignore[no-untyped-call]
 
     def settle(self) -> bool:
@@ -61,9 +61,9 @@ class Watch:
         root = self._root()
         if root is None:
             return True
-        writes = _writes(root.grad_fn, self._origin)
+        writes = _find_writes(root.grad_fn, self._origin)
         if self._version not in (None, root._version):
-            self._gradient.lose(
+            self._gradient.invalidate(
                 "the layer returned a tensor that requires no gradient without the probe and is known outside, and its "
                 "memory was modified in place. Let the model's input require gradients, or the layer return a copy."
             )
@@ -83,16 +83,16 @@ class Watch:
     def _follow(self, write: Node) -> None:
         """Add the gradient that comes by way of this in-place operation."""
         if self._part.overlaps:
-            self._gradient.lose(
+            self._gradient.invalidate(
                 "several elements of the output share one position in memory, which was modified in place. Let the "
                 "layer return a copy."
             )
         edges = [number for number, edge in enumerate(write.next_functions) if edge == self._origin]
-        write.register_hook(_Through(self._gradient, self._whole, self._part, edges))
+        write.register_hook(_WriteHook(self._gradient, self._whole, self._part, edges))
         self._late, self._is_view = None, False
 
 
-class _Direct:
+class _DirectHook:
     """A tensor's hook: adds the gradient of all that was computed from the tensor itself."""
 
     __slots__ = ("_gradient", "_late", "_part", "_whole")
@@ -106,11 +106,11 @@ class _Direct:
     def __call__(self, gradient: torch.Tensor) -> None:
         if self._late is not None:
             self._late.seen = current_backward()
-        if not self._gradient.refuses(gradient):
+        if not self._gradient.reject_batched(gradient):
             self._gradient.add(cut_part(gradient.detach(), self._whole, self._part))
 
 
-class _Through:
+class _WriteHook:
     """A node's hook: adds the gradient that an in-place operation passes on to what its memory held before."""
 
     __slots__ = ("_edges", "_gradient", "_part", "_whole")
@@ -124,37 +124,37 @@ class _Through:
     def __call__(self, inputs: tuple[torch.Tensor | None, ...], outputs: tuple[torch.Tensor | None, ...]) -> None:
         for edge in self._edges:
             gradient = inputs[edge]
-            if gradient is not None and not self._gradient.refuses(gradient):
+            if gradient is not None and not self._gradient.reject_batched(gradient):
                 self._gradient.add(cut_part(gradient.detach(), self._whole, self._part))
 
 
 class _LateWrite:
     """A hook at the origin of a view: finds out that a gradient came by way of a write that nobody has seen."""
 
-    __slots__ = ("_gradient", "_handle", "_number", "_root", "seen")
+    __slots__ = ("_gradient", "_handle", "_order", "_root", "seen")
 
     def __init__(self, gradient: Gradient, root: torch.Tensor) -> None:
         self.seen = NO_BACKWARD  # the last backward pass that reached the view itself
         self._gradient = gradient
         self._root = weakref.ref(root)
-        self._number = _number(root.grad_fn)  # not the node, which holds this hook
-        self._handle = root.register_hook(self._arrived)  # type: ignore[no-untyped-call]
+        self._order = _order_of(root.grad_fn)  # not the node, which holds this hook
+        self._handle = root.register_hook(self._check_arrival)  # type: ignore[no-untyped-call]
 
     def close(self) -> None:
         """Take the hook off."""
         self._handle.remove()
 
-    def _arrived(self, gradient: torch.Tensor) -> None:
+    def _check_arrival(self, gradient: torch.Tensor) -> None:
         root = self._root()
-        changed = self.seen != current_backward() if root is None else _number(root.grad_fn) != self._number
+        changed = self.seen != current_backward() if root is None else _order_of(root.grad_fn) != self._order
         if changed:
-            self._gradient.lose(
+            self._gradient.invalidate(
                 "the output is a view, and its memory was modified in place outside the model's own forward. Modify a "
                 "copy of it, or run the whole model inside the block."
             )
 
 
-def _writes(newest: Node | None, origin: Edge) -> list[Node]:
+def _find_writes(newest: Node | None, origin: Edge) -> list[Node]:
     """Return the nodes of the in-place operations that led from an origin to the present, the newest first."""
     found: list[Node] = []
     node = newest
@@ -163,10 +163,10 @@ def _writes(newest: Node | None, origin: Edge) -> list[Node]:
         if origin in node.next_functions:
             return found
         node = node.next_functions[0][0] if node.next_functions else None
-    return found if newest is None or node is origin[0] else _search(newest, origin)
+    return found if newest is None or node is origin[0] else _find_first_write(newest, origin)
 
 
-def _search(newest: Node, origin: Edge) -> list[Node]:
+def _find_first_write(newest: Node, origin: Edge) -> list[Node]:
     """Return the first write alone, where the chain of writes is not that of first edges (custom functions).
 
     No node reads the origin after the first write to it, which so is the last of those that do.
@@ -174,15 +174,15 @@ def _search(newest: Node, origin: Edge) -> list[Node]:
     waiting, seen, readers = [newest], {newest}, []
     while waiting:
         node = waiting.pop()
-        if origin in node.next_functions and _number(node) != AT_ONCE:
+        if origin in node.next_functions and _order_of(node) != AT_ONCE:
             readers.append(node)
-        later = {edge for edge, _ in node.next_functions if edge is not None and _number(edge) > _number(origin[0])}
+        later = {edge for edge, _ in node.next_functions if edge is not None and _order_of(edge) > _order_of(origin[0])}
         waiting += later - seen
         seen |= later
-    return [max(readers, key=_number)] if readers else []
+    return [max(readers, key=_order_of)] if readers else []
 
 
-def _number(node: Node | None) -> int:
+def _order_of(node: Node | None) -> int:
     """Return the place of a node in the order in which nodes were made."""
     return -1 if node is None else int(node._sequence_nr())
 

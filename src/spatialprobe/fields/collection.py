@@ -10,7 +10,7 @@ from spatialprobe.errors import LayerNotFoundError
 from spatialprobe.fields.result import ReceptiveField
 from spatialprobe.model.calls import LayerCalls
 from spatialprobe.model.names import find_name, is_name
-from spatialprobe.text import as_html, visible
+from spatialprobe.text import as_html, escape_surrogates
 
 
 class ReceptiveFields(LayerCalls[ReceptiveField]):
@@ -73,7 +73,7 @@ class ReceptiveFields(LayerCalls[ReceptiveField]):
         rows = [_HEADINGS, *self._rows()]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
-        return visible("\n".join([self._title, *("  " + line for line in lines), *self._remarks()]))
+        return escape_surrogates("\n".join([self._title, *("  " + line for line in lines), *self._remarks()]))
 
     def _repr_html_(self) -> str:
         cells = ["".join(f"<td>{as_html(cell)}</td>" for cell in row) for row in self._rows()]

@@ -13,7 +13,7 @@ from torch import nn
 
 from spatialprobe.activations.capture import capture
 from spatialprobe.activations.records import Activation
-from spatialprobe.arguments import as_int, as_ints, channel_numbers, check_one_of
+from spatialprobe.arguments import as_channels, as_int, as_ints, check_one_of
 from spatialprobe.errors import ArgumentError, ForwardError, NonFiniteActivationError, SpatialProbeError
 from spatialprobe.fields.box import Box
 from spatialprobe.fields.gradient_sums import GradientSums, gradient_of
@@ -292,7 +292,7 @@ def _chosen(units: torch.Tensor, channels: Literal["all"] | Sequence[int], layer
     """The channels of (N, channels) that are meant."""
     if isinstance(channels, str) and channels == "all":
         return units
-    return units[:, channel_numbers(channels, units.shape[1], f"Layer {layer!r}")]
+    return units[:, as_channels(channels, units.shape[1], f"Layer {layer!r}")]
 
 
 def _check_inside(sums: Floats, box: Box, field: ReceptiveField) -> None:

@@ -24,7 +24,7 @@ from spatialprobe.model.select import (
     Selector,
     all_layers,
     check_model,
-    chosen_by_name,
+    find_exact_names,
     model_name,
     select,
     select_one,
@@ -113,7 +113,7 @@ def receptive_fields(
     )
     known = all_layers(model)
     chosen = None if layers is None else select(model, layers)
-    exact = frozenset() if layers is None else chosen_by_name(model, layers)
+    exact = frozenset() if layers is None else find_exact_names(model, layers)
     origin = None if source is None else select_one(model, source, "source")
     if origin is not None:
         asked = replace(asked, source_layout=_source_layout(model, known, asked, origin, layout))

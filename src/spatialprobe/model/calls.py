@@ -21,7 +21,7 @@ class LayerCalls(Mapping[str, T], Generic[T]):
     """
 
     _called = "found"  # the name that error messages give to the mapping
-    _ways_out = ""  # further ways that a message about an ambiguous layer names
+    _how_to_fix = ""  # further ways that a message about an ambiguous layer names
 
     @abstractmethod
     def calls(self, layer: str) -> tuple[T, ...]:
@@ -35,7 +35,7 @@ class LayerCalls(Mapping[str, T], Generic[T]):
                 raise AmbiguousCallError(
                     f"Layer {layer!r} ran {len(found)} times. Use {self._called}[{layer!r}, i] for one run "
                     f"(i from 0 to {len(found) - 1}), or {self._called}.calls({layer!r}) for all"
-                    f"{self._ways_out.format(layer=layer)}."
+                    f"{self._how_to_fix.format(layer=layer)}."
                 )
             return found[0]
         index = as_int(index, "The number of a run")

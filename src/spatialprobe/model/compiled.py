@@ -29,11 +29,11 @@ def hold_eager(undo: Undo) -> None:
         return
     block = object()
     undo.add(_unlock)
-    undo.add(_change, _blocks.pop, block, None)
-    _change(_blocks.setdefault, block, None)
+    undo.add(_update_blocks, _blocks.pop, block, None)
+    _update_blocks(_blocks.setdefault, block, None)
 
 
-def _change(change: Any, *arguments: object) -> None:
+def _update_blocks(change: Any, *arguments: object) -> None:
     """Change which blocks need eager models, and with them the stance."""
     try:
         _lock.acquire()

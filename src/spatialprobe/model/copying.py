@@ -38,7 +38,7 @@ def copy_model(model: nn.Module) -> nn.Module:
     if any(map(is_lazy, model.parameters())):
         raise ArgumentError(f"Some weights of the {model_name(model)} are not made yet: run it once on an input.")
     # Held by the list, since the memo knows them by their ids.
-    graphs = [tensor for tensor in _tensors(model) if not tensor.is_leaf]
+    graphs = [tensor for tensor in _find_tensors(model) if not tensor.is_leaf]
     memo: dict[int, Any] = {id(tensor): tensor.detach().clone() for tensor in graphs}
     try:
         with undo_block() as undo:
@@ -46,12 +46,13 @@ def copy_model(model: nn.Module) -> nn.Module:
             return copy.deepcopy(model, memo)
     except Exception as error:
         raise ArgumentError(
-            f"The {model_name(model)} cannot be copied: deepcopy raised {describe_error(error)}, {_culprit(model)}. "
-            "Remove that from the model until it is copied, or give its class a __deepcopy__ method."
+            f"The {model_name(model)} cannot be copied: deepcopy raised {describe_error(error)}, "
+            f"{_find_culprit(model)}. Remove that from the model until it is copied, or add a __deepcopy__ method to "
+            "its class."
         ) from error
 
 
-def _tensors(model: nn.Module) -> Iterator[torch.Tensor]:
+def _find_tensors(model: nn.Module) -> Iterator[torch.Tensor]:
     """Yield every tensor that a model holds, in attributes, containers and objects of any depth."""
     waiting: list[Any] = [model]
     seen: set[int] = set()
@@ -71,13 +72,13 @@ def _tensors(model: nn.Module) -> Iterator[torch.Tensor]:
             waiting.append(attributes)
 
 
-def _culprit(model: nn.Module) -> str:
+def _find_culprit(model: nn.Module) -> str:
     """Return which attribute of which module cannot be copied, as far as one alone is to blame."""
     for layer in all_layers(model):
         for name, value in vars(layer.module).items():
             if isinstance(value, nn.Module) or name == "_modules":
                 continue
-            memo = {id(tensor): tensor.detach() for tensor in _tensors(layer.module) if not tensor.is_leaf}
+            memo = {id(tensor): tensor.detach() for tensor in _find_tensors(layer.module) if not tensor.is_leaf}
             try:
                 copy.deepcopy(value, memo)
             except Exception:

@@ -87,7 +87,7 @@ class Signs:
             module = module[-1]
         if len(shape) <= 2 or is_channels_first(module):
             return "channels_first"
-        if isinstance(module, (nn.Linear, *_LAST_AXIS)) and _runs_torchs_forward(module):
+        if isinstance(module, (nn.Linear, *_LAST_AXIS)) and _has_torch_forward(module):
             return None
         first, last = (len(shape), shape[1]) in self.channels, shape[-1] in self.features
         certain = first and not last if self.last_axis else first or not last
@@ -96,7 +96,7 @@ class Signs:
 
 def is_channels_first(module: nn.Module) -> bool:
     """Return whether a module's outputs are (N, C, *units) by its type."""
-    return isinstance(module, _CHANNELS_FIRST) and _runs_torchs_forward(module)
+    return isinstance(module, _CHANNELS_FIRST) and _has_torch_forward(module)
 
 
 def units_of(layout: Layout, ndim: int) -> tuple[int, ...]:
@@ -131,7 +131,7 @@ def describe_doubt(layer: str, shape: tuple[int, ...], how: str) -> str:
     )
 
 
-def _runs_torchs_forward(module: nn.Module) -> bool:
+def _has_torch_forward(module: nn.Module) -> bool:
     """Whether a module computes what its class in torch does; a subclass may turn axes inside."""
     return type(module).forward.__module__.startswith("torch.")
 

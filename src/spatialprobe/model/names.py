@@ -32,7 +32,7 @@ def find_name(name: object, known: Collection[str], problem: str) -> str:
     if is_name(name) and name in known:
         return name
     raise LayerNotFoundError(
-        f"{problem} {short_repr(name)}.{suggest_names(name, known) or f' There are {some(known)}.'}"
+        f"{problem} {short_repr(name)}.{suggest_names(name, known) or f' There are {list_names(known)}.'}"
     )
 
 
@@ -44,10 +44,10 @@ def suggest_names(name: object, known: Iterable[str]) -> str:
     return f" Did you mean {' or '.join(map(repr, nearest))}?" if nearest else ""
 
 
-def some(names: Collection[str]) -> str:
+def list_names(names: Collection[str]) -> str:
     """Return the first names as text, and how many more there are.
 
-    >>> some(["conv1", "conv2"]), some(())
+    >>> list_names(["conv1", "conv2"]), list_names(())
     ("'conv1', 'conv2'", 'none')
     """
     listed = ", ".join(map(short_repr, islice(names, _FEW)))

@@ -63,7 +63,7 @@ def all_layers(model: nn.Module) -> list[Layer]:
             wrappers[raw_name] = child
     layers = []
     for module, raw in raw_names.items():
-        clean = list(dict.fromkeys(_without_wrappers(name, wrappers) for name in raw)) if wrappers else raw
+        clean = list(dict.fromkeys(_remove_wrappers(name, wrappers) for name in raw)) if wrappers else raw
         layers.append(Layer(clean[0], tuple(clean[1:]), tuple(raw), module))
     return layers
 
@@ -75,8 +75,8 @@ def select(model: nn.Module, selector: Selector, called: str = "layers") -> list
         LayerNotFoundError: the selector, or one of a sequence of them, matches nothing.
         ArgumentError: the selector is of no known kind, or means a layer that takes no hooks.
     """
-    known = _Known(model)
-    matching = {id(layer.module) for part in _parts(selector) for layer in _matches(known, part, called)}
+    known = _LayerIndex(model)
+    matching = {id(layer.module) for part in _split_selector(selector) for layer in _find_matches(known, part, called)}
     chosen = [layer for layer in known.layers if id(layer.module) in matching]
     for layer in chosen:
         if not takes_hooks(layer.module):
@@ -99,14 +99,14 @@ def select_one(model: nn.Module, selector: Selector, called: str = "layer") -> L
     return chosen[0]
 
 
-def chosen_by_name(model: nn.Module, selector: Selector) -> frozenset[str]:
+def find_exact_names(model: nn.Module, selector: Selector) -> frozenset[str]:
     """Return the layers that a selector names exactly, or holds as modules; not those that a pattern or type finds."""
-    known = _Known(model)
-    exact = [part for part in _parts(selector) if _is_exact(known, part)]
-    return frozenset(layer.name for part in exact for layer in _matches(known, part, "layers"))
+    known = _LayerIndex(model)
+    exact = [part for part in _split_selector(selector) if _is_exact(known, part)]
+    return frozenset(layer.name for part in exact for layer in _find_matches(known, part, "layers"))
 
 
-def _is_exact(known: _Known, part: Selector) -> bool:
+def _is_exact(known: _LayerIndex, part: Selector) -> bool:
     if isinstance(part, str):
         return str(part) in known.by_name or not any(mark in part for mark in _GLOB)
     return isinstance(part, nn.Module)
@@ -154,7 +154,7 @@ def _wrapped_child(module: nn.Module) -> str | None:
     return None if _TRANSPARENT.isdisjoint(module._modules) else next(iter(_TRANSPARENT & module._modules.keys()))
 
 
-def _without_wrappers(raw_name: str, wrappers: dict[str, str]) -> str:
+def _remove_wrappers(raw_name: str, wrappers: dict[str, str]) -> str:
     """`module.layer1._orig_mod.0` -> `layer1.0`, judged by what the modules on the way are."""
     kept: list[str] = []
     parent = ""
@@ -165,7 +165,7 @@ def _without_wrappers(raw_name: str, wrappers: dict[str, str]) -> str:
     return ".".join(kept)
 
 
-def _parts(selector: Selector) -> list[Selector]:
+def _split_selector(selector: Selector) -> list[Selector]:
     """A sequence of selectors taken apart; a tuple of types is one selector, as in `isinstance`."""
     if isinstance(selector, (str, nn.Module, torch.Tensor)) or not isinstance(selector, Iterable):
         return [selector]
@@ -176,10 +176,10 @@ def _parts(selector: Selector) -> list[Selector]:
         raise ArgumentError("layers is empty: give at least one selector, such as nn.Conv2d or 'conv1'.")
     if isinstance(selector, tuple) and all(isinstance(part, type) for part in parts):
         return [selector]
-    return [inner for part in parts for inner in _parts(part)]
+    return [inner for part in parts for inner in _split_selector(part)]
 
 
-class _Known:
+class _LayerIndex:
     """A model's layers, and an index by which they are found."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -200,21 +200,21 @@ class _Known:
         return [layer for name, layers in self.by_name.items() if pattern.fullmatch(name) for layer in layers]
 
 
-def _matches(known: _Known, selector: Selector, called: str) -> list[Layer]:
+def _find_matches(known: _LayerIndex, selector: Selector, called: str) -> list[Layer]:
     """The layers that one selector matches.
 
     Raises:
         LayerNotFoundError: there are none.
     """
     if isinstance(selector, (type, tuple)):
-        types = _module_types(selector)
+        types = _check_types(selector)
         found = [layer for layer in known.layers if isinstance(layer.module, types)]
     elif isinstance(selector, nn.Module):
         found = known.by_module.get(id(unwrap(selector)), [])
     elif isinstance(selector, re.Pattern):
         found = known.matching(selector)
     elif isinstance(selector, str):
-        found = _named(known, selector)
+        found = _find_by_name(known, selector)
     elif callable(selector):
         _check_predicate(selector, called)
         found = [layer for layer in known.layers if selector(layer.name, layer.module)]
@@ -224,21 +224,21 @@ def _matches(known: _Known, selector: Selector, called: str) -> list[Layer]:
             "a module of the model, a predicate (name, module) -> bool, or a sequence of these."
         )
     if not found:
-        raise LayerNotFoundError(f"{_describe_mismatch(known, selector)} {_layers_at_hand(known.layers)}")
+        raise LayerNotFoundError(f"{_describe_mismatch(known, selector)} {_describe_layers(known.layers)}")
     return found
 
 
-def _describe_mismatch(known: _Known, selector: Selector) -> str:
+def _describe_mismatch(known: _LayerIndex, selector: Selector) -> str:
     """Why a selector matches nothing. The search for the nearest names takes long: it is for errors only."""
     model, layers = model_name(known.model), known.layers
     if isinstance(selector, (type, tuple)):
-        return f"{model} has no module of type {_type_names(selector)}.{_other_convolutions(layers)}"
+        return f"{model} has no module of type {_format_types(selector)}.{_suggest_convolutions(layers)}"
     if isinstance(selector, nn.Module):
         return f"This {type(selector).__name__} is not a part of {model}."
     if isinstance(selector, re.Pattern):
         return f"The pattern {selector.pattern!r} matches no whole layer name."
     if isinstance(selector, str):
-        return describe_unknown_name(selector, layers) + _type_of_name(selector, layers)
+        return describe_unknown_name(selector, layers) + _suggest_type(selector, layers)
     return f"The predicate is true for no module of {model}, which has {format_count(len(layers), 'module')}."
 
 
@@ -257,17 +257,17 @@ def _check_predicate(predicate: Callable[[str, nn.Module], bool], called: str) -
         ) from error
 
 
-def _named(known: _Known, name: str) -> list[Layer]:
+def _find_by_name(known: _LayerIndex, name: str) -> list[Layer]:
     """Layers of exactly this name; else, for a glob, those whose whole name it matches."""
     name = str(name)  # of a subclass, which may not be hashable
     if name in known.by_name:
         return known.by_name[name]
     if any(mark in name for mark in _GLOB):
         return known.matching(re.compile(translate(name)))
-    return known.by_name.get(_stripped(name), [])
+    return known.by_name.get(_strip_prefixes(name), [])
 
 
-def _stripped(name: str) -> str:
+def _strip_prefixes(name: str) -> str:
     """A name as a checkpoint of a wrapped model has it, without the wrappers' prefixes."""
     parts = name.split(".")
     while parts[0] in (*_TRANSPARENT, "module") and len(parts) > 1:
@@ -275,7 +275,7 @@ def _stripped(name: str) -> str:
     return ".".join(parts)
 
 
-def _module_types(selector: type | tuple[type, ...]) -> tuple[type, ...]:
+def _check_types(selector: type | tuple[type, ...]) -> tuple[type, ...]:
     types = selector if isinstance(selector, tuple) else (selector,)
     for kind in types:
         if not issubclass(kind, nn.Module):
@@ -283,23 +283,23 @@ def _module_types(selector: type | tuple[type, ...]) -> tuple[type, ...]:
     return types
 
 
-def _type_names(selector: type | tuple[type, ...]) -> str:
-    return " or ".join(kind.__name__ for kind in _module_types(selector))
+def _format_types(selector: type | tuple[type, ...]) -> str:
+    return " or ".join(kind.__name__ for kind in _check_types(selector))
 
 
-def _type_of_name(name: str, layers: list[Layer]) -> str:
+def _suggest_type(name: str, layers: list[Layer]) -> str:
     """How to ask for layers of a type, if that is what somebody named."""
     kinds = {type(layer.module).__name__ for layer in layers}
     return f" Layers of a type are found by the type itself, nn.{name}, not by its name." if name in kinds else ""
 
 
-def _other_convolutions(layers: list[Layer]) -> str:
+def _suggest_convolutions(layers: list[Layer]) -> str:
     """Which type to ask for, where a model has convolutions of another."""
     kinds = {type(layer.module).__name__ for layer in layers if isinstance(layer.module, nn.modules.conv._ConvNd)}
     return f" Its convolutions are found with layers=nn.{' or nn.'.join(sorted(kinds))}." if kinds else ""
 
 
-def _layers_at_hand(layers: list[Layer]) -> str:
+def _describe_layers(layers: list[Layer]) -> str:
     """What the model does have: its leaf layers by name, or by type where they are many."""
     leaves = [layer for layer in layers if not any(layer.module.children())]
     if len(leaves) <= _NAMES_SHOWN:

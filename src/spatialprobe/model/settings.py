@@ -19,7 +19,7 @@ def set_gradients(undo: Undo, enabled: bool) -> None:
 
 
 @as_block
-def without_gradients(undo: Undo) -> None:
+def disable_gradients(undo: Undo) -> None:
     """Compute without gradients inside the block."""
     set_gradients(undo, False)
 

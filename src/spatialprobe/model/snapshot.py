@@ -156,7 +156,7 @@ def _keep_object(snapshot: Snapshot, held: object, depth: int) -> None:
     if depth >= _DEPTH:
         del snapshot._seen[id(held)]  # it may be met again, less deep
         return
-    slots = {slot: getattr(held, slot) for slot in _slots(type(held)) if hasattr(held, slot)}
+    slots = {slot: getattr(held, slot) for slot in _slot_names(type(held)) if hasattr(held, slot)}
     if slots:
         snapshot.on_restore(_restore_slots, held, slots)
     attributes = getattr(held, "__dict__", {})
@@ -187,7 +187,7 @@ _KEEPERS: tuple[tuple[Any, Keep | None], ...] = (
 )
 
 
-def _slots(kind: type) -> list[str]:
+def _slot_names(kind: type) -> list[str]:
     """The names of the attributes that objects of a type hold in slots."""
     named = [vars(base).get("__slots__", ()) for base in kind.__mro__]
     several = [(names,) if isinstance(names, str) else names for names in named]
@@ -225,7 +225,7 @@ def _restore_scripted(module: torch.jit.ScriptModule, name: str, before: Any) ->
 def _restore_dict(held: dict[Any, Any], keys: list[Any], values: list[Any]) -> None:
     """Give a dictionary its entries back, in their order."""
     kind = _kind_of(held)
-    if not (_identical(kind.keys(held), keys) and _identical(kind.values(held), values)):
+    if not (_is_identical(kind.keys(held), keys) and _is_identical(kind.values(held), values)):
         kind.clear(held)
         kind.update(held, zip(keys, values, strict=True))
 
@@ -236,12 +236,12 @@ def _kind_of(held: dict[Any, Any]) -> type[dict[Any, Any]]:
 
 
 def _restore_list(held: list[Any], before: list[Any]) -> None:
-    if not _identical(held, before):
+    if not _is_identical(held, before):
         list.__setitem__(held, slice(None), before)
 
 
 def _restore_deque(held: deque[Any], before: list[Any]) -> None:
-    if not _identical(held, before):
+    if not _is_identical(held, before):
         held.clear()
         held.extend(before)
 
@@ -260,7 +260,7 @@ def _restore_array(array: npt.NDArray[Any], before: npt.NDArray[Any]) -> None:
 
 def _restore_memory(tensor: torch.Tensor, before: torch.Tensor) -> None:
     """Make a tensor look at its own memory again, after its `.data` was replaced or its shape changed in place."""
-    if _place(tensor) != _place(before):
+    if _memory_place(tensor) != _memory_place(before):
         tensor.data = before
 
 
@@ -276,7 +276,7 @@ def _restore_gradient(tensor: torch.Tensor, required: bool, gradient: torch.Tens
 
 
 @dataclass
-class _Kept:
+class _SavedTensor:
     """The values of a tensor."""
 
     tensor: torch.Tensor
@@ -289,12 +289,12 @@ class _Values:
     """The values of tensors, and which of them need not be compared each time."""
 
     def __init__(self) -> None:
-        self.kept: list[_Kept] = []
+        self.kept: list[_SavedTensor] = []
         self.thorough = True
 
     def keep(self, tensor: torch.Tensor) -> None:
         """Keep a copy of what a tensor holds."""
-        self.kept.append(_Kept(tensor, tensor.detach().clone(), _version(tensor)))
+        self.kept.append(_SavedTensor(tensor, tensor.detach().clone(), _version(tensor)))
 
     def restore(self, index: int) -> None:
         """Give one of the tensors its values back, if it holds others."""
@@ -302,7 +302,7 @@ class _Values:
         unwritten = kept.version is not None and _version(kept.tensor) == kept.version
         if unwritten and kept.silent is False and not self.thorough:
             return
-        equal = _equal(kept.tensor, kept.before)
+        equal = _is_equal(kept.tensor, kept.before)
         kept.silent = kept.silent or (unwritten and not equal)
         if not equal:
             with torch.inference_mode(kept.tensor.is_inference()), torch.no_grad():
@@ -314,12 +314,12 @@ def _version(tensor: torch.Tensor) -> int | None:
     return None if tensor.is_inference() else tensor._version
 
 
-def _identical(held: Collection[Any], before: list[Any]) -> bool:
+def _is_identical(held: Collection[Any], before: list[Any]) -> bool:
     """Whether a sequence holds the very same objects in the same order."""
     return len(held) == len(before) and all(map(operator.is_, held, before))
 
 
-def _place(tensor: torch.Tensor) -> object:
+def _memory_place(tensor: torch.Tensor) -> object:
     """Where a tensor's elements lie; None for a kind of tensor that cannot say."""
     try:
         storage = tensor.untyped_storage()
@@ -328,19 +328,19 @@ def _place(tensor: torch.Tensor) -> object:
         return None
 
 
-def _equal(tensor: torch.Tensor, before: torch.Tensor) -> bool:
+def _is_equal(tensor: torch.Tensor, before: torch.Tensor) -> bool:
     """Whether two tensors hold the same values, bit by bit; False where that cannot be told."""
     try:
         # A loop, since an interrupt that arrives while a generator is closed would be lost.
         for one, other in zip(parts_of(tensor), parts_of(before), strict=True):
-            if not torch.equal(_bits(one), _bits(other)):
+            if not torch.equal(_as_bits(one), _as_bits(other)):
                 return False
         return True
     except (RuntimeError, ValueError, UnsupportedOutputError):  # of another shape, device or number of parts
         return False
 
 
-def _bits(tensor: torch.Tensor) -> torch.Tensor:
+def _as_bits(tensor: torch.Tensor) -> torch.Tensor:
     """A tensor's values as whole numbers, so that NaN equals itself."""
     return tensor.detach().reshape(-1).view(_WHOLE[min(tensor.element_size(), 8)])
 

@@ -53,7 +53,7 @@ class Undo:
 
         A step that raises an error does not keep the others from running. One that an interrupt ends runs again.
         """
-        _end_cut_off()
+        _close_interrupted()
         raised: BaseException | None = None
         steps = self._steps
         while steps:
@@ -66,7 +66,7 @@ class Undo:
                 del steps[-1]
             except BaseException as interrupt:
                 raised = interrupt
-                _end_cut_off()
+                _close_interrupted()
         self.open = False
         self._watch = None
         if raised is not None:
@@ -77,14 +77,14 @@ class Undo:
 
     def run_after_statement(self, leave: object) -> None:
         """Run at the latest when a `with` statement lets go of what it calls to leave its block."""
-        self._watch = weakref.ref(leave, self._gone)
+        self._watch = weakref.ref(leave, self._on_released)
 
     def run_after_block(self, block: Block) -> None:
         """Run at the latest when nobody holds the block any more, even if it is part of a reference cycle."""
         self._watch = finalizer = weakref.finalize(block, self.run)
         finalizer.atexit = False
 
-    def _gone(self, leave: object) -> None:
+    def _on_released(self, leave: object) -> None:
         self.run()
 
 
@@ -101,7 +101,7 @@ class Leaving:
         # A partial holds the block for the statement, but no frame that an interrupt's traceback shows holds the
         # partial: so it goes when the statement has done with it, even if the traceback is kept.
         leave = partial(self._method, block)
-        block._foresee(leave)
+        block._prepare(leave)
         return leave
 
 
@@ -115,7 +115,7 @@ class Block:
     _active: Undo | None = None
     _coming: tuple[int, Undo] | None = None  # of a thread that has fetched `__exit__`, and not called `__enter__` yet
 
-    def _foresee(self, leave: object) -> None:
+    def _prepare(self, leave: object) -> None:
         undo = Undo()
         undo.run_after_statement(leave)
         self._coming = get_ident(), undo
@@ -174,7 +174,7 @@ def as_block(change: Callable[Concatenate[Undo, P], T]) -> Callable[P, UndoneBlo
     return block
 
 
-def _end_cut_off() -> None:
+def _close_interrupted() -> None:
     """End torch's context managers that the exception being handled has cut off in their first or last step.
 
     They hold guards that set back, when they are freed, what torch has switched for the time of a call. Their frames

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from spatialprobe.arguments import channel_numbers, check_switch
+from spatialprobe.arguments import as_channels, check_switch
 from spatialprobe.model.samples import Images, first_entry
 from spatialprobe.render.exemplar_checks import check_exemplars
 from spatialprobe.render.field_words import check_planar, inexact_words, name_layer, whole_box
@@ -136,7 +136,7 @@ def _shown(exemplars: ExemplarsResult, field: ReceptiveField, channels: Sequence
     count = len(exemplars.values)
     if channels is None:
         return list(range(count))
-    return list(map(int, channel_numbers(channels, count, f"Layer {field.layer!r}")))
+    return list(map(int, as_channels(channels, count, f"Layer {field.layer!r}")))
 
 
 def _units(exemplars: ExemplarsResult, channel: int, field: ReceptiveField, *, interior: bool) -> list[_Unit]:

@@ -22,7 +22,7 @@ from spatialprobe.errors import ArgumentError
 from spatialprobe.render.mosaic import ColorBar, Mosaic
 from spatialprobe.render.palette import colors
 from spatialprobe.render.written import Lettering, SheetImage
-from spatialprobe.text import visible
+from spatialprobe.text import escape_surrogates
 
 UNIT = 100  # pixels per inch: all lengths here are in these
 MARGIN = 14
@@ -218,7 +218,7 @@ def wrapped(words: str, width: float, font: FontProperties) -> list[str]:
     """Lines that fit a width in pixels, broken between words."""
     lines: list[str] = []
     taken, space = 0.0, _text_width("n n", font) - _text_width("nn", font)
-    for word in visible(words).split():
+    for word in escape_surrogates(words).split():
         length = _text_width(word, font)
         if lines and taken + space + length <= width:
             lines[-1] = f"{lines[-1]} {word}"

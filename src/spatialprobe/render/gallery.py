@@ -16,7 +16,7 @@ from spatialprobe.model.names import find_name
 from spatialprobe.render.mosaic import Mosaic
 from spatialprobe.render.picture import picture_path, show_page
 from spatialprobe.storage.files import folder_of, path_of, write_bytes
-from spatialprobe.text import as_html, format_count, visible
+from spatialprobe.text import as_html, escape_surrogates, format_count
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -135,7 +135,10 @@ class Gallery(Mapping[Key, Mosaic]):
         lines = [f"Gallery of {len(self)} mosaic{'s' * (len(self) != 1)}"]
         lines += [f"  {_words(key)}  {mosaic!r}" for key, mosaic in self.items()]
         if self.left_out:
-            lines += ["left out", *(f"  {_words(key)}  {visible(reason)}" for key, reason in self.left_out.items())]
+            lines += [
+                "left out",
+                *(f"  {_words(key)}  {escape_surrogates(reason)}" for key, reason in self.left_out.items()),
+            ]
         return "\n".join(lines)
 
 
@@ -148,7 +151,7 @@ def _can_be_found(key: object) -> bool:
 
 
 def _words(key: Key) -> str:
-    return visible(key if isinstance(key, str) else f"{key[0]}, {key[1]}")
+    return escape_surrogates(key if isinstance(key, str) else f"{key[0]}, {key[1]}")
 
 
 def _file_name(key: Key) -> str:

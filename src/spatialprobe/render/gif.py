@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from spatialprobe.text import visible
+from spatialprobe.text import escape_surrogates
 
 Frame = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8] | None]  # codes (H, W) with their colors (256, 3)
 
@@ -32,7 +32,7 @@ def gif(frames: Sequence[Frame], seconds: float, comment: str) -> bytes:
         append_images=images[1:],
         duration=[*[milliseconds] * (len(images) - 1), 2 * milliseconds],
         loop=0,
-        comment=visible(comment).encode("ascii", "backslashreplace"),
+        comment=escape_surrogates(comment).encode("ascii", "backslashreplace"),
         optimize=False,
         disposal=1,
     )

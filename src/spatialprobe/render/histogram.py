@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spatialprobe.activations.records import Activation, channels_of
-from spatialprobe.arguments import channel_numbers, check_text
+from spatialprobe.arguments import as_channels, check_text
 from spatialprobe.errors import ArgumentError
 from spatialprobe.render.counts import Counts, Floats, Integers
 from spatialprobe.render.picture import Picture
@@ -158,7 +158,7 @@ def _by_channel(record: Activation) -> Values:
 
 
 def _shown(count: int, whose: str, channels: Sequence[int] | None) -> Integers:
-    return np.arange(count) if channels is None else channel_numbers(channels, count, whose)
+    return np.arange(count) if channels is None else as_channels(channels, count, whose)
 
 
 def _words(found: Counts, count: int) -> list[str]:

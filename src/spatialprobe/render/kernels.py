@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from spatialprobe.activations.records import ConvSpec
-from spatialprobe.arguments import as_int, as_range, channel_numbers
+from spatialprobe.arguments import as_channels, as_int, as_range
 from spatialprobe.errors import ArgumentError
 from spatialprobe.render.maps import flat_tiles, slice_words
 from spatialprobe.render.marks import Marks
@@ -74,7 +74,7 @@ def _shown(count: int, channels: Sequence[int] | None, limit: int | None) -> npt
     """The output channels to draw."""
     if limit is not None:
         as_int(limit, "limit", least=1)
-    chosen = np.arange(count) if channels is None else channel_numbers(channels, count, "The convolution")
+    chosen = np.arange(count) if channels is None else as_channels(channels, count, "The convolution")
     return chosen[:limit].astype(np.int64)
 
 

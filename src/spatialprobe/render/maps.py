@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from spatialprobe.activations.records import Activation, channels_of, why_in_doubt, why_no_values
-from spatialprobe.arguments import as_int, channel_numbers, check_one_of
+from spatialprobe.arguments import as_channels, as_int, check_one_of
 from spatialprobe.errors import ArgumentError
 from spatialprobe.render.palette import HATCH, INK, LEVELS, NONFINITE, PAPER, Codes
 from spatialprobe.render.scale import Extremes, Values
@@ -92,7 +92,7 @@ def chosen_channels(
     check_one_of(order, "order", Order)
     if limit is not None:
         as_int(limit, "limit", least=1)
-    chosen = np.arange(count) if channels is None else channel_numbers(channels, count, f"Layer {layer!r}")
+    chosen = np.arange(count) if channels is None else as_channels(channels, count, f"Layer {layer!r}")
     if order != "index":
         strength = np.fmax(extremes.high, -np.inf) if order == "max" else _means(maps)
         chosen = chosen[np.argsort(-strength[chosen], kind="stable")]

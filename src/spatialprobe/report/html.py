@@ -19,7 +19,7 @@ from spatialprobe.report.inputs import Inputs
 from spatialprobe.report.payload import PackedLayer, script_safe
 from spatialprobe.report.script import page_script, read_part
 from spatialprobe.report.stills import Still, still
-from spatialprobe.text import as_html, format_count, visible
+from spatialprobe.text import as_html, escape_surrogates, format_count
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +136,7 @@ class Page:
 def _still(packed: PackedLayer, picture: Still) -> str:
     words = _text(picture.words)
     return (
-        f'<figure><a href="#{quote(visible(packed.layer.name), safe="")}/{packed.layer.channels[0]}">'
+        f'<figure><a href="#{quote(escape_surrogates(packed.layer.name), safe="")}/{packed.layer.channels[0]}">'
         f'<img src="{picture.picture}" alt="{words}" width="{picture.width}" height="{picture.height}"></a>'
         f"<figcaption>{words}</figcaption></figure>"
     )

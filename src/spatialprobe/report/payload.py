@@ -18,7 +18,7 @@ from spatialprobe.report.coded_maps import CodedMaps
 from spatialprobe.report.layers import PageLayer
 from spatialprobe.report.patch_sheets import Patches
 from spatialprobe.report.swept import Swept
-from spatialprobe.text import map_texts, visible
+from spatialprobe.text import escape_surrogates, map_texts
 
 _LEVEL = 6  # of zlib
 _SURROGATE = re.compile(r"\\ud[89a-f]")
@@ -33,7 +33,7 @@ def script_safe(data: object) -> str:
     """JSON that no HTML parser can take for the end of a script, and that holds no lone surrogates."""
     text = _json(data)  # ASCII only: all else is escaped
     if _SURROGATE.search(text):
-        text = _json(map_texts(visible, data))
+        text = _json(map_texts(escape_surrogates, data))
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text

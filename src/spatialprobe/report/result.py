@@ -6,7 +6,7 @@ import html
 from dataclasses import dataclass
 from pathlib import Path
 
-from spatialprobe.text import as_html, byte_size
+from spatialprobe.text import as_html, format_bytes
 
 _FRAME_HEIGHT = 940  # pixels
 
@@ -48,4 +48,4 @@ class Report:
         layers = f"{len(self.layers)} layer{'s' * (len(self.layers) != 1)}"
         images = f"{self.images} image{'s' * (self.images != 1)}"
         missing = f"; not on the page: {self.missing}" if self.missing else ""
-        return f"Report of {layers} and {images}, {byte_size(self.nbytes)}, in {self.path}{missing}"
+        return f"Report of {layers} and {images}, {format_bytes(self.nbytes)}, in {self.path}{missing}"

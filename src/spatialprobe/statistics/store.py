@@ -29,7 +29,7 @@ from spatialprobe.statistics.batches import Batch
 from spatialprobe.statistics.store_seal import check_group, list_groups, seal_attributes
 from spatialprobe.storage.files import describe_os_error, folder_of, path_of, shown_path
 from spatialprobe.tensors import numpy_values
-from spatialprobe.text import visible
+from spatialprobe.text import escape_surrogates
 
 if TYPE_CHECKING:
     import zarr
@@ -236,7 +236,7 @@ class Store:
 
 def _group_name(layer: str, call: int) -> str:
     """Return where in a store a run of a layer is, whatever its name holds."""
-    name = quote(visible(layer) or "(model)", safe=" ()[]")
+    name = quote(escape_surrogates(layer) or "(model)", safe=" ()[]")
     if name.startswith("."):  # would be a folder above, or one that is hidden
         name = f"%2E{name[1:]}"
     return f"{name}/call_{call}" if call else name

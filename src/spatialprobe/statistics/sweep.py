@@ -14,7 +14,7 @@ from spatialprobe.arguments import as_device, as_float, as_int, check_switch
 from spatialprobe.errors import ArgumentError, StorageError, UnsupportedOutputError
 from spatialprobe.model.evaluation import EvaluationMode
 from spatialprobe.model.layout import LayoutChoice
-from spatialprobe.model.select import Selector, chosen_by_name, model_name, select
+from spatialprobe.model.select import Selector, find_exact_names, model_name, select
 from spatialprobe.model.weights import device_of
 from spatialprobe.statistics.batches import Data, Workload, source_of
 from spatialprobe.statistics.distributed import TIMEOUT, join_peers
@@ -133,7 +133,7 @@ def sweep(
                 aligned=store is not None,
                 checked=checkpoint is not None or store is not None,
             )
-            chosen, exact = select(inner, layers), chosen_by_name(inner, layers)
+            chosen, exact = select(inner, layers), find_exact_names(inner, layers)
             part = Part(inner, source_of(data, load), load, chosen, reducers, at, nonfinite, layout, exact)
             settings = {**settings_identity(where), "stop_early": stop_early, "store": store is not None}
             part.check(kept=checkpoint is not None, stores=store is not None)

@@ -16,9 +16,9 @@ from spatialprobe.storage.checksum import digest, fingerprint, separate_memory
 from spatialprobe.storage.files import replace_file, shown_path, source_of, target_of
 from spatialprobe.storage.schema import MalformedError, check
 from spatialprobe.storage.tensors import check_dtypes, write_tensors
-from spatialprobe.text import map_texts, restored, visible
+from spatialprobe.text import escape_surrogates, map_texts, unescape_surrogates
 
-_ESCAPED = "escaped"  # in a description whose texts are as `visible` shows them
+_ESCAPED = "escaped"  # in a description whose texts are as `escape_surrogates` shows them
 _CHECKS = {str: ([int], str, str)}  # of each tensor: shape, dtype, checksum
 
 _Made = TypeVar("_Made")
@@ -93,7 +93,7 @@ class Archive:
         try:
             description = _parsed(text)
             if description.pop(_ESCAPED, None) is not None:
-                description = map_texts(restored, description)
+                description = map_texts(unescape_surrogates, description)
             expected = description.pop("tensors", None)
             check(expected, _CHECKS, "the checksums")
             _compare(tensors, expected)
@@ -145,7 +145,7 @@ def _written(description: Mapping[str, Any]) -> str:
     """Return a description in JSON, which would read two lone surrogates beside each other as one character."""
     text = json.dumps(description)
     if "\\ud" in text and json.loads(text) != map_texts(str, description):
-        return json.dumps({**map_texts(visible, description), _ESCAPED: True})
+        return json.dumps({**map_texts(escape_surrogates, description), _ESCAPED: True})
     return text
 
 
