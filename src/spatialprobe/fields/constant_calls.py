@@ -9,6 +9,7 @@ from torch.utils._pytree import tree_map
 
 from spatialprobe.fields.call import Call, tensors_in
 from spatialprobe.fields.constants import Constants, Kind, covers, small
+from spatialprobe.fields.deferred import Deferred
 from spatialprobe.fields.handling import Passing
 from spatialprobe.fields.verdict import judge
 
@@ -17,6 +18,8 @@ _MASKS = (torch.bool, torch.uint8)
 
 def note_constants(call: Call, constants: Constants, result: Any) -> None:
     """Note what is known of the results of an operator that takes nothing of the input."""
+    if call.traits.makes_empty and isinstance(result, torch.Tensor) and not result.numel():
+        return
     if call.traits.written:
         _note_written(call, constants)
     owners = {tensor.untyped_storage()._cdata for tensor in call.tensors}
@@ -25,13 +28,12 @@ def note_constants(call: Call, constants: Constants, result: Any) -> None:
     made = [results[n] for n in fresh if not constants.holds(results[n])]
     if not made or len(made) != len(fresh):
         return
-    kind, real = kind_of(call, constants, call.tensors), None
+    kind = kind_of(call, constants, call.tensors)
     if kind is Kind.KNOWN and made[0].is_meta and small(made):
-        computed = constants.compute(call.traits.operator, call.args, call.kwargs, _of_any_values(call))
-        real = None if computed is None else [list(tensors_in((computed,)))[n] for n in fresh]
-        if call.traits.makes_empty:
-            real = [values.zero_() for values in real or ()]
-    constants.note_results(made, kind, real)
+        traits, free = call.traits, _of_any_values(call)
+        constants.defer(made, fresh, Deferred(traits.operator, call.args, call.kwargs, free, empty=traits.makes_empty))
+    else:
+        constants.note_results(made, kind, None)
 
 
 def _note_written(call: Call, constants: Constants) -> None:

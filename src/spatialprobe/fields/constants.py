@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import Enum, auto
 from math import prod
@@ -11,14 +11,17 @@ from typing import Any, TypeAlias
 import torch
 from torch._ops import OpOverload
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
+from spatialprobe.fields.deferred import Deferred, run_on_values, run_with, tensors_among
 from spatialprobe.fields.memory import has_storage, unfollowed
 
 _LARGEST = 2**22  # elements of a result that is computed beside its stand-in
 _SWEEP = 512  # new storages, until the dead ones are forgotten
 
 Layout: TypeAlias = tuple[tuple[int, ...], tuple[int, ...], int]  # sizes, strides, offset
+
+_NOWHERE: Layout = ((), (), 0)  # of values that are not known
 
 
 class UnseenConstant(BaseException):
@@ -42,11 +45,12 @@ class Kind(Enum):
 class _Held:
     """One storage that is alive, or was, and, for one of the meta device, its real counterpart."""
 
-    storage: StorageWeakRef
+    storage: StorageWeakRef | None  # None: it lives as long as the pass
     kind: Kind
-    source: torch.Tensor | None  # a tensor with the values
+    source: torch.Tensor | Deferred | None  # a tensor with the values, or what makes them
     layout: Layout  # where they lie in the storage
     owned: bool  # whether they may be written to: they are no tensor of the model's
+    number: int = 0  # of the result of what makes them
     flat: torch.Tensor | None = None  # the storage's elements in their order, on the CPU
 
 
@@ -63,17 +67,18 @@ class Constants:
         self._watched = watched  # whether Python is watched too: what is unseen all the same is unknown
         self._held: dict[int, _Held] = {}
         self._since_sweep = 0
+        self.waiting: list[Deferred] = []  # what has not been asked for yet
         self.missed = False  # whether values were needed of a constant that nobody has seen being made
 
-    def weigh(self, tensor: torch.Tensor, frozen: torch.Tensor | None = None) -> None:
-        """Note a weight; with its values if it is not trained."""
-        self._hold(tensor, Kind.WEIGHT if frozen is None else Kind.FROZEN, frozen)
+    def weigh(self, tensor: torch.Tensor, frozen: torch.Tensor | None = None, *, lasting: bool = False) -> None:
+        """Note a weight, with its values if it is not trained; and whether the tensor outlives the pass."""
+        self._hold(tensor, Kind.WEIGHT if frozen is None else Kind.FROZEN, frozen, lasting=lasting)
 
-    def know(self, tensor: torch.Tensor, values: torch.Tensor, *, owned: bool = False) -> None:
+    def know(self, tensor: torch.Tensor, values: torch.Tensor, *, owned: bool = False, lasting: bool = False) -> None:
         """Note the values of a tensor on the meta device."""
         if values._is_zerotensor():  # it has no memory to be looked at
             values = torch.zeros(values.shape, dtype=values.dtype, device="cpu")
-        self._hold(tensor, Kind.KNOWN, values, owned)
+        self._hold(tensor, Kind.KNOWN, values, owned, lasting=lasting)
 
     def doubt(self, tensor: torch.Tensor) -> None:
         """Note that nobody knows the values of a tensor."""
@@ -106,8 +111,42 @@ class Constants:
         """Return a constant's values on the CPU, not to be written to; None if they are not known."""
         held = self._held.get(tensor.untyped_storage()._cdata)
         if held is None or (held.kind is Kind.FROZEN and not tensor.is_meta):
-            return None if tensor.is_meta else tensor.detach().cpu()
+            if tensor.is_meta:
+                return None if tensor.numel() else torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
+            return tensor.detach().cpu()
+        if isinstance(held.source, Deferred):
+            self._fetch(held)
         return None if held.source is None else _looked(held, tensor)
+
+    def defer(self, results: list[torch.Tensor], numbers: list[int], deferred: Deferred) -> None:
+        """Note of new tensors on the meta device what makes their values, which are computed when they are needed."""
+        self.waiting.append(deferred)
+        for tensor, number in zip(results, numbers, strict=True):
+            self._hold(tensor, Kind.KNOWN, deferred, owned=True).number = number
+        if not deferred.waits(self._depth_of):
+            self.fetch_all()
+
+    def before_writing(self, written: Iterable[torch.Tensor]) -> None:
+        """Compute what waits, if constants are about to be written to."""
+        if any(map(self.holds, written)):
+            self.fetch_all()
+
+    def fetch_all(self) -> None:
+        """Compute what waits."""
+        for held in [one for one in self._held.values() if isinstance(one.source, Deferred)]:
+            self._fetch(held)
+        self.waiting.clear()
+
+    def _fetch(self, held: _Held) -> None:
+        assert isinstance(held.source, Deferred)
+        held.source = held.source.result(held.number, self.values)
+        if held.source is None:
+            held.kind = Kind.UNKNOWN
+
+    def _depth_of(self, tensor: torch.Tensor) -> int:
+        held = self._held.get(tensor.untyped_storage()._cdata)
+        source = None if held is None else held.source
+        return source.depth if isinstance(source, Deferred) and not source.done else 0
 
     def compute(self, operator: OpOverload, args: Any, kwargs: dict[str, Any], free: Collection[int] = ()) -> Any:
         """Return an operator's result on known values; None if some are not, or if it fails.
@@ -118,15 +157,9 @@ class Constants:
             kwargs: its other arguments.
             free: the tensors among them of which only the shape counts, by identity.
         """
-        taken: dict[int, torch.Tensor] = {}
-        for tensor in _tensors((args, kwargs)):
-            values = _ones_like(tensor) if id(tensor) in free else self.values(tensor)
-            if values is None:
-                return None
-            taken[id(tensor)] = values
-        return _run(operator, args, kwargs, taken)
+        return run_on_values(operator, args, kwargs, self.values, free)
 
-    def to_meta(self, tensor: torch.Tensor) -> torch.Tensor:
+    def to_meta(self, tensor: torch.Tensor, *, lasting: bool = False) -> torch.Tensor:
         """Return the shape of a tensor without its values, which are noted if they are known."""
         if not has_storage(tensor):
             raise unfollowed(tensor, "an input or a buffer")
@@ -135,7 +168,7 @@ class Constants:
         if values is None:
             self.doubt(shape)
         else:
-            self.know(shape, values)
+            self.know(shape, values, lasting=lasting)
         return shape
 
     def stand_in(self, real: Any) -> Any:
@@ -177,12 +210,12 @@ class Constants:
             if values is None:
                 return False
             taken[id(tensor)] = values
-        for tensor in _tensors((args, kwargs)):
+        for tensor in tensors_among((args, kwargs)):
             values = taken[id(tensor)] if id(tensor) in taken else self.values(tensor)
             if values is None:
                 return False
             taken[id(tensor)] = values
-        return _run(operator, args, kwargs, taken) is not None
+        return run_with(operator, args, kwargs, taken) is not None
 
     def kinds(self, tensors: Iterable[torch.Tensor]) -> set[Kind]:
         """Return what is known of the values of each of these.
@@ -201,7 +234,7 @@ class Constants:
         held = self._held.get(tensor.untyped_storage()._cdata)
         if held is not None:
             return held.kind
-        return Kind.UNSEEN if tensor.is_meta else Kind.KNOWN
+        return Kind.UNSEEN if tensor.is_meta and tensor.numel() else Kind.KNOWN
 
     def _shape_of(self, real: torch.Tensor) -> torch.Tensor:
         shape = torch.empty_like(real, device="meta")
@@ -213,6 +246,8 @@ class Constants:
         held = self._held.get(tensor.untyped_storage()._cdata)
         if not tensor.is_meta or tensor.numel() > _LARGEST:
             return None
+        if held is not None and isinstance(held.source, Deferred):
+            self._fetch(held)
         if held is None or held.source is None:
             if not (replaced and covers(tensor)):
                 return None
@@ -229,16 +264,29 @@ class Constants:
         held.kind = Kind.KNOWN
         return _looked(held, tensor)
 
-    def _hold(self, tensor: torch.Tensor, kind: Kind, source: torch.Tensor | None = None, owned: bool = False) -> None:
+    def _hold(
+        self,
+        tensor: torch.Tensor,
+        kind: Kind,
+        source: torch.Tensor | Deferred | None = None,
+        owned: bool = False,
+        *,
+        lasting: bool = False,
+    ) -> _Held:
         if not has_storage(tensor):
-            return
-        self._since_sweep += 1
+            return _Held(None, kind, source, _NOWHERE, owned)  # kept by nothing
+        storage = tensor.untyped_storage()
+        layout = _NOWHERE
+        if source is not None:
+            layout = tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset())
+        reference = None if lasting else StorageWeakRef(storage)  # type: ignore[no-untyped-call]
+        held = self._held[storage._cdata] = _Held(reference, kind, source, layout, owned)
+        self._since_sweep += not lasting
         if self._since_sweep > _SWEEP:
             self._since_sweep = 0
-            self._held = {key: held for key, held in self._held.items() if not held.storage.expired()}  # type: ignore[no-untyped-call]
-        storage = tensor.untyped_storage()
-        layout = tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset())
-        self._held[storage._cdata] = _Held(StorageWeakRef(storage), kind, source, layout, owned)  # type: ignore[no-untyped-call]
+            self._held = {key: one for key, one in self._held.items() if not (one.storage and one.storage.expired())}  # type: ignore[no-untyped-call]
+            self.waiting = [one for one in self.waiting if not one.done]
+        return held
 
 
 def small(results: Iterable[torch.Tensor]) -> bool:
@@ -246,25 +294,9 @@ def small(results: Iterable[torch.Tensor]) -> bool:
     return all(tensor.numel() <= _LARGEST for tensor in results)
 
 
-def _run(operator: OpOverload, args: Any, kwargs: dict[str, Any], taken: dict[int, torch.Tensor]) -> Any:
-    """An operator's result with real tensors in place of others; None if it fails."""
-    real_args, real_kwargs = tree_map(lambda leaf: taken.get(id(leaf), leaf), (args, kwargs))
-    if real_kwargs.get("device") is not None:
-        real_kwargs = real_kwargs | {"device": torch.device("cpu")}
-    try:
-        return operator(*real_args, **real_kwargs)
-    except Exception:  # whatever the CPU cannot do
-        return None
-
-
-def _ones_like(tensor: torch.Tensor) -> torch.Tensor:
-    made = torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device="cpu")
-    return made.fill_(1)
-
-
 def _looked(held: _Held, tensor: torch.Tensor) -> torch.Tensor | None:
     """The real counterpart of a tensor; None where it does not look at memory as its owner does."""
-    if held.flat is None and held.source is not None:
+    if held.flat is None and isinstance(held.source, torch.Tensor):
         held.flat, held.owned = _flattened(held.source.detach(), held.layout, owned=held.owned)
     flat = held.flat
     if flat is None or flat.dtype != tensor.dtype or tensor.is_conj() or tensor.is_neg():
@@ -295,7 +327,3 @@ def covers(tensor: torch.Tensor) -> bool:
     """Return whether a tensor holds every element of its storage."""
     whole = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
     return whole and (tensor.numel() <= 1 or 0 not in tensor.stride())
-
-
-def _tensors(values: Any) -> Iterator[torch.Tensor]:
-    return (leaf for leaf in tree_leaves(values) if isinstance(leaf, torch.Tensor))

@@ -106,6 +106,8 @@ class IntervalMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if not call.tensors and call.kwargs.get("device") is not None and not filled_by_torch:
             call.kwargs = call.kwargs | {"device": torch.device("meta")}
         self._meet(call)
+        if call.traits.written and self.constants.waiting:
+            self.constants.before_writing(call.written)
         try:
             result = None if elsewhere else run_on_meta(call, self.constants)
             elsewhere += [one for one in tensors_in((result,)) if not has_storage(one)]

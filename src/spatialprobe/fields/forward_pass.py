@@ -57,16 +57,15 @@ class Trace:
 
 def trace_fields(model: nn.Module, layers: list[Layer], asked: Question, origin: Layer | None) -> Trace:
     """Return what a pass shows: on meta tensors, or, where the model does not run on them, on its device."""
-    able = not any(value.is_meta for value in (*model.parameters(), *model.buffers()))
     try:
         trace, refused = _on_meta(model, layers, asked, origin)
-        if refused is None or not able:
+        if refused is None or not _has_values(model):
             return trace
     except (ArgumentError, AmbiguousCallError):
         raise
     except Exception as error:  # whatever a model does that meta tensors do not allow
         refused = error
-        if not able:
+        if not _has_values(model):
             hint = _WEIGHTS_WITHOUT_VALUES if "meta" in str(error).lower() else _WHAT_TO_GIVE
             raise forward_error(model, asked.arguments, error, hint) from error
     try:
@@ -160,7 +159,7 @@ class _Tracer:
             if not takes_hooks(layer.module):
                 continue
             hooks.add(layer.module, ProbeHook(partial(_Tracer._layer_ran, self), layer))
-            if self._asked.ignores(layer.module):
+            if self._asked.ignore and self._asked.ignores(layer.module):
                 hooks.add_before(layer.module, ProbeHook(self._gate_begins))
         if self._nonlinearities is not None:
             self._nonlinearities.watch(undo)
@@ -173,7 +172,8 @@ class _Tracer:
         parameters, buffers = dict(self._model.named_parameters()), dict(self._model.named_buffers())
         if self._meta:
             state = {name: torch.empty_like(value, device="meta") for name, value in parameters.items()}
-            moved = {name: self._follower.constants.to_meta(value) for name, value in buffers.items()}
+            to_meta = partial(self._follower.constants.to_meta, lasting=True)
+            moved = {name: to_meta(value) for name, value in buffers.items()}
             arguments = tree_map_only(torch.Tensor, self._follower.constants.to_meta, self._asked.arguments)
         else:
             state = {name: value.detach() for name, value in parameters.items()}
@@ -184,7 +184,7 @@ class _Tracer:
             )
         for name, value in parameters.items():
             frozen = None if value.requires_grad or value.is_meta else value
-            self._follower.constants.weigh(state[name], frozen)
+            self._follower.constants.weigh(state[name], frozen, lasting=True)
         return state | moved, arguments
 
     def _real(self, example: torch.Tensor) -> torch.Tensor:
@@ -230,7 +230,7 @@ class _Tracer:
             self._follower.within_torch -= 1
 
     def _note(self, layer: Layer, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        if self._asked.ignores(module):
+        if self._asked.ignore and self._asked.ignores(module):
             self._ignore(module, args, output)
         if self._origin is not None and not self._origin_ran:
             self._trace.before_source.add(layer.name)
@@ -289,6 +289,11 @@ class _Tracer:
                 alike = [one for one in args if isinstance(one, torch.Tensor) and one.shape == leaf.shape]
                 memory.write(leaf, memory.read(alike[0]) if alike else constant(leaf.shape))
                 self._follower.constants.weigh(leaf)
+
+
+def _has_values(model: nn.Module) -> bool:
+    """Whether the model could run on a real device."""
+    return not any(value.is_meta for value in (*model.parameters(), *model.buffers()))
 
 
 def _graph_of(module: torch.jit.ScriptModule) -> str:

@@ -55,7 +55,7 @@ class Origins:
 
     def note_empty(self, tensors: Iterable[torch.Tensor]) -> None:
         """Note memory that nothing has been written into."""
-        self._unwritten.update(map(_storage_of, tensors))
+        self._unwritten.update(_storage_of(tensor) for tensor in tensors if tensor.numel())
 
     def met_empty(self, call: Call) -> list[torch.Tensor]:
         """Return the arguments whose values a call uses though nothing was written into them; note those it fills."""

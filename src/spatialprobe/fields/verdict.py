@@ -65,7 +65,10 @@ def judge(
             found = found or Verdict()
             _add(found, torch.tensor(value, device="cpu"), role, 1.0)
     for name, role in handling.tensors:
-        for tensor in _tensors(arguments.get(name)) if name not in unused else ():
+        value = arguments.get(name)
+        if value is None or name in unused:
+            continue
+        for tensor in (value,) if isinstance(value, torch.Tensor) else _tensors(value):
             if not is_constant(tensor) or (role is Role.BESIDE and not tensor.is_floating_point()):
                 continue
             kind = constants.kind(tensor)
