@@ -119,7 +119,7 @@ def test_what_does_not_belong_together_is_refused():
         patch_coherence(top, images[:2], field)
     with pytest.raises(sp.ArgumentError, match=r"images \(C, 9, 9\)"):
         patch_coherence(top, torch.rand(6, 1, 8, 8), field)
-    with pytest.raises(sp.ArgumentError, match="of the data set holds values that are infinite or no number"):
+    with pytest.raises(sp.ArgumentError, match="of the data set holds values that are infinite or NaN"):
         patch_coherence(top, images / torch.zeros_like(images), field)
     smaller = sp.receptive_fields(nn.Conv2d(1, 2, 8), images[:1])[""]
     with pytest.raises(sp.ArgumentError, match="take the field of the layer"):

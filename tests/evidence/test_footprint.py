@@ -113,7 +113,7 @@ def test_constant_images_are_enough():
         ({"layer": "0*"}, "means 2 layers"),
         ({"images": torch.zeros(1, 3, 32, 32, dtype=torch.uint8)}, "floating-point"),
         ({"images": torch.zeros(0, 3, 32, 32)}, "at least one image"),
-        ({"images": torch.full((1, 3, 32, 32), torch.nan)}, "no number"),
+        ({"images": torch.full((1, 3, 32, 32), torch.nan)}, "infinite or NaN"),
         ({"draws": 0}, "at least 1"),
         ({"model": "conv"}, "nn.Module"),
     ],

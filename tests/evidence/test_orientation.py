@@ -9,7 +9,7 @@ from torch import nn
 
 import spatialprobe as sp
 from spatialprobe.evidence import orientation_tuning
-from spatialprobe.evidence.orientation import gratings
+from spatialprobe.evidence.orientation import draw_gratings
 
 
 def with_kernels(kernels, channels=1):
@@ -112,7 +112,7 @@ def test_deeper_layers_and_fully_connected_units():
     found = orientation_tuning(pooled, "3")
     assert np.abs(found.angle - [40, 110]).max() < 2
     flat = nn.Sequential(nn.Flatten(), nn.Linear(24 * 24, 1))
-    flat[1].weight.data.copy_(gratings(np.array([45.0]), 0.1, 1, (1, 24, 24)).flatten(1) - 0.5)
+    flat[1].weight.data.copy_(draw_gratings(np.array([45.0]), 0.1, 1, (1, 24, 24)).flatten(1) - 0.5)
     assert orientation_tuning(flat, "1", shape=(1, 24, 24)).angle[0] == pytest.approx(45, abs=2)
 
 
@@ -143,7 +143,7 @@ def test_model_without_convolution_needs_a_shape():
     """Where nothing tells how many channels the model takes, it asks."""
     with pytest.raises(sp.ArgumentError, match="shape="):
         orientation_tuning(nn.Linear(3, 3), "")
-    with pytest.raises(sp.UnsupportedOutputError, match="gratings are for maps"):
+    with pytest.raises(sp.UnsupportedOutputError, match="orientation tuning needs maps"):
         orientation_tuning(nn.Unflatten(1, (1, 1)), "", shape=(1, 8, 8))
     with pytest.raises(sp.LayerNotFoundError, match="No layer named 'conv9'"):
         orientation_tuning(nn.Conv2d(1, 1, 3), "conv9")

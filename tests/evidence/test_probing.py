@@ -9,7 +9,7 @@ from torch import nn
 
 import spatialprobe as sp
 from spatialprobe.evidence import linear_probe
-from spatialprobe.evidence.probing import _fitted
+from spatialprobe.evidence.probing import _fit
 
 
 def stripes(count, seed=0):
@@ -62,7 +62,7 @@ def test_fit_is_the_optimum():
     """Gradient of the penalised cross-entropy, written out, is zero; and plain gradient descent comes to the same."""
     torch.manual_seed(0)
     features, labels = torch.randn(60, 5, dtype=torch.float64), torch.randint(0, 3, (60,))
-    weights, bias = _fitted(features, labels, 3, 0.01)
+    weights, bias = _fit(features, labels, 3, 0.01)
     error = (features @ weights + bias).softmax(1) - F.one_hot(labels, 3)
     assert (features.T @ error / 60 + 0.01 * weights).abs().max() < 1e-4
     assert error.mean(0).abs().max() < 1e-4
@@ -107,13 +107,13 @@ def test_batches_and_repetition_change_nothing():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"train": (torch.rand(4, 1, 12, 12), torch.zeros(4).long())}, "takes two"),
+        ({"train": (torch.rand(4, 1, 12, 12), torch.zeros(4).long())}, "at least two classes"),
         ({"train": (torch.rand(4, 1, 12, 12), torch.zeros(3).long())}, r"int64 \(4,\)"),
         ({"train": (torch.rand(4, 1, 12, 12), torch.zeros(4))}, "float32"),
         ({"train": (torch.rand(4, 1, 12, 12), torch.tensor([0, 1, -1, 0]))}, "negative"),
         ({"test": (torch.zeros(4, 1, 12, 12).byte(), torch.zeros(4).long())}, "floating-point"),
         ({"grid": 0}, "at least 1"),
-        ({"grid": 11}, "more cells than the maps of layer '0' have units, 10 x 10: take at most 10"),
+        ({"grid": 11}, "more cells than the maps of layer '0' have units, 10 x 10. Pass at most 10"),
         ({"train": (torch.rand(4, 1, 12, 12), torch.zeros(4).int())}, r"torch.as_tensor\(labels\).long\(\)"),
         ({"penalty": 0}, "above 0"),
     ],
@@ -135,7 +135,7 @@ def test_numbers_of_classes_do_not_matter():
     strange[:3] = 7
     found = probe(model, "1", (images, labels), (images, strange))
     assert (found.unseen, found.values[:3].tolist()) == (3, [0, 0, 0])
-    assert "3 of classes it learnt nothing of" in repr(found)
+    assert "3 of classes without training images" in repr(found)
 
 
 def test_a_layer_that_never_runs():

@@ -1,8 +1,8 @@
-"""Measurements that test whether layers detect local spatial patterns; each is meant to be held against a control.
+"""Measurements that test whether layers detect local spatial patterns; compare each with a control.
 
-footprint            which units one pixel moves          a small window, or all
+footprint            which units one pixel changes        a small window, or all
 equivariance_error   shift the image: does it follow?     one detector everywhere, or not
-orientation_tuning   which stripes excite a channel?      a direction, or none
+orientation_tuning   which stripes activate a channel?    a direction, or none
 PixelPermutation     the same pixels in another order     what the arrangement is worth
 kernel_surgery       kernels without their pattern        what the pattern is worth
 frozen_copy          kernels that training never touched  what training is worth

@@ -1,4 +1,4 @@
-"""Whether the patches that excite a channel most look alike."""
+"""The similarity of the top-activating patches of a channel."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from spatialprobe.text import kind_of
 
 @dataclass(frozen=True, eq=False)
 class PatchCoherence(Averaged):
-    """How alike the exemplar patches of each channel are: one value for each channel.
+    """The mean similarity of the exemplar patches of each channel: one value for each channel.
 
-    1: the same pattern up to brightness, contrast and mean colour; 0: nothing in common; -1: the inverse pattern.
+    1: the same pattern up to brightness, contrast and mean color; 0: nothing in common; -1: the inverse pattern.
 
     >>> import torch, spatialprobe as sp
     >>> images, conv = torch.rand(50, 1, 12, 12), torch.nn.Conv2d(1, 4, 3)
@@ -38,11 +38,11 @@ class PatchCoherence(Averaged):
     layer: str
     patches: int  # exemplars of each channel, at most
     random: float  # the mean for random patches of the same size, in place of the exemplars
-    random_values: Floats  # (n,): one for each channel, of as many random patches
+    random_values: Floats  # (n,): one for each channel, from the same number of random patches
     seed: int  # of the random patches
 
     def __repr__(self) -> str:
-        return f"PatchCoherence({self.layer!r}: {self._numbers()} channels; random patches {self.random:.3g})"
+        return f"PatchCoherence({self.layer!r}: {self._format_values()} channels; random patches {self.random:.3g})"
 
 
 @dataclass(frozen=True)
@@ -56,27 +56,29 @@ class _Place:
 def patch_coherence(
     exemplars: ExemplarsResult, dataset: CountedImages, field: ReceptiveField, *, seed: int = 0
 ) -> PatchCoherence:
-    """The mean similarity of the patches that excite a channel most, beside that of random patches.
+    """Return the mean similarity of each channel's top-activating patches, and that of random patches.
 
-    The similarity of two patches is the correlation of their values over pixels and colours, each colour less its mean
-    in the patch, so that a common brightness or tint does not count; over the pixels that both have, where one lies in
-    the padding. A patch without any pattern is similar to none. Taken is the mean over all pairs of a channel's
-    patches. The random patches are of random samples, at random units of the same layer.
+    The similarity of two patches is the correlation of their values over pixels and colors. The mean of each color in
+    the patch is subtracted first, so that a common brightness or tint does not count. Where a patch extends into the
+    padding, only the pixels that both patches have are compared. The similarity to a uniform patch is 0. The result is
+    the mean over all pairs of a channel's patches. The random patches come from random samples, at random units of the
+    same layer.
 
     Exemplars of any filter resemble what the filter multiplies with, trained or not: compare with an untrained network
     to see what training adds.
 
     Args:
-        exemplars: one layer's result of the `Exemplars` reducer, of two or more samples a channel.
-        dataset: what the reducer saw; `dataset[i]` is an image (C, H, W), or a tuple that begins with one.
+        exemplars: one layer's result of the `Exemplars` reducer, with two or more samples for each channel.
+        dataset: the samples that the reducer saw; `dataset[i]` is an image (C, H, W), or a tuple that begins with one.
         field: the layer's receptive field on images of this size.
         seed: of the random patches.
 
-    Left out are channels of fewer than two exemplars, or whose exemplars all have the value zero: they are dead.
+    Channels with fewer than two exemplars are left out, and so are dead channels, whose exemplars all have the value
+    zero.
 
     Raises:
-        ArgumentError: the exemplars are of another layer than the field, or no channel has two; or a sample holds
-            values that are infinite or no number.
+        ArgumentError: the exemplars and the field belong to different layers, or no channel has two exemplars; or a
+            sample holds values that are infinite or NaN.
 
     >>> import torch, spatialprobe as sp
     >>> images, conv = torch.rand(50, 1, 12, 12), torch.nn.Conv2d(1, 4, 3)
@@ -87,14 +89,17 @@ def patch_coherence(
     """
     check_exemplars(exemplars, dataset, field)
     if not hasattr(dataset, "__len__"):
-        raise ArgumentError(f"dataset is {kind_of(dataset)}, which has no length, so no random samples can be drawn.")
-    alive = _channels(exemplars)
+        raise ArgumentError(
+            f"dataset is {kind_of(dataset)}, which has no length, so no random samples can be drawn. Pass a data set "
+            "that has __len__."
+        )
+    alive = _find_living_channels(exemplars)
     generator = make_generator(seed)
     own, random = [], []
     for channel in alive:
-        places = _places(exemplars, channel)
+        places = _exemplar_places(exemplars, channel)
         own.append(_mean_similarity(places, channel, dataset, field))
-        drawn = [_drawn(len(dataset), field, generator) for _ in places]
+        drawn = [_draw_place(len(dataset), field, generator) for _ in places]
         random.append(_mean_similarity(drawn, channel, dataset, field))
     return PatchCoherence(
         values=np.array(own),
@@ -107,7 +112,7 @@ def patch_coherence(
 
 
 def similarities(patches: Floats, known: Bools) -> Floats:
-    """The correlation of every two patches, (K, K), of patches (K, C, *pixels) known at (K, *pixels).
+    """Return the correlation of every two patches, (K, K), of patches (K, C, *pixels) known at (K, *pixels).
 
     >>> stripes = np.tile([0.0, 1.0], (1, 1, 4, 2))
     >>> pair = np.concatenate([stripes, 1 - stripes])
@@ -128,7 +133,7 @@ def similarities(patches: Floats, known: Bools) -> Floats:
 
 
 def _mean_similarity(places: Sequence[_Place], channel: int, dataset: CountedImages, field: ReceptiveField) -> float:
-    """Over all pairs of the patches at these places."""
+    """Return the mean similarity over all pairs of the patches at these places."""
     cut = [_cut_out(dataset, place, channel, field) for place in places]
     extent = np.max([patch.shape[1:] for patch, _ in cut], axis=0)
     patches = np.zeros((len(cut), cut[0][0].shape[0], *extent))
@@ -140,8 +145,8 @@ def _mean_similarity(places: Sequence[_Place], channel: int, dataset: CountedIma
 
 
 def _cut_out(dataset: CountedImages, place: _Place, channel: int, field: ReceptiveField) -> tuple[Floats, Bools]:
-    """The pixels (C, *pixels) that a unit sees, and which of them are in the image rather than in the padding."""
-    image = _image(dataset, place.sample, field)
+    """Return the pixels (C, *pixels) that a unit sees, and a mask of those inside the image, not in the padding."""
+    image = _load_image(dataset, place.sample, field)
     box = whole_box(field, place.unit, channel)
     if box is None:
         return np.zeros((len(image), *field.size)), np.zeros(field.size, bool)
@@ -149,36 +154,42 @@ def _cut_out(dataset: CountedImages, place: _Place, channel: int, field: Recepti
     return np.moveaxis(patch, -1, 0), inside
 
 
-def _image(dataset: CountedImages, sample: int, field: ReceptiveField) -> npt.NDArray[np.float64]:
+def _load_image(dataset: CountedImages, sample: int, field: ReceptiveField) -> npt.NDArray[np.float64]:
+    """Return the image (C, *pixels) of a sample, or raise an error if the field is not of such images."""
     image = first_entry(dataset[sample])
     if not isinstance(image, torch.Tensor) or tuple(image.shape[1:]) != field.input_size:
         found = tuple(image.shape) if isinstance(image, torch.Tensor) else kind_of(image)
         raise ArgumentError(
-            f"Sample {sample} of the data set is {found}; the field of {field.layer!r} is of images (C, "
-            f"{', '.join(map(str, field.input_size))})."
+            f"Sample {sample} of the data set is {found}, but the field of layer {field.layer!r} was computed for "
+            f"images (C, {', '.join(map(str, field.input_size))}). Pass the field for images of the data set's size."
         )
     if not image.isfinite().all():
-        raise ArgumentError(f"Sample {sample} of the data set holds values that are infinite or no number.")
+        raise ArgumentError(f"Sample {sample} of the data set holds values that are infinite or NaN.")
     return image.detach().cpu().double().numpy()
 
 
-def _places(exemplars: ExemplarsResult, channel: int) -> list[_Place]:
+def _exemplar_places(exemplars: ExemplarsResult, channel: int) -> list[_Place]:
+    """Return the places of a channel's exemplars."""
     rows = zip(exemplars.samples[channel].tolist(), exemplars.positions[channel].tolist(), strict=True)
     return [_Place(sample, tuple(unit)) for sample, unit in rows if sample >= 0]
 
 
-def _drawn(samples: int, field: ReceptiveField, generator: torch.Generator) -> _Place:
+def _draw_place(samples: int, field: ReceptiveField, generator: torch.Generator) -> _Place:
+    """Return a random unit of a random sample."""
     sample, *unit = (
         int(torch.randint(size, (), generator=generator, device="cpu")) for size in (samples, *field.output_size)
     )
     return _Place(sample, tuple(unit))
 
 
-def _channels(exemplars: ExemplarsResult) -> list[int]:
-    """Those with two exemplars at least that are not all alike: a channel that never answers prefers nothing."""
+def _find_living_channels(exemplars: ExemplarsResult) -> list[int]:
+    """Return the channels with at least two exemplars that are not all zero: a dead channel prefers nothing."""
     values, samples = exemplars.values, exemplars.samples
     living = ((samples >= 0).sum(dim=1) >= 2) & (values.nan_to_num(0.0) != 0).any(dim=1)
     chosen: list[int] = living.nonzero()[:, 0].tolist()
     if not chosen:
-        raise ArgumentError("No channel has two exemplars with values other than zero: there is nothing to compare.")
+        raise ArgumentError(
+            "No channel has two exemplars with values other than zero: there is nothing to compare. Pass exemplars of "
+            "more samples, or of another layer."
+        )
     return chosen

@@ -1,4 +1,4 @@
-"""Which units change when one pixel does, and which the receptive field says can."""
+"""The units that change when one pixel does, and those that the receptive field predicts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 
 from spatialprobe.arguments import as_int, as_ints, make_generator, short_repr
 from spatialprobe.errors import ArgumentError
-from spatialprobe.evidence.layer import outputs
+from spatialprobe.evidence.layer import compute_outputs
 from spatialprobe.evidence.result import Bools
 from spatialprobe.fields.images import check_images, field_of
 from spatialprobe.fields.result import ReceptiveField
@@ -22,9 +22,9 @@ from spatialprobe.model.settings import compute_units_apart
 
 @dataclass(frozen=True, eq=False)
 class Footprint:
-    """The units that a pixel moves, and those whose receptive field holds it.
+    """The units that a pixel changes, and those whose receptive field holds it.
 
-    Of a layer without positions, such as a fully connected one, each channel is a unit.
+    In a layer without positions, such as a fully connected one, each channel is a unit.
 
     >>> import torch, spatialprobe as sp
     >>> found = sp.evidence.footprint(torch.nn.Conv2d(3, 6, 3), torch.rand(2, 3, 16, 16), "", pixel=(8, 8))
@@ -37,7 +37,7 @@ class Footprint:
     n: int  # images
     changed: Bools  # (h, w): whether any channel of the unit changed in any image; (C,) without positions
     predicted: Bools  # of that shape: whether the unit's field holds the pixel
-    seed: int  # of the values that the pixel was given
+    seed: int  # of the random values of the pixel
 
     @property
     def share(self) -> float:
@@ -46,12 +46,12 @@ class Footprint:
 
     @property
     def within(self) -> bool:
-        """Whether no unit changed that the field rules out."""
+        """Whether every unit that changed is one that the field predicts."""
         return not (self.changed & ~self.predicted).any()
 
     @property
     def equal(self) -> bool:
-        """Whether exactly the units changed whose field holds the pixel."""
+        """Whether the units that changed are exactly those whose field holds the pixel."""
         return bool((self.changed == self.predicted).all())
 
     def __repr__(self) -> str:
@@ -72,19 +72,19 @@ def footprint(
     seed: int = 0,
     layout: LayoutChoice = "auto",
 ) -> Footprint:
-    """Which units change when one pixel does, measured, beside those that the receptive field predicts.
+    """Return the units that change when one pixel does, as measured, and those that the receptive field predicts.
 
-    The pixel gets values drawn from a range three times as wide as that of the images, each colour its own, and what
-    the layer hands on is compared bit for bit. What changed lies within what is predicted; units that stay the same
-    all the same are dead or saturated in these images, lose the pixel in a maximum, or see it between the taps of a
-    dilated kernel. The model runs in evaluation mode and is restored afterwards.
+    The pixel is set to values drawn from a range three times as wide as that of the images, each color separately, and
+    the outputs of the layer are compared bit for bit. The units that change are among those predicted. A predicted unit
+    that does not change is dead or saturated in these images, loses the pixel in a maximum, or has it between the taps
+    of a dilated kernel. The model runs in evaluation mode and is restored afterwards.
 
     Args:
         model: any module that takes images.
         images: (N, C, *spatial), floating point, as the model takes them.
         layer: its name, or the module itself; of several runs the first counts.
         pixel: its position, (y, x) for images of two axes.
-        draws: how many values the pixel is given in turn.
+        draws: how many values the pixel is set to in turn.
         seed: of those values.
         layout: of the layer's output: "channels_first", (N, C, *units); "channels_last", (N, *units, C); or "auto", as
             `receptive_fields` finds it.
@@ -92,7 +92,7 @@ def footprint(
     Raises:
         ArgumentError: the images cannot be used, or there is no such pixel.
         LayerNotFoundError: no such layer; the message names the nearest.
-        UnsupportedOutputError: nobody can tell which axis of the layer's output holds the channels.
+        UnsupportedOutputError: it cannot be determined which axis of the layer's output holds the channels.
 
     >>> import torch, spatialprobe as sp
     >>> from torch import nn
@@ -106,14 +106,14 @@ def footprint(
     check_images(images)
     name = select_one(model, layer).name
     as_int(draws, "draws", least=1)
-    position = _checked(pixel, images)
+    position = _check_pixel(pixel, images)
     field, found = field_of(model, images, name, layout)
     with EvaluationMode(model) as mode, compute_units_apart():
-        before = outputs(mode, images, name, allow_complex=True, layout=found)
+        before = compute_outputs(mode, images, name, allow_complex=True, layout=found)
         changed = torch.zeros(before.shape[1:], dtype=torch.bool, device=before.device)
-        for values in _values(images, draws, seed):
-            changed_images = _with_pixel(images, position, values)
-            after = outputs(mode, changed_images, name, allow_complex=True, layout=found)
+        for values in _draw_values(images, draws, seed):
+            changed_images = _replace_pixel(images, position, values)
+            after = compute_outputs(mode, changed_images, name, allow_complex=True, layout=found)
             changed |= ((after != before) & ~(after.isnan() & before.isnan())).any(dim=0)
     if field.output_size:
         changed = changed.any(dim=0)
@@ -122,7 +122,7 @@ def footprint(
 
 
 def predict_changed(field: ReceptiveField, pixel: tuple[int, ...], shape: tuple[int, ...]) -> Bools:
-    """The units of a layer, (*shape), whose field holds a pixel."""
+    """Return a mask of a layer's units, (*shape), whose field holds a pixel."""
     if not field.output_size:
         boxes = [field.box(channel=channel) for channel in range(shape[0])]
         return np.array(
@@ -135,7 +135,8 @@ def predict_changed(field: ReceptiveField, pixel: tuple[int, ...], shape: tuple[
     return np.asarray(((bounds[..., :axes] <= pixel) & (pixel < bounds[..., axes:])).all(axis=-1))
 
 
-def _checked(pixel: tuple[int, ...], images: torch.Tensor) -> tuple[int, ...]:
+def _check_pixel(pixel: tuple[int, ...], images: torch.Tensor) -> tuple[int, ...]:
+    """Return a pixel's position, or raise an error if the images have no such pixel."""
     sizes = tuple(images.shape[2:])
     position = as_ints(pixel, "pixel")
     if len(position) != len(sizes) or any(not 0 <= at < size for at, size in zip(position, sizes, strict=True)):
@@ -146,15 +147,16 @@ def _checked(pixel: tuple[int, ...], images: torch.Tensor) -> tuple[int, ...]:
     return position
 
 
-def _values(images: torch.Tensor, draws: int, seed: int) -> torch.Tensor:
-    """What the pixel becomes, (draws, N, C)."""
+def _draw_values(images: torch.Tensor, draws: int, seed: int) -> torch.Tensor:
+    """Return random values of the pixel, (draws, N, C)."""
     low, high = images.min().double(), images.max().double()
     span = high - low if high > low else torch.ones_like(low)
     drawn = torch.rand(draws, *images.shape[:2], generator=make_generator(seed), dtype=torch.float64, device="cpu")
     return (low - span + 3 * span * drawn.to(low.device)).to(images.dtype)
 
 
-def _with_pixel(images: torch.Tensor, pixel: tuple[int, ...], values: torch.Tensor) -> torch.Tensor:
+def _replace_pixel(images: torch.Tensor, pixel: tuple[int, ...], values: torch.Tensor) -> torch.Tensor:
+    """Return a copy of the images in which one pixel has these values."""
     changed = images.clone()
     index: tuple[slice | int, ...] = (slice(None), slice(None), *pixel)
     changed[index] = values

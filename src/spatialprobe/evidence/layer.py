@@ -1,4 +1,4 @@
-"""The one layer that a measure speaks of: which it is, what it hands on, and what its units see."""
+"""The one layer that is measured: its output on images, and the layout of that output."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from spatialprobe.tensors import computable_values, real_values
 _HOW = "Pass layout='channels_first' or layout='channels_last'."
 
 
-def outputs(
+def compute_outputs(
     mode: EvaluationMode,
     images: torch.Tensor,
     layer: str,
@@ -43,7 +43,7 @@ def outputs(
     """Return the output (N, C, *units) of the layer's first run on these images, dense and detached, on its device.
 
     The model runs in evaluation mode, no further than the layer, and each time begins in the state that it had when
-    the mode was entered: of a model that counts or draws random numbers, two runs are alike.
+    the mode was entered: two runs of a model that counts or draws random numbers are alike.
 
     Raises:
         UnsupportedOutputError: the output has no values that can be read as one array, or not a row for each image; or
@@ -56,8 +56,8 @@ def outputs(
         records = capture(model, images.to(device_of(model)), layers=layer, stop_early=True, at=at, **options)
     except LayerNotRunError as error:
         raise LayerNotRunError(
-            f"Layer {layer!r} does not run when {model_name(model)} is given these images in evaluation mode: "
-            "choose another."
+            f"Layer {layer!r} does not run when {model_name(model)} is given these images in evaluation mode. Choose "
+            "another layer."
         ) from error
     except SpatialProbeError:
         raise
@@ -76,7 +76,7 @@ def outputs(
 def layout_for(model: nn.Module, images: torch.Tensor, layer: Layer, choice: LayoutChoice) -> Layout | None:
     """Return the layout of the layer's first output on images of this shape; None if it is in doubt.
 
-    No pass is made where the layer's type, or the model's modules, leave no doubt.
+    The model does not run where the layer's type, or the model's modules, leave no doubt.
     """
     check_one_of(choice, "layout", LayoutChoice)
     if choice != "auto":
@@ -85,5 +85,5 @@ def layout_for(model: nn.Module, images: torch.Tensor, layer: Layer, choice: Lay
         return "channels_first"
     try:
         return layouts_of(model, images[:1], [layer.name]).get(layer.name, (None,))[0]
-    except ForwardError:  # so will the measure itself
+    except ForwardError:  # the measurement itself will raise it again, with a message about the images
         return None

@@ -1,4 +1,4 @@
-"""Which direction of stripes each channel of a layer prefers, and how strictly."""
+"""The direction of stripes that each channel of a layer prefers, and how selective it is."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import nn
 
 from spatialprobe.arguments import as_int, as_ints, short_repr
 from spatialprobe.errors import ArgumentError, ForwardError, UnsupportedOutputError
-from spatialprobe.evidence.layer import layout_for, outputs
+from spatialprobe.evidence.layer import compute_outputs, layout_for
 from spatialprobe.evidence.result import Floats
 from spatialprobe.model.evaluation import EvaluationMode
 from spatialprobe.model.layout import Layout, LayoutChoice
@@ -24,18 +24,18 @@ from spatialprobe.text import format_count
 
 FREQUENCIES = (0.04, 0.08, 0.12, 0.16, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45)  # cycles per pixel
 _MEAN, _AMPLITUDE = 0.5, 0.5
-_MOST_FREQUENCIES = 2**16  # of a sequence of the user's own, which may have no end
+_MOST_FREQUENCIES = 2**16  # read from a user's iterable, which may be endless
 _SIDES = (32, 64, 128, 256)  # pixels
 _NOISES = 8  # images of noise in which the border is changed, so that dead units do not hide that it is seen
 
 
 @dataclass(frozen=True, eq=False)
 class OrientationTuning:
-    """How each channel of a layer answers to gratings.
+    """The response of each channel of a layer to gratings.
 
-    An angle says in which direction the brightness changes: 0 is along x, so that stripes stand upright; 90 along y, so
-    that they lie; between, 45 from the upper left to the lower right. A channel that answers to no grating has
-    selectivity 0, and NaN for angle and frequency.
+    An angle is the direction in which the brightness changes: 0 is along x, so that stripes are vertical; 90 is along
+    y, so that they are horizontal; 45 is from the upper left to the lower right. A channel that responds to no grating
+    has selectivity 0, and NaN for angle and frequency.
 
     >>> import torch, spatialprobe as sp
     >>> conv = torch.nn.Conv2d(1, 1, 3, bias=False)
@@ -48,9 +48,9 @@ class OrientationTuning:
     layer: str
     n: int  # gratings shown: angles x frequencies x phases
     angle: Floats  # (C,) degrees in [0, 180): the preferred direction
-    selectivity: Floats  # (C,) from 0, alike in all directions, to 1, one direction only
-    frequency: Floats  # (C,) cycles per pixel, at which the channel answers most
-    response: Floats  # (C, angles, frequencies): root mean square over phases of the difference from plain grey
+    selectivity: Floats  # (C,) from 0, the same in all directions, to 1, one direction only
+    frequency: Floats  # (C,) cycles per pixel, of the strongest response
+    response: Floats  # (C, angles, frequencies): root mean square over phases of the difference from plain gray
     angles: Floats  # (angles,) degrees
     frequencies: Floats  # (frequencies,) cycles per pixel
 
@@ -71,22 +71,22 @@ def orientation_tuning(
     batch_size: int = 256,
     layout: LayoutChoice = "auto",
 ) -> OrientationTuning:
-    """Which stripes each channel prefers, from its answers to gratings of many angles, frequencies and phases.
+    """Return the stripes that each channel prefers, from responses to gratings of many angles, frequencies and phases.
 
-    The gratings are grey, between 0 and 1. The answer to one angle and frequency is the root mean square, over phases,
-    of the difference between the unit in the middle and what it makes of plain grey: of a linear filter its amplitude,
-    of a pooled or rectified unit its rise. At the frequency with the strongest answer to any angle, selectivity is one
-    minus the circular variance of the answers, and the angle their circular mean [Ringach et al. 2002]. The model runs
-    in evaluation mode, no further than the layer, and is restored afterwards.
+    The gratings are gray, between 0 and 1. The response to one angle and frequency is the root mean square, over
+    phases, of the difference between the middle unit's values for the grating and for plain gray: the amplitude of a
+    linear filter, the rise of a pooled or rectified unit. At the frequency with the strongest response to any angle,
+    selectivity is one minus the circular variance of the responses, and the angle is their circular mean [Ringach et
+    al. 2002]. The model runs in evaluation mode, no further than the layer, and is restored afterwards.
 
     Args:
         model: any module that takes images (N, C, H, W).
         layer: its name, or the module itself; of several runs the first counts. Where its outputs are (N, C), the
             channels are units that see the whole grating.
-        shape: of one image, (C, H, W). If left out, as many channels as the model's first convolution takes, and 32
+        shape: of one image, (C, H, W). By default as many channels as the model's first convolution takes, and 32
             pixels a side, or 64, 128 or 256 where the field of the middle unit needs more.
-        angles: how many, evenly spaced over 180 degrees.
-        phases: how many, evenly spaced over a period.
+        angles: the number of angles, evenly spaced over 180 degrees.
+        phases: the number of phases, evenly spaced over a period.
         frequencies: cycles per pixel, above 0 and at most 0.5.
         batch_size: gratings that run at once.
         layout: of the layer's output: "channels_first", (N, C, *units); "channels_last", (N, *units, C); or "auto", as
@@ -95,8 +95,8 @@ def orientation_tuning(
     Raises:
         ArgumentError: an argument cannot be used, or the middle unit's field reaches the image's border.
         LayerNotFoundError: no such layer; the message names the nearest.
-        UnsupportedOutputError: the layer hands on neither (N, C, H, W) nor (N, C), or nobody can tell which axis of its
-            output holds the channels.
+        UnsupportedOutputError: the layer's output is neither (N, C, H, W) nor (N, C), or it cannot be determined which
+            of its axes holds the channels.
 
     >>> import torch, spatialprobe as sp
     >>> from torch import nn
@@ -110,15 +110,15 @@ def orientation_tuning(
     name = chosen.name
     angles, phases = as_int(angles, "angles", least=3), as_int(phases, "phases", least=3)
     batch_size = as_int(batch_size, "batch_size", least=1)
-    frequencies = _checked_frequencies(frequencies)
+    frequencies = _check_frequencies(frequencies)
     directions: Floats = np.arange(angles, dtype=np.float64) * (180 / angles)
     with EvaluationMode(model) as mode:
-        shapes = _shapes(model) if shape is None else [_checked(shape)]
+        shapes = _propose_shapes(model) if shape is None else [_check_shape(shape)]
         example = torch.zeros((1, *shapes[0]), dtype=dtype_of(model), device="cpu")
         found = layout_for(model, example, chosen, layout)
-        size = _guessed(mode, name, found, shapes) if shape is None else _fitting(mode, name, found, shapes)
-        response = _responses(mode, name, found, size, directions, frequencies, phases, batch_size)
-    angle, selectivity, best = _preferred(response, directions, np.array(frequencies, np.float64))
+        size = _guess_shape(mode, name, found, shapes) if shape is None else _find_shape(mode, name, found, shapes)
+        response = _measure_responses(mode, name, found, size, directions, frequencies, phases, batch_size)
+    angle, selectivity, best = _find_preferred(response, directions, np.array(frequencies, np.float64))
     return OrientationTuning(
         layer=name,
         n=angles * phases * len(frequencies),
@@ -131,7 +131,7 @@ def orientation_tuning(
     )
 
 
-def _responses(
+def _measure_responses(
     mode: EvaluationMode,
     layer: str,
     layout: Layout | None,
@@ -144,20 +144,20 @@ def _responses(
     """Return each channel's response to each direction and frequency, (C, angles, frequencies)."""
     dtype = dtype_of(mode.model)
     plain = torch.full((1, *size), _MEAN, dtype=dtype, device="cpu")
-    gray = _middle(outputs(mode, plain, layer, layout=layout), layer)[0]
+    gray = _take_middle(compute_outputs(mode, plain, layer, layout=layout), layer)[0]
     found = []
     for frequency in frequencies:
         shown = (
-            _middle(outputs(mode, some.to(dtype), layer, layout=layout), layer) - gray
-            for some in torch.split(gratings(directions, frequency, phases, size), batch_size)
+            _take_middle(compute_outputs(mode, some.to(dtype), layer, layout=layout), layer) - gray
+            for some in torch.split(draw_gratings(directions, frequency, phases, size), batch_size)
         )
         each = torch.cat(list(shown)).reshape(len(directions), phases, -1)
         found.append(each.square().mean(dim=1).sqrt().cpu().numpy())
     return np.stack(found, axis=-1).transpose(1, 0, 2)
 
 
-def gratings(directions: Floats, frequency: float, phases: int, size: tuple[int, int, int]) -> torch.Tensor:
-    """Grey gratings, float64 (angles * phases, C, H, W), phase by phase for each direction in degrees."""
+def draw_gratings(directions: Floats, frequency: float, phases: int, size: tuple[int, int, int]) -> torch.Tensor:
+    """Return gray gratings, float64 (angles * phases, C, H, W), phase by phase for each direction in degrees."""
     channels, height, width = size
     y, x = np.mgrid[:height, :width] - np.array([height // 2, width // 2])[:, None, None]
     radians = np.radians(directions)[:, None, None, None]
@@ -168,107 +168,110 @@ def gratings(directions: Floats, frequency: float, phases: int, size: tuple[int,
     return made.expand(-1, channels, -1, -1)
 
 
-def _preferred(response: Floats, directions: Floats, frequencies: Floats) -> tuple[Floats, Floats, Floats]:
-    """Angle, selectivity and frequency of each channel, from (C, angles, frequencies)."""
+def _find_preferred(response: Floats, directions: Floats, frequencies: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return the angle, selectivity and frequency of each channel, from responses (C, angles, frequencies)."""
     best = response.max(axis=1).argmax(axis=1)
     tuning = response[np.arange(len(response)), :, best]  # (C, angles)
     total = tuning.sum(axis=1)
-    answers = total > 1e-6 * max(1e-30, float(total.max(initial=0)))  # less is rounding
+    responds = total > 1e-6 * max(1e-30, float(total.max(initial=0)))  # less is rounding
     with np.errstate(invalid="ignore", divide="ignore"):
         vector = (tuning * np.exp(2j * np.radians(directions))).sum(axis=1) / total
     angle = np.degrees(np.angle(vector)) / 2 % 180
     angle[angle >= 180 - 1e-9] = 0  # the remainder of a tiny negative angle
     return (
-        np.where(answers, angle, np.nan),
-        np.where(answers, np.abs(vector), 0.0).clip(0, 1),
-        np.where(answers, frequencies[best], np.nan),
+        np.where(responds, angle, np.nan),
+        np.where(responds, np.abs(vector), 0.0).clip(0, 1),
+        np.where(responds, frequencies[best], np.nan),
     )
 
 
-def _middle(output: torch.Tensor, layer: str) -> torch.Tensor:
+def _take_middle(output: torch.Tensor, layer: str) -> torch.Tensor:
     """Return the unit in the middle of each map, float64 (N, C)."""
     if output.ndim == 4:
         return output[:, :, output.shape[2] // 2, output.shape[3] // 2].double()
     if output.ndim == 2:
         return output.double()
     raise UnsupportedOutputError(
-        f"Layer {layer!r} handed on {tuple(output.shape)}: gratings are for maps (N, C, H, W) or units (N, C)."
+        f"Layer {layer!r} returned {tuple(output.shape)}: orientation tuning needs maps (N, C, H, W) or units (N, C). "
+        "Choose another layer."
     )
 
 
-def _guessed(
+def _guess_shape(
     mode: EvaluationMode, layer: str, layout: Layout | None, shapes: Sequence[tuple[int, int, int]]
 ) -> tuple[int, int, int]:
-    """Return a shape of images that the user has not named."""
+    """Return a shape of images where the user passed none."""
     try:
-        return _fitting(mode, layer, layout, shapes)
+        return _find_shape(mode, layer, layout, shapes)
     except ForwardError as error:
         raise ForwardError(
-            f"{error} Their shape is a guess, with as many channels as the first convolution takes: shape=(C, H, W) "
-            "says better."
+            f"{error} Their shape is a guess, with as many channels as the first convolution takes. Pass the right one "
+            "as shape=(C, H, W)."
         ) from error.__cause__
 
 
-def _fitting(
+def _find_shape(
     mode: EvaluationMode, layer: str, layout: Layout | None, shapes: Sequence[tuple[int, int, int]]
 ) -> tuple[int, int, int]:
-    """The first shape in whose middle there is a unit that sees none of the border, where every grating ends."""
+    """Return the first shape whose middle unit sees none of the border, where every grating ends."""
     for size in shapes:
-        side = _side_seen(mode, size, layer, layout)
+        side = _find_side_seen(mode, size, layer, layout)
         if side is None:
             return size
     raise ArgumentError(
         f"The field of the middle unit of layer {layer!r} reaches the {side} border of images of {size[1]} x {size[2]},"
-        " where every grating ends: give larger images with shape=(C, H, W)."
+        " where every grating ends. Pass the shape of larger images, shape=(C, H, W)."
     )
 
 
-def _side_seen(mode: EvaluationMode, size: tuple[int, int, int], layer: str, layout: Layout | None) -> str | None:
-    """A side of the image that the middle unit sees; None if there is none, or the units have no middle."""
+def _find_side_seen(mode: EvaluationMode, size: tuple[int, int, int], layer: str, layout: Layout | None) -> str | None:
+    """Return a side of the image that the middle unit sees; None if there is none, or the units have no positions."""
     noise = torch.rand(_NOISES, *size, generator=torch.Generator().manual_seed(0), dtype=torch.float64, device="cpu")
     noise = noise.to(dtype_of(mode.model))
     with compute_units_apart():
-        plain = outputs(mode, noise, layer, layout=layout)
-        for side, changed in _with_edges(noise) if plain.ndim == 4 else ():
-            other = outputs(mode, changed, layer, layout=layout)
-            if not torch.equal(_middle(other, layer), _middle(plain, layer)):
+        plain = compute_outputs(mode, noise, layer, layout=layout)
+        for side, changed in _change_edges(noise) if plain.ndim == 4 else ():
+            other = compute_outputs(mode, changed, layer, layout=layout)
+            if not torch.equal(_take_middle(other, layer), _take_middle(plain, layer)):
                 return side
     return None
 
 
-def _with_edges(images: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
-    """For each side of the images (N, C, H, W) its name, and images that differ in the pixels along it."""
+def _change_edges(images: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield for each side of the images (N, C, H, W) its name, and images that differ in the pixels along it."""
     for side, axis, at in (("top", 2, 0), ("bottom", 2, -1), ("left", 3, 0), ("right", 3, -1)):
         changed = images.clone()
         changed.select(axis, at).add_(1)
         yield side, changed
 
 
-def _checked_frequencies(frequencies: Sequence[float]) -> list[float]:
+def _check_frequencies(frequencies: Sequence[float]) -> list[float]:
+    """Return frequencies as floats, or raise an error if they cannot be used."""
     try:
         given = list(islice(frequencies, _MOST_FREQUENCIES))
-    except Exception:  # whatever cannot be gone through
+    except Exception:  # user iterables raise anything
         given = []
     if not given or not all(isinstance(one, Real) and 0 < one <= 0.5 for one in given):
         raise ArgumentError(
-            "frequencies are several numbers of cycles per pixel, each above 0 and at most 0.5, not "
+            "frequencies must be one or more numbers of cycles per pixel, each above 0 and at most 0.5, not "
             f"{short_repr(frequencies)}."
         )
     return [float(one) for one in given]
 
 
-def _checked(shape: tuple[int, int, int]) -> tuple[int, int, int]:
+def _check_shape(shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Return the shape of an image, (C, H, W), or raise an error if it is none."""
     sizes = as_ints(shape, "shape")
     if len(sizes) != 3 or min(sizes) < 1:
-        raise ArgumentError(f"shape is that of one image, (C, H, W), not {short_repr(sizes)}.")
+        raise ArgumentError(f"shape must be the shape of one image, (C, H, W), not {short_repr(sizes)}.")
     return sizes
 
 
-def _shapes(model: nn.Module) -> list[tuple[int, int, int]]:
-    """The shapes of images to try, the smallest first."""
+def _propose_shapes(model: nn.Module) -> list[tuple[int, int, int]]:
+    """Return the shapes of images to try, the smallest first."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             return [(module.in_channels, side, side) for side in _SIDES]
     raise ArgumentError(
-        "The model has no nn.Conv2d that tells how many channels it takes: give the shape of an image, shape=(C, H, W)."
+        "The model has no nn.Conv2d that tells how many channels it takes. Pass the shape of an image, shape=(C, H, W)."
     )

@@ -1,4 +1,4 @@
-"""One fixed rearrangement of pixels, the same for every image."""
+"""A fixed permutation of pixels, the same for every image."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from spatialprobe.errors import ArgumentError
 
 @dataclass(frozen=True)
 class PixelPermutation:
-    """A fixed rearrangement of the pixels of any image of one size, drawn from a seed.
+    """A fixed permutation of the pixels of images of one size, drawn from a seed.
 
-    It takes away what neighbours tell, and nothing else: each pixel keeps its colours, and the rearrangement can be
-    undone. To a network of fully connected layers the rearranged problem is the very same (permute its first weights
-    along); what a convolutional network loses, it owed to the arrangement [Ivan 2019; Deza et al. 2020]. Train on
-    rearranged images to measure that: testing on them alone shows only that they are new to the model.
+    It destroys the spatial arrangement, and nothing else: each pixel keeps its colors, and the permutation can be
+    inverted. For a network of fully connected layers the permuted problem is equivalent (permute its first weights in
+    the same way); what a convolutional network loses, it owed to the arrangement [Ivan 2019; Deza et al. 2020]. Train
+    on permuted images to measure this: testing on them alone shows only that they are new to the model.
 
-    Called on a tensor (..., H, W), it returns one of that shape. Pickled or made anew, it stays the same.
+    Called on a tensor (..., H, W), it returns a tensor of the same shape. The permutation is the same after pickling,
+    and in every object with these sizes and this seed.
 
     >>> import torch, spatialprobe as sp
     >>> permutation = sp.evidence.PixelPermutation(2, 3, seed=1)
@@ -42,26 +43,26 @@ class PixelPermutation:
 
     @property
     def order(self) -> torch.Tensor:
-        """For each pixel of the result, row by row, the pixel that it comes from; int64 (H * W,)."""
+        """The source pixel of each pixel of the result, row by row; int64 (H * W,)."""
         drawn = torch.randperm(self.height * self.width, generator=make_generator(self.seed), device="cpu")
         return drawn.argsort() if self.inverted else drawn
 
     @property
     def inverse(self) -> PixelPermutation:
-        """What puts the pixels back."""
+        """The permutation that restores the original order."""
         return PixelPermutation(self.height, self.width, seed=self.seed, inverted=not self.inverted)
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        """The images (..., H, W) with their pixels rearranged.
+        """Return the images (..., H, W) with their pixels permuted.
 
         Raises:
-            ArgumentError: they are of another size.
+            ArgumentError: they have another size.
         """
         if not isinstance(images, torch.Tensor):
-            raise ArgumentError(f"Pixels are those of a tensor (..., H, W), not of {short_repr(images)}.")
+            raise ArgumentError(f"images must be a tensor (..., H, W), not {short_repr(images)}.")
         if images.ndim < 2 or tuple(images.shape[-2:]) != (self.height, self.width):
             raise ArgumentError(
-                f"This permutation is of {self.height} x {self.width} pixels, and the tensor is {tuple(images.shape)}: "
-                "its last two axes must be these."
+                f"This permutation is of {self.height} x {self.width} pixels, but the tensor is {tuple(images.shape)}. "
+                f"Pass images (..., {self.height}, {self.width})."
             )
         return images.flatten(-2)[..., self.order.to(images.device)].reshape(images.shape)

@@ -16,44 +16,44 @@ from spatialprobe.model.copying import copy_model
 
 Hook: TypeAlias = "WeightNorm | SpectralNorm | BasePruningMethod"
 
-_KINDS: tuple[tuple[type, Callable[[nn.Module, str], object]], ...] = (  # a hook, and what takes it off again
+_KINDS: tuple[tuple[type, Callable[[nn.Module, str], object]], ...] = (  # a hook, and the function that removes it
     (WeightNorm, remove_weight_norm),
     (SpectralNorm, remove_spectral_norm),
     (BasePruningMethod, prune.remove),
 )
 
 
-def unknown_computed_weight(module: nn.Module) -> str | None:
+def find_unknown_computed_weight(module: nn.Module) -> str | None:
     """Return the name of a weight that a forward pre-hook of another kind seems to compute; None if there is none."""
-    known = {_name(hook) for hook in _hooks(module)}
-    others = len(module._forward_pre_hooks) > len(_hooks(module))
+    known = {_tensor_name(hook) for hook in _find_hooks(module)}
+    others = len(module._forward_pre_hooks) > len(_find_hooks(module))
     plain = (name for name in ("weight", "bias") if isinstance(vars(module).get(name), torch.Tensor))
     return next((name for name in plain if name not in known), None) if others else None
 
 
 def make_plain(module: nn.Module) -> None:
-    """Make a parameter of each tensor that a hook computes, with the values that it has in evaluation mode."""
-    for hook in reversed(_hooks(module)):
-        name = _name(hook)
-        trained = any(one.requires_grad for one in sources(module, name))
+    """Replace each tensor that a hook computes by a parameter with the values that it has in evaluation mode."""
+    for hook in reversed(_find_hooks(module)):
+        name = _tensor_name(hook)
+        trained = any(one.requires_grad for one in find_sources(module, name))
         remove = next(remove for kind, remove in _KINDS if isinstance(hook, kind))
         remove(module, name)
         getattr(module, name).requires_grad_(trained)
 
 
-def sources(module: nn.Module, name: str) -> list[nn.Parameter]:
-    """Return the parameters from which a module has a tensor: the one of that name, or those that a hook takes."""
+def find_sources(module: nn.Module, name: str) -> list[nn.Parameter]:
+    """Return the parameters that a tensor of a module comes from: the one of that name, or those that a hook reads."""
     named = module._parameters.items()
     return [held for key, held in named if held is not None and (key == name or key.startswith(f"{name}_"))]
 
 
 def initialize(module: nn.Module) -> None:
-    """Give a module the weights that its `reset_parameters` draws, as its hooks make them.
+    """Set a module's weights to those that its `reset_parameters` draws, as its hooks transform them.
 
-    So weights stay normalized or pruned; what a spectral norm divides by is the true norm, which power iterations
-    leave as it is.
+    So weights stay normalized or pruned. A spectral norm divides by the true norm, at which power iterations have
+    converged.
     """
-    if not _hooks(module):
+    if not _find_hooks(module):
         module.reset_parameters()  # type: ignore[operator]
         return
     twin = copy_model(module)
@@ -62,29 +62,30 @@ def initialize(module: nn.Module) -> None:
     with torch.no_grad():
         for name, value in twin.named_parameters(recurse=False):
             _assign(module, name, value.detach())
-        for hook in _hooks(module):
+        for hook in _find_hooks(module):
             _refresh(module, hook)
 
 
-def _hooks(module: nn.Module) -> list[Any]:
+def _find_hooks(module: nn.Module) -> list[Any]:
+    """Return the hooks of the known kinds that a module has."""
     kinds = tuple(kind for kind, _ in _KINDS)
     return [hook for hook in module._forward_pre_hooks.values() if isinstance(hook, kinds)]
 
 
-def _name(hook: Any) -> str:
+def _tensor_name(hook: Any) -> str:
     """Return the name of the tensor that a hook computes."""
     name: str = hook._tensor_name if isinstance(hook, BasePruningMethod) else hook.name
     return name
 
 
 def _assign(module: nn.Module, name: str, value: torch.Tensor) -> None:
-    """Give a tensor of a module these values: the tensor itself, or those that it is computed from."""
+    """Set a tensor of a module to these values: the tensor itself, or those that it is computed from."""
     if name in module._parameters or name in module._buffers:
         held = module._parameters.get(name, module._buffers.get(name))
         assert held is not None
         held.copy_(value)
         return
-    hook = next(hook for hook in _hooks(module) if _name(hook) == name)
+    hook = next(hook for hook in _find_hooks(module) if _tensor_name(hook) == name)
     if isinstance(hook, WeightNorm):
         _assign(module, f"{name}_g", torch.norm_except_dim(value, 2, hook.dim))
         _assign(module, f"{name}_v", value)

@@ -1,4 +1,4 @@
-"""What measures that average have in common: the single values, their mean and their spread."""
+"""The part that averaging measures have in common: the single values, their mean and their spread."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ class Averaged:
 
     @property
     def n(self) -> int:
-        """How many values."""
+        """The number of values."""
         return len(self.values)
 
     @property
     def mean(self) -> float:
-        """Their mean."""
+        """The mean of the values."""
         return float(self.values.mean())
 
     @property
     def spread(self) -> float:
-        """Their standard deviation: that of these values, not an estimate for others."""
+        """The standard deviation of these values, not an estimate for a population."""
         return float(self.values.std())
 
-    def _numbers(self) -> str:
+    def _format_values(self) -> str:
+        """Return the mean, the spread and the number of values as text."""
         return f"mean {self.mean:.3g}, spread {self.spread:.2g}, n={self.n}"

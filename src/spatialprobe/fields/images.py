@@ -66,7 +66,7 @@ def check_images(images: torch.Tensor, called: str = "images") -> None:
     if images.is_meta:
         raise ArgumentError(f"{called} are on the meta device, where tensors have no values: give real ones.")
     if not images.isfinite().all():
-        raise ArgumentError(f"{called} hold values that are infinite or no number.")
+        raise ArgumentError(f"{called} hold values that are infinite or NaN.")
 
 
 def check_rows(layer: str, output: torch.Tensor, count: int) -> None:
