@@ -127,7 +127,7 @@ def test_what_does_not_belong_together_is_refused():
     flat = sp.receptive_fields(nn.Sequential(nn.Flatten(), nn.Linear(81, 2)), images[:1])["1"]
     with pytest.raises(sp.ArgumentError, match=r"of layer '', the field is of '1'.* exemplars.of_layer\('1'\) says so"):
         patch_coherence(top, images, flat)
-    with pytest.raises(sp.ArgumentError, match="units of 2 axes"):
+    with pytest.raises(sp.ArgumentError, match="maps of 7 x 7"):
         patch_coherence(top.of_layer("1"), images, flat)
     nothing = ExemplarsResult(torch.zeros(0, 0), torch.zeros(0, 0).long(), torch.zeros(0, 0, 2).long())
     with pytest.raises(sp.ArgumentError, match="empty"):
