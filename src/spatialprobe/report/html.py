@@ -137,7 +137,8 @@ def _still(packed: PackedLayer, picture: Still) -> str:
     words = _text(picture.words)
     return (
         f'<figure><a href="#{quote(escape_surrogates(packed.layer.name), safe="")}/{packed.layer.channels[0]}">'
-        f'<img src="{picture.picture}" alt="{words}" width="{picture.width}" height="{picture.height}"></a>'
+        f'<img src="{picture.picture}" alt="{_text(picture.name)}" '
+        f'width="{picture.width}" height="{picture.height}"></a>'
         f"<figcaption>{words}</figcaption></figure>"
     )
 

@@ -18,7 +18,7 @@ Pixels = npt.NDArray[np.uint8]
 
 _LOSSLESS = 2**16  # pixels: a larger picture in color becomes a JPEG
 _QUALITY = 88  # of a JPEG
-_WEBP_QUALITY = 80  # of a WebP with loss, which comes out about the same
+_WEBP_QUALITY = 75  # of a WebP with loss, which comes out about the same
 _EFFORT = 100  # of a WebP without loss
 
 

@@ -26,6 +26,7 @@ class Still:
     picture: str  # data URI
     width: int  # pixels
     height: int
+    name: str  # layer, channels and image
     words: str
 
 
@@ -40,13 +41,14 @@ def still(maps: CodedMaps, signed: bool, reach: float, layer: str, image: str) -
     counted = (
         f"{len(shown.codes)} of {len(maps.codes)} channels" if len(shown.codes) < len(maps.codes) else "all channels"
     )
+    name = f"{layer}, {counted} for image {image}"
     words = [
-        f"{layer}, {counted} for image {image}: values {shown.extremes.words()}.",
+        f"{name}: values {shown.extremes.words()}.",
         *(["Colors end at the 99.5th percentile."] if reach < shown.reach.max() else []),
         *([f"One of {step} rows and columns of units is drawn."] if step > 1 else []),
         *marks.words(),
     ]
-    return Still(data_uri(sheet, palette(signed)), sheet.shape[1], sheet.shape[0], " ".join(words))
+    return Still(data_uri(sheet, palette(signed)), sheet.shape[1], sheet.shape[0], name, " ".join(words))
 
 
 def _on_scale(maps: CodedMaps, low: float, high: float) -> Codes:

@@ -2,7 +2,7 @@
  * The one object that changes: what is shown now, and what was loaded for it.
  */
 
-/** @import { LayerArrays, Maps, Payload } from "./data.mjs" */
+/** @import { LayerArrays, Payload } from "./data.mjs" */
 /** @import { Palettes, Scale } from "./colors.mjs" */
 /** @import { Grid } from "./layout.mjs" */
 /** @import { Pixel, Region } from "./pixel.mjs" */
@@ -37,7 +37,7 @@ import { joinLayer } from "./values.mjs";
  * @property {{ of: Loaded, values: Promise<Values> } | null} source what the layer's convolution took
  * @property {boolean} printing
  * @property {{ known: string, timer: number }} address as it was last read or written, and the timer that writes the next
- * @property {{ layers: Map<number, Promise<LayerArrays>>, maps: Map<string, Promise<Maps>>, samples: Map<number, HTMLImageElement> }} cache
+ * @property {{ layers: Map<number, Promise<LayerArrays>>, loaded: Map<string, Promise<Loaded>>, samples: Map<number, HTMLImageElement> }} cache
  */
 
 /** @param {Payload} payload @param {HTMLImageElement[]} pictures @returns {App} what is shown follows with the first change */
@@ -59,7 +59,7 @@ export function createApp(payload, pictures) {
     source: null,
     printing: false,
     address: { known: "", timer: 0 },
-    cache: { layers: new Map(), maps: new Map(), samples: new Map() },
+    cache: { layers: new Map(), loaded: new Map(), samples: new Map() },
   });
 }
 
@@ -76,14 +76,16 @@ export function loadArrays(app, index) {
 }
 
 /** @param {App} app @param {number} index @param {number} image @returns {Promise<Loaded>} */
-export async function loadLayer(app, index, image) {
+export function loadLayer(app, index, image) {
   const layer = app.payload.layers[index];
-  const [arrays, maps] = await Promise.all([
-    loadArrays(app, index),
-    once(app.cache.maps, `${index} ${image}`, () => unpackMaps(layer.maps[image])),
-    app.pictures[image].decode(),
-  ]);
-  return joinLayer(layer, index, image, arrays, maps, app.payload.codes);
+  return once(app.cache.loaded, `${index} ${image}`, async () => {
+    const [arrays, maps] = await Promise.all([
+      loadArrays(app, index),
+      unpackMaps(layer.maps[image]),
+      app.pictures[image].decode(),
+    ]);
+    return joinLayer(layer, index, image, arrays, maps, app.payload.codes);
+  });
 }
 
 /** @param {App} app @param {number} channel @returns {Scale} the one in which this channel's map is drawn */

@@ -18,7 +18,7 @@ export function buildStrip(app) {
   element("strip").replaceChildren(...layers.map((layer, depth) => {
     const lines = [layer.name, `#${depth + 1} · ${layer.units.join(" × ")} · sees ${shorten(layer.field.size)}`];
     const button = buttonOf(document.createElement("canvas"), ...lines.map((text, i) => lineOf(text, i ? "" : "name")));
-    button.title = `Layer ${depth + 1} of ${layers.length}: ${layer.kind}, ${layer.of} channels of ${layer.units.join(" × ")} units, each sees ${layer.field.size.join(" × ")} pixels`;
+    button.title = `${layer.name}: ${layer.kind}, ${layer.of} channels`;
     return button;
   }));
   const shown = images.length > 1 ? images : [];

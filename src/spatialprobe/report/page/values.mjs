@@ -10,7 +10,7 @@ const SHADES = 12; // on each side of zero
 /** @typedef {"index" | "strength" | "sparsity"} Order */
 /**
  * A layer with its arrays and its maps for one image.
- * @typedef {Maps & LayerArrays & { layer: LayerEntry, index: number, image: number, units: number, marks: Mark[], codeBook: Codes, beyond?: number }} Loaded
+ * @typedef {Maps & LayerArrays & { layer: LayerEntry, index: number, image: number, units: number, marks: Mark[], codeBook: Codes, beyond?: number, richest?: number, counts?: Uint32Array }} Loaded
  */
 
 /** @param {LayerEntry} layer @param {number} index @param {number} image @param {LayerArrays} arrays @param {Maps} maps @param {Codes} codeBook @returns {Loaded} */
@@ -78,43 +78,51 @@ export function findStrongestUnit(loaded, channel, isInside = () => true) {
   return [Math.floor(found / layer.width), found % layer.width];
 }
 
+/** @param {Loaded} loaded @returns {Uint32Array} (C, 256) how many units of each channel have each code */
+function countCodes(loaded) {
+  if (loaded.counts) return loaded.counts;
+  const counts = new Uint32Array(256 * loaded.count);
+  const { codes, units } = loaded;
+  for (let channel = 0, at = 0; channel < loaded.count; channel++) {
+    for (const end = at + units; at < end; at++) counts[256 * channel + codes[at]]++;
+  }
+  return (loaded.counts = counts);
+}
+
 /** @param {Loaded} loaded @returns {number} the channel whose map, in the layer's colors, has the most bits to a unit; the first of equal ones */
 export function findRichestChannel(loaded) {
+  if (loaded.richest !== undefined) return loaded.richest;
   let best = Math.max(0, loaded.marks.indexOf(""));
   let most = 0;
   for (let channel = 0; channel < loaded.count; channel++) {
-    if (loaded.marks[channel]) continue;
-    const bits = entropyOf(loaded, channel);
+    const bits = loaded.marks[channel] ? 0 : entropyOf(loaded, channel);
     if (bits > most + 1e-9) [best, most] = [channel, bits];
   }
-  return best;
+  return (loaded.richest = best);
 }
 
 /** @param {Loaded} loaded @param {number} channel @returns {number} the entropy in bits of the map's values, sorted into the shades that the layer's scale tells apart */
 export function entropyOf(loaded, channel) {
-  const { units, codeBook, layer } = loaded;
-  const counts = new Uint32Array(256);
-  for (let at = channel * units; at < (channel + 1) * units; at++) counts[loaded.codes[at]]++;
+  const counts = countCodes(loaded);
   const shades = new Float64Array(2 * SHADES + 1);
-  for (let code = 0; code <= codeBook.steps; code++) {
-    const share = Math.max(-1, Math.min(1, decodeValue(loaded, channel, code) / layer.robust)) || 0;
-    shades[SHADES + Math.round(share * SHADES)] += counts[code];
+  for (let code = 0; code <= loaded.codeBook.steps; code++) {
+    const count = counts[256 * channel + code];
+    if (!count) continue;
+    const share = Math.max(-1, Math.min(1, decodeValue(loaded, channel, code) / loaded.layer.robust)) || 0;
+    shades[SHADES + Math.round(share * SHADES)] += count / loaded.units;
   }
-  let bits = 0;
-  for (const count of shades) if (count) bits -= (count / units) * Math.log2(count / units);
-  return bits;
+  return shades.reduce((bits, share) => (share ? bits - share * Math.log2(share) : bits), 0);
 }
 
 /** @param {Loaded} loaded @param {number} reach @returns {number} the share of the finite values whose magnitude is larger */
 export function shareBeyond(loaded, reach) {
-  const { codes, units, codeBook, count } = loaded;
+  const counts = countCodes(loaded);
   let [beyond, finite] = [0, 0];
-  for (let channel = 0; channel < count; channel++) {
-    const strong = strengthOf(loaded, channel) > reach;
-    const is = Uint8Array.from({ length: 256 }, (_, code) => Number(strong && Math.abs(decodeValue(loaded, channel, code)) > reach));
-    for (let at = channel * units; at < (channel + 1) * units; at++) {
-      if (codes[at] !== codeBook.nonfinite) finite++;
-      beyond += is[codes[at]];
+  for (let channel = 0; channel < loaded.count; channel++) {
+    finite += loaded.units - counts[256 * channel + loaded.codeBook.nonfinite];
+    if (strengthOf(loaded, channel) <= reach) continue;
+    for (let code = 0; code <= loaded.codeBook.steps; code++) {
+      if (Math.abs(decodeValue(loaded, channel, code)) > reach) beyond += counts[256 * channel + code];
     }
   }
   return finite ? beyond / finite : 0;
