@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 import spatialprobe as sp
 from spatialprobe import evidence
-from spatialprobe.statistics.loading import located
+from spatialprobe.statistics.loading import locate_samples
 from spatialprobe.testing import check_reducer, check_rule
 
 
@@ -144,7 +144,9 @@ USES = {
     "sweep by workers": lambda folder: swept(folder, TensorDataset(IMAGES), num_workers=1),
     "sweep of batches": lambda folder: swept(folder, [IMAGES[:3], IMAGES[3:]]),
     "sweep of a stream": lambda folder: swept(folder, Stream()),
-    "positions of a loader": lambda folder: located(DataLoader(TensorDataset(IMAGES))).collate_fn([(3, IMAGES[3])])[0],
+    "positions of a loader": lambda folder: locate_samples(DataLoader(TensorDataset(IMAGES))).collate_fn(
+        [(3, IMAGES[3])]
+    )[0],
     "sweep with NaN": lambda folder: swept(folder, torch.where(IMAGES < 0.1, torch.nan, IMAGES), nonfinite="count"),
     "checkpoint": continued,
     "store": stored,

@@ -177,17 +177,17 @@ def test_nothing_to_save(tmp_path):
     record = sp.capture(nn.Conv2d(1, 1, 1), torch.rand(1, 1, 2, 2))[""]
     with pytest.raises(sp.StorageError, match="it is a folder. Name a file in it"):
         sp.save_activations(tmp_path, record)
-    with pytest.raises(sp.StorageError, match="is a folder, no file of activations: name the file in it"):
+    with pytest.raises(sp.StorageError, match="is a folder, not a file of activations: name the file in it"):
         sp.load_activations(tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["maps.pdf", "maps.npz", "maps.PT", "maps.safetensors.html"])
 def test_names_of_other_formats(name, tmp_path):
-    """A name that says another format is refused, since the file would be taken for it."""
+    """A name that has the suffix of another format is refused, since the file would be taken for it."""
     records = sp.capture(nn.Conv2d(1, 1, 1), torch.rand(1, 1, 2, 2))
-    with pytest.raises(sp.ArgumentError, match=r"says another format: name it '.*\.safetensors'"):
+    with pytest.raises(sp.ArgumentError, match=r"has the suffix of another format: name it '.*\.safetensors'"):
         sp.save_activations(tmp_path / name, records)
-    with pytest.raises(sp.ArgumentError, match="says another format"):
+    with pytest.raises(sp.ArgumentError, match="has the suffix of another format"):
         sp.sweep(nn.Conv2d(1, 1, 1), torch.rand(1, 1, 2, 2), {"dead": sp.Dead}).save(tmp_path / name)
     assert not list(tmp_path.iterdir())

@@ -271,7 +271,7 @@ def test_damaged(tmp_path, place, damage):
     at = int(len(whole) * place)
     broken = whole[:at] if damage == "cut" else whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]
     path.write_bytes(broken)
-    with pytest.raises(sp.StorageError, match="damaged|no checkpoint|another spatialprobe"):
+    with pytest.raises(sp.StorageError, match="damaged|not a checkpoint|another version of spatialprobe"):
         swept(images(9), checkpoint=path)
     assert path.read_bytes() == broken
 
@@ -413,7 +413,7 @@ def test_a_stream_continues_where_it_was(tmp_path):
     for stream, message in (
         (batches(20, changed=1), "first 3 batches are not those of the checkpoint"),
         (batches(20, size=5), "first 3 batches are not those of the checkpoint"),
-        (batches(8), "ended after 2 batches, and the checkpoint speaks of 3"),
+        (batches(8), "ended after 2 batches, but the checkpoint was written after 3"),
     ):
         with pytest.raises(sp.StorageError, match=message):
             swept(stream, **options)
@@ -445,8 +445,8 @@ class Augmented(Numbered):
 
 
 def test_random_augmentation_is_refused(tmp_path):
-    """A data set that is another each time cannot be continued to the same result."""
-    with pytest.raises(sp.ArgumentError, match="another each time it is read"):
+    """A sweep of a data set whose samples differ each time cannot be continued to the same result."""
+    with pytest.raises(sp.ArgumentError, match="differs each time it is read"):
         swept(Augmented(9), checkpoint=tmp_path / "state")
     assert swept(Augmented(9)).samples == 9
 

@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 
 import spatialprobe as sp
 from spatialprobe.statistics.batches import share
-from spatialprobe.statistics.distributed import _packed, _unpacked
+from spatialprobe.statistics.distributed import _pack, _unpack
 from spatialprobe.statistics.state import StateFormat, SweepState
 
 COUNT = 23  # divides by nothing
@@ -495,10 +495,10 @@ def test_what_a_rank_sends_can_run_no_code():
     """Bytes that name something else than the reducers' classes are a failure, which is sent on."""
     form = StateFormat(["0"], {"dead": sp.Dead()}, {"dead": sp.Dead()})
     state = SweepState({"0": {"dead": sp.Dead()}}, 3)
-    assert _unpacked(_packed(state, form), form).samples == 3
+    assert _unpack(_pack(state, form), form).samples == 3
     torch.save(_Bomb(), made := io.BytesIO())
     for sent in (made.getvalue(), pickle.dumps(_Bomb()), b""):
-        found = _unpacked(b"1" + sent, form)
+        found = _unpack(b"1" + sent, form)
         assert type(found).__name__ == "_Failure"
         assert "what a rank sent" in found.text
-        assert _unpacked(_packed(found, form), form).text == found.text
+        assert _unpack(_pack(found, form), form).text == found.text

@@ -247,7 +247,7 @@ def test_a_store_that_other_ranks_do_not_see(tmp_path):
     [
         ("a\0b", sp.ArgumentError, "no file name can have"),
         ("n" * 300, sp.StorageError, "File name too long"),
-        ("file/a.zarr", sp.ArgumentError, "it is no folder"),
+        ("file/a.zarr", sp.ArgumentError, "it is not a folder"),
         ("pipe", sp.StorageError, "exists, and is no Zarr group"),
         ("dangling", sp.StorageError, "Cannot write to the store .*dangling"),
     ],

@@ -369,7 +369,7 @@ class TestData:
             (lambda: [], "the data is empty"),
             (lambda: Numbered(0), "the data is empty"),
             (lambda: torch.tensor(3.0), "a tensor without axes"),
-            (lambda: 3, "the data is an int: give a data set"),
+            (lambda: 3, "the data is an int: pass a data set"),
             (lambda: None, "the data is a NoneType"),
             (lambda: "folder", "the data is a str"),
             (lambda: {"train": images(2)}, "the data is a dict"),
@@ -391,8 +391,8 @@ class TestData:
     @pytest.mark.parametrize(
         ("data", "message"),
         [
-            (lambda: [images(2), "text"], "The data gave a str: .* This was for batch 1"),
-            (lambda: [images(2), torch.tensor(1.0)], "The data gave a tensor without axes"),
+            (lambda: [images(2), "text"], "The data yielded a str: .* This was for batch 1"),
+            (lambda: [images(2), torch.tensor(1.0)], "The data yielded a tensor without axes"),
             (lambda: Odd(11), r"Sample 6 has shape \(3, 9, 8\), but sample 4, in the same batch, \(3, 8, 8\)"),
             (lambda: Numbered(11, broken=(5,)), "data set raised OSError: image 5 is torn at sample 5. This was .* 1"),
             (lambda: Texts(3), "A sample is a str: it must be a tensor"),

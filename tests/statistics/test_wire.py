@@ -118,7 +118,7 @@ def in_threads(wires, work, left_out=()):
             outcome = error
             wire.fail(str(error))
         else:
-            wire.part()
+            wire.disconnect()
         finally:
             wire.close()
         outcomes[wire.rank] = outcome, time.monotonic() - began

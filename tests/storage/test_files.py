@@ -19,7 +19,7 @@ from small_disk import mounted
 from sweeps import images, small_model, swept
 
 import spatialprobe as sp
-from spatialprobe.storage import scratch as module
+from spatialprobe.storage import temporary as module
 from spatialprobe.storage.files import replace_file, source_of, target_of, write_bytes
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="modes, links and special files as POSIX has them")
@@ -148,8 +148,8 @@ def test_private_while_it_is_written(tmp_path):
     """What replaces a private file is as private from the start."""
     write_bytes(tmp_path / "a", b"old")
     (tmp_path / "a").chmod(0o640)
-    with replace_file(tmp_path / "a") as scratch:
-        assert stat.S_IMODE(scratch.stat().st_mode) & 0o077 & ~0o040 == 0
+    with replace_file(tmp_path / "a") as temporary:
+        assert stat.S_IMODE(temporary.stat().st_mode) & 0o077 & ~0o040 == 0
 
 
 @pytest.mark.skipif(not ROOT, reason="only root can give files away")
@@ -258,9 +258,9 @@ KILLED = """
 import os, sys
 from pathlib import Path
 from spatialprobe.storage.files import replace_file
-with replace_file(Path(sys.argv[1])) as scratch:
-    scratch.write_bytes(b"half")
-    print(scratch.name, flush=True)
+with replace_file(Path(sys.argv[1])) as temporary:
+    temporary.write_bytes(b"half")
+    print(temporary.name, flush=True)
     sys.stdin.readline()
     os.kill(os.getpid(), 9)
 """
@@ -377,7 +377,7 @@ def test_what_is_not_read(tmp_path, load):
     """A pipe, a socket, an endless device, a folder and impossible names are clear errors at once."""
     os.mkfifo(tmp_path / "pipe")
     for path, what in ((tmp_path / "pipe", "a named pipe"), ("/dev/zero", "a device"), ("/dev/tty", "a device")):
-        with pytest.raises(sp.StorageError, match=f"is {what}, no .*: pass the path of a regular file"):
+        with pytest.raises(sp.StorageError, match=f"is {what}, not a .*: pass the path of a regular file"):
             load(path)
     with pytest.raises(sp.StorageError, match="is a folder"):
         load(tmp_path)
@@ -403,8 +403,8 @@ def test_an_interrupt_leaves_nothing(tmp_path):
     """Whatever ends the block, the old file stays and the temporary one goes."""
 
     def interrupted(error):
-        with replace_file(tmp_path / "a") as scratch:
-            scratch.write_bytes(b"half")
+        with replace_file(tmp_path / "a") as temporary:
+            temporary.write_bytes(b"half")
             raise error
 
     write_bytes(tmp_path / "a", b"old")

@@ -375,7 +375,7 @@ def test_two_things_of_one_name():
 
         return Local()
 
-    with pytest.raises(ForeignNameError, match="two different things that are called .*Local"):
+    with pytest.raises(ForeignNameError, match="two different objects that are named .*Local"):
         RestrictedPickle([made(), made()])
     with pytest.raises(ForeignNameError, match="holds an object of the class .*Local"):
         returned(made(), made())

@@ -1,1 +1,1 @@
-"""Sweeps: what every channel does over a whole data set, in one pass and in constant memory."""
+"""Sweeps: statistics of every channel over a whole data set, in one pass and in constant memory."""

@@ -1,4 +1,4 @@
-"""Where a sweep's batches come from: a tensor, a data set, a loader or any other iterable."""
+"""The sources of a sweep's batches: a tensor, a data set, a loader or any other iterable."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from spatialprobe.errors import ArgumentError, StorageError, SweepError
 from spatialprobe.model.samples import first_entry
 from spatialprobe.statistics.identity import describe
 from spatialprobe.statistics.loading import (
+    CPUSeededLoader,
     Inputs,
-    OwnLoader,
-    checksums,
     collate,
     collate_inputs,
+    hash_samples,
     is_plain_loader,
-    located,
+    locate_samples,
 )
 from spatialprobe.statistics.terms import hash_value
 from spatialprobe.storage.checksum import fingerprint
 from spatialprobe.text import format_count, kind_of
 
 Data: TypeAlias = "torch.Tensor | Dataset[Any] | Iterable[Any]"
-_PROBED = 32  # samples of a data set that stand for all when it is to be recognised
-_COMPARED = 8  # the same, when processes compare theirs
+_PROBED = 32  # samples by which a data set is identified
+_COMPARED = 8  # samples that processes compare with one another
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Some samples, as the model takes them."""
+    """A batch of samples, in the form that the model takes."""
 
     number: int  # within this process's share, counted from 0
     inputs: torch.Tensor  # (N, ...)
     samples: torch.Tensor  # int64 (N,): positions in the data
-    row: int  # of its first sample, where the samples are written one after the other
+    row: int  # of its first sample in a store, which holds the samples in sequence
 
     def __str__(self) -> str:
         numbers = self.samples.tolist()
@@ -49,33 +49,33 @@ class Batch:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a share has been swept."""
+    """The progress of a sweep through one process's share."""
 
     samples: int = 0
     batches: int = 0
-    trail: str = ""  # of a stream: a checksum of all batches so far
+    trail: str = ""  # a checksum of all batches of a stream so far
 
 
 class Source(Protocol):
-    """What batches are taken from, one process's share of it."""
+    """One process's share of the data, which yields batches."""
 
-    count: int | None  # samples in this share; None where nobody knows
-    rows: int | None  # samples in all shares; None where they come as a stream
+    count: int | None  # samples in this share; None if unknown
+    rows: int | None  # samples in all shares; None for a stream
     first: int  # the row of the share's first sample
 
     def batches(self, done: Progress) -> Iterator[tuple[Batch, Progress]]:
-        """The batches that come after those done, each with how far the share is swept when it is done."""
+        """Yield the batches that follow `done`, each with the progress once it is swept."""
 
     def identity(self) -> object:
-        """What tells this data from other data, as plain values."""
+        """Return plain values that identify this data."""
 
     def terms(self) -> dict[str, str]:
-        """Return what tells it from other processes' data, in words; what cannot be known is `UNKNOWN`."""
+        """Return a description to be compared with that of other processes' data; `UNKNOWN` for what is not known."""
 
 
 @dataclass(frozen=True)
 class Workload:
-    """How samples become batches, and which of them are this process's."""
+    """The settings by which samples become batches, and are shared among processes."""
 
     batch_size: int
     workers: int
@@ -83,14 +83,14 @@ class Workload:
     rank: int
     ranks: int
     aligned: bool = False  # whether shares begin at multiples of the batch size
-    checked: bool = False  # whether the data must be recognised later, by checkpoint or store
+    checked: bool = False  # whether a checkpoint or store must recognize the data later
 
 
 def source_of(data: Data, load: Workload) -> Source:
-    """The process's share of the data.
+    """Return the process's share of the data.
 
     Raises:
-        ArgumentError: the data is empty, or of no known kind.
+        ArgumentError: the data is empty, or of an unknown kind.
     """
     if isinstance(data, torch.Tensor) and data.ndim < 1:
         raise ArgumentError("the data is a tensor without axes: samples lie along its first.")
@@ -103,17 +103,17 @@ def source_of(data: Data, load: Workload) -> Source:
         first, last = share(len(data), load.rank, load.ranks, unit)
         return _Indexed(data, first, last, load)
     if isinstance(data, IterableDataset):
-        data = OwnLoader(data, load.batch_size, num_workers=load.workers, collate_fn=collate_inputs)
+        data = CPUSeededLoader(data, load.batch_size, num_workers=load.workers, collate_fn=collate_inputs)
     if not isinstance(data, Iterable) or isinstance(data, (str, bytes, Mapping, np.ndarray)):
         raise ArgumentError(
-            f"the data is {kind_of(data)}: give a data set, a tensor with samples along its first axis "
+            f"the data is {kind_of(data)}: pass a data set, a tensor with samples along its first axis "
             "(torch.from_numpy makes one of an array), or an iterable of batches such as a DataLoader."
         )
     return _Stream(data, load)
 
 
 def share(count: int, rank: int, ranks: int, unit: int = 1) -> tuple[int, int]:
-    """The samples from first to before last that one of several processes takes, in whole units but for the end.
+    """Return the first sample, and the one after the last, of one process's share; shares are whole units but the last.
 
     >>> [share(10, rank, 3) for rank in range(3)]
     [(0, 4), (4, 7), (7, 10)]
@@ -149,7 +149,7 @@ class _Indexed:
             for first in range(start, self._last, size):
                 yield self._data[first : min(first + size, self._last)]
         elif start < self._last:
-            yield from OwnLoader(
+            yield from CPUSeededLoader(
                 Inputs(self._data),
                 size,
                 sampler=range(start, self._last),
@@ -169,8 +169,8 @@ class _Indexed:
         known = [describe(inputs[i][1]) for i in probed]
         if describe(inputs[probed[0]][1]) != known[0]:
             raise ArgumentError(
-                f"sample {probed[0]} of the data set is another each time it is read, so a sweep that is interrupted "
-                "cannot continue to the same result. Leave out its random augmentation, or checkpoint= and store=."
+                f"sample {probed[0]} of the data set differs each time it is read, so an interrupted sweep cannot "
+                "continue to the same result. Remove its random augmentation, or leave out checkpoint= and store=."
             )
         return [type(self._data).__qualname__, length, known]
 
@@ -180,30 +180,31 @@ class _Indexed:
         if isinstance(self._data, torch.Tensor):
             return known | {"its values": hash_value(describe(self._data))}
         return known | {
-            f"sample {i}": found for i, found in checksums(self._data, _spread(length, _COMPARED), self._load.workers)
+            f"sample {i}": found
+            for i, found in hash_samples(self._data, _spread(length, _COMPARED), self._load.workers)
         }
 
 
 class _Stream:
-    """An iterable that makes its own batches."""
+    """An iterable that yields its own batches."""
 
     def __init__(self, data: Iterable[Any], load: Workload) -> None:
         self.count: int | None = None
         self.rows: int | None = None
         self.first = 0
         self._load = load
-        # With several processes only a distributed sampler makes sure that all mean the same by a position.
-        self._located = is_plain_loader(data) and (
+        # With several processes, only a distributed sampler makes positions mean the same in all of them.
+        self._has_positions = is_plain_loader(data) and (
             load.ranks == 1 or isinstance(cast("DataLoader[Any]", data).sampler, DistributedSampler)
         )
-        self._data: Iterable[Any] = located(cast("DataLoader[Any]", data)) if self._located else data
+        self._data: Iterable[Any] = locate_samples(cast("DataLoader[Any]", data)) if self._has_positions else data
         if isinstance(data, DataLoader) and isinstance(data.dataset, Sized) and data.batch_size is not None:
             self.count = len(data.sampler) if isinstance(data.sampler, Sized) else None
 
     def batches(self, done: Progress) -> Iterator[tuple[Batch, Progress]]:
         progress = Progress()
         for item in self._data:
-            where, item = item if self._located else (None, item)
+            where, item = item if self._has_positions else (None, item)
             inputs = _first_tensor(item)
             if not len(inputs):
                 continue
@@ -216,24 +217,24 @@ class _Stream:
             elif progress.batches == done.batches and progress != done:
                 raise StorageError(
                     f"the first {done.batches} batches are not those of the checkpoint: this is other data, or the "
-                    "same in another order (a loader that shuffles?). Give the data of the checkpoint, the data set "
-                    "itself, or another checkpoint= path."
+                    "same data in another order (a loader that shuffles?). Pass the data of the checkpoint, the data "
+                    "set itself, or another checkpoint= path."
                 )
         if progress.batches < done.batches:
             raise StorageError(
-                f"the data ended after {progress.batches} batches, and the checkpoint speaks of {done.batches}: this "
-                "is other data. Give the data of the checkpoint, or another checkpoint= path."
+                f"the data ended after {progress.batches} batches, but the checkpoint was written after "
+                f"{done.batches}: this is other data. Pass the data of the checkpoint, or another checkpoint= path."
             )
 
     def _samples(self, where: torch.Tensor | None, start: int, count: int) -> torch.Tensor:
         if where is not None:
             if len(where) != count:
                 raise ArgumentError(
-                    f"the loader's collate_fn made {format_count(count, 'sample')} of {len(where)}: their positions "
-                    "are unknown."
+                    f"the loader's collate_fn made {format_count(count, 'sample')} from {len(where)}, so their "
+                    "positions are unknown. Pass iter(loader), whose samples are counted in order."
                 )
             return where
-        # the ranks' streams are taken as interleaved, so that no two samples have one number
+        # the ranks' streams count as interleaved, so that no two samples share a position
         return (start + torch.arange(count, device="cpu")) * self._load.ranks + self._load.rank
 
     def _after(self, batch: Batch, progress: Progress) -> Progress:
@@ -257,17 +258,17 @@ class _Stream:
 
 
 def _spread(length: int, count: int) -> list[int]:
-    """Return so many positions from the first to the last, or all."""
+    """Return `count` positions spread from the first to the last, or all of them if there are fewer."""
     return sorted({round(i * (length - 1) / (count - 1)) for i in range(count)})
 
 
 def _first_tensor(item: Any) -> torch.Tensor:
-    """What the model takes of one item of an iterable."""
+    """Return the model's input from one item of an iterable."""
     inputs = first_entry(item)
     if isinstance(inputs, torch.Tensor) and inputs.ndim:
         return inputs
     kind = "a tensor without axes" if isinstance(inputs, torch.Tensor) else kind_of(inputs)
     raise SweepError(
-        f"The data gave {kind}: an iterable must give batches, each a tensor with samples along its first axis, or a "
-        "tuple whose first entry is one."
+        f"The data yielded {kind}: an iterable must yield batches, each a tensor with samples along its first axis, or "
+        "a tuple whose first entry is one."
     )

@@ -1,4 +1,4 @@
-"""What processes post for one another in the store of torch.distributed; no access to it waits for ever."""
+"""A message board for processes in the store of torch.distributed, where every access has a timeout."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Any, TypeVar
 
 from spatialprobe.errors import SweepError, describe_error
 
-_LAST = 2.0  # seconds, for a word that may be in vain
+_LAST = 2.0  # seconds for a last message, which may not get through
 
 _Found = TypeVar("_Found")
 
 
 class StoreGoneError(SweepError):
-    """The store does not answer."""
+    """The store cannot be reached, or does not answer in time."""
 
 
 class Board:
     """The texts that the processes of one sweep post.
 
     Args:
-        store: of torch.distributed.
-        name: of the sweep, under which no other has posted anything.
-        timeout: seconds that an access may take.
+        store: the store of torch.distributed.
+        name: the name of the sweep, a prefix of its keys that no other sweep has used.
+        timeout: the seconds that an access may take.
     """
 
     def __init__(self, store: Any, name: str, timeout: float) -> None:
@@ -37,39 +37,39 @@ class Board:
         Raises:
             StoreGoneError: the store cannot be reached.
         """
-        self._do(lambda: self._store.set(f"{self._name}/{key}", text))
+        self._call(lambda: self._store.set(f"{self._name}/{key}", text))
 
     def post_last(self, key: str, text: str) -> None:
-        """Post a text if the store can be reached, and do not wait for long: something else is wrong already."""
+        """Post a text if the store can be reached soon, and ignore failure: another error is being handled already."""
         with suppress(StoreGoneError):
             call_with_timeout(lambda: self._store.set(f"{self._name}/{key}", text), _LAST, "The store")
 
     def read(self, key: str) -> str | None:
-        """Return a text, None where it was not posted yet.
+        """Return the text posted under a key, None if there is none yet.
 
         Raises:
             StoreGoneError: the store cannot be reached.
         """
         name = f"{self._name}/{key}"
-        found: bytes | None = self._do(lambda: self._store.get(name) if self._store.check([name]) else None)
+        found: bytes | None = self._call(lambda: self._store.get(name) if self._store.check([name]) else None)
         return None if found is None else found.decode()
 
     def remove(self, key: str) -> None:
-        """Take a text down, where the store can."""
+        """Remove a text if the store supports it."""
         with suppress(StoreGoneError):
-            self._do(lambda: self._store.delete_key(f"{self._name}/{key}"))
+            self._call(lambda: self._store.delete_key(f"{self._name}/{key}"))
 
-    def _do(self, call: Callable[[], _Found]) -> _Found:
+    def _call(self, call: Callable[[], _Found]) -> _Found:
         return call_with_timeout(
-            call, self._timeout, "The store of torch.distributed, in which processes find one another,"
+            call, self._timeout, "The store of torch.distributed, through which processes find one another,"
         )
 
 
 def call_with_timeout(call: Callable[[], _Found], seconds: float, what: str) -> _Found:
-    """Return what a call returns that may wait for another process, in torch, where nothing can interrupt it.
+    """Return the value of a call that may block inside torch, where it cannot be interrupted.
 
     Raises:
-        StoreGoneError: it raised, or did not return in time; a thread waits on then.
+        StoreGoneError: it raised, or did not return in time; its thread then keeps waiting in the background.
     """
     outcome: queue.SimpleQueue[tuple[bool, Any]] = queue.SimpleQueue()
 
@@ -85,7 +85,7 @@ def call_with_timeout(call: Callable[[], _Found], seconds: float, what: str) -> 
     except queue.Empty:
         raise StoreGoneError(f"{what} did not answer within {seconds:g} s.") from None
     if not well:
-        first, *_ = describe_error(found).splitlines()  # traces of C++ follow
+        first, *_ = describe_error(found).splitlines()  # a C++ trace follows
         raise StoreGoneError(f"{what} cannot be reached: {first}") from found
     answer: _Found = found
     return answer

@@ -1,4 +1,4 @@
-"""How far a sweep has come, in a file that is always whole, so that a killed sweep continues."""
+"""Checkpoints of a sweep's progress, written atomically, from which a killed sweep continues."""
 
 from __future__ import annotations
 
@@ -42,37 +42,37 @@ _PARTS = {
 
 @dataclass(frozen=True)
 class Saved:
-    """What a checkpoint holds."""
+    """The contents of a checkpoint."""
 
     state: SweepState
     progress: Progress
-    finished: bool  # whether that was all the data
-    stored: list[str]  # the groups of store= that were written to
+    finished: bool  # whether the sweep has taken all the data
+    stored: list[str]  # the groups of store= that the sweep had written to
 
 
 class Checkpoint:
-    """One process's file of progress.
+    """The checkpoint file of one process.
 
-    A line with a checksum of all that follows, a line of JSON, and the state of the reducers. The state is read only
-    after the checksum, and the identity of model, data, layers and reducers, have been compared; nothing in it can
-    name a class or function that is not of the reducers.
+    The file is a line with a checksum of the rest, a line of JSON, and the state of the reducers. The state is read
+    only after the checksum and the identity of model, data, layers and reducers have been compared, and it can name
+    only classes and functions of the reducers.
     """
 
     def __init__(self, path: Path, seconds: float, identity: Mapping[str, Any], form: StateFormat) -> None:
         self.path = path
         self._seconds = seconds
-        self._identity = json.loads(json.dumps(identity))  # as it will be read
+        self._identity = json.loads(json.dumps(identity))  # in the form in which it will be read
         self._form = form
         self._saved = time.monotonic()
-        self.written: Progress | None = None  # what the file holds
-        self.usable = True  # whether the state may be written
+        self.written: Progress | None = None  # the progress that the file holds
+        self.usable = True  # whether the state is consistent and may be written
 
     def load(self) -> Saved | None:
-        """Return what the file holds, None where there is no file.
+        """Return the contents of the file, None if there is no file.
 
         Raises:
-            StorageError: the file is damaged, of another kind or version, or of another sweep, or names something that
-                is not of its reducers.
+            StorageError: the file is damaged, of another kind or version, or of another sweep, or it names a class or
+                function that its reducers do not use.
         """
         if not self.path.exists():
             return None
@@ -80,41 +80,41 @@ class Checkpoint:
             head, _, rest = self.path.read_bytes().partition(b"\n")
         except OSError as error:
             raise StorageError(f"Cannot read the checkpoint {str(self.path)!r}: {describe_os_error(error)}.") from error
-        described, payload = _opened(self.path, head, rest)
-        progress, finished, stored = _progress(self.path, described)
+        described, payload = _split(self.path, head, rest)
+        progress, finished, stored = _parse_progress(self.path, described)
         other = self._differences(described.get("identity"))
         if other and not progress.batches:
-            return None  # a sweep that had only begun: there is nothing to lose
+            return None  # the other sweep had done nothing yet, so nothing is lost by replacing its file
         if other:
             raise StorageError(
                 f"The checkpoint {str(self.path)!r} is of another sweep: different are {', '.join(other)}. Delete it "
-                "to start afresh, or give another checkpoint= path."
+                "to start again, or pass another checkpoint= path."
             )
         try:
             state = self._form.loads(payload)
         except StorageError as error:
             raise StorageError(
                 f"The checkpoint {str(self.path)!r} {error}. It was not written by a sweep with these reducers as "
-                "they are now: delete it to start afresh, and do not trust where it came from."
+                "they are now: delete it to start again, and do not trust its origin."
             ) from error
         self.written = progress
         return Saved(state, progress, finished, stored)
 
     def is_due(self) -> bool:
-        """Whether the last time that the file was written is long enough ago."""
+        """Return whether it is time to write the file again."""
         return time.monotonic() - self._saved >= self._seconds
 
     def save(
         self, state: SweepState, progress: Progress, *, finished: bool = False, stored: Sequence[str] = ()
     ) -> None:
-        """Write the file, whole or not at all.
+        """Write the file atomically.
 
-        Whatever is raised in here, an interrupt too, may leave the state torn, since reducers may change while they
+        An exception in here, an interrupt too, may leave the state inconsistent, since reducers may change while they
         are written: `usable` is false from then on.
 
         Raises:
             SweepError: a reducer cannot be written.
-            StorageError: the file cannot; the message says what it holds.
+            StorageError: the file cannot be written; the message says what it still holds.
         """
         self.usable = False
         described = {
@@ -127,31 +127,31 @@ class Checkpoint:
         try:
             write_bytes(self.path, f"{_MAGIC} {_VERSION} {digest(rest)}\n".encode() + rest)
         except StorageError as error:
-            raise StorageError(f"{error} {self._what_there_is(progress)}") from error
+            raise StorageError(f"{error} {self._describe_written(progress)}") from error
         self._saved, self.written, self.usable = time.monotonic(), progress, True
 
-    def _what_there_is(self, now: Progress) -> str:
-        """Return a sentence on what is in the file, where a sweep has come further."""
+    def _describe_written(self, now: Progress) -> str:
+        """Return a sentence on what the file holds when writing newer progress to it has failed."""
         if self.written is None:
-            return "Nothing was swept: choose another checkpoint= path, or make room."
+            return "Nothing was swept: pass another checkpoint= path, or free disk space."
         return (
             f"The file holds the state after {format_count(self.written.samples, 'sample')}, of {now.samples} that "
-            "were swept: make room, and the same sweep continues from there."
+            "were swept: free disk space, and the same sweep continues from there."
         )
 
     def _differences(self, theirs: Any) -> list[str]:
-        """Return in words in what the sweep of a file is another."""
+        """Return descriptions of how the sweep of a file differs from this one."""
         found = theirs if isinstance(theirs, dict) else {}
         other = [words for part, words in _PARTS.items() if found.get(part) != self._identity.get(part)]
-        if _PARTS["model"] in other:  # of which the rest is a consequence
+        if _PARTS["model"] in other:  # the other differences follow from it
             other = [words for words in other if words != _PARTS["code"]]
         else:
-            other += _other_attributes(found.get("attributes"), self._identity["attributes"])
+            other += _differing_attributes(found.get("attributes"), self._identity["attributes"])
         return other
 
 
-def _other_attributes(theirs: Any, mine: Mapping[str, str]) -> list[str]:
-    """Return which plain attributes of the model's modules are others."""
+def _differing_attributes(theirs: Any, mine: Mapping[str, str]) -> list[str]:
+    """Return a description of the plain attributes of the model's modules that differ."""
     found = theirs if isinstance(theirs, dict) else {}
     names = [repr(name) for name in sorted({*found, *mine}) if found.get(name) != mine.get(name)]
     more = ", ..." if len(names) > _NAMES_SHOWN else ""
@@ -159,7 +159,7 @@ def _other_attributes(theirs: Any, mine: Mapping[str, str]) -> list[str]:
 
 
 def checkpoint_path(path: str | os.PathLike[str], rank: int) -> Path:
-    """The file of one process: exactly the path for the first, `path.rank1` and so on beside it.
+    """Return the path of one process's file: `path` itself for rank 0, `path.rank1` and so on for the others.
 
     Raises:
         ArgumentError: no file can be written there.
@@ -168,31 +168,32 @@ def checkpoint_path(path: str | os.PathLike[str], rank: int) -> Path:
     return target_of(chosen.with_name(f"{chosen.name}.rank{rank}")) if rank else chosen
 
 
-def _opened(path: Path, head: bytes, rest: bytes) -> tuple[dict[str, Any], bytes]:
-    """Return the description and the state of a file that is whole."""
+def _split(path: Path, head: bytes, rest: bytes) -> tuple[dict[str, Any], bytes]:
+    """Return the description and the state in a file, after its checksum has been compared."""
     words = head.decode(errors="replace").split(" ")
     if words[:2] != _MAGIC.split():
         raise StorageError(
-            f"{str(path)!r} is no checkpoint of a sweep, or is damaged. Delete it, or give another path."
+            f"{str(path)!r} is not a checkpoint of a sweep, or is damaged. Delete it, or pass another path."
         )
     if words[2:3] != [str(_VERSION)]:
-        raise StorageError(f"{str(path)!r} has format {words[2:3]}, not {_VERSION}: it is of another spatialprobe.")
-    if words[3:] != [digest(rest)]:
         raise StorageError(
-            f"The checkpoint {str(path)!r} is damaged: its checksum is wrong. Delete it to start afresh."
+            f"{str(path)!r} has format {words[2:3]}, not {_VERSION}: it was written by another version of "
+            "spatialprobe. Delete it to start again."
         )
+    if words[3:] != [digest(rest)]:
+        raise StorageError(f"The checkpoint {str(path)!r} is damaged: its checksum is wrong. Delete it to start again.")
     line, _, payload = rest.partition(b"\n")
     try:
         described = json.loads(line)
     except ValueError as error:
-        raise _not_written_here(path) from error
+        raise _foreign_error(path) from error
     if not isinstance(described, dict):
-        raise _not_written_here(path)
+        raise _foreign_error(path)
     return described, payload
 
 
-def _progress(path: Path, described: Mapping[str, Any]) -> tuple[Progress, bool, list[str]]:
-    """Return how far a sweep had come, whether that was all, and to which groups of a store it had written."""
+def _parse_progress(path: Path, described: Mapping[str, Any]) -> tuple[Progress, bool, list[str]]:
+    """Return a sweep's progress, whether it had finished, and the groups of a store that it had written to."""
     found, finished, stored = (described.get(name) for name in ("progress", "finished", "stored"))
     kinds = {"samples": int, "batches": int, "trail": str}
     if (
@@ -203,9 +204,9 @@ def _progress(path: Path, described: Mapping[str, Any]) -> tuple[Progress, bool,
         or not isinstance(stored, list)
         or not all(isinstance(name, str) for name in stored)
     ):
-        raise _not_written_here(path)
+        raise _foreign_error(path)
     return Progress(**found), finished, stored
 
 
-def _not_written_here(path: Path) -> StorageError:
-    return StorageError(f"The checkpoint {str(path)!r} was not written by a sweep. Delete it to start afresh.")
+def _foreign_error(path: Path) -> StorageError:
+    return StorageError(f"The checkpoint {str(path)!r} was not written by a sweep. Delete it to start again.")

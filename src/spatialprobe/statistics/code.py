@@ -1,4 +1,4 @@
-"""What functions and classes compute, in plain values: the code of the user's own, the names of all others."""
+"""Plain values that identify functions and classes: the code of the user's own, the names of installed ones."""
 
 from __future__ import annotations
 
@@ -22,43 +22,43 @@ def qualified_name(value: Any) -> str:
 
 
 def is_installed(value: Any) -> bool:
-    """Whether a class or function is of an installed library or of Python, and not the user's own code."""
+    """Return whether a class or function belongs to an installed library or Python rather than to the user's code."""
     if isinstance(value, FunctionType) and Path(value.__code__.co_filename).is_absolute():
-        return _in_library(value.__code__.co_filename)  # a decorator may have given it another's module
+        return _is_in_library(value.__code__.co_filename)  # a decorator may have changed its __module__
     name = getattr(value, "__module__", None) or "builtins"
     if name == "__main__":
         return False
     file = getattr(sys.modules.get(name), "__file__", None)
-    return name.split(".")[0] in sys.stdlib_module_names or (file is not None and _in_library(file))
+    return name.split(".")[0] in sys.stdlib_module_names or (file is not None and _is_in_library(file))
 
 
 def code_parts(code: CodeType) -> list[Any]:
-    """Return what a function's code does, without where it stands and how its lines are numbered."""
+    """Return what a function's code does, without its location and line numbers."""
     return [
         (code.co_code, getattr(code, "co_exceptiontable", b"")),
-        [_constant(value) for value in code.co_consts],
+        [_describe_constant(value) for value in code.co_consts],
         (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars),
         (code.co_argcount, code.co_kwonlyargcount, code.co_posonlyargcount, code.co_flags),
     ]
 
 
 def used_globals(function: FunctionType) -> Iterator[tuple[str, Any]]:
-    """Yield the global values that a function's code names, and what it may take of the user's own modules."""
+    """Yield the global values that a function's code names, and the attributes that it may read from modules."""
     taken = dict.fromkeys(_global_names(function.__code__))
     for name in taken:
         if name not in function.__globals__:
-            continue  # one of the builtins, or none
+            continue  # a builtin, or undefined
         value = function.__globals__[name]
         yield name, value
         if isinstance(value, ModuleType):
-            known = _in_library(getattr(value, "__file__", None) or _LIBRARIES[0])
+            known = _is_in_library(getattr(value, "__file__", None) or _LIBRARIES[0])
             for attribute in dict.fromkeys(_all_names(function.__code__)):
                 if attribute in vars(value) and not (known and not _is_users_function(vars(value)[attribute])):
                     yield f"{name}.{attribute}", vars(value)[attribute]
 
 
 def members(kind: type) -> Iterator[tuple[str, Any]]:
-    """Yield the methods and attributes that a class has of its own."""
+    """Yield the methods and attributes that a class defines itself."""
     for name, value in vars(kind).items():
         of_python = name.startswith("__") or name == "_abc_impl" or isinstance(value, _SLOTS)
         if isinstance(value, _METHODS) or not of_python:
@@ -66,7 +66,7 @@ def members(kind: type) -> Iterator[tuple[str, Any]]:
 
 
 def replaced_members(kind: type) -> Iterator[tuple[str, Any]]:
-    """Yield the methods of a library's class, or of its bases, that a user has put there."""
+    """Yield the methods of a library's class, or of its bases, that the user has replaced or added."""
     for base in kind.__mro__:
         for name, value in vars(base).items():
             if isinstance(value, _METHODS) and any(map(_is_users_function, _functions_of(value))):
@@ -83,12 +83,12 @@ def _is_users_function(value: Any) -> bool:
     return isinstance(value, FunctionType) and not is_installed(value)
 
 
-def _constant(value: Any) -> Any:
+def _describe_constant(value: Any) -> Any:
     if isinstance(value, CodeType):
         return code_parts(value)
     if isinstance(value, frozenset):
         return sorted(map(repr, value))
-    return [_constant(item) for item in value] if isinstance(value, tuple) else repr(value)
+    return [_describe_constant(item) for item in value] if isinstance(value, tuple) else repr(value)
 
 
 def _global_names(code: CodeType) -> Iterator[str]:
@@ -107,5 +107,5 @@ def _all_names(code: CodeType) -> Iterator[str]:
             yield from _all_names(value)
 
 
-def _in_library(file: str) -> bool:
+def _is_in_library(file: str) -> bool:
     return file.startswith(_LIBRARIES) or not _FOLDERS.isdisjoint(Path(file).parts)

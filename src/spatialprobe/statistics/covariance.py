@@ -1,4 +1,4 @@
-"""How the channels of a layer vary together."""
+"""The covariance of the channels of a layer."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class ChannelCovarianceResult(Summary):
 
 
 class ChannelCovariance:
-    """Reduces to the covariance matrix of the channels.
+    """A reducer to the covariance matrix of the channels.
 
-    The channels' values at one position of one sample are one observation; one that holds any value that is not
-    finite is left out. Sums are taken in float64 around a shift near the mean, and joined as in `Moments`. Without any
-    observation mean and covariance are NaN.
+    The channels' values at one position of one sample are one observation; observations with values that are not
+    finite are left out. Sums are taken in float64 around a shift near the mean, and combined as in `Moments`. Without
+    any observation, mean and covariance are NaN.
 
     >>> import torch, spatialprobe as sp
     >>> covariance = sp.ChannelCovariance()
@@ -48,11 +48,11 @@ class ChannelCovariance:
     def _start(self, channels: int) -> None:
         self._count = 0
         self._mean = torch.zeros(channels, dtype=torch.float64, device="cpu")
-        # the sum of the deviations' outer products
+        # the sum of the outer products of the deviations
         self._products = torch.zeros(channels, channels, dtype=torch.float64, device="cpu")
 
     def update(self, activation: torch.Tensor, samples: torch.Tensor) -> None:
-        """Take the values of one batch, (N, C, *spatial)."""
+        """Add the values of one batch, (N, C, *spatial)."""
         units = as_units(activation)
         check_samples(samples, activation)
         if not len(self._mean):
@@ -68,10 +68,10 @@ class ChannelCovariance:
             self._observe(observations if bool(finite.all()) else observations[:, finite])
 
     def merge(self, other: ChannelCovariance) -> None:
-        """Merge what another of the same kind has seen.
+        """Add the values that another reducer of the same class has seen.
 
         Raises:
-            ArgumentError: it is of another kind, or of another number of channels.
+            ArgumentError: the other is of another class, or has another number of channels.
         """
         check_mergeable(self, other)
         if not len(other._mean):
@@ -82,19 +82,19 @@ class ChannelCovariance:
         self._join(other._count, other._mean, other._products)
 
     def result(self) -> ChannelCovarianceResult:
-        """The covariance so far."""
+        """Return the covariance so far."""
         divisor = self._count or torch.nan
         products = (self._products + self._products.T) / 2
         return ChannelCovarianceResult(self._count, self._mean * (divisor / divisor), products / divisor)
 
     def _observe(self, observations: torch.Tensor) -> None:
-        """Take observations, float64 (C, M), of which there may be none."""
+        """Add observations, float64 (C, M); M may be 0."""
         count = observations.shape[1]
         if not count:
             return
         center = observations.mean(dim=1, keepdim=True)
         deviations = observations - center
-        rest = deviations.sum(dim=1)  # what rounding left in the mean
+        rest = deviations.sum(dim=1)  # the rounding error of the mean
         products = deviations @ deviations.T - torch.outer(rest, rest / count)
         self._join(count, (center[:, 0] + rest / count).cpu(), products.cpu())
 

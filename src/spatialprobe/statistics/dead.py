@@ -1,4 +1,4 @@
-"""Channels that never rise above zero."""
+"""Dead channels, which are never above zero."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class DeadResult(Summary):
 
 
 class Dead:
-    """Reduces to the number of samples in which each channel has a value above zero, and to which have none.
+    """A reducer to the number of samples in which each channel has a value above zero, and to the dead channels.
 
-    Most telling with `at="post_activation"`. The runs of a layer in one forward come one after the other, and count
-    each sample once.
+    It is most useful with `at="post_activation"`. If a layer runs several times in one forward pass, each sample counts
+    once.
 
     >>> import torch, spatialprobe as sp
     >>> dead = sp.Dead()
@@ -43,7 +43,7 @@ class Dead:
         self._latest_fired = torch.zeros(0, 0, dtype=torch.bool, device="cpu")  # in which channels they fired (N, C)
 
     def update(self, activation: torch.Tensor, samples: torch.Tensor) -> None:
-        """Take the values of one batch, (N, C, *spatial)."""
+        """Add the values of one batch, (N, C, *spatial)."""
         units = as_units(activation)
         check_samples(samples, activation)
         if not len(self._fired):
@@ -63,10 +63,10 @@ class Dead:
         self._fired = self._fired + new.sum(dim=0)
 
     def merge(self, other: Dead) -> None:
-        """Merge what another of the same kind has seen.
+        """Add the values that another reducer of the same class has seen.
 
         Raises:
-            ArgumentError: it is of another kind, or of another number of channels.
+            ArgumentError: the other is of another class, or has another number of channels.
         """
         check_mergeable(self, other)
         if not len(other._fired):
@@ -77,5 +77,5 @@ class Dead:
         self._fired = self._fired + other._fired
 
     def result(self) -> DeadResult:
-        """The counts so far."""
+        """Return the counts so far."""
         return DeadResult(self._fired == 0, self._fired.clone())

@@ -1,4 +1,4 @@
-"""Values in words that are equal for equal values in any process, and differ where the values do."""
+"""Descriptions of values as plain data: equal for equal values in any process, and different for different ones."""
 
 from __future__ import annotations
 
@@ -29,34 +29,34 @@ from spatialprobe.storage.checksum import digest, fingerprint
 from spatialprobe.text import kind_of, with_article
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
-_LONG = 200  # characters; a checksum takes the place of more
-# Attributes that torch keeps for itself.
+_LONG = 200  # characters; longer descriptions are replaced by a checksum
+# Attributes that torch itself sets on every module.
 _OWN_TO_MODULES = {*vars(nn.Module()), "_compiled_call_impl", "_is_torch_compile"}
-# Objects that compute nothing, and whose contents are other ones each time.
+# Objects that compute nothing, and whose contents differ each time.
 _WITHOUT_CONTENT = (type(threading.Lock()), type(threading.RLock()), threading.local, RemovableHandle)
 
 
 class UndescribableError(ArgumentError):
-    """A value holds an object that cannot be told from another of its class."""
+    """A value holds an object that cannot be distinguished from others of its class."""
 
 
 class Description:
-    """Describes values, each object once, so that cycles end and what is shared costs nothing.
+    """A cache of descriptions, which describes each object once, so cycles end and shared objects cost nothing.
 
     Args:
-        names: modules that are known by a name.
+        names: modules that are described by a name.
     """
 
     def __init__(self, names: Mapping[nn.Module, str] | None = None) -> None:
         self._names = dict(names or {})
-        self._done: dict[int, tuple[object, Any]] = {}  # with the object, whose id is then no other's
-        self._open: dict[int, int] = {}  # the objects around the present one, by depth
+        self._done: dict[int, tuple[object, Any]] = {}  # holds the object, so that its id is not reused
+        self._open: dict[int, int] = {}  # the depths of the objects that contain the present one
 
     def of(self, value: Any) -> Any:
-        """Return the value in words: as plain values where they are short, else a checksum.
+        """Return a description of a value: plain values if they are short, else a checksum.
 
         Raises:
-            UndescribableError: it holds an object that neither pickles nor has attributes.
+            UndescribableError: it holds an object that can neither be pickled nor has attributes.
         """
         if isinstance(value, _PLAIN):
             written = repr(value)
@@ -76,7 +76,7 @@ class Description:
         return found
 
     def attributes(self, module: nn.Module) -> dict[str, Any]:
-        """Return the plain attributes of a module in words.
+        """Return descriptions of the plain attributes of a module, by name.
 
         Raises:
             UndescribableError: one cannot be described; the message names it.
@@ -93,7 +93,7 @@ class Description:
         return found
 
     def hooks(self, module: nn.Module, without: type) -> list[Any]:
-        """Return the forward hooks of a module in words, in their order, but for those of one class."""
+        """Return descriptions of the forward hooks of a module, in their order, except those of one class."""
         flags = module._forward_hooks_with_kwargs, module._forward_pre_hooks_with_kwargs
         return [
             (place, [key in flagged for flagged in (*flags, module._forward_hooks_always_called)], self.of(hook))
@@ -105,10 +105,10 @@ class Description:
     def _parts(self, value: Any) -> Any:
         if type(value) in _CONTAINERS:
             return _CONTAINERS[type(value)](self, value)
-        return next((parts_of(self, value) for kinds, parts_of in _WAYS if isinstance(value, kinds)), None)
+        return next((parts_of(self, value) for kinds, parts_of in _RULES if isinstance(value, kinds)), None)
 
     def _leniently(self, value: Any) -> Any:
-        """Return what code uses in words; the class alone where that cannot be told."""
+        """Return a description of a value that code uses; only its class if the value cannot be described."""
         try:
             return self.of(value)
         except (UndescribableError, RecursionError):
@@ -152,7 +152,7 @@ class Description:
     def _of_cell(self, cell: Any) -> Any:
         try:
             value = cell.cell_contents
-        except ValueError:  # nothing is in it yet
+        except ValueError:  # the cell is still empty
             return "empty"
         return self.of(value)
 
@@ -161,12 +161,12 @@ class Description:
         return [value.__qualname__, "" if owner is None or isinstance(owner, (type, ModuleType)) else self.of(owner)]
 
     def _of_object(self, value: Any) -> Any:
-        """Return what an object holds, as pickle takes it apart, or else its attributes."""
+        """Return a description of an object's reduction by pickle, or of its attributes if it does not pickle."""
         kind = self.of(type(value))
         reduce_to = copyreg.dispatch_table.get(type(value))
         try:
             reduced: Any = reduce_to(value) if reduce_to is not None else value.__reduce_ex__(2)
-        except Exception:  # whatever a class raises that does not pickle
+        except Exception:  # classes that do not pickle raise exceptions of any type
             if not hasattr(value, "__dict__") or _is_made_in_c(type(value)):
                 raise UndescribableError(
                     f"{with_article(qualified_name(type(value)))}, which cannot be described"
@@ -178,12 +178,12 @@ class Description:
 
 
 def _is_made_in_c(kind: type) -> bool:
-    """Whether objects of a class may hold more than their attributes."""
+    """Return whether a class is implemented in C, so that its objects may hold more than their attributes."""
     return any(isinstance(vars(base).get("__new__"), BuiltinFunctionType) for base in kind.__mro__[:-1])
 
 
 def _of_scripted(describes: Description, value: Any) -> Any:
-    """Return the graph of what TorchScript has compiled, and the tensors in it."""
+    """Return a description of the graph of a TorchScript module or function, and of its tensors."""
     held = value.state_dict() if isinstance(value, nn.Module) else {}
     return [str(value.graph), [(name, describes.of(tensor)) for name, tensor in held.items()]]
 
@@ -200,12 +200,12 @@ def _of_mapping(describes: Description, value: Mapping[Any, Any]) -> Any:
     return [[describes.of(key), describes.of(item)] for key, item in value.items()]
 
 
-_CONTAINERS: dict[type, Callable[[Description, Any], Any]] = {  # others, derived from these, are objects
+_CONTAINERS: dict[type, Callable[[Description, Any], Any]] = {  # exact types: subclasses are described as objects
     **dict.fromkeys((list, tuple), _of_items),
     **dict.fromkeys((set, frozenset), _of_set),
     **dict.fromkeys((dict, OrderedDict, MappingProxyType), _of_mapping),
 }
-_WAYS: tuple[tuple[Any, Callable[[Description, Any], Any]], ...] = (
+_RULES: tuple[tuple[Any, Callable[[Description, Any], Any]], ...] = (
     (torch.Tensor, Description._of_tensor),
     ((np.ndarray, np.generic), Description._of_array),
     ((torch.jit.ScriptModule, torch.jit.ScriptFunction), _of_scripted),

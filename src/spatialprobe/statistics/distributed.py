@@ -1,4 +1,4 @@
-"""Several processes with one sweep: each takes its share, all get the merged result, and all fail if one does."""
+"""The processes of one sweep: each takes its share, all get the merged result, and all fail together."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from spatialprobe.statistics.rendezvous import form_group
 from spatialprobe.statistics.terms import Terms, differences
 from spatialprobe.statistics.wire import Wire, children, parent
 
-TIMEOUT = 60.0  # seconds, unless others are passed
+TIMEOUT = 60.0  # seconds, by default
 _SHORTEST, _LONGEST = 1.0, 1e6
 
 _Merged = TypeVar("_Merged")
 
 
 class Form(Protocol):
-    """How what ranks send one another is written and read, so that what is read can run no foreign code."""
+    """The serialization of results that ranks send one another, whose reading cannot run foreign code."""
 
     def dumps(self, value: Any) -> bytes:
-        """Return it as bytes."""
+        """Return a value as bytes."""
 
     def loads(self, data: bytes) -> Any:
-        """Return what was written."""
+        """Return the value that was written."""
 
 
 class Peers:
-    """The processes of a sweep, as one of them sees the others; alone without a wire."""
+    """The processes of a sweep, as seen from one of them; without a wire it is alone."""
 
     def __init__(self, wire: Wire | None = None) -> None:
         self._wire = wire
@@ -37,7 +37,7 @@ class Peers:
         self.size = wire.size if wire is not None else 1
 
     def after_batch(self) -> None:
-        """Hear from the others, without waiting for them.
+        """Process messages from the other ranks, without waiting for them.
 
         Raises:
             SweepError: another rank has failed, or is gone.
@@ -46,7 +46,7 @@ class Peers:
             self._wire.listen()
 
     def meet(self) -> None:
-        """Wait until all are here.
+        """Wait until all ranks have called this.
 
         Raises:
             SweepError: another rank has failed, or is gone.
@@ -56,10 +56,10 @@ class Peers:
             self._wire.broadcast(b"")
 
     def compare(self, terms: Callable[[], Terms]) -> None:
-        """Compare what every rank was asked to do.
+        """Compare the terms of the sweep of all ranks.
 
         Raises:
-            SweepError: they differ; on every rank the same error, which says what differs where.
+            SweepError: they differ; every rank raises the same error, which says what differs, and on which rank.
         """
         if self._wire is None:
             return
@@ -72,7 +72,7 @@ class Peers:
 
     @contextmanager
     def failing_together(self) -> Iterator[None]:
-        """A block that ends well on every rank, or on every rank with an error: its own, or that of one that failed."""
+        """Run a block that succeeds on every rank or fails on every rank, with its own error or that of another."""
         try:
             yield
         except BaseException as error:
@@ -80,36 +80,36 @@ class Peers:
                 self._wire.fail(describe_error(error))
             raise
 
-    def merged(self, mine: _Merged, merge: Callable[[_Merged, _Merged], None], form: Form | None) -> _Merged:
-        """What all ranks have, merged in the order of ranks, and the same on every rank.
+    def merge_all(self, mine: _Merged, merge: Callable[[_Merged, _Merged], None], form: Form | None) -> _Merged:
+        """Return the values of all ranks, merged in the order of ranks; every rank gets the same.
 
         Args:
-            mine: what this rank has.
-            merge: takes the second into the first.
-            form: how it is written and read; needed where there are other ranks.
+            mine: the value of this rank.
+            merge: merges the second value into the first.
+            form: the serialization of values; needed if there are other ranks.
 
         Raises:
-            SweepError: some rank could not send or merge.
+            SweepError: a rank could not send or merge.
         """
         if self._wire is None or form is None:
             return mine
         held: Any = mine
         for rank in children(self.rank, self.size):
-            held = _joined(held, _unpacked(self._wire.receive(rank), form), merge)
+            held = _try_merge(held, _unpack(self._wire.receive(rank), form), merge)
         if self.rank > 0:
-            self._wire.send(_packed(held, form), parent(self.rank))
-        whole = _unpacked(self._wire.broadcast(_packed(held, form) if self.rank == 0 else b""), form)
+            self._wire.send(_pack(held, form), parent(self.rank))
+        whole = _unpack(self._wire.broadcast(_pack(held, form) if self.rank == 0 else b""), form)
         if isinstance(whole, _Failure):
             raise SweepError(f"The results of the {self.size} processes could not be merged: {whole.text}")
         return cast(_Merged, whole)
 
-    def part(self) -> None:
-        """Part from the others after all went well."""
+    def disconnect(self) -> None:
+        """Disconnect from the other ranks after success."""
         if self._wire is not None:
-            self._wire.part()
+            self._wire.disconnect()
 
     def close(self) -> None:
-        """Let go of the others."""
+        """Close the connections to the other ranks."""
         if self._wire is not None:
             self._wire.close()
 
@@ -119,11 +119,11 @@ def join_peers(timeout: float = TIMEOUT) -> Iterator[Peers]:
     """Yield the processes that sweep together: those of the default group, or those that `torchrun` started.
 
     Args:
-        timeout: seconds for all to come here, and for a sign of life of each after that. One that is not such a number
-            is an error only inside, so that all learn of it.
+        timeout: the seconds for all to get here, and for a sign of life of each after that. An invalid one raises only
+            inside the block, so that all processes fail together.
 
     Raises:
-        SweepError: some did not come.
+        SweepError: a process did not join.
     """
     wire = form_group(timeout if _is_timeout(timeout) else TIMEOUT)
     others = Peers(wire)
@@ -131,16 +131,16 @@ def join_peers(timeout: float = TIMEOUT) -> Iterator[Peers]:
         with others.failing_together():
             check_timeout(timeout)
             yield others
-        others.part()
+        others.disconnect()
     finally:
         others.close()
 
 
 def check_timeout(timeout: object) -> None:
-    """Check that it is a number of seconds.
+    """Check that `timeout` is a number of seconds in the supported range.
 
     Raises:
-        ArgumentError: it is not, or too short for a sign of life to come in time.
+        ArgumentError: it is not a number, too short for a sign of life to arrive in time, or too long.
     """
     if as_float(timeout, "timeout", least=_SHORTEST) > _LONGEST:
         raise ArgumentError(f"timeout must be at most {_LONGEST:g} seconds, not {timeout}.")
@@ -155,14 +155,14 @@ def _is_timeout(timeout: object) -> bool:
 
 
 class _Failure:
-    """Goes where a result should have gone."""
+    """A failure that is sent in place of a result."""
 
     def __init__(self, text: str) -> None:
         self.text = text
 
 
-def _joined(held: Any, other: Any, merge: Callable[[Any, Any], None]) -> Any:
-    """Two results in one, or the failure that one of them is, or that merging them was."""
+def _try_merge(held: Any, other: Any, merge: Callable[[Any, Any], None]) -> Any:
+    """Return two results merged; the failure if one of them is one, or if merging failed."""
     for part in (held, other):
         if isinstance(part, _Failure):
             return part
@@ -173,8 +173,8 @@ def _joined(held: Any, other: Any, merge: Callable[[Any, Any], None]) -> Any:
     return held
 
 
-def _packed(held: object, form: Form) -> bytes:
-    """Return a result as bytes behind a 1, or the text of a failure behind a 0."""
+def _pack(held: object, form: Form) -> bytes:
+    """Return a result as bytes after a "1", or the text of a failure after a "0"."""
     try:
         if not isinstance(held, _Failure):
             return b"1" + form.dumps(held)
@@ -183,7 +183,7 @@ def _packed(held: object, form: Form) -> bytes:
     return b"0" + held.text.encode(errors="replace")
 
 
-def _unpacked(packed: bytes, form: Form) -> Any:
+def _unpack(packed: bytes, form: Form) -> Any:
     try:
         return form.loads(packed[1:]) if packed[:1] == b"1" else _Failure(packed[1:].decode(errors="replace"))
     except SpatialProbeError as error:

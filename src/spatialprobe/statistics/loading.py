@@ -1,4 +1,4 @@
-"""Samples of data sets on their way through a loader: what the model takes of them, and their positions."""
+"""Loading samples of data sets: the model's input from each, and its position in the data set."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from spatialprobe.statistics.identity import describe
 from spatialprobe.statistics.terms import UNKNOWN, hash_value
 from spatialprobe.text import kind_of
 
-_MAKE_TENSORS = "For images, give the data set a transform that makes tensors."
+_MAKE_TENSORS = "For images, pass the data set a transform that returns tensors."
 
 
 class Inputs(Dataset[Any]):
-    """A data set's samples reduced to what the model takes, each with its position."""
+    """A data set reduced to the model's input, with the position of each sample."""
 
     def __init__(self, dataset: Any) -> None:
         self._dataset = dataset
@@ -34,7 +34,7 @@ class Inputs(Dataset[Any]):
 
 
 class _Checksums(Dataset[Any]):
-    """A checksum of each sample of a data set, of as much as the model takes of it."""
+    """A data set of checksums of the model's input from each sample."""
 
     def __init__(self, dataset: Any) -> None:
         self._inputs = Inputs(dataset)
@@ -42,12 +42,12 @@ class _Checksums(Dataset[Any]):
     def __getitem__(self, index: int) -> tuple[int, str]:
         try:
             return index, hash_value(describe(self._inputs[index][1]))
-        except Exception:  # what cannot be read here may be another process's share
+        except Exception:  # a sample that cannot be read here may be in another process's share
             return index, UNKNOWN
 
 
-class _Located(Dataset[Any]):
-    """A loader's data set, whose samples come with their positions."""
+class _LocatedDataset(Dataset[Any]):
+    """A loader's data set, which returns each sample with its position."""
 
     def __init__(self, dataset: Any) -> None:
         self._dataset = dataset
@@ -62,23 +62,23 @@ class _Located(Dataset[Any]):
         return [(position, self._dataset[index]) for position, index in zip(positions, indices, strict=True)]
 
     def _position(self, index: Any) -> int:
-        """Return what a sampler yields as a position in the data set, counted from its beginning.
+        """Return an index that a sampler yields as a position, counted from the beginning of the data set.
 
         Raises:
-            ArgumentError: it is not a whole number.
+            ArgumentError: it is not an integer.
         """
         try:
             position = operator.index(index)
         except TypeError as error:
             raise ArgumentError(
                 f"The loader's sampler yields {short_repr(index)}, which is not a position in its data set. Pass "
-                "iter(loader), whose samples are counted as they come, or a sampler that yields whole numbers."
+                "iter(loader), whose samples are counted in order, or a sampler that yields integers."
             ) from error
         return position + len(self._dataset) if position < 0 and isinstance(self._dataset, Sized) else position
 
 
 class _LocatedCollate:
-    """A loader's way of making batches, which keeps the positions; a class, since workers must pickle it."""
+    """A loader's `collate_fn` that also returns positions; a class, since workers must pickle it."""
 
     def __init__(self, collate: Callable[[list[Any]], Any]) -> None:
         self._collate = collate
@@ -88,8 +88,8 @@ class _LocatedCollate:
         return positions, self._collate([sample for _, sample in pairs])
 
 
-class OwnLoader(DataLoader[Any]):
-    """A loader that the library makes: it draws its seed on the CPU, whatever torch's default device is."""
+class CPUSeededLoader(DataLoader[Any]):
+    """A loader that draws its seed on the CPU, whatever torch's default device is."""
 
     def __iter__(self) -> Any:
         with torch.device("cpu"):
@@ -97,7 +97,7 @@ class OwnLoader(DataLoader[Any]):
 
 
 def is_plain_loader(data: object) -> bool:
-    """Whether it is a loader whose sampler tells which samples of its data set come."""
+    """Return whether `data` is a loader whose sampler yields the positions of its samples in its data set."""
     return (
         isinstance(data, DataLoader)
         and type(data).__iter__ is DataLoader.__iter__
@@ -106,10 +106,10 @@ def is_plain_loader(data: object) -> bool:
     )
 
 
-def located(loader: DataLoader[Any]) -> DataLoader[Any]:
-    """The same loader, whose batches come as pairs: positions in its data set, and what it gives by itself."""
+def locate_samples(loader: DataLoader[Any]) -> DataLoader[Any]:
+    """Return the same loader with batches as pairs: positions in its data set, and the original batch."""
     return DataLoader(
-        _Located(loader.dataset),
+        _LocatedDataset(loader.dataset),
         batch_sampler=loader.batch_sampler,
         num_workers=loader.num_workers,
         collate_fn=_LocatedCollate(loader.collate_fn),
@@ -122,15 +122,15 @@ def located(loader: DataLoader[Any]) -> DataLoader[Any]:
     )
 
 
-def checksums(dataset: Any, positions: list[int], workers: int) -> list[tuple[int, str]]:
-    """Return a checksum of some samples, `UNKNOWN` for what cannot be read, or differs each time it is read.
+def hash_samples(dataset: Any, positions: list[int], workers: int) -> list[tuple[int, str]]:
+    """Return a checksum of some samples, `UNKNOWN` for those that cannot be read or differ each time they are read.
 
-    They are read where the sweep reads them: by a worker, if it has any, since a data set that opens its files when it
-    is first asked must not be asked before workers are forked. No random numbers are used up.
+    They are read where the sweep reads them: by a worker, if it has any, since a data set that opens its files at the
+    first access must not be accessed before workers are forked. No random numbers are consumed.
     """
     order = [positions[0], *positions]
     with torch.random.fork_rng(devices=[]):
-        loader = OwnLoader(
+        loader = CPUSeededLoader(
             _Checksums(dataset), None, sampler=order, num_workers=min(workers, 1), generator=torch.Generator()
         )
         (_, again), *found = loader
@@ -138,29 +138,29 @@ def checksums(dataset: Any, positions: list[int], workers: int) -> list[tuple[in
 
 
 def collate(pairs: list[tuple[int, Any]]) -> torch.Tensor:
-    """One tensor of some samples.
+    """Return some samples as one tensor.
 
     Raises:
-        SweepError: they do not fit together; it names the first that differs.
+        SweepError: their shapes differ; the message names the first that differs.
     """
     first, expected = pairs[0][0], _shape(pairs[0][1])
     for index, value in pairs:
         if _shape(value) != expected:
             raise SweepError(
                 f"Sample {index} has shape {_shape(value)}, but sample {first}, in the same batch, {expected}. "
-                "Bring all samples to one shape, or give batch_size=1."
+                "Bring all samples to one shape, or pass batch_size=1."
             )
     return collate_inputs([value for _, value in pairs])
 
 
 def collate_inputs(samples: list[Any]) -> torch.Tensor:
-    """One tensor of what the model takes of some samples."""
+    """Return the model's inputs from some samples as one tensor."""
     values = [first_entry(sample) for sample in samples]
     try:
         made = default_collate(values)
     except (TypeError, RuntimeError) as error:
         raise SweepError(
-            f"Samples of type {type(values[0]).__name__} make no batch ({error}). {_MAKE_TENSORS}"
+            f"Samples of type {type(values[0]).__name__} cannot be collated into a batch ({error}). {_MAKE_TENSORS}"
         ) from error
     if not isinstance(made, torch.Tensor):
         raise SweepError(

@@ -197,16 +197,16 @@ class Store:
         """Make a group whole before it can be seen, so that no process meets half of what another makes."""
         import zarr
 
-        scratch = self._path / f".rank{self._rank}.partial"
-        if scratch.exists():  # of an earlier run that was killed
-            shutil.rmtree(scratch)
-        group = zarr.open_group(scratch, mode="w-", zarr_format=3)
+        temporary = self._path / f".rank{self._rank}.partial"
+        if temporary.exists():  # of an earlier run that was killed
+            shutil.rmtree(temporary)
+        group = zarr.open_group(temporary, mode="w-", zarr_format=3)
         self._add_arrays(group, values, layout)
-        group.attrs.put(seal_attributes(_metadata(layer, call, self._at, dtype), scratch, arrays=True))
+        group.attrs.put(seal_attributes(_metadata(layer, call, self._at, dtype), temporary, arrays=True))
         try:
-            scratch.rename(self._path / name)
+            temporary.rename(self._path / name)
         except OSError:
-            shutil.rmtree(scratch)
+            shutil.rmtree(temporary)
             if name not in self._root:
                 raise
 

@@ -142,7 +142,7 @@ def sweep(
             if store is not None:
                 part.open_store(store, others)
             part.run(others, where, stop_early=stop_early, progress=progress)
-            whole = others.merged(part.state, SweepState.merge, part.form)
+            whole = others.merge_all(part.state, SweepState.merge, part.form)
     if not whole.samples:
         raise ArgumentError("the data is empty: there was nothing to sweep.")
     part.seal_store(whole.samples)

@@ -155,7 +155,7 @@ class Wire:
             self._tell(failure)
         self._give_up()
 
-    def part(self) -> None:
+    def disconnect(self) -> None:
         """Part from the others after all went well: wait until none needs anything from this process."""
         links = self._links.values()
         for link in links:

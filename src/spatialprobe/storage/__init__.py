@@ -1,1 +1,1 @@
-"""Files written whole or not at all, archives of tensors, checksums."""
+"""Atomic writes of files, archives of tensors, and checksums."""

@@ -1,4 +1,4 @@
-"""Tensors and a description of them in one safetensors file: written whole or not at all, and checked bit by bit."""
+"""Archives of tensors and a JSON description in one safetensors file, written atomically and verified by checksums."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from spatialprobe.storage.schema import MalformedError, check
 from spatialprobe.storage.tensors import check_dtypes, write_tensors
 from spatialprobe.text import escape_surrogates, map_texts, unescape_surrogates
 
-_ESCAPED = "escaped"  # in a description whose texts are as `escape_surrogates` shows them
-_CHECKS = {str: ([int], str, str)}  # of each tensor: shape, dtype, checksum
+_ESCAPED = "escaped"  # the key that marks a description whose texts were escaped by `escape_surrogates`
+_CHECKS = {str: ([int], str, str)}  # for each tensor: shape, dtype, checksum
 
 _Made = TypeVar("_Made")
 
 
-# Suffixes under which somebody, or a program, would take the file for something else.
+# Suffixes of other formats, by which a user or a program would mistake the file.
 _TEXTS = {".csv", ".htm", ".html", ".json", ".md", ".pdf", ".txt", ".xml", ".yaml"}
 _PICTURES = {".bmp", ".gif", ".jpeg", ".jpg", ".mp4", ".png", ".svg", ".tif", ".tiff", ".webp"}
 _DATA = {".h5", ".hdf5", ".npy", ".npz", ".parquet", ".pickle", ".pkl", ".pt", ".pth", ".zip"}
@@ -33,7 +33,7 @@ _OTHER_FORMATS = _TEXTS | _PICTURES | _DATA
 
 @dataclass(frozen=True)
 class Archive:
-    """A kind of file, and how its errors speak of it."""
+    """A kind of file, and the words for it in error messages."""
 
     format: str  # in its header: "spatialprobe activations"
     version: int
@@ -43,17 +43,17 @@ class Archive:
     def write(
         self, path: str | os.PathLike[str], tensors: Mapping[str, torch.Tensor], description: dict[str, Any]
     ) -> Path:
-        """Write tensors with whatever JSON can hold of them, and return the path.
+        """Write tensors and a description of them as JSON, and return the path.
 
         Raises:
-            ArgumentError: the name says that it is a file of another format.
+            ArgumentError: the name has the suffix of another format.
             StorageError: the file cannot be written there, or a tensor's dtype cannot be stored.
         """
         target = target_of(path, StorageError)
         if target.suffix.lower() in _OTHER_FORMATS:
             raise ArgumentError(
-                f"{self.writer} writes a file of safetensors, and {target.name!r} says another format: name it "
-                f"{target.stem + '.safetensors'!r}."
+                f"{self.writer} writes a safetensors file, but {target.name!r} has the suffix of another format: name "
+                f"it {target.stem + '.safetensors'!r}."
             )
         try:
             check_dtypes(tensors)
@@ -61,16 +61,16 @@ class Archive:
             raise StorageError(f"Cannot save {target.name!r}: {error}.") from error
         ready = separate_memory(tensors)
         checks = {key: fingerprint(tensor) for key, tensor in ready.items()}
-        text = _written({"tensors": checks, **description})
+        text = _to_json({"tensors": checks, **description})
         header = {
             "format": self.format,
             "version": str(self.version),
             "description": text,
             "digest": digest(text.encode()),
         }
-        with replace_file(target) as scratch:
-            write_tensors(scratch, ready, header)
-            self._check_readable(scratch, target)
+        with replace_file(target) as temporary:
+            write_tensors(temporary, ready, header)
+            self._check_readable(temporary, target)
         return target
 
     def read(
@@ -78,10 +78,10 @@ class Archive:
         path: str | os.PathLike[str],
         build: Callable[[dict[str, Any], Mapping[str, torch.Tensor]], _Made],
     ) -> _Made:
-        """Return what `build` makes of a file's description and tensors, which are on the CPU and were checked.
+        """Return what `build` makes from a file's description and its verified tensors on the CPU.
 
-        `build` raises MalformedError where the description is not what it must be: a checksum finds damage, but whoever
-        crafts a file can compute it too.
+        `build` raises MalformedError if the description does not have the expected form: a checksum detects damage,
+        but an attacker who crafts a file can compute it too.
 
         Raises:
             StorageError: the file is damaged, of another kind, or of a newer version of the format.
@@ -89,14 +89,14 @@ class Archive:
         """
         source = source_of(path, self.kind)
         header, tensors = self._load(source)
-        text = self._description(header, source)
+        text = self._read_description(header, source)
         try:
-            description = _parsed(text)
+            description = _parse(text)
             if description.pop(_ESCAPED, None) is not None:
                 description = map_texts(unescape_surrogates, description)
             expected = description.pop("tensors", None)
             check(expected, _CHECKS, "the checksums")
-            _compare(tensors, expected)
+            _check_tensors(tensors, expected)
             return build(description, tensors)
         except MalformedError as error:
             raise StorageError(f"{shown_path(source)} is damaged, or was crafted: {error}. Save it again.") from error
@@ -111,22 +111,23 @@ class Archive:
                 if header.get("format") != self.format:  # then its tensors are not read
                     return header, {}
                 return header, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        except Exception as error:  # it meets bytes of any kind, and does not say what it raises
-            raise StorageError(f"{shown_path(source)} is damaged, or no {self.kind}: {error}.") from error
+        except Exception as error:  # it reads arbitrary bytes, and does not document what it raises
+            raise StorageError(f"{shown_path(source)} is damaged, or is not a {self.kind}: {error}.") from error
 
-    def _check_readable(self, scratch: Path, target: Path) -> None:
-        """Check that the installed safetensors reads what was written: older ones know fewer dtypes."""
+    def _check_readable(self, temporary: Path, target: Path) -> None:
+        """Check that the installed safetensors can read the file: older versions support fewer dtypes."""
         from safetensors import SafetensorError, safe_open
 
         try:
-            with safe_open(scratch, framework="pt"):
+            with safe_open(temporary, framework="pt"):
                 pass
         except SafetensorError as error:
             raise StorageError(
-                f"Cannot save {target.name!r}: the installed safetensors does not read it ({error})."
+                f"Cannot save {target.name!r}: the installed safetensors cannot read it back ({error}). Update "
+                "safetensors."
             ) from error
 
-    def _description(self, header: Mapping[str, str], source: Path) -> str:
+    def _read_description(self, header: Mapping[str, str], source: Path) -> str:
         if header.get("format") != self.format:
             raise StorageError(f"{shown_path(source)} was not written by {self.writer}, or its header is damaged.")
         version, text = header.get("version", ""), header.get("description", "")
@@ -141,19 +142,19 @@ class Archive:
         return text
 
 
-def _written(description: Mapping[str, Any]) -> str:
-    """Return a description in JSON, which would read two lone surrogates beside each other as one character."""
+def _to_json(description: Mapping[str, Any]) -> str:
+    """Return a description as JSON, with lone surrogates escaped: JSON reads two adjacent ones as one character."""
     text = json.dumps(description)
     if "\\ud" in text and json.loads(text) != map_texts(str, description):
         return json.dumps({**map_texts(escape_surrogates, description), _ESCAPED: True})
     return text
 
 
-def _parsed(text: str) -> dict[str, Any]:
-    """Return the mapping that a text in JSON describes.
+def _parse(text: str) -> dict[str, Any]:
+    """Return the mapping in a JSON text.
 
     Raises:
-        MalformedError: it describes none.
+        MalformedError: the text is not JSON, or not a mapping.
     """
     try:
         found = json.loads(text)
@@ -164,14 +165,14 @@ def _parsed(text: str) -> dict[str, Any]:
     return found
 
 
-def _compare(tensors: Mapping[str, torch.Tensor], expected: Mapping[str, Any]) -> None:
-    """Check that the tensors are those that a description speaks of.
+def _check_tensors(tensors: Mapping[str, torch.Tensor], expected: Mapping[str, Any]) -> None:
+    """Check that the tensors match the checksums in the description.
 
     Raises:
         MalformedError: some are missing, or have other values.
     """
     if expected.keys() != tensors.keys():
-        raise MalformedError("it does not hold the tensors it speaks of")
+        raise MalformedError("it does not hold the tensors that its description lists")
     wrong = [key for key, tensor in tensors.items() if fingerprint(tensor) != expected[key]]
     if wrong:
         raise MalformedError(f"the values of {', '.join(wrong)} do not match their checksums")

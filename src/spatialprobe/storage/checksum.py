@@ -1,4 +1,4 @@
-"""Checksums of tensors, and tensors in the form in which they are written."""
+"""Checksums of tensors, and tensors prepared for writing."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from spatialprobe.tensors import holds_own_memory, parts_of, shape_text
 
 
 def separate_memory(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The same tensors on the CPU, contiguous, and no two in the same memory, as safetensors wants them.
+    """Return the tensors on the CPU, contiguous, and without shared memory, as safetensors requires.
 
-    Each is itself where it can be, since a copy of all that is written may not fit.
+    Tensors are copied only where necessary, since a copy of everything may not fit into memory.
     """
     taken: set[int] = set()
     found = {}
@@ -28,9 +28,9 @@ def separate_memory(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tens
 
 
 def fingerprint(value: torch.Tensor) -> list[Any]:
-    """Return shape, dtype, and checksum of the bytes of a tensor, in row-major order.
+    """Return the shape, dtype, and checksum of the bytes of a tensor, in row-major order.
 
-    Of a tensor that is not plain and dense, those of the parts that it is made of.
+    For a tensor that is not plain and dense, return those of its parts.
 
     Raises:
         UnsupportedOutputError: it is a subclass that torch cannot take apart.
@@ -48,5 +48,5 @@ def bytes_of(tensor: torch.Tensor) -> Any:
 
 
 def digest(data: Any) -> str:
-    """SHA-256 of some bytes, in hexadecimal."""
+    """Return the SHA-256 digest of some bytes, in hexadecimal."""
     return hashlib.sha256(data).hexdigest()

@@ -1,4 +1,4 @@
-"""Files: which paths are read and written, and how a file is written whole or not at all."""
+"""Paths that can be read and written, and atomic writes of files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from spatialprobe.arguments import short_repr
 from spatialprobe.errors import ArgumentError, SpatialProbeError, StorageError
-from spatialprobe.storage.scratch import clear_stale, create_temporary
+from spatialprobe.storage.temporary import clear_stale, create_temporary
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -26,7 +26,7 @@ def path_of(path: str | os.PathLike[str]) -> Path:
     """Return `path` as a `Path`.
 
     Raises:
-        ArgumentError: it is not a path, or has characters that no path can have.
+        ArgumentError: it is not a path, or has characters that are not allowed in paths.
 
     >>> path_of(5)
     Traceback (most recent call last):
@@ -52,16 +52,18 @@ def target_of(path: str | os.PathLike[str], error: type[SpatialProbeError] = Arg
 
     Raises:
         ArgumentError: it is not a path.
-        SpatialProbeError: of the given type: the folder does not exist or is read-only, the file is read-only, or the
-            path leads to something else than a regular file.
+        SpatialProbeError: an instance of `error`: the folder does not exist or is read-only, the file is read-only, or
+            the path leads to something other than a regular file.
     """
     target = path_of(path)
-    _writable(target, error)
+    _check_writable(target, error)
     return target
 
 
 def folder_of(path: str | os.PathLike[str], purpose: str) -> Path:
-    """Return the path of a folder that exists; `purpose` says in errors what it is for, such as "save 3 pictures".
+    """Return the path of a folder that exists.
+
+    `purpose` describes in error messages what the folder is for, such as "save 3 pictures".
 
     Raises:
         ArgumentError: there is no such folder.
@@ -74,12 +76,12 @@ def folder_of(path: str | os.PathLike[str], purpose: str) -> Path:
     if found is None:
         raise ArgumentError(f"Cannot {purpose}: the folder {shown_path(folder)} does not exist. Create it first.")
     if not stat.S_ISDIR(found.st_mode):
-        raise ArgumentError(f"Cannot {purpose} in {shown_path(folder)}: it is no folder.")
+        raise ArgumentError(f"Cannot {purpose} in {shown_path(folder)}: it is not a folder.")
     return folder
 
 
 def source_of(path: str | os.PathLike[str], kind: str) -> Path:
-    """Return the path of a regular file to read; `kind` says in errors what it should hold.
+    """Return the path of a regular file to read; `kind` describes in error messages what it should be.
 
     Raises:
         ArgumentError: it is not a path.
@@ -94,61 +96,61 @@ def source_of(path: str | os.PathLike[str], kind: str) -> Path:
     except OSError as error:
         raise StorageError(f"Cannot read {shown_path(source)}: {describe_os_error(error)}.") from error
     if stat.S_ISDIR(found.st_mode):
-        raise StorageError(f"{shown_path(source)} is a folder, no {kind}: name the file in it.")
+        raise StorageError(f"{shown_path(source)} is a folder, not a {kind}: name the file in it.")
     if not stat.S_ISREG(found.st_mode):
-        raise StorageError(f"{shown_path(source)} is {_kind(found)}, no {kind}: pass the path of a regular file.")
+        raise StorageError(f"{shown_path(source)} is {_kind(found)}, not a {kind}: pass the path of a regular file.")
     return source
 
 
 @contextmanager
 def replace_file(target: Path) -> Iterator[Path]:
-    """Yield the path of a temporary file beside the target, which takes its place when the block ends well.
+    """Yield the path of a temporary file beside the target, which replaces the target if the block succeeds.
 
-    A crash leaves the old file or the new one, never a part; an exception leaves the old one and no temporary file. A
-    link is followed, and stays one: the file that it leads to is replaced. The new file has the mode of the old one
-    and, where that is permitted, its owner. Temporary files that dead processes left in the folder are deleted.
+    A crash leaves the old file or the new one, never a part; an exception leaves the old one and no temporary file.
+    Symbolic links are followed: the link stays, and the file it points to is replaced. The new file has the mode of
+    the old one and, where permitted, its owner. Temporary files that dead processes left in the folder are deleted.
 
     Raises:
-        StorageError: the file cannot be written, because the disk is full, say.
+        StorageError: the file cannot be written, for example because the disk is full.
     """
-    real, old = _writable(target, StorageError)
+    real, old = _check_writable(target, StorageError)
     clear_stale(real.parent)
     try:
-        with create_temporary(real, 0o666 if old is None else 0o600) as scratch:
-            mode = stat.S_IMODE((scratch.stat() if old is None else old).st_mode)
-            _set_mode(scratch, mode | stat.S_IRUSR | stat.S_IWUSR)
-            yield scratch
-            with open(scratch, "rb+") as file:
+        with create_temporary(real, 0o666 if old is None else 0o600) as temporary:
+            mode = stat.S_IMODE((temporary.stat() if old is None else old).st_mode)
+            _set_mode(temporary, mode | stat.S_IRUSR | stat.S_IWUSR)
+            yield temporary
+            with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
-            _set_mode(scratch, mode if old is None else _keep_owner(scratch, old))
-            os.replace(scratch, real)
+            _set_mode(temporary, mode if old is None else _keep_owner(temporary, old))
+            os.replace(temporary, real)
     except OSError as error:
         raise StorageError(f"Cannot write {shown_path(target)}: {describe_os_error(error)}.") from error
 
 
 def write_bytes(target: Path, data: bytes) -> None:
-    """Write a file whole or not at all, as `replace_file` does.
+    """Write a file atomically, as `replace_file` does.
 
     Raises:
         StorageError: it cannot be written.
     """
-    with replace_file(target) as scratch:
-        scratch.write_bytes(data)
+    with replace_file(target) as temporary:
+        temporary.write_bytes(data)
 
 
 def describe_os_error(error: OSError) -> str:
-    """Return why the system refused, such as "No space left on device"."""
+    """Return the reason of an operating system error, such as "No space left on device"."""
     return error.strerror or str(error)
 
 
 def shown_path(path: Path) -> str:
-    """Return a path in quotes, its middle left out where it is very long."""
+    """Return a path in quotes, with the middle of a very long one left out."""
     text = str(path)
     return repr(text if len(text) <= 500 else f"{text[:200]}...{text[-200:]}")
 
 
-def _writable(target: Path, error: type[SpatialProbeError]) -> tuple[Path, os.stat_result | None]:
-    """Return the file that a path leads to, through links, and what is there now: None where there is nothing yet."""
+def _check_writable(target: Path, error: type[SpatialProbeError]) -> tuple[Path, os.stat_result | None]:
+    """Return the file that a path leads to, through links, and its present status: None if it does not exist yet."""
     try:
         old = _stat(target)
         _check_links(target)
@@ -171,12 +173,12 @@ def _writable(target: Path, error: type[SpatialProbeError]) -> tuple[Path, os.st
 
 
 def _check_links(path: Path) -> None:
-    """Check that no link was planted: in a folder where everybody may write, such as /tmp, by another user.
+    """Check that no link was planted by another user in a world-writable folder such as /tmp.
 
-    Linux refuses such links itself where `fs.protected_symlinks` is on, as it is by default.
+    Linux itself refuses such links if `fs.protected_symlinks` is on, as it is by default.
 
     Raises:
-        PermissionError: one was.
+        PermissionError: a link was planted.
     """
     while path.is_symlink():
         folder, link = path.parent.stat(), path.lstat()
@@ -187,7 +189,7 @@ def _check_links(path: Path) -> None:
 
 
 def _stat(path: Path) -> os.stat_result | None:
-    """Return what is at the end of a path, links followed, or None where there is nothing."""
+    """Return the status of the file at a path, links followed, or None if there is none."""
     try:
         return path.stat()
     except FileNotFoundError:
@@ -195,19 +197,19 @@ def _stat(path: Path) -> os.stat_result | None:
 
 
 def _kind(found: os.stat_result) -> str:
-    return next((name for test, name in _KINDS if test(found.st_mode)), "no regular file")
+    return next((name for test, name in _KINDS if test(found.st_mode)), "not a regular file")
 
 
-def _keep_owner(scratch: Path, old: os.stat_result) -> int:
-    """Give a file the owner of the one that it will replace, where that is permitted; return the mode it should have.
+def _keep_owner(temporary: Path, old: os.stat_result) -> int:
+    """Set the owner of a file to that of the one it will replace, where permitted; return the mode it should have.
 
-    Where the group cannot be kept, another group gets no more than everybody.
+    If the group cannot be kept, the new group gets the permissions of others only.
     """
-    mode, new = stat.S_IMODE(old.st_mode), scratch.stat()
+    mode, new = stat.S_IMODE(old.st_mode), temporary.stat()
     if hasattr(os, "chown") and (new.st_uid, new.st_gid) != (old.st_uid, old.st_gid):
         for uid, gid in ((old.st_uid, old.st_gid), (-1, old.st_gid)):
             try:
-                os.chown(scratch, uid, gid)
+                os.chown(temporary, uid, gid)
                 return mode
             except OSError:
                 continue
@@ -216,6 +218,6 @@ def _keep_owner(scratch: Path, old: os.stat_result) -> int:
 
 
 def _set_mode(path: Path, mode: int) -> None:
-    """Change a file's mode, unless it is that already: some file systems have one mode for all."""
+    """Change a file's mode if it differs: some file systems have a single mode for all files."""
     if stat.S_IMODE(path.stat().st_mode) != mode:
         path.chmod(mode)

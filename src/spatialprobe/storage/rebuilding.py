@@ -1,4 +1,4 @@
-"""What a restricted pickle takes arrays, methods and containers apart into, and how it puts them together."""
+"""How a restricted pickle takes arrays, methods and containers apart, and how it rebuilds them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from spatialprobe.text import kind_of
 
 
 def describe_pickled(value: Any) -> Any:
-    """Return what an object says of how it is pickled: a name, or what makes it, from what, state, items, pairs.
+    """Return what `__reduce_ex__` returns for an object: a name, or a callable, its arguments, state, items and pairs.
 
     Raises:
         StorageError: its state is set by a function.
@@ -40,7 +40,7 @@ def describe_pickled(value: Any) -> Any:
 
 
 def fill(container: Any, items: list[Any], pairs: list[tuple[Any, Any]]) -> Any:
-    """Give a container of a class of its own, such as a deque, what it held."""
+    """Add items and pairs to a container of another class than list or dict, such as a deque, and return it."""
     for item in items:
         container.append(item)
     for key, value in pairs:
@@ -48,15 +48,15 @@ def fill(container: Any, items: list[Any], pairs: list[tuple[Any, Any]]) -> Any:
     return container
 
 
-def _reduced_array(array: npt.NDArray[Any]) -> Any:
-    """Return an array as a tensor of a copy: torch refuses memory with two dtypes, and arrays that run backwards."""
+def _reduce_array(array: npt.NDArray[Any]) -> Any:
+    """Return an array as a tensor that holds a copy: torch refuses negative strides, and memory with two dtypes."""
     if array.dtype == object:
         return _array_of_objects, (array.shape, array.reshape(-1).tolist())
     try:
         return _array, (torch.from_numpy(np.array(array, order="K")),)
-    except (TypeError, ValueError):  # torch has no such dtype, or not in this byte order
+    except (TypeError, ValueError):  # torch lacks this dtype, or this byte order
         values = torch.frombuffer(bytearray(array.tobytes() or b"\0"), dtype=torch.uint8)
-        return _array_of_bytes, (_described(array.dtype), array.shape, values)
+        return _array_of_bytes, (_describe_dtype(array.dtype), array.shape, values)
 
 
 def _array(values: torch.Tensor) -> npt.NDArray[Any]:
@@ -80,11 +80,11 @@ def _scalar(values: npt.NDArray[Any]) -> Any:
     return values[()]
 
 
-def _described(dtype: np.dtype[Any]) -> Any:
-    """Return a dtype in plain values.
+def _describe_dtype(dtype: np.dtype[Any]) -> Any:
+    """Return a dtype as plain values.
 
     Raises:
-        StorageError: they would be those of another dtype.
+        StorageError: the values would describe another dtype.
     """
     description = np.lib.format.dtype_to_descr(dtype)
     if _dtype(description) != dtype:
@@ -112,19 +112,19 @@ def _bound_method(instance: Any, name: str) -> MethodType:
     return MethodType(function, instance)
 
 
-def _reduced_scalar(scalar: np.generic) -> Any:
+def _reduce_scalar(scalar: np.generic) -> Any:
     return _scalar, (np.asarray(scalar),)
 
 
 _SCALARS = [kind for kind in set(np.sctypeDict.values()) if kind is not np.object_]
-# Classes, none derived from them, whose objects are taken apart here and not as they would themselves.
-OWN_WAYS: dict[type, Callable[[Any], Any]] = {
-    np.ndarray: _reduced_array,
+# Exact classes whose objects are reduced by these functions rather than by their own `__reduce__`.
+REDUCTIONS: dict[type, Callable[[Any], Any]] = {
+    np.ndarray: _reduce_array,
     MethodType: lambda method: (_bound_method, (method.__self__, method.__name__)),
-    **dict.fromkeys(_SCALARS, _reduced_scalar),
-    **{type(np.dtype(kind)): lambda dtype: (_dtype, (_described(dtype),)) for kind in (*_SCALARS, object)},
+    **dict.fromkeys(_SCALARS, _reduce_scalar),
+    **{type(np.dtype(kind)): lambda dtype: (_dtype, (_describe_dtype(dtype),)) for kind in (*_SCALARS, object)},
 }
-# What the bytes of every restricted pickle may call.
+# Functions and classes that the bytes of every restricted pickle may call.
 CALLED: tuple[Callable[..., Any], ...] = (
     *(bytes, bytearray, complex, frozenset, set, range, slice),
     *(Counter, OrderedDict, defaultdict, deque),
@@ -133,7 +133,7 @@ CALLED: tuple[Callable[..., Any], ...] = (
     codecs.encode,  # of bytes
     *(fill, _array, _array_of_bytes, _array_of_objects, _scalar, _dtype, _sparse_tensor, _bound_method),
 )
-# What they may hold beside: the factory of a defaultdict, the dtype of a tensor.
+# Values that they may hold in addition: the factory of a defaultdict, the dtype of a tensor.
 HELD: tuple[object, ...] = (
     *(bool, int, float, str, list, dict, tuple),
     *{id(kind): kind for kind in vars(torch).values() if isinstance(kind, torch.dtype)}.values(),

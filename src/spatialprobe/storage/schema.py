@@ -1,4 +1,4 @@
-"""What a description that was read from a file must look like, checked before anything is made of it."""
+"""Schemas of descriptions that are read from files, checked before anything is built from them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import Any, TypeAlias
 from spatialprobe.arguments import short_repr
 
 # A type: a value of exactly that type (True is not an int). A set: one of its members. [x]: a list of x. (x, y): a list
-# of exactly these. {"a": x}: a mapping with exactly these keys. {str: x}: one from any texts to x. Or(x, y): either.
+# of exactly these. {"a": x}: a mapping with exactly these keys. {str: x}: a mapping from any strings to x. Or(x, y):
+# either.
 Schema: TypeAlias = Any
 
 
 class MalformedError(ValueError):
-    """A description is not what it must be; its text says where."""
+    """A description does not match its schema; the message says where."""
 
 
 class Or:
@@ -23,10 +24,10 @@ class Or:
 
 
 def check(value: object, schema: Schema, where: str) -> None:
-    """Check that a value is as a schema says.
+    """Check that a value matches a schema.
 
     Raises:
-        MalformedError: it is not.
+        MalformedError: it does not.
 
     >>> check({"layer": "conv1", "shape": [2, 3]}, {"layer": str, "shape": [int]}, "record 0")
     >>> check({"layer": "conv1", "shape": [2, "3"]}, {"layer": str, "shape": [int]}, "record 0")
@@ -39,7 +40,7 @@ def check(value: object, schema: Schema, where: str) -> None:
 
 
 def _problem(value: object, schema: Schema, where: str) -> str:
-    """Return what is wrong with a value, in words; empty where nothing is."""
+    """Return a description of what is wrong with a value, empty if nothing is."""
     if isinstance(schema, Or):
         problems = [_problem(value, one, where) for one in schema.schemas]
         return "" if "" in problems else problems[-1]

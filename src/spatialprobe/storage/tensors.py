@@ -1,7 +1,7 @@
-"""Tensors in the safetensors format: a length, a JSON header, and the bytes of one tensor after the other.
+"""A writer of the safetensors format: a length, a JSON header, and the bytes of the tensors in sequence.
 
-Written here rather than by the library of that name, whose writer makes a temporary file of its own beside the one that
-it is given, which stays when the process is killed; and so without a second copy of all tensors in memory.
+The writer of the safetensors library creates a temporary file of its own beside its target, which stays when the
+process is killed, and holds a second copy of all tensors in memory. This one does neither.
 """
 
 from __future__ import annotations
@@ -35,25 +35,25 @@ _NAMES = {
     "float8_e5m2fnuz": "F8_E5M2FNUZ",
     "float8_e8m0fnu": "F8_E8M0",
 }
-_ALIGNMENT = 8  # bytes, to which the header is filled with spaces
+_ALIGNMENT = 8  # bytes, to which the header is padded with spaces
 
 
 def check_dtypes(tensors: Mapping[str, torch.Tensor]) -> None:
-    """Check that the format can hold all these tensors.
+    """Check that the format supports the dtypes of all tensors.
 
     Raises:
-        ValueError: a dtype has no name in it.
+        ValueError: it does not support one.
     """
     unknown = sorted({_plain(tensor.dtype) for tensor in tensors.values()} - _NAMES.keys())
     if unknown:
-        raise ValueError(f"safetensors holds no tensors of {', '.join(unknown)}")
+        raise ValueError(f"safetensors does not support {', '.join(unknown)}")
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
-    """Write contiguous tensors on the CPU, the widest dtypes first so that all lie aligned.
+    """Write contiguous tensors on the CPU, the widest dtypes first so that all are aligned.
 
     Raises:
-        OSError: the system cannot write them.
+        OSError: the operating system cannot write them.
     """
     ordered = sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0]))
     header: dict[str, object] = {"__metadata__": dict(metadata)}

@@ -1,4 +1,4 @@
-"""Temporary files beside the files that they will replace: made by one process alone, and cleared once it is dead."""
+"""Temporary files beside the files that they will replace: locked by one process, and deleted once it is dead."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
 _NAME = re.compile(r"\..*\.spatialprobe-[0-9a-f]{16}\.part", re.DOTALL)
-_KEPT = 200  # bytes of the target's name in the temporary file's, which may have 255
-_NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}  # file systems that know none
+_KEPT = 200  # bytes of the target's name in the temporary file's name, which may have 255
+_NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}  # raised by file systems without locks
 _OWN = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
@@ -26,11 +26,11 @@ _OWN = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getat
 def create_temporary(target: Path, mode: int) -> Iterator[Path]:
     """Yield the path of a new, empty file in the target's folder, which is deleted at the end unless it was moved.
 
-    The name is random and the file must not exist before, so that no link that lies there is followed. It is locked
-    while this process lives: whoever writes to the folder later deletes those that no process holds any more.
+    The name is random and the file must not exist before, so that no existing link is followed. The file is locked
+    while this process lives: a process that writes to the folder later deletes temporary files that are not locked.
 
     Raises:
-        OSError: no file can be made there.
+        OSError: no file can be created there.
     """
     handle = -1
     try:
@@ -49,7 +49,7 @@ def create_temporary(target: Path, mode: int) -> Iterator[Path]:
 
 
 def clear_stale(folder: Path) -> None:
-    """Delete the temporary files in a folder that belong to dead processes of this user."""
+    """Delete the temporary files that dead processes of this user left in a folder."""
     if fcntl is None:
         return
     with suppress(OSError), os.scandir(folder) as entries:
@@ -60,13 +60,13 @@ def clear_stale(folder: Path) -> None:
 
 
 def _random_name(target: Path) -> Path:
-    """Return a name that shows what the file is for, and that nobody can know in advance."""
+    """Return a name that shows what the file is for and cannot be predicted."""
     kept = os.fsdecode(os.fsencode(target.name)[:_KEPT])
     return target.with_name(f".{kept}.spatialprobe-{secrets.token_hex(8)}.part")
 
 
 def _create(path: Path, mode: int) -> int:
-    """Create and lock a file; return its descriptor, or -1 where another process took it for a dead one's before."""
+    """Create and lock a file; return its descriptor, or -1 if another process deleted it as stale before the lock."""
     handle = os.open(path, _OWN, mode)
     try:
         if fcntl is not None:
@@ -88,7 +88,7 @@ def _delete_unheld(path: Path) -> None:
     """Delete a file unless a process holds its lock.
 
     Raises:
-        OSError: a process does, or the file is no regular one, another user's, or on a file system without locks.
+        OSError: a process holds it, the file cannot be opened, or the file system has no locks.
     """
     handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
