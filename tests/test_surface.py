@@ -23,7 +23,8 @@ with sp.Probe(conv) as probe:
 # The storeys of the house: a module imports from its own package and from lower storeys only.
 STOREYS = [
     {"errors", "text"},
-    {"arguments", "tensors"},
+    {"html_table"},
+    {"arguments", "tensors", "mappings"},
     {"model", "storage"},
     {
         "activations",
@@ -41,7 +42,11 @@ STOREYS = [
 ]
 
 # What may wait inside a function, or for a type checker: a method that shows what its object holds.
-WAITING = {("activations.records", "render.feature_maps"), ("statistics.layouts", "fields.layout")}
+WAITING = {
+    ("activations.records", "render.feature_maps"),
+    ("activations.collection", "render.thumbnails"),
+    ("statistics.layouts", "fields.layout"),
+}
 # The plain result types that pictures name without depending on what makes them.
 RESULTS = {"fields.box", "fields.effective", "fields.result", "statistics.exemplars", "statistics.histogram"}
 

@@ -160,7 +160,7 @@ def test_tables(fields):
         "  layer    units    size   stride  start   of the image",
         "  conv1    12 x 12  3 x 3  1 x 1   -1, -1  6.2%",
     ]
-    assert "<td>conv1</td>" in fields._repr_html_()
+    assert ">conv1</td>" in fields._repr_html_()
     model = nn.ModuleDict({"<b>": nn.Conv2d(1, 1, 1)})
     model.forward = lambda x: model["<b>"](x)
     page = sp.receptive_fields(model, (1, 1, 2, 2))._repr_html_()

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from spatialprobe.activations.records import Activation
-from spatialprobe.activations.table import format_records
+from spatialprobe.activations.table import format_records, format_records_html
 from spatialprobe.arguments import is_iterable, short_repr
 from spatialprobe.errors import ArgumentError, LayerNotRunError
 from spatialprobe.model.calls import LayerCalls
@@ -86,6 +86,15 @@ class Activations(LayerCalls[Activation]):
 
     def __repr__(self) -> str:
         return format_records(self._title, self.records)
+
+    def _repr_html_(self) -> str:
+        """The table for a notebook, with thumbnails of each layer's maps."""
+        from spatialprobe.render.thumbnails import (  # records are read without any drawing
+            THUMBNAILS_REMARK,
+            draw_thumbnails,
+        )
+
+        return format_records_html(self._title, self.records, draw_thumbnails, THUMBNAILS_REMARK)
 
     def _name_of(self, layer: str) -> str:
         """The name under which a layer's records are kept."""

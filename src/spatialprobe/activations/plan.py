@@ -13,9 +13,10 @@ from torch.utils._pytree import tree_map_only
 
 from spatialprobe.activations.probe import Probe
 from spatialprobe.activations.recorder import Entry
-from spatialprobe.activations.table import format_layers
+from spatialprobe.activations.table import format_layers, format_layers_html
 from spatialprobe.arguments import check_keywords
 from spatialprobe.errors import SpatialProbeError, UnsupportedOutputError, describe_error
+from spatialprobe.mappings import CompletedMapping
 from spatialprobe.model.evaluation import Restored
 from spatialprobe.model.forward import forward_error
 from spatialprobe.model.inputs import copy_inputs
@@ -53,7 +54,7 @@ class PlannedLayer:
 
 
 @dataclass(frozen=True, eq=False)
-class Plan(Mapping[str, PlannedLayer]):
+class Plan(CompletedMapping[str, PlannedLayer]):
     """What each layer would return, by name, in the order in which the layers first run.
 
     >>> import torch, spatialprobe as sp
@@ -81,8 +82,8 @@ class Plan(Mapping[str, PlannedLayer]):
     def __len__(self) -> int:
         return len(self.layers)
 
-    def __repr__(self) -> str:
-        rows = [
+    def _rows(self) -> list[tuple[str, ...]]:
+        return [
             (
                 name or "(model)",
                 layer.module_type,
@@ -93,8 +94,17 @@ class Plan(Mapping[str, PlannedLayer]):
             )
             for name, layer in self.layers.items()
         ]
-        heading = f"Plan for {self.model}: {format_count(len(rows), 'layer')}, {format_bytes(self.nbytes)} per forward"
-        return format_layers(heading, rows)
+
+    @property
+    def _heading(self) -> str:
+        return f"Plan for {self.model}: {format_count(len(self), 'layer')}, {format_bytes(self.nbytes)} per forward"
+
+    def __repr__(self) -> str:
+        return format_layers(self._heading, self._rows())
+
+    def _repr_html_(self) -> str:
+        ran = [] if self.fallback is None else [f"The model ran for real: {self.fallback}."]
+        return format_layers_html(self._heading, self._rows(), ran)
 
 
 def plan(model: nn.Module, *inputs: Any, kwargs: Mapping[str, Any] | None = None, layers: Selector = nn.Conv2d) -> Plan:

@@ -8,9 +8,10 @@ from math import prod
 from spatialprobe.arguments import short_repr
 from spatialprobe.errors import LayerNotFoundError
 from spatialprobe.fields.result import ReceptiveField
+from spatialprobe.html_table import format_html_table
 from spatialprobe.model.calls import LayerCalls
 from spatialprobe.model.names import find_name, is_name
-from spatialprobe.text import as_html, escape_surrogates
+from spatialprobe.text import escape_surrogates
 
 
 class ReceptiveFields(LayerCalls[ReceptiveField]):
@@ -76,11 +77,8 @@ class ReceptiveFields(LayerCalls[ReceptiveField]):
         return escape_surrogates("\n".join([self._title, *("  " + line for line in lines), *self._remarks()]))
 
     def _repr_html_(self) -> str:
-        cells = ["".join(f"<td>{as_html(cell)}</td>" for cell in row) for row in self._rows()]
-        head = "".join(f"<th>{heading}</th>" for heading in _HEADINGS)
-        body = "".join(f"<tr>{row}</tr>" for row in cells)
-        remarks = "".join(f"<p>{as_html(remark)}</p>" for remark in self._remarks())
-        return f"<table><caption>{as_html(self._title)}</caption><tr>{head}</tr>{body}</table>{remarks}"
+        """The table for a notebook."""
+        return format_html_table(self._title, _HEADINGS, self._rows(), remarks=self._remarks())
 
     def _remarks(self) -> list[str]:
         """What the table alone does not say."""
@@ -92,13 +90,13 @@ class ReceptiveFields(LayerCalls[ReceptiveField]):
         return remarks
 
     def _rows(self) -> list[tuple[str, ...]]:
-        return [_row(one, len(calls)) for calls in self._fields.values() for one in calls]
+        return [_format_row(one, len(calls)) for calls in self._fields.values() for one in calls]
 
 
 _HEADINGS = ("layer", "units", "size", "stride", "start", "of the image", "")
 
 
-def _row(one: ReceptiveField, calls: int) -> tuple[str, ...]:
+def _format_row(one: ReceptiveField, calls: int) -> tuple[str, ...]:
     """A field as cells of text."""
     name = one.layer or "(model)"
     remarks = [

@@ -19,6 +19,7 @@ from spatialprobe.fields.box import Box
 from spatialprobe.fields.gradient_sums import GradientSums, gradient_of
 from spatialprobe.fields.images import check_images, check_rows, field_of
 from spatialprobe.fields.result import ReceptiveField
+from spatialprobe.mappings import FrozenMapping
 from spatialprobe.model.evaluation import EvaluationMode
 from spatialprobe.model.forward import images_error
 from spatialprobe.model.layout import Layout, LayoutChoice, channels_second
@@ -251,8 +252,8 @@ def _summary(
         box=box,
         centroid=tuple(centroid),
         std=tuple(float(value) ** 0.5 for value in variance),
-        sides=needed,
-        area_ratio={share: float((sides <= side).mean()) for share, side in needed.items()},
+        sides=FrozenMapping(needed),
+        area_ratio=FrozenMapping({share: float((sides <= side).mean()) for share, side in needed.items()}),
     )
 
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
 from typing import Generic, TypeVar
 
 from spatialprobe.arguments import as_int
 from spatialprobe.errors import AmbiguousCallError, ArgumentError, LayerNotRunError
+from spatialprobe.mappings import CompletedMapping
 from spatialprobe.text import format_count
 
 T = TypeVar("T", covariant=True)
 
 
-class LayerCalls(Mapping[str, T], Generic[T]):
+class LayerCalls(CompletedMapping[str, T], Generic[T]):
     """Layer names to one thing for each run of the layer, in the order in which the layers first ran.
 
     `len`, `in` and iteration speak of layers. `self["conv1"]` is that of a layer that ran once, `self["conv1", i]` the

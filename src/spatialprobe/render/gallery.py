@@ -12,6 +12,7 @@ import numpy as np
 
 from spatialprobe.arguments import check_text
 from spatialprobe.errors import AmbiguousCallError
+from spatialprobe.mappings import CompletedMapping
 from spatialprobe.model.names import find_name
 from spatialprobe.render.mosaic import Mosaic
 from spatialprobe.render.picture import picture_path, show_page
@@ -27,7 +28,7 @@ _MOST_LAYERS = 24  # that a page shows
 _NAME_LENGTH = 100  # characters of a layer's name in that of a file
 
 
-class Gallery(Mapping[Key, Mosaic]):
+class Gallery(CompletedMapping[Key, Mosaic]):
     """A mosaic for each layer, found by the layer's name, in the order in which the layers ran.
 
     Of more than 24 layers a notebook and `figure()` show 24 that are spread over the depth of the model, and say so;

@@ -6,12 +6,13 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, get_args
 
 import torch
 
 from spatialprobe.activations.records import At
+from spatialprobe.html_table import format_html_table
+from spatialprobe.mappings import CompletedMapping, FrozenMapping
 from spatialprobe.model.names import find_name
 from spatialprobe.statistics.summary import Summary, summarize
 from spatialprobe.statistics.values import extract_tensors, insert_tensors
@@ -23,7 +24,7 @@ _ARCHIVE = Archive("spatialprobe sweep result", 1, writer="SweepResult.save", ki
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class SweepResult(Mapping[str, Mapping[str, Any]]):
+class SweepResult(CompletedMapping[str, Mapping[str, Any]]):
     """For each layer, in the model's order, what each reducer came to: `result["conv2"]["top"]`.
 
     The values are what the reducers' `result()` returned. Its repr is a table.
@@ -57,11 +58,21 @@ class SweepResult(Mapping[str, Mapping[str, Any]]):
         return len(self.layers)
 
     def __repr__(self) -> str:
+        heading, rows, remarks = self._table()
+        return "\n".join([format_table(heading, rows), *remarks])
+
+    def _repr_html_(self) -> str:
+        """The table for a notebook."""
+        heading, rows, remarks = self._table()
+        return format_html_table(heading, rows[0], rows[1:], remarks=remarks)
+
+    def _table(self) -> tuple[str, list[tuple[str, ...]], list[str]]:
+        """A heading, rows of cells, the first of which names the columns, and what is below them."""
         names = next(iter(self.layers.values()), {})
         rows = [(layer or "(model)", *map(summarize, results.values())) for layer, results in self.layers.items()]
         heading = f"Sweep of {self.model}: {format_count(self.samples, 'sample')}, {format_count(len(self), 'layer')}"
         left = [f"Left out: {', '.join(self.left_out)}; .left_out says why."] if self.left_out else []
-        return "\n".join([format_table(heading, [("layer", *names), *rows]), *left])
+        return heading, [("layer", *names), *rows], left
 
     def __reduce__(self) -> tuple[Callable[..., SweepResult], tuple[Any, ...]]:
         layers = {layer: dict(results) for layer, results in self.layers.items()}  # frozen mappings do not pickle
@@ -124,9 +135,9 @@ def _names(layers: Any) -> Any:
 
 def freeze_results(layers: Mapping[str, Mapping[str, Any]], at: str) -> Mapping[str, Mapping[str, Any]]:
     """Return the same mappings, read-only, with results that know their layer and where its values were taken."""
-    return MappingProxyType(
+    return FrozenMapping(
         {
-            layer: MappingProxyType({name: _of_layer(layer, result, at) for name, result in results.items()})
+            layer: FrozenMapping({name: _of_layer(layer, result, at) for name, result in results.items()})
             for layer, results in layers.items()
         }
     )
@@ -139,4 +150,4 @@ def _of_layer(layer: str, result: Any, at: str) -> Any:
 def _frozen(
     layers: Mapping[str, Mapping[str, Any]], samples: int, model: str, at: str, left_out: Mapping[str, str]
 ) -> SweepResult:
-    return SweepResult(freeze_results(layers, at), samples, model, at, MappingProxyType(dict(left_out)))
+    return SweepResult(freeze_results(layers, at), samples, model, at, FrozenMapping(left_out))

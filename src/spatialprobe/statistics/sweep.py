@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from types import MappingProxyType
 
 import torch
 from torch import nn
@@ -12,6 +11,7 @@ from spatialprobe.activations.probe import check_arguments
 from spatialprobe.activations.records import At
 from spatialprobe.arguments import as_device, as_float, as_int, check_switch
 from spatialprobe.errors import ArgumentError, StorageError, UnsupportedOutputError
+from spatialprobe.mappings import FrozenMapping
 from spatialprobe.model.evaluation import EvaluationMode
 from spatialprobe.model.layout import LayoutChoice
 from spatialprobe.model.select import Selector, find_exact_names, model_name, select
@@ -150,7 +150,7 @@ def sweep(
     if not results:
         raise UnsupportedOutputError(f"All layers are left out. {next(iter(whole.left_out.values()), '')}")
     result = SweepResult(
-        freeze_results(results, at), whole.samples, model_name(model), at, MappingProxyType(dict(whole.left_out))
+        freeze_results(results, at), whole.samples, model_name(model), at, FrozenMapping(whole.left_out)
     )
     if part.unsaved is not None:
         raise StorageError(f"{part.unsaved} The whole result is this error's `result`.", result) from part.unsaved
