@@ -219,7 +219,7 @@ def test_dead_unit():
     """Where no pixel moves the unit there is no map, and the message says why that may be."""
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU())
     nn.init.constant_(model[0].bias, -100.0)
-    with pytest.raises(sp.ArgumentError, match=r"No pixel moves unit \(1, 1\) of layer '1'.*dead"):
+    with pytest.raises(sp.ArgumentError, match=r"No pixel influences unit \(1, 1\) of layer '1'.*dead"):
         sp.effective_receptive_field(model, torch.rand(2, 1, 4, 4), "1")
 
 

@@ -272,7 +272,7 @@ def test_large_models_are_not_copied():
         unable = nn.Sequential(nn.Conv2d(1, 1, 3), Reads())
     with pytest.raises(sp.ForwardError, match=r"(?s)Sequential raised.*\nIts weights are on the meta device"):
         sp.receptive_fields(unable, (1, 1, 8, 8))
-    with pytest.raises(sp.ForwardError, match=r"(?s)Sequential raised.*\nGive the shape"):
+    with pytest.raises(sp.ForwardError, match=r"(?s)Sequential raised.*\nPass the shape"):
         sp.receptive_fields(unable, (1, 2, 8, 8))
 
 
@@ -484,7 +484,7 @@ def test_chosen_layers():
     ("inputs", "options", "message"),
     [
         ((1, 3, 2, 2), {}, r"Chain raised RuntimeError on an input of \(1, 3, 2, 2\)"),
-        ((1, 4, 12, 12), {}, "Give the shape that the model takes"),
+        ((1, 4, 12, 12), {}, "Pass the shape that the model takes"),
         (((1, 3, 12, 12), (1, 3, 12, 12)), {}, "TypeError"),
         ((1, 3, 0, 12), {}, "holds nothing"),
         ("224", {}, "must be a shape.*not a str"),

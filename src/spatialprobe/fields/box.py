@@ -7,7 +7,7 @@ from spatialprobe.text import format_count
 
 
 class Box(tuple[int, ...]):
-    """A half-open box of whole numbers, all starts first: (y0, x0, y1, x1) for two axes.
+    """A half-open box of integer bounds, all starts first: (y0, x0, y1, x1) for two axes.
 
     In one dimension (x0, x1), in three (z0, y0, x0, z1, y1, x1).
 
@@ -22,9 +22,11 @@ class Box(tuple[int, ...]):
     __slots__ = ()
 
     def __new__(cls, *bounds: int) -> Box:
-        """A box of these bounds: all starts, then all stops."""
+        """Return a box of these bounds: all starts, then all stops."""
         if not bounds or len(bounds) % 2:
-            raise ArgumentError(f"A box takes as many stops as starts, such as Box(y0, x0, y1, x1), not {bounds!r}.")
+            raise ArgumentError(
+                f"A box takes as many stops as starts, not {bounds!r}. Pass bounds such as Box(y0, x0, y1, x1)."
+            )
         return super().__new__(cls, (int(bound) for bound in bounds))
 
     @property
@@ -44,11 +46,11 @@ class Box(tuple[int, ...]):
 
     @property
     def slices(self) -> tuple[slice, ...]:
-        """To cut the box out of an array whose last axes are these: `image[(..., *box.slices)]`."""
+        """The slices that cut the box out of an array whose last axes are these: `image[(..., *box.slices)]`."""
         return tuple(map(slice, self.start, self.stop))
 
     def __getattr__(self, name: str) -> int:
-        """`y0`, `x1` and the like: the bound along an axis, named from the last backwards x, y, z."""
+        """Return the bound along an axis by its name, `y0` or `x1`; the axes are, from the last backwards, x, y, z."""
         axes = _axis_names(len(self) // 2)
         if len(name) == 2 and name[0] in axes and name[1] in "01":
             return self[axes.index(name[0]) + (len(axes) if name[1] == "1" else 0)]
@@ -64,5 +66,5 @@ class Box(tuple[int, ...]):
 
 
 def _axis_names(count: int) -> list[str]:
-    """The last axis is x, the one before it y, then z; further ones have numbers only."""
+    """Return the names of the axes: the last is x, the one before it y, then z; further axes have no name."""
     return [*("?" * (count - 3)), *"zyx"[-min(count, 3) :]]

@@ -1,4 +1,4 @@
-"""One call of an operator, as the follower of a pass sees it."""
+"""One call of an operator in a pass that is followed."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from spatialprobe.fields.traits import Traits
 
 @dataclass(slots=True)
 class Call:
-    """An operator, its arguments, and what those of them see that are no constants."""
+    """An operator, its arguments, and what those arguments see that are not constants."""
 
     traits: Traits
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    tensors: list[torch.Tensor]  # among the arguments, lists taken apart
-    reaches: dict[int, Reach] = field(default_factory=dict)  # by the tensors' identity; of none that is a constant
+    tensors: list[torch.Tensor]  # among the arguments, and in lists among them
+    reaches: dict[int, Reach] = field(default_factory=dict)  # by the tensors' identity; constants have none
     unused: tuple[str, ...] = ()  # arguments on whose values the result does not depend
-    of_any_values: set[int] = field(default_factory=set)  # the tensors among them, by identity
+    of_any_values: set[int] = field(default_factory=set)  # the tensors among the unused arguments, by identity
     _named: dict[str, Any] | None = None
 
     @property
@@ -35,12 +35,12 @@ class Call:
 
     @property
     def written(self) -> list[torch.Tensor]:
-        """The tensors that the operator writes into."""
+        """The tensors that the operator modifies in place."""
         return [one for name in self.traits.written for one in tensors_in((self.arguments.get(name),))]
 
     @property
     def asks_for_cpu(self) -> bool:
-        """Whether the result is to be on the CPU."""
+        """Whether the call requests a result on the CPU."""
         device = self.kwargs.get("device")
         return device is not None and torch.device(device).type == "cpu"
 
@@ -49,7 +49,7 @@ class Call:
         return self.traits.operator(*self.args, **self.kwargs)
 
     def leave_out(self, unused: tuple[str, ...]) -> None:
-        """Take these arguments for constants: the result does not depend on them."""
+        """Treat these arguments as constants: the result does not depend on them."""
         self.unused = unused
         used = {id(one) for name, value in self.arguments.items() if name not in unused for one in tensors_in((value,))}
         for tensor in tensors_in([self.arguments.get(name) for name in unused]):
@@ -57,7 +57,7 @@ class Call:
                 self.of_any_values.add(id(tensor))
 
     def is_constant(self, tensor: torch.Tensor) -> bool:
-        """Return whether an argument depends on nothing of the input."""
+        """Return whether an argument does not depend on the input."""
         return id(tensor) not in self.reaches
 
 

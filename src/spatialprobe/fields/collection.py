@@ -17,8 +17,8 @@ from spatialprobe.text import escape_surrogates
 class ReceptiveFields(LayerCalls[ReceptiveField]):
     """The receptive fields of a model's layers, by name, in the order in which the layers first ran.
 
-    `fields["conv1"]` is that of a layer that ran once, `fields["shared", i]` of the i-th of several runs. Its repr is a
-    table.
+    `fields["conv1"]` is the field of a layer that ran once, `fields["shared", i]` that of the i-th of several runs. The
+    repr is a table.
 
     >>> import spatialprobe as sp
     >>> from torch import nn
@@ -49,7 +49,7 @@ class ReceptiveFields(LayerCalls[ReceptiveField]):
         self._aliases = dict(aliases)  # every name that finds a layer -> the name of its fields
         self._missing = dict(missing)  # layers without a field, and why
         self._title = title
-        self._unmatched = tuple(unmatched)  # what was to be ignored, and is no module of the model
+        self._unmatched = tuple(unmatched)  # the types to ignore of which the model has no module
 
     @property
     def missing(self) -> Mapping[str, str]:
@@ -57,7 +57,7 @@ class ReceptiveFields(LayerCalls[ReceptiveField]):
         return dict(self._missing)
 
     def calls(self, layer: str) -> tuple[ReceptiveField, ...]:
-        """The fields of all runs of one layer, in the order of execution.
+        """Return the fields of all runs of one layer, in the order of execution.
 
         Raises:
             LayerNotFoundError: the model has no such layer, or it has no field.
@@ -81,10 +81,10 @@ class ReceptiveFields(LayerCalls[ReceptiveField]):
         return format_html_table(self._title, _HEADINGS, self._rows(), remarks=self._remarks())
 
     def _remarks(self) -> list[str]:
-        """What the table alone does not say."""
+        """Return the lines of text below the table."""
         remarks = []
         if self._missing:
-            remarks.append(f"No field: {_first(self._missing)}; .missing says why.")
+            remarks.append(f"No field: {_name_first(self._missing)}; .missing says why.")
         if self._unmatched:
             remarks.append(f"Nothing to ignore: the model has no module of type {', '.join(self._unmatched)}.")
         return remarks
@@ -97,39 +97,35 @@ _HEADINGS = ("layer", "units", "size", "stride", "start", "of the image", "")
 
 
 def _format_row(one: ReceptiveField, calls: int) -> tuple[str, ...]:
-    """A field as cells of text."""
+    """Return a field as cells of text."""
     name = one.layer or "(model)"
     remarks = [
-        f"period {_by(one.period)}" if any(period > 1 for period in one.period) else "",
+        f"period {_join_numbers(one.period)}" if any(period > 1 for period in one.period) else "",
         "" if one.exact else "upper bound" + (f" ({', '.join(one.unknown)})" if one.unknown else ""),
     ]
     return (
         f"{name}, {one.call}" if calls > 1 else name,
-        _by(one.output_size) or "-",
-        _by(one.size),
-        _by(one.stride),
-        _by(one.start, ", "),
-        f"{_share(one):.1%}",
+        _join_numbers(one.output_size) or "-",
+        _join_numbers(one.size),
+        _join_numbers(one.stride),
+        _join_numbers(one.start, ", "),
+        f"{_input_share(one):.1%}",
         "; ".join(filter(None, remarks)),
     )
 
 
-def _share(one: ReceptiveField) -> float:
-    """The share of the input that the unit in the middle sees."""
+def _input_share(one: ReceptiveField) -> float:
+    """Return the share of the input that the middle unit sees."""
     box = one.box(*(size // 2 for size in one.output_size))
     return prod(box.shape) / max(1, prod(one.input_size)) if box else 0.0
 
 
-def _by(numbers: Sequence[int | float], between: str = " x ") -> str:
+def _join_numbers(numbers: Sequence[int | float], between: str = " x ") -> str:
+    """Return numbers as text, such as '3 x 3'."""
     return between.join(f"{number:g}" for number in numbers)
 
 
-def _first(names: Iterable[str]) -> str:
-    """The first two names, and how many more there are."""
+def _name_first(names: Iterable[str]) -> str:
+    """Return the first two names, and how many more there are, as text."""
     called = [name or "(model)" for name in names]
     return ", ".join(called[:2]) + (f" and {len(called) - 2} more" if len(called) > 2 else "")
-
-
-def _some(names: Mapping[str, object]) -> str:
-    shown = list(names)[:12]
-    return ", ".join(map(repr, shown)) + (f" and {len(names) - 12} more" if len(names) > 12 else "") or "no fields"

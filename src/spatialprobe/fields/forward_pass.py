@@ -1,4 +1,4 @@
-"""One forward pass, followed operator by operator: what each output of each layer sees of the input."""
+"""A forward pass that is followed operator by operator, to find what each output of each layer sees of the input."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ from spatialprobe.model.undo import Undo, undo_block
 from spatialprobe.model.weights import device_of, lacks_batch
 from spatialprobe.text import kind_of
 
-_WHAT_TO_GIVE = (
-    "Give the shape that the model takes, batch included, or a tuple with one for each input; or an example of real "
-    "values."
+_WHAT_TO_PASS = (
+    "Pass the shape that the model takes, batch included, or a tuple with one for each input; or a tensor as an "
+    "example."
 )
 _WEIGHTS_WITHOUT_VALUES = (
-    "Its weights are on the meta device, where tensors have no values, and it needs some: make the model on a real "
-    "device, or load its weights first."
+    "Its weights are on the meta device, where tensors have no values, but the model reads values. Create the model on "
+    "a real device, or load its weights first."
 )
 
 
 @dataclass
 class Trace:
-    """What one forward pass showed."""
+    """The findings of one forward pass."""
 
     reaches: dict[str, list[Reach | str]] = field(default_factory=dict)  # of each run; or why there is none
-    runs: list[tuple[str, Reach | str]] = field(default_factory=list)  # the same of all layers, as they ended
+    runs: list[tuple[str, Reach | str]] = field(default_factory=list)  # of all layers, in the order in which they ended
     before_source: set[str] = field(default_factory=set)
     input_size: tuple[int, ...] = ()
     ignored: dict[str, None] = field(default_factory=dict)
@@ -56,32 +56,32 @@ class Trace:
 
 
 def trace_fields(model: nn.Module, layers: list[Layer], asked: Question, origin: Layer | None) -> Trace:
-    """Return what a pass shows: on meta tensors, or, where the model does not run on them, on its device."""
+    """Return the findings of a pass: on meta tensors, or, where the model does not run on them, on its device."""
     try:
-        trace, refused = _on_meta(model, layers, asked, origin)
+        trace, refused = _trace_on_meta(model, layers, asked, origin)
         if refused is None or not _has_values(model):
             return trace
     except (ArgumentError, AmbiguousCallError):
         raise
-    except Exception as error:  # whatever a model does that meta tensors do not allow
+    except Exception as error:  # the model did something that meta tensors do not support
         refused = error
         if not _has_values(model):
-            hint = _WEIGHTS_WITHOUT_VALUES if "meta" in str(error).lower() else _WHAT_TO_GIVE
+            hint = _WEIGHTS_WITHOUT_VALUES if "meta" in str(error).lower() else _WHAT_TO_PASS
             raise forward_error(model, asked.arguments, error, hint) from error
     try:
         trace = _Tracer(model, layers, asked, origin, meta=False).run()
     except (ArgumentError, AmbiguousCallError):
         raise
     except Exception as error:
-        raise forward_error(model, asked.arguments, error, _WHAT_TO_GIVE) from error
+        raise forward_error(model, asked.arguments, error, _WHAT_TO_PASS) from error
     trace.fallback = f"{type(refused).__name__}: {refused}"
     return trace
 
 
-def _on_meta(
+def _trace_on_meta(
     model: nn.Module, layers: list[Layer], asked: Question, origin: Layer | None
 ) -> tuple[Trace, Exception | None]:
-    """A pass on meta tensors, and the last error of an operator that they do not allow, if the model went on.
+    """Return the findings on meta tensors, and the last error of an operator that the model went on after, if any.
 
     Watching Python takes time, and is left out until a constant is needed whose values only Python knows.
     """
@@ -92,7 +92,7 @@ def _on_meta(
         except UnseenConstant:
             continue
         except RuntimeError as error:
-            if tracer.refused is not None and "TorchScript" in str(error):  # which keeps nothing of what was refused
+            if tracer.refused is not None and "TorchScript" in str(error):  # TorchScript drops the original error
                 raise tracer.refused from error
             raise
         if not tracer.missed:
@@ -101,7 +101,7 @@ def _on_meta(
 
 
 class _Tracer:
-    """One forward pass with a hook on every module."""
+    """A forward pass with a hook on every module."""
 
     def __init__(
         self,
@@ -113,7 +113,7 @@ class _Tracer:
         meta: bool,
         watched: bool = True,
     ) -> None:
-        self._model = unwrap(model)  # a wrapper may want devices of its own
+        self._model = unwrap(model)  # a wrapper may require devices of its own
         self._layers = layers
         self._asked = asked
         self._origin = origin
@@ -126,24 +126,24 @@ class _Tracer:
         self._nonlinearities: Nonlinearities | None = None
         if asked.at == "post_activation":
             followed = [layer for layer in layers if takes_hooks(layer.module)]
-            self._nonlinearities = Nonlinearities(self._model, followed, self._sees_after)
+            self._nonlinearities = Nonlinearities(self._model, followed, self._reach_after)
 
     @property
     def missed(self) -> bool:
-        """Whether values were needed that only a pass that watches Python would know."""
+        """Whether values were needed that only a pass that watches Python can know."""
         return self._follower.constants.missed
 
     @property
     def refused(self) -> Exception | None:
-        """The last error of an operator that meta tensors do not allow."""
+        """The last error of an operator that meta tensors do not support."""
         return self._follower.refused
 
     def run(self) -> Trace:
-        """Follow the pass."""
+        """Run the model and return the findings."""
         with undo_block() as undo:
-            leave_inference_mode(undo)  # it would keep torch from showing every operator
-            state, arguments = self._prepared()
-            self._seed(arguments)
+            leave_inference_mode(undo)  # in inference mode torch does not dispatch every operator
+            state, arguments = self._prepare()
+            self._seed_input(arguments)
             with EvaluationMode(self._model, values=not self._meta), undo_block() as watching:
                 self._watch(watching)
                 torch.func.functional_call(self._model, state, arguments)
@@ -152,23 +152,23 @@ class _Tracer:
         return self._trace
 
     def _watch(self, undo: Undo) -> None:
-        """See every layer and every operator."""
+        """Watch every layer and every operator, until `undo` runs."""
         hold_eager(undo)
         hooks = Hooks(undo)
         for layer in self._layers:
             if not takes_hooks(layer.module):
                 continue
-            hooks.add(layer.module, ProbeHook(partial(_Tracer._layer_ran, self), layer))
+            hooks.add(layer.module, ProbeHook(partial(_Tracer._on_layer_end, self), layer))
             if self._asked.ignore and self._asked.ignores(layer.module):
-                hooks.add_before(layer.module, ProbeHook(self._gate_begins))
+                hooks.add_before(layer.module, ProbeHook(self._on_gate_begin))
         if self._nonlinearities is not None:
             self._nonlinearities.watch(undo)
         if self._watched:
             enter_function_mode(undo, PythonWatch(self._follower, meta=self._meta))
         enter_dispatch_mode(undo, self._follower)
 
-    def _prepared(self) -> tuple[dict[str, torch.Tensor], tuple[Any, ...]]:
-        """Parameters, buffers and inputs for the pass: meta tensors, or the real ones with buffers of their own."""
+    def _prepare(self) -> tuple[dict[str, torch.Tensor], tuple[Any, ...]]:
+        """Return parameters, buffers and inputs for the pass: meta tensors, or the real ones and copies of buffers."""
         parameters, buffers = dict(self._model.named_parameters()), dict(self._model.named_buffers())
         if self._meta:
             state = {name: torch.empty_like(value, device="meta") for name, value in parameters.items()}
@@ -178,17 +178,17 @@ class _Tracer:
         else:
             state = {name: value.detach() for name, value in parameters.items()}
             moved = {name: value.detach().clone() for name, value in buffers.items()}
-            arguments = tree_map_only(torch.Tensor, self._real, self._asked.arguments)
+            arguments = tree_map_only(torch.Tensor, self._to_real, self._asked.arguments)
             self._follower.origins.start_with(
-                [*_living_tensors(), *state.values(), *moved.values(), *tree_leaves(arguments)]
+                [*_find_living_tensors(), *state.values(), *moved.values(), *tree_leaves(arguments)]
             )
         for name, value in parameters.items():
             frozen = None if value.requires_grad or value.is_meta else value
             self._follower.constants.weigh(state[name], frozen, lasting=True)
         return state | moved, arguments
 
-    def _real(self, example: torch.Tensor) -> torch.Tensor:
-        """An input with values, on the model's device: the example's own, or drawn where only a shape was given."""
+    def _to_real(self, example: torch.Tensor) -> torch.Tensor:
+        """Return an input with values, on the model's device: those of the example, or random ones for a shape."""
         if not example.is_meta:
             return example.detach().clone()
         drawn = torch.rand(example.shape, generator=torch.Generator().manual_seed(0), device="cpu")
@@ -196,40 +196,42 @@ class _Tracer:
         self._follower.constants.doubt(drawn)
         return drawn
 
-    def _seed(self, arguments: tuple[Any, ...]) -> None:
-        """Each position of the chosen input sees itself; with a source, nothing is seen until it has run."""
+    def _seed_input(self, arguments: tuple[Any, ...]) -> None:
+        """Let each position of the chosen input see itself; with a source, nothing is seen until it has run."""
         self._input = self._asked.tensor_in(arguments)
         if self._origin is None:
             self._see_itself(self._input, self._asked.input_axes(self._input, self._model))
         else:
-            self._follower.constants.weigh(self._input)  # an image, of any values
+            self._follower.constants.weigh(self._input)  # an image may have any values
         scripted = [one for one in self._model.modules() if isinstance(one, torch.jit.ScriptModule)]
         self._follower.scripted = bool(scripted)
-        if not self._meta and any("prim::tolist" in _graph_of(one) for one in scripted):
+        if not self._meta and any("prim::tolist" in _graph_text(one) for one in scripted):
             self._follower.read_everything("tolist")
 
     def _see_itself(self, tensor: torch.Tensor, dims: Sequence[int]) -> None:
+        """Let each position of a tensor along some dimensions see itself."""
         self._trace.input_size = tuple(tensor.shape[dim] for dim in dims)
         spans = tuple(Span.identity(tensor.shape[dim], dim, tensor.ndim) for dim in dims)
         seen = Reach(tuple(tensor.shape), spans)
         self._follower.everything = seen.reduced(range(tensor.ndim)).inexact()
         self._follower.memory.write(tensor, seen)
 
-    def _gate_begins(self, module: nn.Module, *_: Any) -> None:
-        """Forward pre-hook of an ignored module: what it reads is forgotten when it ends."""
+    def _on_gate_begin(self, module: nn.Module, *_: Any) -> None:
+        """Note that an ignored module begins (a forward pre-hook): what it reads is forgotten when it ends."""
         self._read_before.append((module, self._follower.read))
 
-    def _layer_ran(self, layer: Layer, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        """Forward hook: note what the output sees."""
+    def _on_layer_end(self, layer: Layer, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        """Note what the output of a layer sees (a forward hook)."""
         if module is not layer.module:
             return
-        self._follower.within_torch += 1  # what is looked at here the model does not read
+        self._follower.within_torch += 1  # what this library reads here, the model does not read
         try:
             self._note(layer, module, args, output)
         finally:
             self._follower.within_torch -= 1
 
     def _note(self, layer: Layer, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        """Note what one run of a layer returned, and what it sees."""
         if self._asked.ignore and self._asked.ignores(module):
             self._ignore(module, args, output)
         if self._origin is not None and not self._origin_ran:
@@ -249,8 +251,8 @@ class _Tracer:
         else:
             self._nonlinearities.follow(layer, runs, output)
 
-    def _sees_after(self, value: torch.Tensor) -> Reach:
-        """Return what the value of a nonlinearity sees; the model does not read it here."""
+    def _reach_after(self, value: torch.Tensor) -> Reach:
+        """Return what the output of a nonlinearity sees; the model does not read it here."""
         self._follower.within_torch += 1
         try:
             return self._follower.sees_now(value)
@@ -258,18 +260,25 @@ class _Tracer:
             self._follower.within_torch -= 1
 
     def _check_batch(self, layer: Layer, output: torch.Tensor) -> None:
+        """Raise an error if a layer processed the input as one image without a batch axis."""
         if self._asked.axes is None and lacks_batch(layer.module, self._input, output):
             shape = tuple(self._input.shape)
             raise ArgumentError(
                 f"Layer {layer.name!r}, {kind_of(layer.module)}, took the input {shape} for one image without "
-                f"a batch axis: give the whole shape, {(1, *shape)}; or name the input's spatial axes with axes=."
+                f"a batch axis. Pass the whole shape, {(1, *shape)}; or name the input's spatial axes with axes=."
             )
 
     def _start_at(self, layer: Layer, output: Any) -> None:
+        """Let each unit of the source layer see itself."""
         if self._origin_ran:
-            raise AmbiguousCallError(f"source={layer.name!r} runs more than once: fields can begin at one grid only.")
+            raise AmbiguousCallError(
+                f"source={layer.name!r} runs more than once, but fields can begin at one grid only. Pass a layer that "
+                "runs once."
+            )
         if not isinstance(output, torch.Tensor):
-            raise UnsupportedOutputError(f"source={layer.name!r} returns {kind_of(output)}, not one tensor.")
+            raise UnsupportedOutputError(
+                f"source={layer.name!r} returns {kind_of(output)}, not one tensor. Pass a layer that returns a tensor."
+            )
         self._origin_ran = True
         units = self._asked.unit_axes
         if units is None and output.ndim > 2:
@@ -277,7 +286,7 @@ class _Tracer:
         self._see_itself(output, resolve_axes(output.ndim, units, "unit_axes"))
 
     def _ignore(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        """What a gate returns is a constant; what a gated module returns is its input, times a constant."""
+        """Treat the output of an ignored module as a constant, or as its input if it has the input's shape."""
         self._trace.ignored[type(module).__name__] = None
         while self._read_before:
             begun, self._follower.read = self._read_before.pop()
@@ -296,11 +305,11 @@ def _has_values(model: nn.Module) -> bool:
     return not any(value.is_meta for value in (*model.parameters(), *model.buffers()))
 
 
-def _graph_of(module: torch.jit.ScriptModule) -> str:
-    """What a part in TorchScript does, written out; nothing for one that cannot be called."""
+def _graph_text(module: torch.jit.ScriptModule) -> str:
+    """Return the code of a TorchScript module's forward; an empty string if it has none."""
     return str(module.inlined_graph) if hasattr(module, "forward") else ""
 
 
-def _living_tensors() -> list[torch.Tensor]:
-    """All tensors that there are: what exists before a pass does not depend on its input."""
+def _find_living_tensors() -> list[torch.Tensor]:
+    """Return all existing tensors: what exists before a pass does not depend on its input."""
     return [one for one in gc.get_objects() if issubclass(type(one), torch.Tensor)]

@@ -1,4 +1,4 @@
-"""Images that a measure of one layer is given, and what the layer sees of them."""
+"""Checks of the images that one layer is measured on, and the layer's receptive field on them."""
 
 from __future__ import annotations
 
@@ -35,48 +35,48 @@ def field_of(
 
 
 def check_batch(images: object, called: str = "images") -> None:
-    """That these are images of any number of axes.
+    """Check that a value is a tensor (N, C, *spatial) of at least one image.
 
     Raises:
-        ArgumentError: they are not.
+        ArgumentError: it is not.
     """
     if isinstance(images, torch.Tensor) and images.ndim >= 3 and len(images):
         return
     hint = ""
     if hasattr(images, "__array__") and not isinstance(images, torch.Tensor):
-        hint = " An array becomes one with torch.from_numpy(array)."
+        hint = " Convert an array with torch.from_numpy(array)."
     elif isinstance(images, (tuple, list)):
-        hint = " Images in a sequence become one with torch.stack(images); a model of several inputs needs a wrapper."
+        hint = " Convert a sequence of images with torch.stack(images); a model of several inputs needs a wrapper."
     raise ArgumentError(
         f"{called} must be a tensor (N, C, *spatial) with at least one image, not {short_repr(images)}.{hint}"
     )
 
 
 def check_images(images: torch.Tensor, called: str = "images") -> None:
-    """That these are images, in numbers that can be changed a little.
+    """Check that a value is a tensor (N, C, *spatial) of images in finite floating-point numbers.
 
     Raises:
-        ArgumentError: they are not.
+        ArgumentError: it is not.
     """
     check_batch(images, called)
     if not images.is_floating_point():
         raise ArgumentError(
-            f"{called} are {images.dtype}: give them as the model takes them, as floating-point numbers."
+            f"{called} are {images.dtype}. Pass them as the model takes them, as floating-point numbers."
         )
     if images.is_meta:
-        raise ArgumentError(f"{called} are on the meta device, where tensors have no values: give real ones.")
+        raise ArgumentError(f"{called} are on the meta device, where tensors have no values. Pass real ones.")
     if not images.isfinite().all():
-        raise ArgumentError(f"{called} hold values that are infinite or NaN.")
+        raise ArgumentError(f"{called} hold values that are infinite or NaN. Pass finite images.")
 
 
 def check_rows(layer: str, output: torch.Tensor, count: int) -> None:
-    """Check that a layer's output has values for each of so many images, and an axis of channels.
+    """Check that a layer's output has values for each of `count` images, and an axis of channels.
 
     Raises:
         UnsupportedOutputError: it does not, so that values cannot be matched to images.
     """
     if output.ndim < 2 or len(output) != count or not output.numel():
         raise UnsupportedOutputError(
-            f"Layer {layer!r} returned {tuple(output.shape)} for {format_count(count, 'image')}: this needs (N, C, "
-            "*units), the images along the first axis and the channels along the second. Choose another layer."
+            f"Layer {layer!r} returned {tuple(output.shape)} for {format_count(count, 'image')}. An output (N, C, "
+            "*units) is needed, with images along the first axis and channels along the second. Choose another layer."
         )

@@ -1,4 +1,4 @@
-"""Which positions an interpolation reads: asked of torch's own kernels, whose rounding decides it."""
+"""The positions that an interpolation reads, found by running torch's own kernels, whose rounding decides them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import torch
 from spatialprobe.fields.taps import NONE, Bools, Ints, Taps, antialiased, interpolated, listed, nearest
 
 _FINEST = 10**6  # the largest denominator of a factor's fraction
-_MARGIN = 2  # positions that rounding may lie beside the fraction's, or more
-_SIGNAL = 4096.0  # what a probe holds, so that small weights do not underflow
-_CLEAR = {torch.float32: 2e-6, torch.float64: 1e-9}  # a smaller weight may be one that rounding has made
-_SMALL_OUTPUT = 128  # height and width together: up to there, torch takes another kernel
+_MARGIN = 2  # positions by which rounding may differ from the exact fraction
+_SIGNAL = 4096.0  # the value of a probe, so that small weights do not underflow
+_CLEAR = {torch.float32: 2e-6, torch.float64: 1e-9}  # a smaller weight may be due to rounding
+_SMALL_OUTPUT = 128  # height and width together: up to this size, torch uses another kernel
 
 
 @dataclass(frozen=True, slots=True)
 class Resize:
-    """One axis of an interpolation, and all that decides which kernel computes it."""
+    """One axis of an interpolation, and everything that decides which kernel computes it."""
 
     operator: str  # "aten::upsample_bilinear2d"
     axes: int
@@ -29,20 +29,20 @@ class Resize:
     inputs: int
     outputs: int
     beside: int  # positions along the other axis of two while this one is computed; 1 for one axis or three
-    factor: float | None  # outputs per input, where a factor was given and counts
+    factor: float | None  # outputs per input, where a factor was passed and is used
     align_corners: bool
-    channels: int  # kernels differ up to four
+    channels: int  # up to four, the number of channels decides the kernel
     channels_last: bool
     dtype: torch.dtype
 
     @property
     def antialiased(self) -> bool:
-        """Whether a window widens with the scale."""
+        """Whether the window widens with the scale."""
         return self.operator.endswith("_aa")
 
     @property
     def scale(self) -> Fraction:
-        """Inputs per output, in an input without borders."""
+        """The number of inputs per output, in an input without borders."""
         if self.align_corners:
             return Fraction(self.inputs - 1, self.outputs - 1) if self.outputs > 1 else Fraction(0)
         if self.factor is not None and self.factor > 0:
@@ -54,21 +54,22 @@ class Resize:
 def resize_taps(resize: Resize) -> tuple[Taps, bool]:
     """Return the taps of an axis, and whether they are exact.
 
-    Torch computes positions in float32, or in float64 for tensors of that dtype, so that where a position is near a
-    whole number rounding decides which pixels count. The taps are those of its kernel for the CPU in the tensor's own
-    dtype; they are an upper bound where a weight at the edge of a window is so small that it may be rounding alone.
-    Without borders they follow exact fractions.
+    Torch computes positions in float32, or in float64 for tensors of that dtype, so that rounding decides which pixels
+    count where a position is near an integer. The taps are those of its CPU kernel in the tensor's own dtype; they are
+    an upper bound where a weight at the edge of a window is so small that it may be due to rounding alone. Without
+    borders they follow exact fractions.
     """
-    ideal = _ideal(resize)
-    first, width = _windows(ideal, resize)
-    weights = _weights(resize, first, width)
+    ideal = _exact_taps(resize)
+    first, width = _find_windows(ideal, resize)
+    weights = _measure_weights(resize, first, width)
     rows = np.where(weights != 0, first[:, None] + np.arange(width), NONE)
     clear = weights > _CLEAR.get(resize.dtype, 0.0)
-    exact = _same_ends(weights != 0, clear) and (resize.dtype.is_floating_point or "nearest" in resize.operator)
+    exact = _have_same_ends(weights != 0, clear) and (resize.dtype.is_floating_point or "nearest" in resize.operator)
     return listed(ideal, resize.inputs, rows), exact
 
 
-def _ideal(resize: Resize) -> Taps:
+def _exact_taps(resize: Resize) -> Taps:
+    """Return the taps by exact fractions."""
     name = resize.operator
     if "nearest" in name:
         return nearest(resize.scale, centered="exact" in name)
@@ -77,8 +78,8 @@ def _ideal(resize: Resize) -> Taps:
     return interpolated(resize.scale, cubic="cubic" in name, align_corners=resize.align_corners)
 
 
-def _windows(ideal: Taps, resize: Resize) -> tuple[Ints, int]:
-    """Return where each output's window of candidates begins (outputs,), and how wide all of them are."""
+def _find_windows(ideal: Taps, resize: Resize) -> tuple[Ints, int]:
+    """Return where each output's window of candidates begins (outputs,), and the width of all windows."""
     found = ideal.positions(np.arange(resize.outputs))
     inside = found.clip(0, resize.inputs - 1)
     first = np.where(found == NONE, resize.inputs, inside).min(axis=1) - _MARGIN
@@ -89,7 +90,7 @@ def _windows(ideal: Taps, resize: Resize) -> tuple[Ints, int]:
     return first, width
 
 
-def _weights(resize: Resize, first: Ints, width: int) -> npt.NDArray[np.float64]:
+def _measure_weights(resize: Resize, first: Ints, width: int) -> npt.NDArray[np.float64]:
     """Return the weight of each candidate (outputs, width), without its sign.
 
     Positions that lie a whole number of widths apart share a probe, since no window holds two of them.
@@ -97,21 +98,21 @@ def _weights(resize: Resize, first: Ints, width: int) -> npt.NDArray[np.float64]
     probes = torch.from_numpy(np.where(np.arange(resize.inputs) % width == np.arange(width)[:, None], _SIGNAL, 0.0))
     dtype = resize.dtype if resize.dtype.is_floating_point else torch.float32
     try:
-        answers = _resized(resize, probes.to(dtype))
-    except RuntimeError:  # some kernels know no half precision
+        responses = _run_kernel(resize, probes.to(dtype))
+    except RuntimeError:  # some kernels do not support half precision
         if dtype.itemsize > 2:
             raise
-        answers = _resized(resize, probes.to(torch.float32))
+        responses = _run_kernel(resize, probes.to(torch.float32))
     candidates = (first[:, None] + np.arange(width)) % width
-    found: npt.NDArray[np.float64] = np.take_along_axis(answers.double().numpy().T, candidates, axis=1)
+    found: npt.NDArray[np.float64] = np.take_along_axis(responses.double().numpy().T, candidates, axis=1)
     return abs(found) / _SIGNAL
 
 
-def _resized(resize: Resize, probes: torch.Tensor) -> torch.Tensor:
-    """Return the answers (probes, outputs) of torch's kernel to probes (probes, inputs) along one axis."""
+def _run_kernel(resize: Resize, probes: torch.Tensor) -> torch.Tensor:
+    """Return the outputs (probes, outputs) of torch's kernel for probes (probes, inputs) along one axis."""
     row = [1] * resize.axes
     row[resize.axis] = resize.inputs
-    shape, sizes = _sizes(resize)
+    shape, sizes = _choose_sizes(resize)
     images = probes.reshape(len(probes), 1, *row).repeat(
         1, 1 if resize.antialiased else resize.channels, *(a // b for a, b in zip(shape, row, strict=True))
     )
@@ -120,15 +121,15 @@ def _resized(resize: Resize, probes: torch.Tensor) -> torch.Tensor:
     operator = getattr(torch.ops.aten, resize.operator.removeprefix("aten::")).default
     names = [argument.name for argument in operator._schema.arguments]
     factors = [name for name in names if name.startswith("scales")]
-    given = {"align_corners": resize.align_corners, factors[resize.axis]: resize.factor}
-    answers: torch.Tensor = operator(images, sizes, **{name: given[name] for name in given if name in names})
-    return answers[:, 0].movedim(resize.axis + 1, 1).reshape(len(probes), resize.outputs, -1)[..., 0]
+    options = {"align_corners": resize.align_corners, factors[resize.axis]: resize.factor}
+    resized: torch.Tensor = operator(images, sizes, **{name: options[name] for name in options if name in names})
+    return resized[:, 0].movedim(resize.axis + 1, 1).reshape(len(probes), resize.outputs, -1)[..., 0]
 
 
-def _sizes(resize: Resize) -> tuple[list[int], list[int]]:
-    """Return sizes before and after, of the axis and of others as small as the same kernel takes them."""
+def _choose_sizes(resize: Resize) -> tuple[list[int], list[int]]:
+    """Return the sizes before and after, with the other axes as small as the same kernel allows."""
     before = after = 1
-    if resize.antialiased:  # of a single column, torch reads other pixels than of several
+    if resize.antialiased:  # torch reads other pixels if there is only one column
         before = after = min(2, resize.beside)
     elif resize.axes == 2 and resize.outputs + resize.beside > _SMALL_OUTPUT:
         after = max(1, _SMALL_OUTPUT + 1 - resize.outputs)
@@ -137,7 +138,7 @@ def _sizes(resize: Resize) -> tuple[list[int], list[int]]:
     return shape, sizes
 
 
-def _same_ends(one: Bools, other: Bools) -> bool:
-    """Return whether the first and the last of each row are the same."""
+def _have_same_ends(one: Bools, other: Bools) -> bool:
+    """Return whether each row has the same first and last True in both masks."""
     ends = [(rows.argmax(axis=1), rows[:, ::-1].argmax(axis=1), rows.any(axis=1)) for rows in (one, other)]
     return all(np.array_equal(a, b) for a, b in zip(*ends, strict=True))

@@ -1,7 +1,7 @@
 """Arithmetic on intervals: what each element of a tensor sees along one axis of the input. Numpy only.
 
 Arrays are broadcast against the tensor's shape: their extent is 1 wherever the interval does not vary, so that a tensor
-of 512 x 56 x 56 takes some dozens of integers.
+of 512 x 56 x 56 takes a few dozen integers.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ Regrouping: TypeAlias = tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]  # o
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Span:
-    """For each element of a tensor the half-open interval [lo, hi) of input positions along one axis.
+    """The half-open interval [lo, hi) of input positions along one axis, for each element of a tensor.
 
-    `lo` and `hi` speak of the real input, [0, n), and are empty (lo > hi) where an element sees nothing of it. The
-    lattice speaks of an input without borders.
+    `lo` and `hi` refer to the real input, [0, n), and are empty (lo > hi) where an element sees nothing of it. The
+    lattice refers to an input without borders.
     """
 
     lo: Ints  # one extent per dimension: its size, or 1
@@ -36,22 +36,22 @@ class Span:
 
     @staticmethod
     def identity(size: int, dim: int, ndim: int) -> Span:
-        """Of the input itself: each position along a dimension of this size sees itself."""
+        """Return the span of the input itself: each position along a dimension of this size sees itself."""
         lo = np.arange(size).reshape([size if d == dim else 1 for d in range(ndim)])
         zero = np.zeros((1,) * ndim, np.int64)
         return Span(lo, lo + 1, Lattice(zero, zero + 1, tuple(int(d == dim) for d in range(ndim))))
 
     @staticmethod
     def empty(ndim: int) -> Span:
-        """Of a constant."""
+        """Return the span of a constant."""
         beyond = np.full((1,) * ndim, BEYOND)
         return Span(beyond, -beyond, Lattice(beyond, -beyond, (0,) * ndim))
 
     def tapped(self, dim: int, taps: Taps, inputs: int, outputs: int, *, blanks: bool = True) -> Span:
-        """The union over the taps of each output position along a dimension.
+        """Return the union over the taps of each output position along a dimension.
 
-        An output without taps sees nothing. Where the intervals do not vary along the dimension that may be left to
-        another axis, whose intervals do: then `blanks` is False.
+        An output without taps sees nothing. With `blanks=False`, this is left to the span of another axis where the
+        intervals of this one do not vary along the dimension.
         """
         index, nothing = taps.table(inputs, outputs)
         lattice = self.lattice.tapped(dim, taps)
@@ -64,15 +64,15 @@ class Span:
             hi = self.hi.take(index, axis=dim).max(axis=dim + 1)
         if nothing is not None:
             lo, hi = _blanked(lo, hi, nothing, dim)
-        return _compressed(lo, hi, (dim,), lattice)
+        return _compress(lo, hi, (dim,), lattice)
 
     def sliced(self, dim: int, start: int, step: int, outputs: int) -> Span:
-        """Positions start, start + step, ... of a dimension."""
+        """Return positions start, start + step, ... of a dimension."""
         lattice = self.lattice.tapped(dim, affine(start, step))
         if self.lo.shape[dim] == 1:
             return Span(self.lo, self.hi, lattice)
         index = np.arange(start, start + outputs * step, step)
-        return _compressed(self.lo.take(index, axis=dim), self.hi.take(index, axis=dim), (dim,), lattice)
+        return _compress(self.lo.take(index, axis=dim), self.hi.take(index, axis=dim), (dim,), lattice)
 
     def gridded(self, dim: int, start: int, steps: Sequence[int], counts: Sequence[int]) -> Span:
         """Return positions start + step * index + ... of a dimension, which becomes one dimension for each step."""
@@ -80,17 +80,17 @@ class Span:
         varies = self.lo.shape[dim] > 1
         index = lattices.grid(start, steps, counts) if varies else np.zeros((1,) * len(steps), np.int64)
         changed = range(dim, dim + len(steps))
-        return _compressed(self.lo.take(index, axis=dim), self.hi.take(index, axis=dim), changed, lattice)
+        return _compress(self.lo.take(index, axis=dim), self.hi.take(index, axis=dim), changed, lattice)
 
     def taken(self, dim: int, index: Ints, lattice: Lattice | None = None) -> Span:
-        """These positions (n,) of a dimension; the lattice is listed anew unless given."""
+        """Return these positions (n,) of a dimension; the lattice is listed again unless one is passed."""
         lattice = lattice or self.lattice.listed(dim, index)
         if self.lo.shape[dim] == 1:
             return Span(self.lo, self.hi, lattice)
-        return _compressed(self.lo.take(index, axis=dim), self.hi.take(index, axis=dim), (dim,), lattice)
+        return _compress(self.lo.take(index, axis=dim), self.hi.take(index, axis=dim), (dim,), lattice)
 
     def reduced(self, dims: Sequence[int], shape: Shape) -> Span:
-        """The union over some dimensions, which keep the extent 1."""
+        """Return the union over some dimensions, which keep the extent 1."""
         lattice = self.lattice
         lo, hi = self.lo, self.hi
         for dim in dims:
@@ -100,18 +100,18 @@ class Span:
         return self if lattice is self.lattice and lo is self.lo else Span(lo, hi, lattice)
 
     def accumulated(self, dim: int, size: int) -> Span:
-        """The union of each position with all before it."""
+        """Return the union of each position with all before it."""
         full = self.lo.repeat(size, dim) if self.lo.shape[dim] == 1 else self.lo
         top = self.hi.repeat(size, dim) if self.hi.shape[dim] == 1 else self.hi
         lo, hi = np.minimum.accumulate(full, axis=dim), np.maximum.accumulate(top, axis=dim)
-        return _compressed(lo, hi, (dim,), self.lattice.coarse(dim, size))
+        return _compress(lo, hi, (dim,), self.lattice.coarse(dim, size))
 
     def permuted(self, order: Sequence[int]) -> Span:
-        """The dimensions in another order."""
+        """Return the dimensions in another order."""
         return Span(self.lo.transpose(order), self.hi.transpose(order), self.lattice.permuted(order))
 
     def broadcast(self, old: Shape, new: Shape) -> Span:
-        """For a tensor of shape `old` expanded to `new`, as elementwise operators do."""
+        """Return the span of a tensor of shape `old` expanded to `new`, as elementwise operators do."""
         lattice = self.lattice
         extra = len(new) - len(old)
         if extra:
@@ -125,14 +125,14 @@ class Span:
         return Span(self.lo[front], self.hi[front], lattice)
 
     def reshaped(self, runs: Regrouping) -> Span:
-        """For a tensor reshaped in row-major order; the runs are those of `regrouping`."""
+        """Return the span of a tensor reshaped in row-major order; the runs are those of `regrouping`."""
         full: list[int] = []
         target: list[int] = []
         changed: list[int] = []
         lattice = self.lattice
         first = 0
         for old, new in runs:
-            lattice = _lattice_regrouped(lattice, len(target), old, new)
+            lattice = _regroup_lattice(lattice, len(target), old, new)
             extents = self.lo.shape[first : first + len(old)]
             varies = any(extent > 1 for extent in extents)
             full += old if varies else extents
@@ -141,20 +141,20 @@ class Span:
             target += new if varies else [1] * len(new)
             first += len(old)
         lo, hi = (np.broadcast_to(bound, full).reshape(target) for bound in (self.lo, self.hi))
-        return _compressed(lo, hi, changed, lattice)
+        return _compress(lo, hi, changed, lattice)
 
     def blanked(self, dim: int, nothing: Bools) -> Span:
-        """Empty at some positions (size,) of a dimension."""
+        """Return the span with empty intervals at some positions (size,) of a dimension."""
         size = len(nothing)
         lo, hi = (b.repeat(size, dim) if b.shape[dim] == 1 else b for b in (self.lo, self.hi))
         return Span(*_blanked(lo, hi, nothing, dim), self.lattice)
 
     def emptied(self, where: Bools) -> Span:
-        """Empty wherever an array, broadcast against the tensor, says so."""
+        """Return the span with empty intervals wherever a mask, broadcast against the tensor, is True."""
         return Span(np.where(where, BEYOND, self.lo), np.where(where, -BEYOND, self.hi), self.lattice)
 
     def patched(self, region: Sequence[slice], shape: Shape, new: Span) -> Span:
-        """With a box of the tensor (*shape) written over by another of its own number of dimensions."""
+        """Return the span with a box of the tensor (*shape) replaced by another of the same number of dimensions."""
         partial = [dim for dim, part in enumerate(region) if len(range(shape[dim])[part]) < shape[dim]]
         extents = [
             shape[dim] if dim in partial else max(pair)
@@ -164,10 +164,10 @@ class Span:
         lo, hi = np.broadcast_to(self.lo, extents).copy(), np.broadcast_to(self.hi, extents).copy()
         lo[place], hi[place] = new.lo, new.hi
         lattice = lattices.patched(self.lattice, place, partial, shape, new.lattice)
-        return _compressed(lo, hi, range(len(shape)), lattice)
+        return _compress(lo, hi, range(len(shape)), lattice)
 
     def dense(self, shape: Shape) -> Ints:
-        """Every bound of every element, (4, *shape): lo, hi, and those of the lattice."""
+        """Return every bound of every element, (4, *shape): lo, hi, and those of the lattice."""
         lo, hi = self.lattice.lo, self.lattice.hi
         far = self.lattice
         for dim, size in enumerate(shape):
@@ -181,11 +181,11 @@ class Span:
         lattice = Lattice(bounds[2], bounds[3], (0,) * (bounds.ndim - 1))
         for dim in range(bounds.ndim - 1):
             lattice = lattice.measured(dim) if dim in spaced else lattice.spaced(dim)
-        return _compressed(bounds[0], bounds[1], range(bounds.ndim - 1), lattice)
+        return _compress(bounds[0], bounds[1], range(bounds.ndim - 1), lattice)
 
 
 def union(spans: Sequence[Span], shape: Shape) -> Span:
-    """What any of them sees; all broadcast to this shape already."""
+    """Return the union of spans that are all broadcast to this shape already."""
     first = spans[0]
     if all(span is first for span in spans):
         return first
@@ -196,14 +196,14 @@ def union(spans: Sequence[Span], shape: Shape) -> Span:
 
 
 def joined(spans: Sequence[Span], dim: int, sizes: Sequence[int], shape: Shape) -> Span:
-    """Tensors of these sizes one after another along a dimension of a result of this shape."""
+    """Return the span of tensors of these sizes concatenated along a dimension, with a result of this shape."""
     lo = lattices.concatenated([span.lo for span in spans], dim, sizes)
     hi = lattices.concatenated([span.hi for span in spans], dim, sizes)
-    return _compressed(lo, hi, (dim,), lattices.joined([span.lattice for span in spans], dim, sizes, shape))
+    return _compress(lo, hi, (dim,), lattices.joined([span.lattice for span in spans], dim, sizes, shape))
 
 
 def regrouping(old: Shape, new: Shape) -> Regrouping:
-    """The shortest runs of dimensions that hold as many elements before a reshape as after it.
+    """Return the shortest runs of dimensions that hold the same number of elements before and after a reshape.
 
     >>> regrouping((1, 8, 4, 4), (1, 2, 4, 16))
     (((1,), (1,)), ((8,), (2, 4)), ((4, 4), (16,)))
@@ -228,8 +228,8 @@ def regrouping(old: Shape, new: Shape) -> Regrouping:
     return tuple((tuple(before), tuple(after)) for before, after in runs)
 
 
-def _lattice_regrouped(lattice: Lattice, dim: int, old: tuple[int, ...], new: tuple[int, ...]) -> Lattice:
-    """One run of a reshape, whose dimensions begin at `dim`: all merged into one, then split again."""
+def _regroup_lattice(lattice: Lattice, dim: int, old: tuple[int, ...], new: tuple[int, ...]) -> Lattice:
+    """Return a lattice after one run of a reshape from `dim` on: its dimensions merged into one, then split."""
     if old == new:
         return lattice
     size = old[0] if old else 1
@@ -245,13 +245,13 @@ def _lattice_regrouped(lattice: Lattice, dim: int, old: tuple[int, ...], new: tu
 
 
 def _blanked(lo: Ints, hi: Ints, nothing: Bools, dim: int) -> tuple[Ints, Ints]:
-    """Empty intervals at some positions of a dimension."""
+    """Return bounds with empty intervals at some positions of a dimension."""
     where = nothing.reshape([-1 if d == dim else 1 for d in range(lo.ndim)])
     return np.where(where, BEYOND, lo), np.where(where, -BEYOND, hi)
 
 
-def _compressed(lo: Ints, hi: Ints, dims: Sequence[int], lattice: Lattice) -> Span:
-    """Extent 1 along those of the dimensions where nothing varies."""
+def _compress(lo: Ints, hi: Ints, dims: Sequence[int], lattice: Lattice) -> Span:
+    """Return a span with extent 1 along those of the dimensions where nothing varies."""
     for dim in dims:
         if lo.shape[dim] > 1:
             one = (slice(None),) * dim + (slice(1),)

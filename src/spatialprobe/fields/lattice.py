@@ -1,4 +1,4 @@
-"""Intervals that repeat: what elements would see if the input went on beyond its borders, in closed form."""
+"""Periodic intervals: what elements would see if the input went on beyond its borders, in closed form."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import spatialprobe.fields.spacing as spacing
 from spatialprobe.fields.spacing import BEYOND, FEWEST, LONGEST_MEASURED
 from spatialprobe.fields.taps import NONE, Ints, Taps
 
-_LONGEST = 4096  # entries along one dimension: of a longer period, the nearest of so many are listed
+_LONGEST = 4096  # entries along one dimension: a longer period is replaced by the nearest of at most this length
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lattice:
-    """One interval for each index of a tensor, and for all indices beyond it.
+    """An interval for each index of a tensor, and for all indices beyond it.
 
     Along a dimension there are p entries, and the interval at index i is entry i mod p, moved by (i // p) * shift.
-    One entry and no shift is a dimension along which nothing changes; one entry with a shift is an even spacing.
+    One entry and no shift means that nothing changes along the dimension; one entry with a shift is an even spacing.
     """
 
     lo: Ints  # one extent per dimension: its period
@@ -29,7 +29,7 @@ class Lattice:
     shift: tuple[int, ...]  # input positions per period, one per dimension
 
     def at(self, dim: int, index: Ints) -> tuple[Ints, Ints]:
-        """The bounds at these indices along a dimension, which the axes of `index` replace; NONE is empty."""
+        """Return the bounds at these indices along a dimension, which the axes of `index` replace; NONE is empty."""
         period, shift = self.lo.shape[dim], self.shift[dim]
         if not shift and period == 1:
             shape = self.lo.shape[:dim] + (1,) * index.ndim + self.lo.shape[dim + 1 :]
@@ -48,14 +48,14 @@ class Lattice:
     def tapped(self, dim: int, taps: Taps) -> Lattice:
         """Return the union over the taps of each output position; a period that is too long becomes the nearest."""
         period, shift = self.lo.shape[dim], self.shift[dim]
-        turns = period // gcd(period, taps.advance)  # of the taps' own period, until the entries repeat too
+        turns = period // gcd(period, taps.advance)  # repetitions of the taps' period until the entries repeat too
         entries, moved = taps.every * turns, shift * (taps.advance * turns // period)
         if entries > _LONGEST:
             if not shift:
                 return self.coarse(dim, period)
-            entries, moved = _nearest_period(Fraction(moved, entries))
+            entries, moved = _find_nearest_period(Fraction(moved, entries))
         lo, hi = self.at(dim, taps.positions(np.arange(entries)))
-        shifts = _with(self.shift, dim, moved)
+        shifts = _replace_shift(self.shift, dim, moved)
         return Lattice(lo.min(axis=dim + 1), hi.max(axis=dim + 1), shifts).simplified(dim)
 
     def listed(self, dim: int, index: Ints) -> Lattice:
@@ -68,7 +68,7 @@ class Lattice:
                 dim, Taps(lambda out: (first[out % period] + out // period * advance)[:, None], period, advance)
             )
         lo, hi = self.at(dim, index)
-        plain = Lattice(lo, hi, _with(self.shift, dim, 0))
+        plain = Lattice(lo, hi, _replace_shift(self.shift, dim, 0))
         return plain.measured(dim) if self.shift[dim] else plain.spaced(dim)
 
     def gridded(self, dim: int, start: int, steps: Sequence[int], counts: Sequence[int]) -> Lattice:
@@ -86,21 +86,23 @@ class Lattice:
         return made
 
     def coarse(self, dim: int, size: int) -> Lattice:
-        """The union over a dimension of this size, which keeps one entry."""
+        """Return the union over a dimension of this size, which keeps one entry."""
         if self.lo.shape[dim] == 1 and not self.shift[dim]:
             return self
         lo, hi = self.at(dim, np.arange(size))
-        return Lattice(lo.min(axis=dim, keepdims=True), hi.max(axis=dim, keepdims=True), _with(self.shift, dim, 0))
+        return Lattice(
+            lo.min(axis=dim, keepdims=True), hi.max(axis=dim, keepdims=True), _replace_shift(self.shift, dim, 0)
+        )
 
     def first(self, dim: int) -> Lattice:
-        """The entry at index 0 for all: a dimension of size one, broadcast."""
+        """Return the entry at index 0 for all indices: a dimension of size one, broadcast."""
         if self.lo.shape[dim] == 1 and not self.shift[dim]:
             return self
         where = (slice(None),) * dim + (slice(1),)
-        return Lattice(self.lo[where], self.hi[where], _with(self.shift, dim, 0))
+        return Lattice(self.lo[where], self.hi[where], _replace_shift(self.shift, dim, 0))
 
     def merged(self, dim: int, outer: int, inner: int) -> Lattice:
-        """A dimension and the next, of these sizes, as one in row-major order."""
+        """Return the lattice with a dimension and the next, of these sizes, merged into one in row-major order."""
         if outer == 1:
             return self.first(dim)._without(dim)
         if inner == 1:
@@ -116,14 +118,14 @@ class Lattice:
         return Lattice(lo.reshape(shape), hi.reshape(shape), shift).simplified(dim)
 
     def split(self, dim: int, outer: int, inner: int) -> Lattice:
-        """A dimension as two of these sizes."""
+        """Return the lattice with a dimension split into two of these sizes."""
         if outer == 1:
             return self._with_new(dim)
         if inner == 1:
             return self._with_new(dim + 1)
         period, shift = self.lo.shape[dim], self.shift[dim]
         turns = period // gcd(period, inner)
-        repeats = inner % period == 0 and period < inner  # within the inner dimension; else all of that is listed
+        repeats = inner % period == 0 and period < inner  # within the inner dimension; otherwise all of it is listed
         grid = np.arange(turns)[:, None] * inner + np.arange(period if repeats else inner)
         lo, hi = self.at(dim, grid)
         moved = (shift * (turns * inner // period), shift if repeats else 0)
@@ -131,23 +133,23 @@ class Lattice:
         return whole.simplified(dim + 1) if repeats else whole.spaced(dim + 1, fewest=2)
 
     def permuted(self, order: Sequence[int]) -> Lattice:
-        """The dimensions in another order."""
+        """Return the dimensions in another order."""
         return Lattice(self.lo.transpose(order), self.hi.transpose(order), tuple(self.shift[dim] for dim in order))
 
     def simplified(self, dim: int) -> Lattice:
-        """The same intervals with the shortest period along a dimension."""
+        """Return the same intervals with the shortest period along a dimension."""
         period, shift = self.lo.shape[dim], self.shift[dim]
-        for shorter in _divisors(period):
+        for shorter in _proper_divisors(period):
             if shorter == period or (shift * shorter) % period:
                 continue
             moved = shift * shorter // period
             if spacing.repeats(self.lo, dim, shorter, moved) and spacing.repeats(self.hi, dim, shorter, moved):
                 where = (slice(None),) * dim + (slice(shorter),)
-                return Lattice(self.lo[where], self.hi[where], _with(self.shift, dim, moved))
+                return Lattice(self.lo[where], self.hi[where], _replace_shift(self.shift, dim, moved))
         return self
 
     def spaced(self, dim: int, fewest: int = FEWEST) -> Lattice:
-        """Return listed intervals, one for each index, as an even spacing where so many at least keep to one."""
+        """Return listed intervals, one for each index, as an even spacing if there are enough and all keep to it."""
         size = self.lo.shape[dim]
         for period in range(1, (min(size // 2, LONGEST_MEASURED) if size >= fewest else 0) + 1):
             if spacing.holds(self.lo, self.hi, dim, period, range(size)):
@@ -157,8 +159,8 @@ class Lattice:
     def measured(self, dim: int) -> Lattice:
         """Return listed intervals as a lattice again: the period that holds in the middle half, or in the longest part.
 
-        What borders do (padding by wrapping around, say) does not count, as a unit far from them would not see it; nor
-        do seams, where copies or parts meet.
+        The effects of borders (such as circular padding) are left out, since a unit far from them would not see them;
+        so are seams, where copies or parts meet.
         """
         copy = spacing.one_copy(self.lo, self.hi, dim)
         one = self if copy is None else self._from_entries(dim, 0, copy, 0)
@@ -179,27 +181,30 @@ class Lattice:
         return None
 
     def _from_entries(self, dim: int, start: int, period: int, moved: int | None = None) -> Lattice:
-        """Return listed intervals as those from a start on go on, moved by as much as they are there."""
+        """Return the lattice that continues the listed intervals from a start on, with the shift that they have there.
+
+        A shift `moved` is used instead if one is passed.
+        """
         if moved is None:
             moved = spacing.step(self.lo.take(np.arange(start, start + period + 1), axis=dim), dim, period)
-        entries, shift = np.arange(start, start + period), _with(self.shift, dim, moved)
+        entries, shift = np.arange(start, start + period), _replace_shift(self.shift, dim, moved)
         found = Lattice(self.lo.take(entries, axis=dim), self.hi.take(entries, axis=dim), shift)
         return Lattice(*found.at(dim, np.arange(period) - start), shift)
 
     def _without(self, dim: int) -> Lattice:
-        """A dimension of one entry and no shift left out."""
+        """Return the lattice without a dimension of one entry and no shift."""
         return Lattice(self.lo.squeeze(dim), self.hi.squeeze(dim), (*self.shift[:dim], *self.shift[dim + 1 :]))
 
     def _with_new(self, dim: int) -> Lattice:
-        """A new dimension along which nothing changes."""
+        """Return the lattice with a new dimension along which nothing changes."""
         shift = (*self.shift[:dim], 0, *self.shift[dim:])
         return Lattice(np.expand_dims(self.lo, dim), np.expand_dims(self.hi, dim), shift)
 
 
 def aligned(lattices: Sequence[Lattice], dim: int, size: int) -> list[Lattice]:
-    """The same lattices with one period and one shift along a dimension; where spacings differ, unions over it.
+    """Return the lattices with a common period and shift along a dimension, or unions over it where spacings differ.
 
-    A constant, which sees nothing anywhere, goes with any spacing.
+    A constant, which sees nothing anywhere, is compatible with any spacing.
     """
     if len({(lattice.lo.shape[dim], lattice.shift[dim]) for lattice in lattices}) == 1:
         return list(lattices)
@@ -209,11 +214,11 @@ def aligned(lattices: Sequence[Lattice], dim: int, size: int) -> list[Lattice]:
     if len(moved) > 1 or common > _LONGEST:
         return [lattice.coarse(dim, size) for lattice in lattices]
     index, shift = np.arange(common), moved.pop()
-    return [Lattice(*one.at(dim, index), _with(one.shift, dim, shift)) for one in lattices]
+    return [Lattice(*one.at(dim, index), _replace_shift(one.shift, dim, shift)) for one in lattices]
 
 
 def union(lattices: Sequence[Lattice], sizes: Sequence[int]) -> Lattice:
-    """What any of them sees, over a tensor of these sizes."""
+    """Return the union of lattices over a tensor of these sizes."""
     for dim, size in enumerate(sizes):
         lattices = aligned(lattices, dim, size)
     lo, hi = lattices[0].lo, lattices[0].hi
@@ -227,7 +232,7 @@ def union(lattices: Sequence[Lattice], sizes: Sequence[int]) -> Lattice:
 
 
 def joined(lattices: Sequence[Lattice], dim: int, sizes: Sequence[int], shape: Sequence[int]) -> Lattice:
-    """Lattices of these sizes one after another along a dimension of a tensor of this shape.
+    """Return lattices of these sizes concatenated along a dimension of a tensor of this shape.
 
     A constant beside pixels is padding, which continues their spacing; beside a flattened image it is a class token,
     which sees nothing.
@@ -239,20 +244,20 @@ def joined(lattices: Sequence[Lattice], dim: int, sizes: Sequence[int], shape: S
     tokens = len(spacings) < len(lattices) and all(lattice.lo.shape[dim] > 1 for lattice in spacings)
     pieces = [one.at(dim, np.arange(size)) for one, size in zip(lattices, sizes, strict=True)]
     lo, hi = (concatenated([piece[side] for piece in pieces], dim, sizes) for side in (0, 1))
-    whole = Lattice(lo, hi, _with(lattices[0].shift, dim, 0))
+    whole = Lattice(lo, hi, _replace_shift(lattices[0].shift, dim, 0))
     return whole.measured(dim) if spacings and not tokens else whole.spaced(dim)
 
 
 def patched(
     old: Lattice, place: tuple[slice, ...], partial: Sequence[int], shape: Sequence[int], new: Lattice
 ) -> Lattice:
-    """A lattice with a box of the tensor (*shape) written over; the box is partial along some dimensions."""
+    """Return a lattice with a box of the tensor (*shape) replaced; the box is partial along some dimensions."""
     spaced = [dim for dim in partial if old.shift[dim] or new.shift[dim]]
     for dim, size in enumerate(shape):
         if dim in partial:
-            old = Lattice(*old.at(dim, np.arange(size)), _with(old.shift, dim, 0))
+            old = Lattice(*old.at(dim, np.arange(size)), _replace_shift(old.shift, dim, 0))
             count = len(range(size)[place[dim]])
-            new = Lattice(*new.at(dim, np.arange(count)), _with(new.shift, dim, 0))
+            new = Lattice(*new.at(dim, np.arange(count)), _replace_shift(new.shift, dim, 0))
         else:
             old, new = aligned([old, new], dim, size)
     extents = [max(pair) for pair in zip(old.lo.shape, new.lo.shape, strict=True)]
@@ -280,22 +285,24 @@ def grid(start: int, steps: Sequence[int], counts: Sequence[int]) -> Ints:
 
 
 def concatenated(bounds: Sequence[Ints], dim: int, sizes: Sequence[int]) -> Ints:
-    """Bounds one after another along a dimension, where these are their sizes; broadcast along all others."""
+    """Return bounds of these sizes concatenated along a dimension, and broadcast along all others."""
     extents = np.broadcast_shapes(*((*bound.shape[:dim], 1, *bound.shape[dim + 1 :]) for bound in bounds))
     full = ((*extents[:dim], size, *extents[dim + 1 :]) for size in sizes)
     return np.concatenate([np.broadcast_to(bound, shape) for bound, shape in zip(bounds, full, strict=True)], axis=dim)
 
 
-def _nearest_period(spacing: Fraction) -> tuple[int, int]:
-    """Return how many entries repeat nearly by a whole number of input positions, and by which."""
+def _find_nearest_period(spacing: Fraction) -> tuple[int, int]:
+    """Return a number of entries after which they nearly repeat, and the whole number of positions they have moved."""
     nearest = spacing.limit_denominator(_LONGEST)
     repeats = _LONGEST // nearest.denominator  # many, as some entries may be larger than others
     return nearest.denominator * repeats, nearest.numerator * repeats
 
 
-def _divisors(number: int) -> list[int]:
+def _proper_divisors(number: int) -> list[int]:
+    """Return the proper divisors of a small number; of a large one, 1."""
     return [k for k in range(1, number // 2 + 1) if number % k == 0] if number <= 64 else [1]
 
 
-def _with(shift: tuple[int, ...], dim: int, value: int) -> tuple[int, ...]:
+def _replace_shift(shift: tuple[int, ...], dim: int, value: int) -> tuple[int, ...]:
+    """Return the shifts with another value for one dimension."""
     return (*shift[:dim], value, *shift[dim + 1 :])

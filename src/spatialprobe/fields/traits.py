@@ -10,27 +10,27 @@ import torch
 from torch import Tag
 from torch._ops import OpOverload
 
-from spatialprobe.fields.handling import Handling, handling_of, names
+from spatialprobe.fields.handling import Handling, handling_of, split_names
 from spatialprobe.fields.rules import Rule, rule_for
 from spatialprobe.fields.rules.elementwise import CONSTANTS
 from spatialprobe.fields.unused import LEAVING_OUT
 
 # Their result, or its shape, tells of values; torch tags most of them, and not in every release.
-_READING = names(
+_READING = split_names(
     "_local_scalar_dense item equal allclose is_nonzero _choose_qparams_per_tensor nonzero masked_select "
     "_unique _unique2 unique_dim unique_consecutive unique_dim_consecutive bincount repeat_interleave one_hot "
     "argwhere _pack_padded_sequence _pad_packed_sequence segment_reduce to_sparse _to_sparse _coalesce"
 )
 _READING_TAGS = [getattr(Tag, name) for name in ("data_dependent_output", "dynamic_output_shape") if hasattr(Tag, name)]
-_GENERIC = names(
+_GENERIC = split_names(
     "rand rand_like randn randn_like normal normal_functional uniform exponential cauchy bernoulli dropout "
     "native_dropout"
 )
-_MASKING = names(
+_MASKING = split_names(
     "where masked_fill tril triu floor ceil round trunc frac sign sgn heaviside index_fill index_put scatter "
     "masked_scatter constant_pad_nd nan_to_num one_hot"
 )
-_OVERWRITING = names("copy fill zero uniform normal random exponential bernoulli")
+_OVERWRITING = split_names("copy fill zero uniform normal random exponential bernoulli")
 
 
 @dataclass(frozen=True, slots=True)
