@@ -352,7 +352,7 @@ def test_late_writes_are_errors():
         output = model(torch.rand(2, 3, 6))
     output *= 2
     output.sum().backward()
-    with pytest.raises(sp.MutatedActivationError, match="gradient of layer '0' cannot be known: the output is a view"):
+    with pytest.raises(sp.MutatedActivationError, match="gradient of layer '0' is not known: the output is a view"):
         _ = probe["0"].gradient
     with sp.Probe(model, "0", gradients=True) as probe:
         model(torch.rand(2, 3, 6)).mul_(2).sum().backward()
@@ -558,7 +558,7 @@ def test_picked_from_views_that_are_modified():
 def test_what_was_computed_has_no_gradient(pick):
     """A new tensor that the picking function makes is no part of the model, which is said at once."""
     model = Returns(lambda y: (y,), lambda out: out[0])
-    with pytest.raises(sp.UnsupportedOutputError, match="picked from the output of layer 'block' is a new tensor"):
+    with pytest.raises(sp.UnsupportedOutputError, match=r"returned a new tensor \(.*\) for layer 'block'"):
         with sp.Probe(model, "block", gradients=True, pick=pick):
             model(IMAGES.float())
 
@@ -650,7 +650,7 @@ def test_many_gradients_at_once(model, layer, batched):
         found = batched(output, images, rows)
     plain = model(images)
     torch.testing.assert_close(found, one_after_the_other(plain, images, rows))
-    with pytest.raises(sp.UnsupportedOutputError, match="many gradients at once"):
+    with pytest.raises(sp.UnsupportedOutputError, match="batched gradients"):
         probe[layer].gradient  # noqa: B018
     assert probe[layer].tensor.shape[0] == 1
     with sp.Probe(model, layer, gradients=True) as probe:

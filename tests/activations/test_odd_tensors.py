@@ -94,7 +94,7 @@ def test_joined_runs(name):
     """`concatenated` gives the values of all runs, one after the other; what has no batch is refused."""
     probe, expected = probed(Model(KINDS[name])), KINDS[name].values(IMAGES.numpy())
     if not expected.ndim:
-        with pytest.raises(sp.ArgumentError, match="cannot be joined along the batch"):
+        with pytest.raises(sp.ArgumentError, match="cannot be concatenated along the batch"):
             probe.concatenated("odd")
         return
     found = held(probe.concatenated("odd"))

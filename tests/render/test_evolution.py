@@ -209,8 +209,8 @@ def test_names():
         (checkpoints(), {"sample": 1}, "There is no sample 1"),
         (checkpoints(), {"channels": [4]}, "has channels 0 to 3, not 4"),
         ([record_of(torch.rand(1, 3))], {}, "which is not maps"),
-        (torch.rand(2, 3, 4, 4), {}, r"was given a Tensor \(2, 3, 4, 4\)"),
-        (nn.ReLU(), {}, r"takes a probe, or records .* was given ReLU\(\)\."),
+        (torch.rand(2, 3, 4, 4), {}, r"not a Tensor \(2, 3, 4, 4\)"),
+        (nn.ReLU(), {}, r"takes a probe, or records .* not ReLU\(\)\."),
     ],
 )
 def test_bad_arguments(records, options, message):

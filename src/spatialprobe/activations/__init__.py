@@ -1,1 +1,1 @@
-"""Capture: which layers, hooks on them, and the records they leave."""
+"""Capture of layers' outputs: probes, the records they collect, edits, plans and files of records."""

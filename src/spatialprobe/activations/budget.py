@@ -1,4 +1,4 @@
-"""The memory that a probe may hold: what is kept, and live tensors that are watched while there is room."""
+"""The memory that a probe may use: for values that are kept, and for live tensors that are watched."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class WatchedTensor:
 
     def __init__(self, guard: Guard, value: torch.Tensor, size: int) -> None:
         self.guard = guard
-        self.value: torch.Tensor | None = value  # None once it was let go to make room
+        self.value: torch.Tensor | None = value  # None once it was released to make room
         self.size = size  # bytes
         self.version = value._version
 
@@ -26,7 +26,7 @@ class WatchedTensor:
 class Budget:
     """The memory that all kept values take together, in bytes.
 
-    Live tensors that are only watched count too, but never stand in the way of what must be kept: they are let go.
+    Live tensors that are only watched count too, but are released when their memory is needed for kept values.
     """
 
     def __init__(self, allowed: int | None) -> None:
@@ -36,10 +36,10 @@ class Budget:
         self._lock = threading.Lock()
 
     def take(self, layer: str, size: int) -> None:
-        """Count so many more bytes for a layer.
+        """Add `size` bytes to what is held.
 
         Raises:
-            MemoryBudgetError: they are not allowed.
+            MemoryBudgetError: the total would exceed what is allowed.
         """
         if self.allowed is None:
             return
@@ -56,7 +56,7 @@ class Budget:
             )
 
     def watch(self, watched: WatchedTensor) -> bool:
-        """Count a watched tensor, where there is room for it; return whether there is."""
+        """Add a watched tensor if there is room for it; return whether there is."""
         if self.allowed is None:
             return True
         with self._lock:
@@ -67,7 +67,7 @@ class Budget:
         return fits
 
     def settle(self, watched: WatchedTensor, *, whole: bool) -> None:
-        """Learn whether a watched tensor was modified in place, and let it go."""
+        """Find out whether a watched tensor was modified in place, and release it."""
         if self.allowed is None:
             _update_guard(watched, whole=whole)
             return
@@ -84,7 +84,7 @@ class Budget:
 
 
 def _update_guard(watched: WatchedTensor, *, whole: bool) -> None:
-    """Tell the guard of a watched tensor what has become of it."""
+    """Report to the guard of a watched tensor whether it was modified in place."""
     overwritten = watched.value is not None and watched.value._version != watched.version
     if overwritten or whole:
         watched.guard.learn(overwritten)

@@ -1,4 +1,4 @@
-"""Run a forward pass and hand back what its layers handed on, in one call."""
+"""Run a forward pass and return the outputs of its layers, in one call."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from spatialprobe.model.undo import Undo, undo_block
 
 
 class _StopAfter:
-    """Listens to new entries, and ends the forward when each layer has run often enough."""
+    """A listener to new entries that ends the forward pass when each layer has run often enough."""
 
     def __init__(self, model: nn.Module, layers: tuple[str, ...], calls: int, undo: Undo) -> None:
         self._model = model
@@ -34,7 +34,7 @@ class _StopAfter:
 
     @property
     def is_done(self) -> bool:
-        """Whether all was given, so that what the model returned after it means nothing."""
+        """Whether every layer has run often enough; what the model returns after that is meaningless."""
         return not self._wanting
 
     def __call__(self, entry: Entry) -> None:
@@ -67,23 +67,23 @@ def capture(
 ) -> Probe:
     """Return the records of one forward pass of the model, as a mapping from layer names.
 
-    The pass runs without gradients unless `gradients` or `keep_graph` ask for them; the mapping's `output` is what
-    the model returned. The model stays in the mode it is in. It gets copies of the inputs' tensors, which it may modify
-    in place. The other options are those of `Probe`.
+    The pass runs without gradients unless `gradients` or `keep_graph` require them; the mapping's `output` is what
+    the model returned. The model stays in its current mode. It is called on copies of the input tensors, which it may
+    modify in place. The other options are those of `Probe`.
 
     Args:
         model: any module.
-        inputs: what it takes.
-        kwargs: what it takes by name.
+        inputs: the model's positional arguments.
+        kwargs: the model's keyword arguments.
         layers: as for `Probe`.
-        stop_early: end the forward as soon as every layer has run `calls` times; later layers do not run, and
-            `output` is None. With "post_activation" it runs until nothing can take the layers' own outputs any more, so
-            that no second nonlinearity and no gate is missed: to the end, where the model keeps them.
-        calls: with `stop_early`, how often each layer must have run before the end.
+        stop_early: end the forward pass as soon as every layer has run `calls` times; later layers do not run, and
+            `output` is None. With "post_activation" the pass runs until the layers' own outputs are freed, so that no
+            second nonlinearity and no gate is missed; where the model keeps them, it runs to the end.
+        calls: with `stop_early`, the number of runs of each layer after which the pass ends.
 
     Raises:
         ArgumentError: an argument cannot be used.
-        SpatialProbeError: as of a probe. What the model itself raises passes through as it is.
+        SpatialProbeError: as for `Probe`. An exception that the model raises passes through unchanged.
 
     >>> import torch, spatialprobe as sp
     >>> from torch import nn
@@ -125,6 +125,6 @@ def capture(
 
 
 def _call_model(model: nn.Module, arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> Any:
-    """Return what the model makes of positional and keyword arguments."""
+    """Return the model's output for positional and keyword arguments."""
     inputs, kwargs = arguments
     return model(*inputs, **kwargs)

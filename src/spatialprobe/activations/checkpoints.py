@@ -1,8 +1,8 @@
-"""Which activation checkpoints are running their forward pass in this thread, and what they will compute again.
+"""Find the activation checkpoints that are running their forward pass in this thread, and what they will recompute.
 
-Torch has no public way to ask. Its checkpoints are of two kinds. Reentrant ones, and those of other libraries, are
-functions with a backward pass of their own: they are found on the stack of Python. The others take over what functions
-save for the backward pass, and are found by that, or before torch 2.7 on the stack.
+Torch has no public function for this. Its checkpoints are of two kinds. Reentrant ones, and those of other libraries,
+are autograd functions: they are found on Python's call stack. Non-reentrant ones install saved-tensor hooks and are
+found by these, or before torch 2.7 on the stack.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ SavedHooks = tuple[Callable[[torch.Tensor], Any], Callable[[Any], torch.Tensor]]
 
 
 def find_running_functions() -> Iterator[Any]:
-    """Yield the contexts of the functions with a backward pass of their own that are running, the innermost first.
+    """Yield the contexts of the autograd functions whose forward is running, the innermost first.
 
-    Checkpoints among them keep what they compute again as `run_function`.
+    Checkpoints among them hold the function that they recompute as `run_function`.
     """
     for frame, caller in _walk_stack():
         name = frame.f_code.co_varnames[:1] if frame.f_code.co_argcount else ()
@@ -35,13 +35,13 @@ def find_running_functions() -> Iterator[Any]:
 
 
 def find_running_frames() -> list[Any]:
-    """Return the checkpoints of the other kind that are running; each keeps its function as `recompute_fn`."""
+    """Return the non-reentrant checkpoints that are running; each holds its function as `recompute_fn`."""
     found = _find_frames_on_stack() if _top_hooks is None else _find_frames_in_hooks()
     return [frame for frame in found if hasattr(frame, "recompute_fn")]
 
 
 def get_inputs_of(frame: Any) -> Any:
-    """Return what a checkpoint takes, as far as torch shows it."""
+    """Return the inputs of a checkpoint, as far as torch exposes them."""
     if hasattr(frame, "get_inputs"):
         return frame.get_inputs()
     saver = getattr(getattr(frame, "input_saver", None), "grad_fn", None)
@@ -50,7 +50,7 @@ def get_inputs_of(frame: Any) -> Any:
 
 @as_block
 def hide_from_checkpoints(undo: Undo) -> None:
-    """Inside the block, what functions save for the backward pass is none of what a checkpoint computes again."""
+    """Return a block in which checkpoints do not see the tensors that functions save for the backward pass."""
     if find_running_frames():
         pushed: list[bool] = []
         undo.add(_pop_own_hooks, pushed)
@@ -59,7 +59,7 @@ def hide_from_checkpoints(undo: Undo) -> None:
 
 
 def _find_frames_in_hooks() -> list[Any]:
-    """Return what torch's hooks of saved tensors belong to, as far as they say it."""
+    """Return the frames to which torch's saved-tensor hooks belong; None for hooks without one."""
     if _top_hooks(False) is None:
         return []
     with undo_block() as undo:
@@ -72,7 +72,7 @@ def _find_frames_in_hooks() -> list[Any]:
 
 
 def _find_frames_on_stack() -> list[Any]:
-    """Return what the generators hold in which torch runs checkpoints."""
+    """Return the frames held by the generators in which torch runs checkpoints."""
     held = (frame.f_locals.get("gen") for frame, _ in _walk_stack() if frame.f_code.co_filename == _CHECKPOINTS)
     inner = (one.gi_frame for one in held if isinstance(one, GeneratorType))
     return [frame.f_locals.get("new_frame") for frame in inner if frame is not None]
@@ -87,7 +87,7 @@ def _walk_stack() -> Iterator[tuple[FrameType, str | None]]:
 
 
 def _restore_hooks(taken: list[SavedHooks]) -> None:
-    """Put hooks back on torch's stack, the last taken first; may be interrupted and begun again."""
+    """Push hooks back onto torch's stack, the last popped first; may be interrupted and run again."""
     while taken:
         top = _top_hooks(False)
         if top is None or top[0] is not taken[-1][0]:
@@ -103,7 +103,7 @@ def _pop_own_hooks(pushed: list[bool]) -> None:
 
 
 def _save(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.detach()  # a checkpoint has no second derivatives either; the tensor itself would be a cycle
+    return tensor.detach()  # a checkpoint has no second derivatives either; keeping the tensor would make a cycle
 
 
 def _load(tensor: torch.Tensor) -> torch.Tensor:
@@ -111,15 +111,15 @@ def _load(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _closure_variables(function: Any) -> dict[str, Any]:
-    """Return the variables that a function took from around it."""
+    """Return the closure variables of a function, by name."""
     names = getattr(getattr(function, "__code__", None), "co_freevars", ())
     cells = getattr(function, "__closure__", None) or ()
     return {name: cell.cell_contents for name, cell in zip(names, cells, strict=False)}
 
 
-_MODULES = nn.modules.module.__file__  # where the forwards of modules are called
+_MODULES = nn.modules.module.__file__  # the file from which the forwards of modules are called
 _CHECKPOINTS = torch.utils.checkpoint.__file__
-# Private names of torch, for want of public ones; the first came with torch 2.7.
+# Private names of torch, since there are no public ones; the first was added in torch 2.7.
 _top_hooks: Any = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
 _pop_hooks = torch._C._autograd._pop_saved_tensors_default_hooks
 _push_hooks = torch._C._autograd._push_saved_tensors_default_hooks

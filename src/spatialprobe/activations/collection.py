@@ -1,4 +1,4 @@
-"""Records as a mapping from layer names, however often a layer ran."""
+"""A mapping from layer names to records, also of layers that ran several times."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from spatialprobe.text import kind_of
 
 
 class Activations(LayerCalls[Activation]):
-    """Records, found by the names of their layers, in the order in which the layers first ran.
+    """A mapping from layer names to records, in the order in which the layers first ran.
 
-    `len`, `in` and iteration speak of layers. `self["conv1"]` is the record of a layer that ran once,
+    `len`, `in` and iteration refer to layers. `self["conv1"]` is the record of a layer that ran once,
     `self["conv1", i]` the i-th of several; `values()` and `items()` raise where a layer ran more than once.
 
     >>> import pathlib, tempfile, torch, spatialprobe as sp
@@ -42,11 +42,11 @@ class Activations(LayerCalls[Activation]):
 
     @property
     def records(self) -> tuple[Activation, ...]:
-        """Every record, in the order of execution."""
+        """All records, in the order of execution."""
         return tuple(self._records)
 
     def calls(self, layer: str) -> tuple[Activation, ...]:
-        """All records of one layer, in the order of execution.
+        """Return all records of one layer, in the order of execution.
 
         Raises:
             LayerNotFoundError: no layer of this name was watched.
@@ -59,9 +59,9 @@ class Activations(LayerCalls[Activation]):
         return found
 
     def concatenated(self, layer: str) -> torch.Tensor:
-        """All records of one layer as one tensor, joined along the batch (the first axis).
+        """Return all records of one layer as one tensor, concatenated along the batch (the first axis).
 
-        Sparse, mkldnn and quantized tensors are joined as dense ones.
+        Sparse, mkldnn and quantized tensors are concatenated as dense ones.
 
         Raises:
             ArgumentError: the shapes differ in more than the batch.
@@ -71,12 +71,12 @@ class Activations(LayerCalls[Activation]):
         if len({(record.shape[1:], record.dtype, record.device) for record in records}) > 1 or not records[0].shape:
             shapes = ", ".join(str(record.shape) for record in records)
             raise ArgumentError(
-                f"The runs of {layer!r} cannot be joined along the batch: their shapes are {shapes}. "
-                f"Use {self._called}.calls({layer!r}) to have them one by one."
+                f"The runs of {layer!r} cannot be concatenated along the batch: their shapes are {shapes}. "
+                f"Use {self._called}.calls({layer!r}) to get them one by one."
             )
         if all(record.tensor.layout is torch.strided and not record.tensor.is_quantized for record in records):
             return torch.cat([record.tensor for record in records])
-        return torch.cat([dense_values(layer, record.tensor) for record in records])  # torch joins no other kinds right
+        return torch.cat([dense_values(layer, record.tensor) for record in records])  # torch.cat is wrong for others
 
     def __iter__(self) -> Iterator[str]:
         return iter(dict.fromkeys(record.layer for record in self.records))
@@ -97,19 +97,20 @@ class Activations(LayerCalls[Activation]):
         return format_records_html(self._title, self.records, draw_thumbnails, THUMBNAILS_REMARK)
 
     def _name_of(self, layer: str) -> str:
-        """The name under which a layer's records are kept."""
+        """Return the name under which a layer's records are kept."""
         names = {name: record.layer for record in self.records for name in (*record.aliases, record.layer)}
         return names[find_name(layer, names, "There are no records of a layer")]
 
     def _explain_absence(self, name: str) -> str:
+        """Return why a layer has no record, as far as that is known."""
         return ""
 
 
 def as_records(given: object, called: str) -> list[Activation]:
-    """The records that somebody gives: a probe, a mapping, a sequence or another iterable of records, or one alone.
+    """Return as a list the records in a probe, a mapping, or an iterable of records, or a single record.
 
     Raises:
-        ArgumentError: it is none of these, or there are none in it.
+        ArgumentError: it is none of these, or holds no records.
     """
     if isinstance(given, Activations):
         records: list[Any] = list(given.records)
@@ -121,8 +122,8 @@ def as_records(given: object, called: str) -> list[Activation]:
     if wrong:
         inside = "" if wrong[0] is given else f" with {kind_of(wrong[0])} in it"
         raise ArgumentError(
-            f"{called} takes a probe, or records such as [probe['conv1']], and was given {short_repr(given)}{inside}."
+            f"{called} takes a probe, or records such as [probe['conv1']], not {short_repr(given)}{inside}."
         )
     if not records:
-        raise ArgumentError(f"There are no records for {called}: has the model run inside the probe's block?")
+        raise ArgumentError(f"There are no records for {called}: run the model inside the probe's block first.")
     return records

@@ -1,8 +1,8 @@
-"""What was computed from a layer's output, and what from the value of its nonlinearity: where both meet is a gate.
+"""Trace what is computed from a layer's output and from the value of its nonlinearity; where both meet is a gate.
 
-`y * sigmoid(y)` is one activation, and `sigmoid(y)` half of it. The other half may come in by a detour: through other
-functions, views, another nonlinearity. So each tensor that was computed from an output knows in which ways. A layer
-with weights (a convolution, a matrix product) begins something new, which is no half of what went in.
+`y * sigmoid(y)` is one activation, and `sigmoid(y)` half of it. The other half may take a detour: through other
+functions, views, another nonlinearity. So for each tensor that was computed from an output it is known in which ways.
+The output of a layer with weights (a convolution, a matrix product) is not traced back to its input.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any, Generic, TypeVar
 import torch
 
 OWN = 1  # from the output, without a nonlinearity
-OTHER = 2  # from the output, through a nonlinearity that took something else than the output itself, as in relu(-y)
-ACTIVATED = 4  # from the value of the nonlinearity that took the output
+OTHER = 2  # from the output, through a nonlinearity whose input was not the output itself, as in relu(-y)
+ACTIVATED = 4  # from the value of the nonlinearity whose input was the output
 
 Source = TypeVar("Source")
 Origins = dict[Source, int]  # for each source, in which ways a tensor comes from it
@@ -29,7 +29,7 @@ _LAYERS = frozenset(
         *("lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"),
     }
 )
-# These read the shape, dtype or device of their arguments, and no values; the second, the values of the first alone.
+# These read the shape, dtype or device of their arguments, and no values; those of `_SHAPED` read the first's values.
 _VALUELESS = frozenset(
     {
         *("zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like", "randint_like"),
@@ -41,7 +41,7 @@ _OVERWRITES = frozenset({"copy_"})  # what the first argument held is gone
 
 
 class Descent(Generic[Source]):
-    """The origins of all tensors that come from the sources."""
+    """The origins of all tensors that were computed from the sources."""
 
     def __init__(self, nonlinearities: frozenset[Callable[..., Any]]) -> None:
         self._nonlinearities = nonlinearities
@@ -53,7 +53,7 @@ class Descent(Generic[Source]):
         return not self._origins
 
     def add(self, tensor: torch.Tensor, origins: Origins[Source]) -> None:
-        """Say where else a tensor comes from; of sources that are known already, in which ways now."""
+        """Add origins of a tensor; those of sources that it already has are replaced."""
         self._set(tensor, {**self._origins_of(tensor), **origins})
 
     def clear(self) -> None:
@@ -61,7 +61,7 @@ class Descent(Generic[Source]):
         self._origins.clear()
 
     def origins_of_arguments(self, name: str, tensors: list[torch.Tensor]) -> list[Origins[Source]]:
-        """Return where the values come from that a function of this name reads, for each argument that has any."""
+        """Return the origins of each argument whose values a function of this name reads; those without are skipped."""
         if name in _VALUELESS:
             return []
         if name in _SHAPED:
@@ -73,7 +73,7 @@ class Descent(Generic[Source]):
     def propagate(
         self, func: Callable[..., Any], name: str, origins: list[Origins[Source]], changed: list[torch.Tensor]
     ) -> None:
-        """Note where the results of a function come from, or what it changed in place."""
+        """Set the origins of the tensors that a function returned, or modified in place."""
         passed: Origins[Source] = {}
         if origins and name not in _LAYERS:
             passed = dict(origins[0])
@@ -87,7 +87,7 @@ class Descent(Generic[Source]):
                 self._set(tensor, passed)
 
     def has_own(self, source: Source) -> bool:
-        """Whether there still are tensors that come from a source by another way than through its nonlinearity."""
+        """Return whether there still are tensors that come from a source other than through its nonlinearity."""
         return any(
             origins.get(source, 0) & (OWN | OTHER) and reference() is not None
             for reference, origins in self._origins.values()
@@ -102,7 +102,7 @@ class Descent(Generic[Source]):
 
 
 def find_gates(origins: list[Origins[Source]]) -> Iterator[Source]:
-    """Yield the sources of which a function with these arguments takes both halves."""
+    """Yield the sources for which a function takes both halves of a gate; `origins` are those of its arguments."""
     if len(origins) < 2:
         return
     for number, one in enumerate(origins):
@@ -131,6 +131,6 @@ def _collect(value: Any, found: dict[int, torch.Tensor]) -> None:
             _collect(one, found)
 
 
-# Private names of torch: inside `vmap` and its kin a function sees wrappers of the tensors.
+# Private names of torch: inside `vmap` and other transforms a function gets wrappers of the tensors.
 _is_in_functorch: Callable[[torch.Tensor], bool] = torch._C._functorch.is_functorch_wrapped_tensor
 _unwrap: Callable[[torch.Tensor], torch.Tensor] = torch._C._functorch.get_unwrapped

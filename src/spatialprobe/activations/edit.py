@@ -1,4 +1,4 @@
-"""Replace what layers hand on, inside a `with` block: ablate channels, patch in a tensor, or any function."""
+"""Replace the outputs of layers inside a `with` block: ablate channels, patch in a tensor, or apply any function."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ Edit = Callable[[Any], Any]
 
 @as_block
 def edited(undo: Undo, model: nn.Module, edits: Mapping[Any, Edit]) -> nn.Module:
-    """The model, whose chosen layers hand on something else until the block ends.
+    """Return a block in which the outputs of the chosen layers are replaced; entering it returns the model.
 
-    Edits are made after the user's own hooks and before every probe, whichever was entered first, so that a probe
-    records what the layer hands on. They hold in all threads. Several edits of one layer are made in the order
-    given; that of a layer that does not run does nothing.
+    Edits run after the user's own hooks and before every probe, whichever was entered first, so that a probe records
+    the edited output. They apply in all threads. Several edits of one layer run in the order of the mapping; an edit
+    of a layer that does not run has no effect.
 
     Args:
-        model: any module; as it was when the block is left.
-        edits: from a selector of layers, as for `Probe`, to a function of their output that returns another; of a
-            tensor one of its shape and dtype.
+        model: any module; it is restored when the block is left.
+        edits: from a selector of layers, as for `Probe`, to a function of their output that returns the new output;
+            for a tensor it must return one of the same shape and dtype.
 
     Raises:
         LayerNotFoundError: a selector matches nothing.
-        ArgumentError: no mapping, or an edit that cannot be called; in the forward pass: it returned None, or does not
-            fit the output.
+        ArgumentError: `edits` is not a mapping, or an edit is not callable; in the forward pass: the edit returned
+            None, or does not fit the output.
 
     >>> import torch, spatialprobe as sp
     >>> from torch import nn
@@ -50,7 +50,7 @@ def edited(undo: Undo, model: nn.Module, edits: Mapping[Any, Edit]) -> nn.Module
     check_model(model)
     if not isinstance(edits, Mapping):
         raise ArgumentError(
-            f"edits is {kind_of(edits)}: give a mapping from layers to edits, such as {{'conv1': sp.ablate([0])}}."
+            f"edits is {kind_of(edits)}: pass a mapping from layers to edits, such as {{'conv1': sp.ablate([0])}}."
         )
     replay, signs = Replay("was edited"), None
     hooks: list[tuple[nn.Module, ForwardHook]] = []
@@ -70,13 +70,13 @@ def edited(undo: Undo, model: nn.Module, edits: Mapping[Any, Edit]) -> nn.Module
 def ablate(
     channels: int | Sequence[int], value: float | Sequence[float] | torch.Tensor = 0.0, *, axis: int | None = None
 ) -> Edit:
-    """An edit that sets channels to a number, or each to its own.
+    """Return an edit that sets channels to one number, or each channel to a number of its own.
 
     Args:
         channels: one or several channel numbers.
         value: a number, or one per channel, in their order.
-        axis: the channel axis of the output: 1 for (N, C, H, W), -1 for channels last and tokens. If left out it is 1,
-            and a layer of which the model's modules leave it in doubt is refused when it runs.
+        axis: the channel axis of the output: 1 for (N, C, H, W), -1 for channels last and tokens. If None it is 1, and
+            an error is raised when a layer runs whose channel axis cannot be derived from the model's modules.
 
     >>> import torch, spatialprobe as sp
     >>> sp.ablate([0, 2], value=[5.0, 7.0])(torch.zeros(1, 3))
@@ -97,7 +97,7 @@ def ablate(
         shape[along] = output.shape[along]
         replaced, filling = torch.zeros(shape[along], dtype=torch.bool, device="cpu"), values.new_zeros(shape[along])
         replaced[chosen], filling[chosen] = True, values
-        # Chosen, not written by numbers, so that receptive fields behind an edit stay what they are.
+        # Not by index assignment, so that receptive fields behind an edit stay exact.
         return torch.where(
             replaced.to(output.device).reshape(shape), filling.to(output.device, output.dtype).reshape(shape), output
         )
@@ -106,7 +106,7 @@ def ablate(
 
 
 class _ChannelsSecond:
-    """An edit of outputs whose second axis holds the channels."""
+    """An edit of outputs whose second axis must hold the channels."""
 
     def __init__(self, edit: Edit) -> None:
         self._edit = edit
@@ -116,30 +116,32 @@ class _ChannelsSecond:
 
 
 def replace(tensor: torch.Tensor) -> Edit:
-    """An edit that hands on this tensor instead, on the output's device and in its dtype.
+    """Return an edit that returns this tensor in place of the output, on its device and in its dtype.
 
     >>> import torch, spatialprobe as sp
     >>> sp.replace(torch.ones(2))(torch.zeros(2))
     tensor([1., 1.])
     """
     if not isinstance(tensor, torch.Tensor):
-        raise ArgumentError(f"replace() hands on a tensor, not {kind_of(tensor)}.")
+        raise ArgumentError(f"replace() takes a tensor, not {kind_of(tensor)}.")
 
     def edit(output: torch.Tensor) -> torch.Tensor:
         if not isinstance(output, torch.Tensor) or output.shape != tensor.shape:
             shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-            raise ArgumentError(f"replace() was given a tensor {tuple(tensor.shape)}, but the output is {shape}.")
-        return tensor.to(output.device, output.dtype, copy=True).contiguous()  # the model may write over it
+            raise ArgumentError(
+                f"replace() got a tensor {tuple(tensor.shape)}, but the output is {shape}: pass one of its shape."
+            )
+        return tensor.to(output.device, output.dtype, copy=True).contiguous()  # the model may modify it in place
 
     return edit
 
 
 class _EditHook(CopiedInert):
-    """A forward hook that makes one edit of one layer."""
+    """A forward hook that applies one edit to one layer."""
 
     def __init__(self, layer: str, edit: Edit, replay: Replay, signs: Signs | None) -> None:
         self.content = (layer, edit)
-        self._signs = signs  # of an edit whose channels must be the second axis
+        self._signs = signs  # for an edit whose channels must be the second axis
         self._layer = layer
         self._edit = edit
         self._replay = replay
@@ -163,14 +165,14 @@ class _EditHook(CopiedInert):
         return changed
 
     def _check_compatible(self, output: torch.Tensor, changed: Any) -> None:
-        """That what comes after the layer can take the new output as it takes its own."""
+        """Check that the new output has the shape and dtype of the layer's own."""
         if not isinstance(changed, torch.Tensor):
             kind = kind_of(changed)
             raise ArgumentError(f"The edit of layer {self._layer!r} returned {kind}: it must return a tensor.")
         if changed.shape != output.shape or changed.dtype != output.dtype:
             given, made = (f"{str(one.dtype)[6:]} {tuple(one.shape)}" for one in (output, changed))
             raise ArgumentError(
-                f"The edit of layer {self._layer!r} returned {made}, but the layer hands on {given}: it must return a "
+                f"The edit of layer {self._layer!r} returned {made}, but the layer returns {given}: it must return a "
                 "tensor of that shape and dtype."
             )
 
@@ -182,9 +184,9 @@ def _check_channels(output: Any, channels: list[int], axis: int) -> None:
         kind = f"{output.layout} {type(output).__name__} of {output.dtype}"
         raise ArgumentError(f"ablate() works on plain dense tensors, and the output is a {kind}.")
     if not -output.ndim <= axis < output.ndim:
-        raise ArgumentError(f"there is no axis {axis} in an output {tuple(output.shape)}.")
+        raise ArgumentError(f"axis {axis} is out of range for an output {tuple(output.shape)}.")
     wrong = [channel for channel in channels if not 0 <= channel < output.shape[axis]]
     if wrong:
         raise ArgumentError(
-            f"there are channels 0 to {output.shape[axis] - 1} in {tuple(output.shape)}, not {short_repr(wrong[0])}."
+            f"an output {tuple(output.shape)} has channels 0 to {output.shape[axis] - 1}, not {short_repr(wrong[0])}."
         )

@@ -1,9 +1,9 @@
-"""Make an output that requires no gradient the beginning of a graph, without a copy.
+"""Start an autograd graph at an output that requires no gradient, without a copy.
 
-Where parameters and input are frozen there is no graph, and so no gradient. The output itself begins one, in place: the
-tensors of the model stay the same objects in the same memory, and views of each other, so that the model computes
-what it computes without a probe. Tensors that outlive the forward pass (the user's inputs, parameters, buffers)
-never enter the graph: the model works on aliases of them, in the same memory.
+Where parameters and input are frozen there is no graph, and so no gradient. A graph is started at the output, in place:
+the tensors of the model stay the same objects in the same memory, and views of each other, so that the model computes
+the same as without a probe. Tensors that outlive the forward pass (the user's inputs, parameters, buffers) never
+enter the graph: the model works on aliases of them, in the same memory.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from spatialprobe.text import kind_of
 
 
 class _Begin(torch.autograd.Function):
-    """The identity, in place; its backward pass ends here."""
+    """The identity, in place; the backward pass ends here."""
 
     @staticmethod
     def forward(context: Any, value: torch.Tensor, anchor: torch.Tensor) -> torch.Tensor:
@@ -35,7 +35,7 @@ class _Begin(torch.autograd.Function):
 
 
 def why_no_beginning(value: torch.Tensor) -> str | None:
-    """Return the kind of a tensor in which no graph can begin, since torch cannot take it as it is; None if one can."""
+    """Return the kind of a tensor at which torch cannot start a graph; None if it can."""
     if value.layout is not torch.strided:
         return None
     if value.is_nested:
@@ -48,20 +48,20 @@ def why_no_beginning(value: torch.Tensor) -> str | None:
 
 
 def begin_graph(value: torch.Tensor, lasting: set[int]) -> torch.Tensor:
-    """Return the tensor, or an alias in the same memory, as one that requires a gradient and is no leaf.
+    """Return the tensor, or an alias in the same memory, as one that requires a gradient and is not a leaf.
 
-    The tensor itself, together with that of which it is a view, if nothing else knows of them: no other view, which
-    would stay out of the graph and could not be modified in place any more, and nothing that outlives the pass (whose
-    address is one of `lasting`).
+    The tensor itself enters the graph, together with its base if it is a view, only if nothing else refers to them: no
+    other view, which would stay out of the graph and could not be modified in place any more, and nothing that
+    outlives the pass (whose address is one of `lasting`).
     """
     root = root_of(value)
-    # As `torch.utils.swap_tensors` asks it: the Python object counts once, and so does each view.
+    # As in `torch.utils.swap_tensors`: the Python object counts once, and so does each view.
     is_known = root._use_count() > 1 + (root is not value)  # type: ignore[attr-defined]
     if is_known or root.requires_grad or _address(root) in lasting or not _allows_writes(value):
         root = value = value.detach()
-    with _unsafe_preserve_version_counter(root):  # no value changes: what was saved stays good
+    with _unsafe_preserve_version_counter(root):  # no value changes: saved tensors stay valid
         _Begin.apply(root, torch.empty(0, device="cpu", requires_grad=True))
-        _ = value.grad_fn  # a view learns of its new graph while the counter differs
+        _ = value.grad_fn  # torch updates a view's graph only while the counter differs
     return value
 
 
@@ -72,7 +72,7 @@ def alias_inputs(inputs: Any) -> Any:
 
 
 def lasting_memory(model: nn.Module, inputs: Any) -> set[int]:
-    """Return the addresses of memory that outlives a forward pass: that of the model's state and of these inputs."""
+    """Return the addresses of memory that outlives a forward pass: of the model's state and of these inputs."""
     held = [
         value
         for module in model.modules()
@@ -94,7 +94,7 @@ def _address(tensor: torch.Tensor) -> int:
 
 
 def _alias(tensor: torch.Tensor, known: dict[int, torch.Tensor]) -> torch.Tensor:
-    """Return the alias of a tensor, which is a view of its base's alias where the tensor is one of its base."""
+    """Return the alias of a tensor; for a view, a view of its base's alias."""
     if id(tensor) not in known:
         root = root_of(tensor)
         if root is not tensor and _is_plain_view(tensor, root):
@@ -122,7 +122,7 @@ def _is_plain_view(tensor: torch.Tensor, base: torch.Tensor) -> bool:
 def _allows_writes(value: torch.Tensor) -> bool:
     """Return whether torch lets a view be modified in place where gradients are required.
 
-    Not so for one of several views that one function returned (`chunk`), or that was made under `no_grad`.
+    It does not if the view is one of several that a function returned (`chunk`), or was made under `no_grad`.
     """
     meta = torch._C._autograd._get_creation_meta(value) if value._is_view() else None
     return meta in (None, torch._C._autograd.CreationMeta.DEFAULT)

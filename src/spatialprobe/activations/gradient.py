@@ -1,4 +1,4 @@
-"""Gradients of what layers output, collected by hooks of autograd while a backward pass runs."""
+"""Gradients of layers' outputs, collected by autograd hooks while a backward pass runs."""
 
 from __future__ import annotations
 
@@ -29,31 +29,31 @@ class Gradient:
         """The sum so far.
 
         Raises:
-            MutatedActivationError: some of it cannot be known.
-            UnsupportedOutputError: a backward pass brought many gradients at once.
+            MutatedActivationError: a part of the gradient was lost.
+            UnsupportedOutputError: a backward pass computed batched gradients.
         """
         if self._problem is not None:
             problem, error = self._problem
-            raise error(f"The gradient of layer {self._layer!r} cannot be known: {problem}")
+            raise error(f"The gradient of layer {self._layer!r} is not known: {problem}")
         return self._value
 
     def invalidate(self, problem: str, error: type[SpatialProbeError] = MutatedActivationError) -> None:
-        """Give the gradient up, so that reading it raises an error with this explanation."""
+        """Mark the gradient as invalid, so that reading it raises an error with this explanation."""
         self._problem = self._problem or (problem, error)
 
     def reject_batched(self, gradient: torch.Tensor) -> bool:
-        """Return whether what a backward pass brings stands for many gradients at once; then this one is given up."""
+        """Return whether a gradient is a batch of many (under `vmap`); if so, mark this one as invalid."""
         if not is_batched(gradient):
             return False
         self.invalidate(
-            "a backward pass brought many gradients at once (is_grads_batched=True, or inside vmap), which have no sum "
+            "a backward pass computed batched gradients (is_grads_batched=True, or inside vmap), which have no sum "
             "of one shape. Run one backward pass after the other, or batched ones on a forward pass without a probe.",
             UnsupportedOutputError,
         )
         return True
 
     def add(self, gradient: torch.Tensor) -> None:
-        """Tensor hook: add what one backward pass brings."""
+        """Add the gradient of one backward pass; a tensor hook."""
         if self.reject_batched(gradient):
             return
         gradient = gradient.detach()
@@ -78,7 +78,7 @@ def require_gradients(layer: str, value: torch.Tensor) -> None:
     if not torch.is_grad_enabled() or value.is_inference():
         raise ProbeStateError(
             f"Layer {layer!r} ran without gradients (under torch.no_grad or inference_mode, or checkpointed), "
-            "so gradients=True and keep_graph=True cannot hold. Run the model with gradients enabled."
+            "so gradients=True and keep_graph=True are impossible. Run the model with gradients enabled."
         )
     if not (value.is_floating_point() or value.is_complex()):
         raise UnsupportedOutputError(f"The output of layer {layer!r} is {value.dtype}, which has no gradient.")

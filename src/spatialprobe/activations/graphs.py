@@ -1,4 +1,4 @@
-"""Have gradients reach what layers output, and follow them there: what `gradients=True` adds to a recorder."""
+"""Make gradients reach layers' outputs, and collect them there: what `gradients=True` adds to a recorder."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Reached:
     """A layer's output that a gradient reaches.
 
     Args:
-        output: what the layer is to return.
-        value: what the record is of.
-        source: the tensor in the output that the value is, or is a part of.
+        output: the output that the layer is to return.
+        value: the value that is recorded.
+        source: the tensor in the output that the value is, or of which it is a part.
     """
 
     __slots__ = ("output", "source", "value")
@@ -38,14 +38,14 @@ class Reached:
         self.source = source
 
     def exchange(self, new: torch.Tensor, pick: Pick | None) -> None:
-        """Let the layer return another tensor in place of the source."""
+        """Replace the source by another tensor in the layer's output."""
         self.output = exchange(self.output, self.source, new)
         self.value = new if self.value is self.source else _apply_pick(pick, self.output)
         self.source = new
 
 
 class Graphs:
-    """The graphs of one forward pass of a model, or of layers that are run by hand."""
+    """The graphs of one forward pass of a model, or of layers that are called outside of one (`by_hand`)."""
 
     __slots__ = ("_aliases", "_by_hand", "_lasting", "_model", "_pick", "_replay", "_taken", "_unaliased", "_watches")
 
@@ -55,13 +55,13 @@ class Graphs:
         self._replay = replay
         self._by_hand = by_hand
         self._taken: dict[str, list[tuple[weakref.ref[torch.Tensor], int]]] = {}  # by layers, with version counters
-        self._unaliased: list[Any] = []  # inputs that the model gets as they are
+        self._unaliased: list[Any] = []  # inputs that are passed to the model as they are
         self._lasting: set[int] | None = None
-        self._aliases: list[weakref.ref[torch.Tensor]] = []  # in which a graph began, of tensors that are in none
+        self._aliases: list[weakref.ref[torch.Tensor]] = []  # start a graph; the tensors they alias are in none
         self._watches: list[Watch] = []
 
     def take_inputs(self, inputs: Any) -> Any:
-        """Return what the model is to get in place of its inputs: the same values in the same memory (see `frozen`)."""
+        """Return aliases of the model's inputs, with the same values in the same memory (see `frozen`)."""
         if not torch.is_grad_enabled():
             return inputs
         aliased = alias_inputs(inputs)
@@ -70,7 +70,7 @@ class Graphs:
         return aliased
 
     def layer_begins(self, layer: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Note what a layer is given, in the state in which it gets it."""
+        """Remember the input tensors of a layer, with their version counters."""
         tensors = args
         if kwargs or not all(isinstance(value, torch.Tensor) for value in args):  # else the fast way
             tensors = tuple(tensors_in((args, kwargs), depth=1))
@@ -80,11 +80,11 @@ class Graphs:
         """Return a layer's output as one that a gradient reaches in a backward pass.
 
         Raises:
-            ProbeStateError, UnsupportedOutputError: there can be no gradient.
+            ProbeStateError, UnsupportedOutputError: the output cannot have a gradient.
         """
         require_gradients(layer, value)
         if self._by_hand:
-            self.settle(over=False)  # no end of a forward does it
+            self.settle(over=False)  # there is no end of a forward pass that would do it
         reached = Reached(output, value, _find_source(layer, output, value, self._pick))
         if not reached.source.requires_grad:
             self._begin(layer, reached, args)
@@ -93,7 +93,7 @@ class Graphs:
         return reached
 
     def watch(self, gradient: Gradient, value: torch.Tensor, source: torch.Tensor) -> None:
-        """Collect the gradient of a value, which is the tensor `source` of the output, or a part of it."""
+        """Collect the gradient of a value, which is `source`, a tensor of the output, or a part of it."""
         is_alias = any(alias() is root_of(source) for alias in self._aliases)
         if value is source and not (is_alias or source._is_view()):
             source.register_hook(gradient.add)  # type: ignore[no-untyped-call]
@@ -109,17 +109,17 @@ class Graphs:
             self._watches = []
 
     def _begin(self, layer: str, reached: Reached, args: tuple[Any, ...]) -> None:
-        """Begin a graph in an output that requires no gradient, now and when a checkpoint recomputes it.
+        """Start a graph at an output that requires no gradient, now and when a checkpoint recomputes it.
 
         Raises:
-            UnsupportedOutputError: torch cannot begin one in a tensor of this kind.
+            UnsupportedOutputError: torch cannot start one at a tensor of this kind.
         """
         kind = why_no_beginning(reached.source)
         if kind is not None:
             raise UnsupportedOutputError(
-                f"Layer {layer!r} returned {kind}, which requires no gradient, and in which no graph can begin: let "
-                "what it is computed from require gradients (images.requires_grad_(), or weights that are not frozen), "
-                "or choose a layer that returns a plain tensor."
+                f"Layer {layer!r} returned {kind}, which requires no gradient, and at which no graph can start: let "
+                "the tensors it is computed from require gradients (images.requires_grad_(), or weights that are not "
+                "frozen), or choose a layer that returns a plain tensor."
             )
         if self._lasting is None or self._by_hand:
             self._lasting = lasting_memory(self._model, [self._unaliased, args if self._by_hand else ()])
@@ -129,17 +129,17 @@ class Graphs:
             self._aliases = [alias for alias in self._aliases if alias() is not None] + [weakref.ref(begun)]
             reached.exchange(begun, self._pick)
         elif reached.value is not begun:
-            reached.value = _apply_pick(self._pick, reached.output)  # that of before is in no graph
+            reached.value = _apply_pick(self._pick, reached.output)  # the one picked before is in no graph
 
     def _is_input(self, layer: str, tensor: torch.Tensor) -> bool:
-        """Whether a layer was given a tensor, and left it as it was."""
+        """Return whether a tensor is an input of a layer that the layer did not modify in place."""
         return any(ref() is tensor and tensor._version == version for ref, version in self._taken.get(layer, ()))
 
 
 def begin_graph_again(
     model: nn.Module, pick: Pick | None, replay: Replay, layer: str, module: nn.Module, args: Any, output: Any
 ) -> Any:
-    """Forward hook for recomputation: begin a graph where one began in the forward pass; nothing is recorded."""
+    """Start a graph where one was started in the forward pass; a forward hook for recomputation, records nothing."""
     if not (replay.is_repeated and torch.is_grad_enabled()):
         return None
     source = _find_source(layer, output, _apply_pick(pick, output), pick)
@@ -150,10 +150,10 @@ def begin_graph_again(
 
 
 def _view_of_input(tensor: torch.Tensor) -> torch.Tensor:
-    """Return a view of a whole tensor, whose gradient is that of what is computed from the view.
+    """Return a view of a whole tensor, which gets only the gradient of what is computed from the view.
 
-    A layer that returns a tensor it was given returns this: that tensor's own gradient has what others compute from it,
-    and a hook of a leaf would outlive the pass and see the gradients of others.
+    It replaces the output of a layer that returns one of its inputs: the gradient of the input itself also includes
+    what others compute from it, and a hook on a leaf would outlive the pass and see the gradients of others.
     """
     view = tensor.view_as(tensor)
     if view.grad_fn is not None and hasattr(view.grad_fn, "_set_sequence_nr"):
@@ -162,16 +162,20 @@ def _view_of_input(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _find_source(layer: str, output: Any, value: torch.Tensor, pick: Pick | None) -> torch.Tensor:
-    """Return the tensor of the output that was picked, or of which a part was picked."""
+    """Return the tensor of the output that `value` is, or of which it is a part.
+
+    Raises:
+        UnsupportedOutputError: there is none, since `pick` computed a new tensor.
+    """
     source = value if output is value else source_of(value, output)
     again: object = None if pick is None else pick(output)
     if source is None and again is value:
-        return value  # it lies where only this function finds it
+        return value  # in an object that only this function can look into
     if source is None:
         raise UnsupportedOutputError(
-            f"What was picked from the output of layer {layer!r} is a new tensor {tuple(value.shape)}, which the "
-            "model does not use, so that it has no gradient. Pick a tensor of the output, or a view of one such as "
-            "out[0][:, 1:], and compute with it in transform=."
+            f"pick= returned a new tensor {tuple(value.shape)} for layer {layer!r}, which the model does not use, so "
+            "that it has no gradient. Pick a tensor of the output, or a view of one such as out[0][:, 1:], and "
+            "compute with it in transform=."
         )
     return source
 
