@@ -390,7 +390,7 @@ def test_gradients_are_right_or_refused(name, frozen):
             sp.capture(model, IMAGES, layers="odd", gradients=True)
         return
     if name in NEVER or (frozen and name in ONLY_FOLLOWED):
-        with pytest.raises(sp.UnsupportedOutputError, match="'odd' returned a.*no graph can begin.*choose a layer"):
+        with pytest.raises(sp.UnsupportedOutputError, match="'odd' returned a.*no graph can start.*choose a layer"):
             sp.capture(model, IMAGES, layers="odd", gradients=True)
         return
     with sp.Probe(model, "odd", gradients=True) as probe:
