@@ -177,7 +177,7 @@ def test_layer_that_did_not_run():
         model.conv1(images)
     assert probe.get("conv2") is None
     assert "conv2" not in probe
-    with pytest.raises(sp.LayerNotRunError, match="did not run inside the block"):
+    with pytest.raises(sp.LayerNotRunError, match="has not run inside the block"):
         probe["conv2"]
     with pytest.raises(sp.LayerNotRunError, match="there is no run 1"):
         probe["conv1", 1]
@@ -328,9 +328,9 @@ def test_bad_model():
 def test_former_names():
     """`output=` still picks, with a warning that names the new spelling; both at once are refused."""
     model, image = nn.Sequential(Pair()), torch.zeros(1, 1, 2, 2)
-    with pytest.warns(DeprecationWarning, match="output= is called pick= now"):
+    with pytest.warns(DeprecationWarning, match="output= is renamed to pick="):
         sp.Probe(model, "0", output=lambda out: out[0])
-    with pytest.warns(DeprecationWarning, match="output= is called pick= now"):
+    with pytest.warns(DeprecationWarning, match="output= is renamed to pick="):
         assert sp.capture(model, image, layers="0", output=lambda out: out[1])["0"].shape == (1, 1, 2, 2)
     with pytest.raises(sp.ArgumentError, match="output= is the former name of pick="):
         sp.Probe(model, "0", pick=lambda out: out[0], output=lambda out: out[0])

@@ -1,7 +1,7 @@
-"""May this tensor be shared with the model, or must it be copied?
+"""Decide whether a tensor can be shared with the model or must be copied.
 
-A tensor and all its views have one version counter, which every in-place write raises. A value may be kept without
-a copy as long as its counter is watched: what was overwritten is then an error, never a wrong value.
+A tensor and all its views share one version counter, which every in-place write increments. A value can be kept
+without a copy as long as its counter is checked: reading a modified value is then an error, never a wrong value.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Copy = Literal["auto", "always", "never"]
 
 
 class Guard:
-    """What is known of one layer: whether the model writes over its output within a forward pass."""
+    """What is known about one layer: whether the model modifies its output in place within a forward pass."""
 
     __slots__ = ("copies", "copy", "layer", "overwritten")
 
@@ -28,14 +28,14 @@ class Guard:
         self.copies = copy != "never"  # whether the layer's values are copied, as far as is known
 
     def learn(self, overwritten: bool) -> None:
-        """Take note of what a whole forward pass did to the output; one overwriting settles it for good."""
+        """Note whether a whole forward pass modified the output in place; a single modification is never forgotten."""
         if overwritten or self.overwritten is None:
             self.overwritten = overwritten
             self.copies = self.copy == "always" or (self.copy == "auto" and overwritten)
 
 
 class KeptValue:
-    """One value that a record gives: a copy, or a shared tensor whose version counter is checked when read."""
+    """The value of a record: a copy, or a shared tensor whose version counter is checked at each read."""
 
     __slots__ = ("_ready", "guard", "value", "version")
 
@@ -48,30 +48,30 @@ class KeptValue:
     ) -> None:
         self.value = value  # unchecked: for its shape, dtype and device
         self.guard = guard
-        self.version = version  # at the time it was kept; None for a copy of its own
-        self._ready = ready  # until then the values are on their way from the accelerator
+        self.version = version  # at the time it was kept; None for a copy
+        self._ready = ready  # until this event the values are being copied from the accelerator
 
     def check_intact(self) -> bool:
-        """Whether nobody wrote over it; if somebody did, the layer is copied from now on."""
+        """Return whether the value is unmodified; if it is not, the layer's outputs are copied from now on."""
         if self.version is None or self.value._version == self.version:
             return True
         self.guard.learn(overwritten=True)
         return False
 
     def read(self) -> torch.Tensor:
-        """The value, complete and as it was handed on.
+        """Return the value as the layer returned it, after waiting for a copy from the accelerator.
 
         Raises:
-            MutatedActivationError: it was shared with the model, and something wrote over it.
+            MutatedActivationError: it was shared with the model, and was modified in place.
         """
         if not self.check_intact():
             raise MutatedActivationError(
                 f"The record of layer {self.guard.layer!r} shared its memory with the model, and that memory was "
-                f"written over in place {self.value._version - (self.version or 0)} times since. Its values are gone. "
+                f"modified in place {self.value._version - (self.version or 0)} times since. Its values are lost. "
                 + (
-                    "The layer is copied from now on: run the model again, or give copy='always'."
+                    "The layer is copied from now on: run the model again, or pass copy='always'."
                     if self.guard.copy == "auto"
-                    else "Give copy='auto' or copy='always'."
+                    else "Pass copy='auto' or copy='always'."
                 )
             )
         if self._ready is not None:
@@ -80,12 +80,12 @@ class KeptValue:
         return self.value
 
     def __reduce__(self) -> tuple[Callable[[torch.Tensor], torch.Tensor], tuple[Any, ...]]:
-        # A copied or unpickled record holds a tensor of its own, with a counter that nobody knows.
+        # A copied or unpickled record holds a tensor of its own, whose counter is not comparable.
         return _identity, (self.read(),)
 
 
 def version_of(value: torch.Tensor) -> int | None:
-    """The version counter of a tensor; None for inference tensors, which have none."""
+    """Return the version counter of a tensor; None for inference tensors, which have none."""
     return None if value.is_inference() else value._version
 
 

@@ -1,4 +1,4 @@
-"""How the value of a layer is kept: transformed, moved, copied or shared."""
+"""Keep the value of a layer: transformed, moved, copied or shared."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Transform = Callable[[torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True)
 class Keeping:
-    """How the user wants values to be kept."""
+    """The user's options of how values are kept."""
 
     copy: Copy = "auto"
     transform: Transform | None = None
@@ -30,12 +30,12 @@ class Keeping:
 
     @property
     def is_plain(self) -> bool:
-        """Whether values are kept as they are, but for the question of copying."""
+        """Whether values are kept as they are, copied or shared."""
         return self.transform is None and self.device is None and self.dtype is None and not self.keep_graph
 
 
 class Keeper:
-    """Turns live values into kept ones, in one way for all layers of a probe."""
+    """Turns live values into kept ones, with the same options for all layers of a probe."""
 
     def __init__(self, keeping: Keeping) -> None:
         self._keeping = keeping
@@ -44,7 +44,7 @@ class Keeper:
         self.budget = Budget(keeping.max_bytes)
 
     def keep(self, guard: Guard, value: torch.Tensor, watched: list[WatchedTensor]) -> KeptValue:
-        """Return the value as it is to be kept; a live tensor worth watching is added to `watched`."""
+        """Return the value to keep; a live tensor that is to be watched is added to `watched`."""
         if self._is_plain:
             return self._copy_or_share(guard, value.detach(), watched)
         if self._keeping.keep_graph:
@@ -57,11 +57,11 @@ class Keeper:
             return self._copy_or_share(guard, made, watched)
         if self._is_bounded:
             self.budget.take(guard.layer, count_bytes(moved))
-        version = version_of(moved) if moved is made else None  # the transform may have kept its result too
+        version = version_of(moved) if moved is made else None  # the transform may hold its result too
         return KeptValue(moved, guard, version, ready)
 
     def _copy_or_share(self, guard: Guard, value: torch.Tensor, watched: list[WatchedTensor]) -> KeptValue:
-        """Return a tensor of the model, copied or shared as its guard says."""
+        """Return a tensor of the model, copied or shared as its guard decides."""
         watchable = holds_own_memory(value) and not value.is_inference()
         if watchable and not guard.copies and not (self._is_bounded and _is_part(value)):
             if self._is_bounded:
@@ -76,7 +76,7 @@ class Keeper:
         return KeptValue(value.clone(), guard)
 
     def _clone_in_graph(self, guard: Guard, value: torch.Tensor) -> KeptValue:
-        """Return a differentiable clone."""
+        """Return a differentiable clone of a value, transformed and moved."""
         made = self._apply_transform(guard.layer, value)
         moved = self._convert(guard.layer, made, self._keeping.device or made.device)
         if self._is_bounded:
@@ -84,33 +84,39 @@ class Keeper:
         return KeptValue(moved.clone() if moved is made else moved, guard)
 
     def settle(self, watched: list[WatchedTensor], *, whole: bool) -> None:
-        """Learn which of the watched tensors were modified in place, and let them go.
+        """Find out which of the watched tensors were modified in place, and release them.
 
-        Only a `whole` forward pass teaches that a tensor is left alone.
+        Only a `whole` forward pass shows that a tensor is not modified.
         """
         for one in watched:
             self.budget.settle(one, whole=whole)
         watched.clear()
 
     def _apply_transform(self, layer: str, value: torch.Tensor) -> torch.Tensor:
+        """Return what the user's transform makes of a value.
+
+        Raises:
+            UnsupportedOutputError: the result is not a tensor.
+            ArgumentError: the transform modified the value in place.
+        """
         if self._keeping.transform is None:
             return value
         version = version_of(value)
         made = self._keeping.transform(value)
         if not isinstance(made, torch.Tensor):
             raise UnsupportedOutputError(
-                f"transform= returned {kind_of(made)} for layer {layer!r}, not a tensor; it was given a tensor "
-                f"{shape_text(value)}."
+                f"transform= returned {kind_of(made)} for layer {layer!r}, whose output is a tensor "
+                f"{shape_text(value)}: return a tensor."
             )
         if version_of(value) != version:
             raise ArgumentError(
                 f"transform= modified the output of layer {layer!r} in place, and so changed what the model "
-                "computes. Let it return a new tensor instead, such as x.relu() for x.relu_()."
+                "computes. Return a new tensor instead, such as x.relu() for x.relu_()."
             )
         return made
 
     def _move(self, layer: str, value: torch.Tensor) -> tuple[torch.Tensor, torch.cuda.Event | None]:
-        """Return the value on the device and in the dtype asked for; from CUDA to the CPU without waiting."""
+        """Return the value on the requested device and in the requested dtype; from CUDA to the CPU without waiting."""
         device = self._keeping.device or value.device
         if value.device.type != "cuda" or device.type != "cpu" or not holds_own_memory(value):
             return self._convert(layer, value, device), None
@@ -122,10 +128,10 @@ class Keeper:
         return pinned, ready
 
     def _convert(self, layer: str, value: torch.Tensor, device: torch.device) -> torch.Tensor:
-        """Return the value on a device and in the dtype asked for; itself where it is there already.
+        """Return the value on a device and in the requested dtype; the tensor itself if it needs no conversion.
 
         Raises:
-            UnsupportedOutputError: torch does not convert such a tensor, or the dtype would lose a part of it.
+            UnsupportedOutputError: torch cannot convert such a tensor, or the dtype would lose a part of it.
         """
         dtype = self._choose_dtype(layer, value)
         if (device, dtype) == (value.device, value.dtype):
@@ -138,24 +144,24 @@ class Keeper:
         """Return the dtype in which a value is kept.
 
         Raises:
-            UnsupportedOutputError: the value is complex, and the dtype is not.
+            UnsupportedOutputError: the value is complex and the requested dtype is real.
         """
         dtype = self._keeping.dtype or value.dtype
         if value.is_complex() and not dtype.is_complex:
             raise UnsupportedOutputError(
-                f"Layer {layer!r} returned {value.dtype}, and dtype={dtype} would drop the imaginary part: keep a "
-                "complex dtype, or say which part with transform=, such as transform=lambda output: output.abs()."
+                f"Layer {layer!r} returned {value.dtype}, and dtype={dtype} would drop the imaginary part: pass a "
+                "complex dtype, or choose a part with transform=, such as transform=lambda output: output.abs()."
             )
         return dtype
 
 
 def _convert_unusual(layer: str, value: torch.Tensor, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-    """Return a tensor that is sparse, quantized, nested, without values, or a subclass, on a device and in a dtype.
+    """Return a sparse, quantized, nested, meta or subclass tensor on a device and in a dtype.
 
     mkldnn tensors become dense, and so do quantized ones in another dtype, since torch converts neither.
 
     Raises:
-        UnsupportedOutputError: torch cannot.
+        UnsupportedOutputError: torch cannot convert the tensor.
     """
     if value.is_meta and device.type != "meta":
         raise UnsupportedOutputError(why_unreadable(layer, value))
@@ -166,7 +172,7 @@ def _convert_unusual(layer: str, value: torch.Tensor, device: torch.device, dtyp
     except (RuntimeError, TypeError) as error:
         raise UnsupportedOutputError(
             f"The output of layer {layer!r}, a {value.layout} {type(value).__name__} of {value.dtype}, cannot be kept "
-            f"as {dtype} on {str(device)!r}: {error}. Make it a plain tensor with transform=."
+            f"as {dtype} on {str(device)!r}: {error}. Convert it to a plain tensor with transform=."
         ) from error
 
 
@@ -176,7 +182,7 @@ def _is_part(value: torch.Tensor) -> bool:
 
 
 def _may_share_memory(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Return whether two tensors may have memory in common; yes, where torch does not show their memory."""
+    """Return whether two tensors may share memory; True where torch does not expose their memory."""
     if not (holds_own_memory(one) and holds_own_memory(other)):
         return True
     return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()

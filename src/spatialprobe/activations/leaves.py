@@ -1,4 +1,4 @@
-"""The tensors inside what a layer returns: in containers, dataclasses and plain objects."""
+"""Find and replace tensors inside a layer's output: in containers, dataclasses and plain objects."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _OPAQUE = (type, ModuleType, FunctionType, MethodType, nn.Module, str, bytes, in
 
 
 def tensors_in(output: Any, depth: int = _DEPTH) -> Iterator[torch.Tensor]:
-    """Yield the tensors in a tensor, container, dataclass or object, in order; one in several places several times."""
+    """Yield the tensors in a tensor, container, dataclass or object, in order; repeated ones are repeated."""
     for leaf in tree_leaves(output):
         if isinstance(leaf, torch.Tensor):
             yield leaf
@@ -27,7 +27,7 @@ def tensors_in(output: Any, depth: int = _DEPTH) -> Iterator[torch.Tensor]:
 
 
 def exchange(output: Any, old: torch.Tensor, new: torch.Tensor, depth: int = _DEPTH) -> Any:
-    """Return the output with one tensor in it replaced by another; objects in it are changed in place."""
+    """Return the output with one tensor in it replaced by another; objects in it are modified in place."""
 
     def replace_leaf(leaf: Any) -> Any:
         if leaf is old:
@@ -54,7 +54,7 @@ def source_of(picked: torch.Tensor, output: Any) -> torch.Tensor | None:
 
 
 def _attributes(value: Any) -> dict[str, Any]:
-    """Return what an object holds by name; nothing for what is no holder of values."""
+    """Return the attributes of an object by name; none for types that hold no outputs."""
     if isinstance(value, _OPAQUE):
         return {}
     held = dict(getattr(value, "__dict__", {}))

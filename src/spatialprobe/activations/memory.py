@@ -1,4 +1,4 @@
-"""Where in memory a tensor lies, and which part of one tensor's memory another one is."""
+"""The place of a tensor in memory, and whether one tensor is a part of another's memory."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import torch
 
 
 class Place(NamedTuple):
-    """Where in its storage a tensor lies, and how its values are read from there."""
+    """The place of a tensor in its storage, and how its values are read from there."""
 
     size: tuple[int, ...]
-    stride: tuple[int, ...]  # empty where the layout has none, as those of sparse tensors
+    stride: tuple[int, ...]  # empty for layouts without strides, such as sparse ones
     offset: int  # in elements of the dtype
     dtype: torch.dtype
     conjugated: bool
@@ -19,7 +19,7 @@ class Place(NamedTuple):
 
     @staticmethod
     def of(tensor: torch.Tensor) -> Place:
-        """Return the place of a tensor; one of another layout than strided is only whole, and a part of no other."""
+        """Return the place of a tensor; one of a layout other than strided has no parts."""
         strided = tensor.layout is torch.strided
         return Place(
             tuple(tensor.size()),
@@ -37,7 +37,7 @@ class Place(NamedTuple):
 
     @property
     def overlaps(self) -> bool:
-        """Whether two elements may lie at one position, as in an expanded tensor."""
+        """Whether two elements may share one position, as in an expanded tensor."""
         if len(self.stride) != len(self.size):
             return False
         reach = 0
@@ -49,12 +49,12 @@ class Place(NamedTuple):
 
 
 def cut_part(values: torch.Tensor, whole: Place, part: Place) -> torch.Tensor:
-    """Return what `part` reads from the memory of `whole` where that holds these values.
+    """Return the values that `part` reads from the memory of `whole`, if that memory holds these values.
 
     Args:
         values: of the size and dtype of `whole`.
         whole: a place without overlaps.
-        part: a place within it, maybe of another dtype (the real part of complex numbers).
+        part: a place within it, possibly of another dtype (the real part of complex numbers).
     """
     if whole == part:
         return values
@@ -70,7 +70,7 @@ def cut_part(values: torch.Tensor, whole: Place, part: Place) -> torch.Tensor:
 
 
 def contains(whole: torch.Tensor, part: torch.Tensor) -> bool:
-    """Return whether every element of `part` is one of `whole`, in the same memory."""
+    """Return whether every element of `part` is an element of `whole`, in the same memory."""
     if not (share_storage(whole, part) and part.numel()):
         return False
     here, there = Place.of(whole), Place.of(part)
@@ -86,19 +86,19 @@ def contains(whole: torch.Tensor, part: torch.Tensor) -> bool:
 
 
 def root_of(tensor: torch.Tensor) -> torch.Tensor:
-    """Return the tensor of which this one is a view, or itself where it is none."""
+    """Return the base of a view; for any other tensor, the tensor itself."""
     base = tensor._base if tensor._is_view() else None
     return tensor if base is None else base
 
 
 def share_storage(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Return whether two tensors have the same memory, as views of each other have."""
+    """Return whether two tensors have the same storage, like views of each other."""
     pointers = storage_pointer(one), storage_pointer(other)
     return pointers[0] is not None and pointers[0] == pointers[1]
 
 
 def storage_pointer(tensor: torch.Tensor) -> int | None:
-    """Return the address of a tensor's memory; None where it has none of its own (empty, meta, sparse, a wrapper)."""
+    """Return the address of a tensor's memory; None if it has none of its own (empty, meta, sparse, a wrapper)."""
     if tensor.layout is not torch.strided or tensor.is_meta:
         return None
     try:
@@ -108,12 +108,12 @@ def storage_pointer(tensor: torch.Tensor) -> int | None:
 
 
 def _span(place: Place) -> tuple[int, int]:
-    """Return the first byte and the one behind the last."""
+    """Return the offsets of the first byte and of the byte after the last."""
     return place.offset * place.dtype.itemsize, (place.offset + place.extent) * place.dtype.itemsize
 
 
 def _read(values: torch.Tensor, place: Place) -> torch.Tensor:
-    """Return the values as read through the place's conjugate and negative bits; its own inverse."""
+    """Return the values as read through the place's conjugate and negative bits; applied twice, it changes nothing."""
     if place.conjugated:
         values = values.conj_physical()
     return -values if place.negated else values

@@ -1,4 +1,4 @@
-"""What a capture would keep, before it is made."""
+"""Predict what a capture would keep, without computing values."""
 
 from __future__ import annotations
 
@@ -33,29 +33,29 @@ _UNFAKEABLE = {
     torch.ops.aten.quantize_per_tensor,
     torch.ops.aten.quantize_per_tensor_dynamic,
     torch.ops.aten.quantize_per_channel,
-    torch.ops.aten.to_mkldnn,  # after it TorchScript's own kernels would read memory that a fake tensor lacks
+    torch.ops.aten.to_mkldnn,  # after it, TorchScript's kernels would read memory that a fake tensor does not have
 }
 
 
 @dataclass(frozen=True)
 class PlannedLayer:
-    """What one layer would return in one forward of the model.
+    """The output that one layer would return in one forward pass of the model.
 
     >>> import torch, spatialprobe as sp
     >>> sp.plan(torch.nn.Sequential(torch.nn.Conv2d(3, 6, 3)), torch.empty(8, 3, 32, 32, device="meta"))["0"]
     PlannedLayer(shape=(8, 6, 30, 30), dtype=torch.float32, nbytes=172800, calls=1, module_type='Conv2d')
     """
 
-    shape: tuple[int, ...]  # of its first run
+    shape: tuple[int, ...]  # of the first run
     dtype: torch.dtype
-    nbytes: int  # of all its runs together
-    calls: int  # how often it runs
+    nbytes: int  # of all runs together
+    calls: int  # the number of runs
     module_type: str
 
 
 @dataclass(frozen=True, eq=False)
 class Plan(CompletedMapping[str, PlannedLayer]):
-    """What each layer would return, by name, in the order in which the layers first run.
+    """The output that each layer would return, by name, in the order in which the layers first run.
 
     >>> import torch, spatialprobe as sp
     >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 6, 3), torch.nn.Conv2d(6, 12, 3))
@@ -66,7 +66,7 @@ class Plan(CompletedMapping[str, PlannedLayer]):
 
     layers: Mapping[str, PlannedLayer]
     model: str
-    fallback: str | None  # why the pass ran on the real device instead of on fake tensors; None if it did not
+    fallback: str | None  # why the pass ran on real tensors instead of fake ones; None if it ran on fake ones
 
     @property
     def nbytes(self) -> int:
@@ -111,14 +111,14 @@ def plan(model: nn.Module, *inputs: Any, kwargs: Mapping[str, Any] | None = None
     """Return the shape, dtype, bytes and number of runs of each layer's output, without computing any value.
 
     The forward pass runs on fake tensors, which have shapes, dtypes and devices but no values, so that autocast acts on
-    them as on real ones. Where that does not do (a model that reads values, sparse or quantized tensors), it runs for
-    real, without gradients, and `fallback` says why. It runs in the mode that the model is in; the model, the inputs
-    and all random states are restored afterwards. Layers that do not return one tensor cannot be planned: choose
-    others.
+    them as on real ones. Where fake tensors are not supported (a model that reads values, sparse or quantized
+    tensors), it runs on real ones, without gradients, and `fallback` says why. The model runs in its current mode; the
+    model, the inputs and all random states are restored afterwards. Layers that do not return one tensor cannot be
+    planned: choose others.
 
     Raises:
         ForwardError: the model raises an error on these inputs.
-        LayerNotFoundError, LayerNotRunError, UnsupportedOutputError: as of a probe.
+        LayerNotFoundError, LayerNotRunError, UnsupportedOutputError: as for `Probe`.
 
     >>> import torch, spatialprobe as sp
     >>> from torch import nn
@@ -148,7 +148,7 @@ def plan(model: nn.Module, *inputs: Any, kwargs: Mapping[str, Any] | None = None
 
 
 class _Rehearsal:
-    """One forward of a model that leaves no trace, and what its layers returned in it."""
+    """One forward pass of a model, which is restored afterwards, and the outputs of its layers."""
 
     def __init__(self, model: nn.Module, layers: Selector) -> None:
         self._model = model
@@ -157,8 +157,8 @@ class _Rehearsal:
         self._probe = Probe(model, layers, transform=self._outline)
 
     def run(self, inputs: tuple[Any, ...], kwargs: dict[str, Any], *, fake: bool) -> None:
-        """Run the model on fake tensors, or on real ones with buffers and inputs of its own."""
-        bare = unwrap(self._model)  # a wrapper may want devices of its own
+        """Run the model on fake tensors, or on real ones with copies of its buffers and inputs."""
+        bare = unwrap(self._model)  # a wrapper may require devices of its own
         state: dict[str, torch.Tensor] = {name: value.detach() for name, value in bare.named_parameters()}
         state |= {name: value.detach().clone() for name, value in bare.named_buffers()}
         arguments: Any = (inputs, kwargs)
@@ -173,14 +173,14 @@ class _Rehearsal:
             torch.func.functional_call(bare, state, *arguments)
 
     def planned_layers(self) -> dict[str, PlannedLayer]:
-        """Return what each layer returned, in the order in which the layers first ran."""
+        """Return the output of each layer, in the order in which the layers first ran."""
         return {
             name: replace(runs[0], nbytes=sum(run.nbytes for run in runs), calls=len(runs))
             for name, runs in self._runs.items()
         }
 
     def _outline(self, value: torch.Tensor) -> torch.Tensor:
-        """Note what a live value is, and keep nothing of it."""
+        """Remember the shape, dtype and size of a live value; return an empty tensor to keep in its place."""
         if value.is_nested:
             raise UnsupportedOutputError("A nested tensor has no one shape to plan: choose other layers.")
         if self._fake and value.layout is not torch.strided:
@@ -189,13 +189,13 @@ class _Rehearsal:
         return torch.empty(0, device="meta")
 
     def _note_run(self, entry: Entry) -> None:
-        """Take note of a layer's run, whose value has just been outlined."""
+        """Add a run of a layer, with the outline of its value."""
         run = replace(self._latest, module_type=type(entry.layer.module).__name__)
         self._runs.setdefault(entry.layer.name, []).append(run)
 
 
 class _NoFalseFakes(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Ends a pass on fake tensors at operators that give none that is true of the real one."""
+    """A mode that ends a pass on fake tensors at operators whose fake results would be wrong."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func.overloadpacket in _UNFAKEABLE:
@@ -206,8 +206,8 @@ class _NoFalseFakes(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def _enter_fake(
     undo: Undo, state: dict[str, torch.Tensor], arguments: Any, device: torch.device
 ) -> tuple[dict[str, torch.Tensor], Any]:
-    """Let operators run on fake tensors until `undo` runs; return such weights, and inputs on their device."""
-    # A private module, for want of a public one; other libraries plan with it too.
+    """Let operators run on fake tensors until `undo` runs; return fake weights, and fake inputs on their device."""
+    # A private module, since there is no public one; other libraries use it for the same purpose.
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     mode = FakeTensorMode(allow_non_fake_inputs=True)
@@ -219,8 +219,8 @@ def _enter_fake(
 
 
 def _describe_hint(inputs: tuple[Any, ...]) -> str:
-    """Return what to pass to a model that raised an error, such as a tensor in place of a shape."""
+    """Return the hint of what to pass to a model that raised an error, such as a tensor in place of a shape."""
     shapes = [one for one in inputs if isinstance(one, (tuple, list)) and all(isinstance(size, int) for size in one)]
     if not shapes:
-        return "The model is given the inputs as they are: pass them as it takes them."
+        return "The model is called with the inputs as they are: pass the ones that its forward takes."
     return f"For a shape alone pass torch.empty({tuple(shapes[0])}, device='meta')."

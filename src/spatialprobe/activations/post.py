@@ -1,8 +1,8 @@
-"""Find the nonlinearity that follows a layer, be it a module, a function, a method, or in place.
+"""Find the nonlinearity that follows a layer: a module, a function or a method, in place or not.
 
 While a `NonlinearityMode` is active it sees every torch function of its thread. It follows the tensors that layers
-return, through normalization, dropout, padding and pooling, until a nonlinearity takes them. The value of that is the
-activation, unless it is half of a gate: see `descent`.
+return, through normalization, dropout, padding and pooling, until a nonlinearity takes them. The nonlinearity's value
+is the activation, unless it is half of a gate: see `descent`.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ _PASSED_THROUGH = (
     "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d "
     "fractional_max_pool2d fractional_max_pool3d "
     "fractional_max_pool2d_with_indices fractional_max_pool3d_with_indices "
-    # the same values in another place, order of memory, or number format
+    # the same values on another device, in another memory layout or dtype
     "contiguous clone to type type_as float double half bfloat16 cpu cuda"
 )
-# Calls that read no value: they neither take a tensor anywhere nor say what follows a layer.
+# Calls that read no value, and so do not count as uses of a layer's output.
 _LOOKS = frozenset(
     {
         *("__get__", "__set__", "__len__", "dim", "size", "stride", "numel"),
@@ -50,7 +50,7 @@ _LOOKS = frozenset(
 
 
 def _find_functions(names: str) -> frozenset[Callable[..., Any]]:
-    """All torch functions and methods of these names, in place (`relu_`) or not."""
+    """Return all torch functions and methods of these names, in place (`relu_`) or not."""
     owners = (F, torch, torch.Tensor, torch._C._nn)
     found = (getattr(owner, name + end, None) for owner in owners for name in names.split() for end in ("", "_"))
     return frozenset(function for function in found if function is not None)
@@ -62,27 +62,27 @@ PASSED_THROUGH = _find_functions(_PASSED_THROUGH)
 
 @dataclass(eq=False)
 class Trail:
-    """What became of one output of one layer."""
+    """The uses of one output of one layer by the functions of the model."""
 
     layer: str
-    # Is given the value of the first nonlinearity, as soon as it is there; returns what to call when it is sure that
-    # this is the activation, if anything.
+    # Called with the value of the first nonlinearity as soon as it is computed; returns a function to call when it is
+    # certain that this value is the activation, or None.
     keep: Callable[[torch.Tensor], Callable[[], None] | None]
     nonlinearities: list[str] = field(default_factory=list)  # those that took the output, by name
-    others: list[str] = field(default_factory=list)  # what else took it
+    others: list[str] = field(default_factory=list)  # other functions that took it, by name
     mixed_by: str | None = None  # the function that took the nonlinearity's value together with the output itself
 
     def add_nonlinearity(self, name: str, value: torch.Tensor) -> Callable[[], None] | None:
-        """A nonlinearity of this name took the output and made this value of it; return what `keep` returns."""
+        """Add a nonlinearity that took the output and computed this value; return what `keep` returns."""
         self.nonlinearities.append(name)
         return self.keep(value) if len(self.nonlinearities) == 1 else None
 
     def end(self) -> None:
-        """Nothing more will be kept: let go of what would keep it."""
+        """Release `keep`, since nothing more will be kept."""
         self.keep = _keep_nothing
 
     def problem(self) -> str | None:
-        """Why no single nonlinearity follows the layer; None if one does."""
+        """Return why no single nonlinearity follows the layer; None if one does."""
         if self.mixed_by is not None:
             part = self.nonlinearities[0]
             return (
@@ -97,7 +97,7 @@ class Trail:
 
 
 class NonlinearityMode(TorchFunctionMode):
-    """Watches the torch functions of one thread, and tells each trail which nonlinearity took its tensor."""
+    """A mode that watches the torch functions of one thread, and adds to each trail the uses of its tensor."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -106,19 +106,19 @@ class NonlinearityMode(TorchFunctionMode):
         self._unsure: list[tuple[Trail, Callable[[], None]]] = []
 
     def follow(self, tensor: torch.Tensor, trails: list[Trail]) -> None:
-        """From now on, what takes this tensor is told to these trails."""
+        """Add uses of this tensor to these trails from now on."""
         alive = self._trails_of(tensor)
         self._followed[id(tensor)] = (weakref.ref(tensor), _version(tensor), [*alive, *trails])
         self._descent.add(tensor, dict.fromkeys(trails, OWN))
 
     def forget(self) -> None:
-        """Follow nothing any more."""
+        """Stop following all tensors."""
         self._followed.clear()
         self._descent.clear()
         self._unsure.clear()
 
     def settle(self, *, over: bool = False) -> None:
-        """Say which activations are sure now: nothing can take the layer's output any more, or the pass is `over`."""
+        """Complete the trails whose outputs are freed, or all if the pass is `over`: their activations are certain."""
         unsure, self._unsure = self._unsure, []
         for trail, then in unsure:
             if not over and self._descent.has_own(trail):
@@ -129,7 +129,7 @@ class NonlinearityMode(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Run the function as it is, then see whether it took a followed tensor."""
+        """Run the function unchanged, and note which followed tensors it took."""
         kwargs = kwargs or {}
         if self._descent.is_empty:
             return func(*args, **kwargs)
@@ -168,7 +168,8 @@ class NonlinearityMode(TorchFunctionMode):
         trails: list[Trail],
         outcomes: list[torch.Tensor],
     ) -> None:
-        outcome = outcomes[0] if outcomes else None  # of a pooling with indices, the values come first
+        """Add the use of a followed tensor by a function to the tensor's trails."""
+        outcome = outcomes[0] if outcomes else None  # a pooling with indices returns the values first
         if func in NONLINEARITIES and outcome is not None:
             for trail in trails:
                 then = trail.add_nonlinearity(name.rstrip("_"), outcome)
@@ -187,23 +188,23 @@ class NonlinearityMode(TorchFunctionMode):
 
 
 def unresolved_error(trails: Iterable[Trail]) -> UnresolvedActivationError | None:
-    """The error that names each layer that no single nonlinearity follows; None if there is no such layer."""
+    """Return the error that names each layer that no single nonlinearity follows; None if there is no such layer."""
     problems = list(dict.fromkeys(filter(None, (trail.problem() for trail in trails))))
     if not problems:
         return None
     return UnresolvedActivationError(
         "at='post_activation' needs exactly one nonlinearity that takes the layer's output, directly or through "
-        "normalisation, dropout, padding or pooling. Not so for\n  "
+        "normalization, dropout, padding or pooling. There is none for\n  "
         + "\n  ".join(problems)
-        + "\nLeave these layers out of layers= (a probe does so with missing='ignore'), or take the module that "
+        + "\nLeave these layers out of layers= (a probe does so with missing='ignore'), or pass the module that "
         "computes the activation, with at='output'."
     )
 
 
 def _keep_nothing(value: torch.Tensor) -> None:
-    """What an ended trail does with a value."""
+    """Ignore a value: the `keep` of a trail that has ended."""
 
 
 def _version(tensor: torch.Tensor) -> int | None:
-    """The tensor's version counter; None under `inference_mode`, where there is none."""
+    """Return a tensor's version counter; None under `inference_mode`, where there is none."""
     return None if tensor.is_inference() else tensor._version

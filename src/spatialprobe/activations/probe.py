@@ -1,4 +1,4 @@
-"""The context manager that hooks a model's layers and hands out the records."""
+"""The context manager that hooks a model's layers and collects the records."""
 
 from __future__ import annotations
 
@@ -37,40 +37,39 @@ Missing = Literal["error", "warn", "ignore"]
 
 
 class Probe(Block, Activations):
-    """Records what the chosen layers of a model hand on while a `with` block runs.
+    """A context manager that records the outputs of the chosen layers of a model.
 
-    A mapping from layer names to records, in the order in which the layers first ran. The model is not changed:
-    forward hooks go on, all or none, when the block is entered, and exactly those come off when it is left,
-    whatever happened in it; an error that the model raises passes through as it is. The records stay readable
-    afterwards; entering again starts afresh.
+    It is a mapping from layer names to records, in the order in which the layers first ran. The model is not changed:
+    forward hooks are added, all or none, when the block is entered, and exactly those are removed when it is left,
+    whatever happened in it; an exception that the model raises passes through unchanged. The records stay readable
+    afterwards; entering the block again discards them.
 
     Args:
         model: any module; the records count its forwards.
         layers: a module type or tuple of types; a name, or a glob over whole names (`*` crosses dots); a compiled
             regex that must match the whole name; a module of the model; a predicate `(name, module) -> bool`; or
             a sequence of these, meaning all of them together.
-        at: "output", the value that the layer hands on, or "post_activation", the value of the nonlinearity that
-            follows it.
-        copy: "auto" copies a layer's output until a whole forward pass has shown that the model does not write
-            over it, and shares it from then on, watching its version counter; "always" and "never" copy. What
-            was shared and written over is an error when it is read, never a wrong value. Writes that no counter
-            sees (through `.data` or `.numpy()`) need "always". Where there are no counters, under `inference_mode`, or
-            none that sees all, for sparse, quantized, mkldnn and nested tensors and wrapper subclasses, every value is
-            copied.
-        gradients: after a backward pass, in the block or later, `record.gradient` holds the gradient of the value
-            recorded, before `transform` and `dtype`; several passes add up. In a frozen model the graph begins in the
-            layer's output.
-        keep_graph: `record.tensor` is a clone in the graph, through which one can differentiate.
-        transform: a function of the live tensor, run at once; its result is what is kept.
-        device: where values are kept. From an accelerator to the CPU they move without waiting, and are complete
-            when they are read.
-        dtype: the dtype in which values are kept; complex ones need a complex dtype.
-        max_bytes: the memory that all that is kept may take, in bytes.
-        missing: what to do, when the block ends well, about layers that did not run or that no single
+        at: "output", the output of the layer, or "post_activation", the value of the nonlinearity that follows it.
+        copy: "auto" copies a layer's output until a whole forward pass has shown that the model does not modify it in
+            place, and shares it from then on, checking its version counter; "always" copies, "never" shares. Reading a
+            shared value that was modified in place is an error, never a wrong value. Writes that the version counter
+            does not count (through `.data` or `.numpy()`) require "always". Every value is copied where there is no
+            version counter, under `inference_mode`, or none that counts all writes, for sparse, quantized, mkldnn and
+            nested tensors and wrapper subclasses.
+        gradients: after a backward pass, in the block or later, `record.gradient` holds the gradient of the recorded
+            value, before `transform` and `dtype`; gradients of several passes are summed. In a frozen model the graph
+            starts at the layer's output.
+        keep_graph: `record.tensor` is a clone in the graph, so that it can be differentiated through.
+        transform: a function of the live tensor, called at once; its result is kept.
+        device: the device on which values are kept. From an accelerator to the CPU they are copied without waiting,
+            and are complete when they are read.
+        dtype: the dtype in which values are kept; complex values need a complex dtype.
+        max_bytes: the memory that all kept values together may take, in bytes.
+        missing: what to do, when the block ends without an exception, about layers that did not run or that no single
             nonlinearity follows: "error", "warn" or "ignore".
         threads: "owner" records forwards of the thread that entered the block, "all" those of all threads.
         pick: for layers that do not return one tensor, a function that picks one from what they return.
-        output: the former name of `pick`, accepted with a warning.
+        output: the former name of `pick`, deprecated.
 
     Raises:
         ArgumentError: an argument cannot be used.
@@ -79,7 +78,7 @@ class Probe(Block, Activations):
         UnresolvedActivationError: when the block ends, no single nonlinearity followed a layer.
         UnsupportedOutputError: in the forward pass, a layer returned something other than one plain tensor.
         MemoryBudgetError: in the forward pass, what is kept would take more than `max_bytes`.
-        ProbeStateError: the probe is entered twice at once, or gradients are asked for and the forward runs without.
+        ProbeStateError: the probe is entered while active, or gradients are requested and the forward runs without.
 
     >>> import torch, spatialprobe as sp
     >>> from torch import nn
@@ -167,7 +166,7 @@ class Probe(Block, Activations):
 
     @cached_property
     def _names(self) -> dict[str, str]:
-        """Every name that finds a watched layer -> the name of its records."""
+        """Every name that finds a watched layer, mapped to the name of its records."""
         return {name: layer.name for layer in self._layers for name in layer.names}
 
     @property
@@ -177,12 +176,12 @@ class Probe(Block, Activations):
 
     @property
     def silent(self) -> tuple[str, ...]:
-        """The names of the watched layers that did not run (yet)."""
+        """The names of the watched layers that have not run."""
         return tuple(name for name in self.watched if name not in self._recorder.ran)
 
     @property
     def records(self) -> tuple[Activation, ...]:
-        """Every record, in the order of execution."""
+        """All records, in the order of execution."""
         entries = self._recorder.entries
         for order in range(len(self._records), len(entries)):
             self._records.append(self._make_record(order, entries[order]))
@@ -193,7 +192,7 @@ class Probe(Block, Activations):
         self._recorder.after_each = listener
 
     def _make_record(self, order: int, entry: Entry) -> Activation:
-        """The record of a layer's run, with what can be read off its module."""
+        """Return the record of a layer's run, with the properties of its module."""
         return Activation(
             layer=entry.layer.name,
             aliases=entry.layer.aliases,
@@ -209,7 +208,7 @@ class Probe(Block, Activations):
         )
 
     def _layout_of(self, entry: Entry) -> Layout | None:
-        """Return where a record has its channels; None where that is in doubt. A transform makes of it what is read."""
+        """Return the layout of a record; None if it is in doubt. A transformed value counts as channels first."""
         value, module = entry.kept.value, entry.layer.module
         if is_channels_first(module) or self._recording.keeping.transform is not None or value.is_nested:
             return "channels_first"
@@ -237,17 +236,17 @@ class Probe(Block, Activations):
     def _explain_absence(self, name: str) -> str:
         if name in self._recorder.ran:
             return "It ran, but no single nonlinearity took its output."
-        return "It did not run inside the block (yet)."
+        return "It has not run inside the block."
 
     def _report_missing(self) -> None:
-        """Raise, or warn, about layers that did not run or that no nonlinearity follows."""
+        """Raise an error or warn about layers that did not run or that no single nonlinearity follows."""
         if len(self._recorder.ran) == len(self._layers) and not self._recorder.trails:
             return
         silent = self.silent
         problems: list[SpatialProbeError | None] = [
             LayerNotRunError(
                 f"These layers never ran inside the block: {', '.join(map(repr, silent))}. Run the model inside it, in "
-                "this thread and not through a scripted or exported copy; or choose fewer layers; or give "
+                "this thread and not through a scripted or exported copy; or choose fewer layers; or pass "
                 "missing='ignore' if they need not run."
             )
             if silent
@@ -261,22 +260,22 @@ class Probe(Block, Activations):
 
 
 def check_arguments(model: object, **options: tuple[str, Any]) -> None:
-    """That the model is one, and that each option has one of the values its type allows."""
+    """Check that the model is a module, and that each option has one of the values that its type allows."""
     check_model(model)
     for name, (value, kind) in options.items():
         check_one_of(value, name, kind)
 
 
 def choose_picker(pick: OutputPicker | None, output: OutputPicker | None) -> OutputPicker | None:
-    """Return the function that picks a tensor of a layer's output, also where it came under its former name.
+    """Return the function that picks a tensor of a layer's output, passed as `pick` or under its former name.
 
     Raises:
-        ArgumentError: it is not a function, or both names were passed.
+        ArgumentError: it is not callable, or both names were passed.
     """
     if output is not None:
         if pick is not None:
             raise ArgumentError("output= is the former name of pick=: pass pick= alone.")
-        warnings.warn("output= is called pick= now, and will go in 0.3.", DeprecationWarning, stacklevel=3)
+        warnings.warn("output= is renamed to pick=, and will be removed in 0.3.", DeprecationWarning, stacklevel=3)
         pick = output
     check_function(pick, "pick", "lambda returned: returned[0]")
     return pick
