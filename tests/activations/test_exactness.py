@@ -138,7 +138,7 @@ def test_never_copying_never_lies(name):
         with torch.no_grad(), sp.Probe(model, copy="never") as probe:
             model(IMAGES)
         if wrong:
-            with pytest.raises(sp.MutatedActivationError, match="Give copy='auto'"):
+            with pytest.raises(sp.MutatedActivationError, match="Pass copy='auto'"):
                 _ = probe["conv"].tensor
         else:
             assert torch.equal(probe["conv"].tensor, model.conv(IMAGES))

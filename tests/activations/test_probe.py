@@ -232,7 +232,7 @@ def test_output_that_is_not_a_tensor():
     assert str(caught.value) == (
         "Layer 'block' (Block) returned no single tensor but a tuple with [0] a tensor (2, 4, 4, 4), "
         "[1]['mean'] a tensor (2, 4), [1]['note'] a str. "
-        "In a probe, pick one with pick=, such as pick=lambda out: out[0]; elsewhere choose other layers."
+        "Pass pick= to a probe, such as pick=lambda out: out[0]; elsewhere choose other layers."
     )
     with sp.Probe(model, "block", pick=lambda out: out[1]["mean"]) as probe:
         model(images)

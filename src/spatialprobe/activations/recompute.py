@@ -1,9 +1,9 @@
-"""Activation checkpointing: what changed a layer's output in the forward pass changes it in the recomputation, too.
+"""Repeat changes of layers' outputs when an activation checkpoint recomputes the layers.
 
-A checkpoint runs a part of the model again in the backward pass, which may come after the block that changed what
-layers return, or inside another one. What is recomputed must be what was computed, or its gradients are wrong. So what
-changes outputs is a `Replay`: it joins the checkpoints around it while they run forward, which do it again when they
-recompute, and nothing else in a backward pass does.
+A checkpoint runs a part of the model again in the backward pass, which may come after the block that changed layers'
+outputs, or inside another one. The recomputation must repeat the same changes, or its gradients are wrong. So the
+hooks that change outputs form a `Replay`: it joins the checkpoints around it while they run forward, and is active
+again when they recompute, but nowhere else in a backward pass.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ Hooks = Sequence[tuple[nn.Module, ForwardHook]]
 
 
 class _Recomputing(threading.local):
-    """What the current thread does again."""
+    """The recomputations that the current thread is running."""
 
     def __init__(self) -> None:
         self.replays: dict[object, tuple[Replay, Hooks]] = {}
         self.inputs: dict[object, tuple[Any, ...]] = {}  # of checkpoints
-        self.by_backward: dict[int, list[Replay]] = {}  # in functions that are not known as checkpoints
+        self.by_backward: dict[int, list[Replay]] = {}  # in functions that are not known to be checkpoints
 
 
 _recomputing = _Recomputing()
 
 
 class Replay:
-    """Hooks that change what layers return, while a block is open and whenever a checkpoint recomputes.
+    """Hooks that change layers' outputs, while a block is open and whenever a checkpoint recomputes.
 
     Args:
-        done: what happens to a layer, for an error message, such as "was edited".
+        action: what the hooks do to a layer, for error messages, such as "was edited".
     """
 
     def __init__(self, action: str) -> None:
@@ -47,7 +47,7 @@ class Replay:
         self._hooks: Hooks | None = None  # while the block is open
 
     def open(self, hooks: Hooks) -> None:
-        """Begin the block; whoever calls this adds the hooks, and removes them again."""
+        """Begin the block; the caller adds the hooks, and removes them again."""
         self._hooks = hooks
 
     def close(self) -> None:
@@ -56,17 +56,17 @@ class Replay:
 
     @property
     def is_active(self) -> bool:
-        """Whether the hooks may change anything here and now."""
+        """Whether the hooks may change outputs in the current thread now."""
         return self.is_repeated if is_backward() else self._hooks is not None
 
     @property
     def is_repeated(self) -> bool:
-        """Whether the current thread recomputes what was computed with the hooks."""
+        """Whether the current thread recomputes layers that ran with the hooks."""
         unknown = _recomputing.by_backward.get(current_backward(), ())
         return self in unknown or any(replay is self for replay, _ in _recomputing.replays.values())
 
     def join(self, layer: str) -> None:
-        """Take part in the recomputation of every checkpoint in whose forward pass the current thread is."""
+        """Join every checkpoint whose forward pass is running in the current thread."""
         repeated = [hooks for replay, hooks in _recomputing.replays.values() if replay is self]
         hooks = (self._hooks or ()) if not repeated else repeated[0]
         for frame in find_running_frames():
@@ -78,7 +78,7 @@ class Replay:
                 _UnknownFunction(self, layer, context)
 
     def repeat(self, undo: Undo, hooks: Hooks) -> None:
-        """Let the hooks change what the current thread computes, until `undo` runs."""
+        """Let the hooks change outputs in the current thread, until `undo` runs."""
         if self._hooks is None and not self.is_repeated:
             attach_edits(undo, [(module, _InThread(hook)) for module, hook in hooks])
         key = object()
@@ -86,19 +86,23 @@ class Replay:
         _recomputing.replays[key] = self, hooks
 
     def refuse(self, layer: str, name: str) -> None:
-        """Raise an error where a function may recompute what cannot be repeated after the block."""
+        """Raise an error if the block has ended, since a function may recompute the layer without the hooks.
+
+        Raises:
+            ProbeStateError: the block has ended.
+        """
         if self._hooks is None:
             raise ProbeStateError(
                 f"Layer {layer!r} {self._action} inside {name}, a function with a backward pass of its own, which may "
-                "compute the layer again. That cannot be repeated after the block: call backward() inside it."
+                "recompute the layer. That cannot be repeated after the block: call backward() inside it."
             )
 
 
 class _Recomputation:
-    """What a checkpoint runs in the backward pass, with what joined it in the forward pass."""
+    """The function that a checkpoint runs in the backward pass, with the replays that joined it."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        self.replays: dict[Replay, Hooks] = {}  # the hooks are held here, and not by the replay that they hold
+        self.replays: dict[Replay, Hooks] = {}  # held here, since a replay that held its hooks would be a cycle
         self._function = function
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -112,7 +116,7 @@ class _Recomputation:
 
 
 def _as_recomputation(holder: Any, attribute: str) -> _Recomputation:
-    """Return what a checkpoint recomputes by, which others can join."""
+    """Return the function with which a checkpoint recomputes as one that replays can join."""
     function = getattr(holder, attribute)
     if not isinstance(function, _Recomputation):
         function = _Recomputation(function)
@@ -121,7 +125,7 @@ def _as_recomputation(holder: Any, attribute: str) -> _Recomputation:
 
 
 class _InThread(CopiedInert):
-    """A hook that changes nothing in other threads than that which made it."""
+    """A hook that changes outputs only in the thread that made it."""
 
     def __init__(self, hook: ForwardHook) -> None:
         self._hook = hook
@@ -132,7 +136,7 @@ class _InThread(CopiedInert):
 
 
 class _UnknownFunction:
-    """Hooks of a custom function that may recompute in a way that nobody knows: in the block, or not at all."""
+    """Hooks of a custom autograd function that may recompute layers: allowed in the block, an error after it."""
 
     def __init__(self, replay: Replay, layer: str, context: Any) -> None:
         self._replay = replay
@@ -154,5 +158,5 @@ class _UnknownFunction:
 
 
 def checkpoint_inputs() -> list[Any]:
-    """Return what the checkpoints take in whose forward pass, or recomputation, the current thread is."""
+    """Return the inputs of the checkpoints that run or recompute in the current thread."""
     return [*_recomputing.inputs.values(), *(get_inputs_of(frame) for frame in find_running_frames())]

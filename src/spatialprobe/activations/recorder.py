@@ -1,4 +1,4 @@
-"""What one entered probe has seen so far: the hooks' side of a probe."""
+"""The hooks of an active probe, and the values that they have recorded."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ Threads = Literal["owner", "all"]
 
 @dataclass(frozen=True)
 class Recording:
-    """What the user wants to be recorded."""
+    """The user's options of what is recorded."""
 
     at: At = "output"
     gradients: bool = False
     threads: Threads = "owner"
     pick: OutputPicker | None = None
     keeping: Keeping = field(default_factory=Keeping)
-    take: Take | None = None  # is given each live value, which is then not kept
+    take: Take | None = None  # called with each live value, which is then not kept
 
 
 class Entry(NamedTuple):
-    """One run of a layer, before anybody asks for its record."""
+    """One run of a layer, from which its record is made when it is first requested."""
 
     layer: Layer
     call: int
@@ -59,7 +59,7 @@ class Entry(NamedTuple):
 
 
 class Pass:
-    """One forward of the model, while it runs."""
+    """One forward pass of the model, while it runs."""
 
     __slots__ = ("calls", "forward", "graphs", "shared", "trails", "watched")
 
@@ -69,27 +69,27 @@ class Pass:
         self.calls: dict[str, int] = {}  # runs so far, by layer
         self.watched: list[WatchedTensor] = []
         self.shared: list[KeptValue] = []
-        self.trails: list[tuple[Trail, list[Entry]]] = []  # what follows each output, and what was kept of it
+        self.trails: list[tuple[Trail, list[Entry]]] = []  # the trail of each output, with its entries
 
 
 class ThreadView:
-    """What one thread is doing: its forwards that have not ended, the innermost last."""
+    """The state of one thread: its forward passes that have not ended, the innermost last."""
 
     __slots__ = ("follower", "following", "passes")
 
     def __init__(self, loose: Pass, follower: NonlinearityMode | None) -> None:
-        self.passes = [loose]  # the first is for layers that are run by hand, outside the model's own forward
+        self.passes = [loose]  # the first is for layers that are called outside of the model's forward
         self.follower = follower
         self.following = False
 
 
 class Recorder:
-    """Collects what layers hand on, in the thread that began it or in all; `begin` starts it afresh."""
+    """Collects the outputs of layers, in the thread that called `begin` or in all threads."""
 
     def __init__(
         self, model: nn.Module, layers: list[Layer], guards: Mapping[str, Guard], recording: Recording
     ) -> None:
-        self.after_each: Callable[[Entry], None] | None = None  # told of every new entry, and may raise
+        self.after_each: Callable[[Entry], None] | None = None  # called with every new entry; may raise
         self._model = model
         self._guards = guards
         self._recording = recording
@@ -100,7 +100,7 @@ class Recorder:
         self._forget()
 
     def begin(self) -> None:
-        """Forget what was recorded; the thread that calls this is the owner."""
+        """Discard all entries; the thread that calls this is the owner."""
         self._forget()
         if self._recording.gradients:
             again = partial(begin_graph_again, self._model, self._pick, self._replay)
@@ -110,23 +110,23 @@ class Recorder:
         self._replay = Replay("began a graph (gradients=True where all is frozen)")
         self.entries: list[Entry] = []
         self.ran: set[str] = set()  # names of the layers that ran
-        self.trails: list[Trail] = []  # what became of each output, for "post_activation" only
+        self.trails: list[Trail] = []  # of each output, for "post_activation" only
         self._keeper.budget.held = 0
         self._numbers = itertools.count()  # of forwards
         self._started = 0
         self._views = {threading.get_ident(): self._new_view()}
 
     def hooks(self, layers: list[Layer]) -> list[tuple[nn.Module, ProbeHook]]:
-        """The forward hook of each layer; whoever holds them holds the recorder, never the other way round."""
+        """Return the forward hook of each layer; the hooks refer to the recorder, never the recorder to its hooks."""
         return [(layer.module, ProbeHook(self._layer_ran, layer)) for layer in layers]
 
     def hooks_before(self) -> list[tuple[nn.Module, ProbeHook]]:
-        """The forward pre-hook of each layer, for gradients only."""
+        """Return the forward pre-hook of each layer; there are none without gradients."""
         layers = self._layers if self._recording.gradients else []
         return [(layer.module, ProbeHook(self._layer_begins, layer)) for layer in layers]
 
     def forward_begins(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Forward pre-hook of the model; returns other inputs, in the same memory, only for gradients."""
+        """Begin a pass; the model's forward pre-hook. Returns aliases of the inputs if gradients are collected."""
         view = self._view()
         if view is None or model is not self._model:
             return None
@@ -141,7 +141,7 @@ class Recorder:
         return None if begun.graphs is None else begun.graphs.take_inputs((args, kwargs))
 
     def forward_ends(self, model: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        """Forward hook of the model; runs after an exception too."""
+        """End a pass; the model's forward hook, which is also called after an exception."""
         view = self._view()
         if view is None or model is not self._model or len(view.passes) == 1:
             return
@@ -149,7 +149,7 @@ class Recorder:
         whole = output is not None  # after an exception there is no output
         try:
             if view.follower is not None and whole:
-                view.follower.settle(over=len(view.passes) == 1)  # may end the forward
+                view.follower.settle(over=len(view.passes) == 1)  # may stop the forward
         finally:
             if len(view.passes) == 1:
                 _stop_following(view)
@@ -157,7 +157,7 @@ class Recorder:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """A block in which the model may run unseen."""
+        """Return a block in which runs of the model are not recorded."""
         self._paused = True
         try:
             yield
@@ -165,14 +165,14 @@ class Recorder:
             self._paused = False
 
     def stop_following(self) -> None:
-        """Leave the torch functions of this thread alone, also where a forward has not ended."""
+        """Stop watching the torch functions of this thread, also where a forward has not ended."""
         view = self._views.get(threading.get_ident())
         if view is not None and view.follower is not None:
             _stop_following(view)
-            leave_function_mode(view.follower)  # torch may have put it on again at the end of an interrupted call
+            leave_function_mode(view.follower)  # torch may have pushed it again at the end of an interrupted call
 
     def finish(self) -> None:
-        """The block is left: settle what no end of a forward has settled."""
+        """End the block: settle the passes that have not ended."""
         self.after_each = None
         self._replay.close()
         for view in self._views.values():
@@ -189,7 +189,7 @@ class Recorder:
         return Graphs(self._model, self._pick, self._replay, by_hand=by_hand) if self._recording.gradients else None
 
     def _view(self) -> ThreadView | None:
-        """What the current thread is doing; None where it is none of this probe's business."""
+        """Return the state of the current thread; None if this probe ignores it."""
         if self._paused or is_backward():  # recomputation for a checkpoint
             return None
         view = self._views.get(threading.get_ident())
@@ -198,14 +198,14 @@ class Recorder:
         return view
 
     def _layer_begins(self, layer: Layer, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Forward pre-hook of a layer."""
+        """Remember the inputs of a layer; its forward pre-hook."""
         view = self._view()
         graphs = None if view is None else view.passes[-1].graphs
         if graphs is not None and module is layer.module:
             graphs.layer_begins(layer.name, args, kwargs)
 
     def _layer_ran(self, layer: Layer, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-        """Forward hook of a layer; returns another output, in the same memory, only where gradients need one."""
+        """Record the output of a layer; its forward hook. Returns an alias of the output only if gradients need one."""
         if module is not layer.module:
             return None
         view = self._view()
@@ -213,7 +213,7 @@ class Recorder:
             return begin_graph_again(self._model, self._pick, self._replay, layer.name, module, args, output)
         current = view.passes[-1]
         if len(view.passes) == 1:
-            current.forward = self._started  # run by hand: it counts towards the forward to come
+            current.forward = self._started  # called outside of a forward: counts towards the next one
         call = current.calls.get(layer.name, 0)
         current.calls[layer.name] = call + 1
         self.ran.add(layer.name)
@@ -245,9 +245,9 @@ class Recorder:
         value: torch.Tensor,
         source: torch.Tensor | None = None,
     ) -> Callable[[], None] | None:
-        """Keep a value; return what to call when it is sure that it stays.
+        """Keep a value; return a function to call when it is certain that the value stays, or None.
 
-        Its gradient is that of `source`, of which it is a part, where this is given.
+        Its gradient is collected from `source`, of which it is a part, if that is not None.
         """
         if self._recording.take is not None:
             self._recording.take(layer, call, value)
@@ -266,6 +266,7 @@ class Recorder:
         return None if self.after_each is None else partial(self.after_each, entry)
 
     def _keep_value(self, layer: Layer, value: torch.Tensor, current: Pass) -> KeptValue:
+        """Return the kept value of a live one."""
         guard = self._guards[layer.name]
         if not self._recording.keeping.keep_graph:
             return self._keeper.keep(guard, value, current.watched)
@@ -273,7 +274,7 @@ class Recorder:
             return self._keeper.keep(guard, value, current.watched)
 
     def _settle(self, ended: Pass, *, whole: bool) -> None:
-        """Check what was shared, learn from what was watched, and decide what followed."""
+        """Check shared and watched values, and add the entries of outputs that one nonlinearity followed."""
         if ended.graphs is not None:
             ended.graphs.settle(over=True)
         self._keeper.settle(ended.watched, whole=whole)
@@ -289,7 +290,7 @@ class Recorder:
 
 
 def _stop_following(view: ThreadView) -> None:
-    """Leave the torch functions of the thread alone again."""
+    """Stop watching the torch functions of the thread."""
     if view.follower is not None and view.following:
         leave_function_mode(view.follower)
         view.follower.forget()
@@ -297,19 +298,19 @@ def _stop_following(view: ThreadView) -> None:
 
 
 def _describe_unusable(layer: Layer, output: Any, value: Any, *, picked: bool) -> str:
-    """Why what a layer handed on, or what was picked from it, cannot be kept."""
+    """Return why the output of a layer, or the value picked from it, cannot be kept."""
     if isinstance(value, torch.Tensor):
         return (
             f"Layer {layer.name!r} ran inside a functorch transform (vmap, grad, jvp, ...), where its output is a "
-            "wrapper that means nothing outside. Probe the model outside the transform."
+            "wrapper that is invalid outside. Probe the model outside the transform."
         )
     if picked:
         return (
-            f"pick= returned {kind_of(value)} for layer {layer.name!r}, not a tensor. "
-            f"It was given {describe_leaves(output)}."
+            f"pick= returned {kind_of(value)} for layer {layer.name!r}, whose output is {describe_leaves(output)}: "
+            "return a tensor."
         )
     return (
         f"Layer {layer.name or '(model)'!r} ({type(layer.module).__name__}) returned no single tensor but "
-        f"{describe_leaves(output)}. In a probe, pick one with pick=, such as pick=lambda out: out[0]; elsewhere "
-        "choose other layers."
+        f"{describe_leaves(output)}. Pass pick= to a probe, such as pick=lambda out: out[0]; elsewhere choose other "
+        "layers."
     )

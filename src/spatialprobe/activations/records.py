@@ -1,4 +1,4 @@
-"""What a probe collects: one frozen record for each run of a layer."""
+"""The records that a probe collects: one frozen dataclass for each run of a layer."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ class ConvSpec:
 
     kernel_size: tuple[int, ...]
     stride: tuple[int, ...]
-    padding: tuple[int, ...] | str  # as given to the layer: numbers, or "same" or "valid"
+    padding: tuple[int, ...] | str  # as passed to the layer: numbers, or "same" or "valid"
     dilation: tuple[int, ...]
     groups: int
     transposed: bool
 
     @staticmethod
     def of(module: nn.Module) -> ConvSpec | None:
-        """The geometry of a convolution of any kind, None for another module."""
+        """Return the geometry of a convolution of any kind; None for another module."""
         if not isinstance(module, nn.modules.conv._ConvNd):
             return None
         return ConvSpec(
@@ -56,10 +56,10 @@ class ConvSpec:
 
 
 class _CheckedField:
-    """A field that is checked, and waited for, each time it is read (a data descriptor of `Activation`).
+    """A field whose value is checked each time it is read (a data descriptor of `Activation`).
 
-    What is held may be a tensor, a `Kept` one that may have been written over or is still on its way, or a
-    `Gradient` that a backward pass has yet to bring.
+    It holds a tensor, a `KeptValue` that may have been modified in place or may still be copied from the accelerator,
+    or a `Gradient` that a backward pass has yet to compute.
     """
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -79,10 +79,10 @@ class _CheckedField:
 
 @dataclass(frozen=True, eq=False)
 class Activation:
-    """What one layer handed on in one of its runs.
+    """The output of one layer in one of its runs.
 
-    `tensor` is exactly that, or reading it raises `MutatedActivationError`: a record may share its memory with the
-    model, and is checked each time. Treat it as read-only; clone it to write.
+    `tensor` holds exactly the layer's output, or reading it raises `MutatedActivationError`: a record may share its
+    memory with the model, and is checked at each read. Treat it as read-only; clone it to modify it.
 
     >>> import torch, spatialprobe as sp
     >>> from torch import nn
@@ -106,14 +106,14 @@ class Activation:
     conv: ConvSpec | None  # the geometry, if the layer is a convolution
     tensor: torch.Tensor = _CheckedField()  # type: ignore[assignment]  # (N, C, *spatial) for a convolution
     gradient: torch.Tensor | None = _CheckedField()  # type: ignore[assignment]  # of the value, summed over backward passes
-    layout: Layout | None = None  # None where the model's modules leave in doubt which axis holds the channels
+    layout: Layout | None = None  # None if the channel axis cannot be derived from the model's modules
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The tensor's shape, (N, C, *spatial) for a convolution.
 
         Raises:
-            UnsupportedOutputError: it is a nested tensor, which has no one shape.
+            UnsupportedOutputError: it is a nested tensor, which has no single shape.
         """
         tensor = self._unchecked
         if tensor.is_nested:
@@ -127,12 +127,12 @@ class Activation:
 
     @property
     def device(self) -> torch.device:
-        """Where the tensor is kept."""
+        """The device on which the tensor is kept."""
         return self._unchecked.device
 
     @property
     def nbytes(self) -> int:
-        """The size of the values in bytes, with the indices of a sparse or nested tensor."""
+        """The size of the values in bytes, including the indices of a sparse or nested tensor."""
         return count_bytes(self._unchecked)
 
     @property
@@ -143,8 +143,8 @@ class Activation:
     def numpy(self) -> npt.NDArray[Any]:
         """Return the values as a numpy array on the CPU.
 
-        bfloat16 and float8, which numpy lacks, become float32 without loss. Quantized values are those that they stand
-        for, sparse ones are dense.
+        bfloat16 and float8, which numpy lacks, become float32 without loss. Quantized values are dequantized, sparse
+        ones become dense.
 
         Raises:
             UnsupportedOutputError: the tensor has no values that can be read as one array.
@@ -170,8 +170,8 @@ class Activation:
         width: float | None = None,
         dpi: float | None = None,
     ) -> Figure:
-        """The feature maps of one sample as a figure; the arguments are those of `feature_maps` and `Mosaic.figure`."""
-        from spatialprobe.render.feature_maps import feature_maps  # a record is read without any drawing
+        """Return a figure of one sample's feature maps; arguments as for `feature_maps` and `Mosaic.figure`."""
+        from spatialprobe.render.feature_maps import feature_maps  # so that reading records imports no drawing
 
         mosaic = feature_maps(
             self, sample=sample, channels=channels, order=order, limit=limit, scale=scale, image=image, columns=columns
@@ -183,7 +183,7 @@ class Activation:
         return f"Activation({self.layer!r}, shape={shape_of(self)}, dtype={dtype}, device={str(self.device)!r})"
 
     def _repr_html_(self) -> str:
-        """The maps of the first sample for a notebook; the plain words where they cannot be drawn."""
+        """Return the maps of the first sample for a notebook; only text where they cannot be drawn."""
         from spatialprobe.render.feature_maps import feature_maps
 
         words = f"<code>{as_html(repr(self))}</code>"
@@ -198,7 +198,7 @@ def channels_of(record: Activation) -> torch.Tensor:
     """Return a record's values as `values_of` does, with the channels as the second axis.
 
     Raises:
-        ArgumentError: the layout is in doubt.
+        ArgumentError: the layout is not known.
     """
     doubt = why_in_doubt(record)
     if doubt is not None:
@@ -207,21 +207,21 @@ def channels_of(record: Activation) -> torch.Tensor:
 
 
 def why_in_doubt(record: Activation) -> str | None:
-    """Return why it is not known which axis of a record holds the channels, with what to do; None if it is."""
+    """Return why the channel axis of a record is not known, and what to do; None if it is known."""
     if record.layout is not None or len(record.shape) <= 2:
         return None
     return describe_doubt(
         record.layer,
         record.shape,
-        "dataclasses.replace(record, layout='channels_last'), or 'channels_first', says it; or capture the layer with "
-        "transform=lambda output: output.movedim(-1, 1).",
+        "Set it with dataclasses.replace(record, layout='channels_last'), or 'channels_first'; or capture the layer "
+        "with transform=lambda output: output.movedim(-1, 1).",
     )
 
 
 def values_of(record: Activation) -> torch.Tensor:
-    """Return a record's values as a plain dense tensor on the CPU, without a graph, whatever kind of tensor it is.
+    """Return a record's values as a plain dense tensor on the CPU, without a graph.
 
-    A quantized tensor gives the float32 values that it stands for, a sparse one its zeros too.
+    A quantized tensor is dequantized to float32, a sparse one becomes dense.
 
     Raises:
         UnsupportedOutputError: the tensor has no values that can be read as one array.
@@ -231,10 +231,10 @@ def values_of(record: Activation) -> torch.Tensor:
 
 
 def why_no_values(record: Activation) -> str | None:
-    """Return why a record's values cannot be read as one array, with what to do; None if they can."""
+    """Return why a record's values cannot be read as one array, and what to do; None if they can."""
     return why_unreadable(record.layer, record._unchecked)
 
 
 def shape_of(record: Activation) -> str:
-    """Return a record's shape as it is written in tables, also of a nested tensor, which has none."""
+    """Return a record's shape as text, also of a nested tensor, which has no single shape."""
     return shape_text(record._unchecked)

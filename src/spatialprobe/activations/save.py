@@ -1,4 +1,4 @@
-"""Records as a safetensors file: written whole or not at all, and checked bit by bit when read."""
+"""Save records to a safetensors file, whole or not at all, and load them with every checksum compared."""
 
 from __future__ import annotations
 
@@ -46,17 +46,17 @@ _RECORD = {
 def save_activations(
     path: str | os.PathLike[str], records: Activations | Activation | Mapping[str, Activation] | Iterable[Activation]
 ) -> Path:
-    """Write records with all their metadata, and return the path.
+    """Write records with all their metadata to a file, and return its path.
 
     Sparse and mkldnn tensors are stored as dense ones of the same values and dtype.
 
     Args:
-        path: a file, usually `*.safetensors`; one that exists is replaced when the new one is whole.
-        records: a probe, what `capture` returned, one record, or a mapping or sequence of records. A file finds them
-            by their layers; the keys of a mapping are not kept, so they must be these.
+        path: a file, usually `*.safetensors`; an existing file is replaced when the new one is complete.
+        records: a probe, such as `capture` returns, one record, or a mapping or sequence of records. A file stores
+            them by layer name; the keys of a mapping are not stored, so they must be the names of the layers.
 
     Raises:
-        ArgumentError: there are no records, or they are found by other keys than their layers.
+        ArgumentError: there are no records, or keys of a mapping are not the names of the records' layers.
         StorageError: the file cannot be written, or a tensor's dtype cannot be stored.
         UnsupportedOutputError: a record has no values that can be read as one array.
         MutatedActivationError: a record has lost its values.
@@ -74,8 +74,8 @@ def save_activations(
         ]
         if other:
             raise ArgumentError(
-                f"A file finds records by their layers, and would lose the names {', '.join(map(repr, other))}: save "
-                "each under a path of its own, or give a list of them."
+                f"A file stores records by layer name, and would lose the names {', '.join(map(repr, other))}: save "
+                "each under a path of its own, or pass a list of them."
             )
     tensors: dict[str, torch.Tensor] = {}
     described = []
@@ -90,7 +90,7 @@ def save_activations(
 
 
 def load_activations(path: str | os.PathLike[str]) -> Activations:
-    """The records of a file, on the CPU, as a mapping from layer names; every tensor's checksum is compared.
+    """Return the records of a file, on the CPU, as a mapping from layer names; every tensor's checksum is compared.
 
     Raises:
         StorageError: the file is damaged, of another kind, or of a newer version of the format.
@@ -110,7 +110,7 @@ def load_activations(path: str | os.PathLike[str]) -> Activations:
 
 
 def _as_stored(layer: str, value: torch.Tensor) -> torch.Tensor:
-    """Return a tensor as a file holds it: dense, and in its dtype.
+    """Return a tensor as a file stores it: dense, and in its dtype.
 
     Raises:
         UnsupportedOutputError: it has no values that can be read as one array.
@@ -118,14 +118,14 @@ def _as_stored(layer: str, value: torch.Tensor) -> torch.Tensor:
     """
     if value.is_quantized:
         raise StorageError(
-            f"Layer {layer!r} returned a quantized tensor ({value.dtype}), which safetensors cannot hold: keep the "
-            "values that it stands for with transform=torch.dequantize."
+            f"Layer {layer!r} returned a quantized tensor ({value.dtype}), which safetensors cannot store: keep "
+            "dequantized values with transform=torch.dequantize."
         )
     return dense_values(layer, value.detach())
 
 
 def _describe_record(record: Activation, keys: list[str]) -> dict[str, Any]:
-    """A record in words: its fields, and where in the file its tensors are."""
+    """Return the fields of a record as JSON values, with the keys of its tensors in the file."""
     fields = {name: getattr(record, name) for name in (*_PLAIN, "layout")}
     return {**fields, "conv": None if record.conv is None else asdict(record.conv), "keys": keys}
 
@@ -134,7 +134,7 @@ def _build_records(description: dict[str, Any], tensors: Mapping[str, torch.Tens
     """Return the records that a file describes.
 
     Raises:
-        MalformedError: it describes none, or their tensors are not there.
+        MalformedError: the description is invalid, or tensors are missing.
     """
     _fill_in_layouts(description)
     check(description, {"records": [_RECORD]}, "the description")
@@ -142,7 +142,7 @@ def _build_records(description: dict[str, Any], tensors: Mapping[str, torch.Tens
 
 
 def _fill_in_layouts(description: dict[str, Any]) -> None:
-    """Add what files of 0.1 do not say: convolutions are channels first, of others nothing is known."""
+    """Add the layouts that files of 0.1 lack: channels first for convolutions, unknown for other layers."""
     records = description.get("records")
     for one in records if isinstance(records, list) else ():
         if isinstance(one, dict):

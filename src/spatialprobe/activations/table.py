@@ -1,4 +1,4 @@
-"""Records as a table, of plain text or for a notebook."""
+"""Tables of records and layers, as plain text or HTML for a notebook."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from spatialprobe.html_table import Cell, Html, format_html_table
 from spatialprobe.text import format_bytes, format_count, format_table
 
 _HEADINGS = ("layer", "type", "runs", "shape", "dtype", "size")
-_NUMBERS = (2,)  # the columns set flush right
+_NUMBERS = (2,)  # the right-aligned columns
 
 
 def format_records(title: str, records: Sequence[Activation]) -> str:
@@ -25,7 +25,7 @@ def format_records(title: str, records: Sequence[Activation]) -> str:
 def format_records_html(
     title: str, records: Sequence[Activation], thumbnails: Callable[[Sequence[Activation]], list[Html]], remark: str
 ) -> str:
-    """Return the same for a notebook, with thumbnails of each layer's first run, and a remark on them if there are."""
+    """Return the table of records as HTML, with thumbnails of each layer's first run and a remark on them, if any."""
     by_layer = _group_by_layer(records)
     strips = thumbnails([runs[0] for runs in by_layer.values()])
     rows = [_format_row(layer, runs) for layer, runs in by_layer.items()]
@@ -42,7 +42,7 @@ def format_layers(heading: str, rows: Sequence[tuple[str, ...]]) -> str:
 
 
 def format_layers_html(heading: str, rows: Sequence[tuple[str, ...]], remarks: Sequence[str] = ()) -> str:
-    """Return the same for a notebook."""
+    """Return the table of layers as HTML."""
     return format_html_table(heading, _HEADINGS if rows else (), rows, flush_right=_NUMBERS, remarks=remarks)
 
 

@@ -1,8 +1,9 @@
-"""Follow a gradient through in-place operations on the memory in which a recorded value lies.
+"""Collect a gradient through in-place operations on the memory of a recorded value.
 
-A tensor's own hook sees the gradient of all that was computed from the tensor. Not so for a view: an in-place operation
-on it, or on what shares its memory, gives the tensor of which it is a view a new node, and the gradient takes that
-way, past the hook. So the first such operation gets a hook, too. It is found when the forward pass has ended.
+A tensor's hook gets the gradient of everything that was computed from the tensor. This does not hold for a view: an
+in-place operation on it, or on a tensor that shares its memory, gives the base of the view a new autograd node, and
+the gradient flows through that node, past the hook. So the first such operation gets a hook, too. It is found when
+the forward pass has ended.
 """
 
 from __future__ import annotations
@@ -18,18 +19,18 @@ from spatialprobe.activations.memory import Place, cut_part, root_of
 
 Edge = tuple[Node | None, int]
 NO_BACKWARD = -1
-AT_ONCE = 2**64 - 1  # the number of nodes that run as soon as they can, whenever they were made
+AT_ONCE = 2**64 - 1  # the sequence number of nodes that run as soon as they can, whenever they were made
 
 
 class Watch:
-    """What is done in place to a recorded value, or to what shares its memory.
+    """A watch for in-place operations on a recorded value, or on tensors that share its memory.
 
     Args:
-        gradient: where to collect the gradient of the value.
-        value: what was recorded.
-        source: the tensor of the model that the value is, or is a part of; it requires a gradient.
+        gradient: collects the gradient of the value.
+        value: the recorded value.
+        source: the tensor of the model that the value is, or of which it is a part; it requires a gradient.
         is_alias: whether it is an alias of tensors that are in no graph, through which its memory may be modified, too.
-        hold: keep the memory alive until `release`, so that nothing is missed.
+        hold: whether to keep the memory alive until `release`, so that no operation is missed.
     """
 
     __slots__ = ("_gradient", "_held", "_is_view", "_late", "_origin", "_part", "_root", "_version", "_whole")
@@ -57,15 +58,15 @@ class Watch:
         source.register_hook(direct)  # type: ignore[no-untyped-call]
 
     def settle(self) -> bool:
-        """Look at what was done in place so far; return whether the watch is over."""
+        """Handle the in-place operations so far; return whether the watch is over."""
         root = self._root()
         if root is None:
             return True
         writes = _find_writes(root.grad_fn, self._origin)
         if self._version not in (None, root._version):
             self._gradient.invalidate(
-                "the layer returned a tensor that requires no gradient without the probe and is known outside, and its "
-                "memory was modified in place. Let the model's input require gradients, or the layer return a copy."
+                "the layer returned a tensor that requires no gradient without the probe and is used elsewhere, and "
+                "its memory was modified in place. Let the model's input require gradients, or the layer return a copy."
             )
         if not writes:
             return False
@@ -75,13 +76,13 @@ class Watch:
         return self._version is None
 
     def release(self) -> None:
-        """Let go of the memory, when the forward pass is over."""
+        """Release the memory, when the forward pass is over."""
         self._held, self._origin = None, (None, 0)
         if self._late is not None and self._root() is None:
-            self._late.close()  # nobody can write to it any more
+            self._late.close()  # nothing can write to it any more
 
     def _follow(self, write: Node) -> None:
-        """Add the gradient that comes by way of this in-place operation."""
+        """Collect the gradient that flows through this in-place operation."""
         if self._part.overlaps:
             self._gradient.invalidate(
                 "several elements of the output share one position in memory, which was modified in place. Let the "
@@ -93,7 +94,7 @@ class Watch:
 
 
 class _DirectHook:
-    """A tensor's hook: adds the gradient of all that was computed from the tensor itself."""
+    """A tensor hook that adds the gradient of everything that was computed from the tensor itself."""
 
     __slots__ = ("_gradient", "_late", "_part", "_whole")
 
@@ -111,7 +112,7 @@ class _DirectHook:
 
 
 class _WriteHook:
-    """A node's hook: adds the gradient that an in-place operation passes on to what its memory held before."""
+    """A node hook that adds the gradient of an in-place operation with respect to the values before it."""
 
     __slots__ = ("_edges", "_gradient", "_part", "_whole")
 
@@ -129,7 +130,7 @@ class _WriteHook:
 
 
 class _LateWrite:
-    """A hook at the origin of a view: finds out that a gradient came by way of a write that nobody has seen."""
+    """A hook at the base of a view that detects gradients through an in-place operation that was not seen."""
 
     __slots__ = ("_gradient", "_handle", "_order", "_root", "seen")
 
@@ -141,21 +142,22 @@ class _LateWrite:
         self._handle = root.register_hook(self._check_arrival)  # type: ignore[no-untyped-call]
 
     def close(self) -> None:
-        """Take the hook off."""
+        """Remove the hook."""
         self._handle.remove()
 
     def _check_arrival(self, gradient: torch.Tensor) -> None:
+        """Invalidate the gradient if the view's memory was modified outside the forward pass."""
         root = self._root()
         changed = self.seen != current_backward() if root is None else _order_of(root.grad_fn) != self._order
         if changed:
             self._gradient.invalidate(
-                "the output is a view, and its memory was modified in place outside the model's own forward. Modify a "
+                "the output is a view, and its memory was modified in place outside the model's forward pass. Modify a "
                 "copy of it, or run the whole model inside the block."
             )
 
 
 def _find_writes(newest: Node | None, origin: Edge) -> list[Node]:
-    """Return the nodes of the in-place operations that led from an origin to the present, the newest first."""
+    """Return the nodes of the in-place operations between an origin and the newest node, the newest first."""
     found: list[Node] = []
     node = newest
     while node is not None and node is not origin[0]:
@@ -167,9 +169,9 @@ def _find_writes(newest: Node | None, origin: Edge) -> list[Node]:
 
 
 def _find_first_write(newest: Node, origin: Edge) -> list[Node]:
-    """Return the first write alone, where the chain of writes is not that of first edges (custom functions).
+    """Return the first write alone, where the writes are not linked by first edges (custom functions).
 
-    No node reads the origin after the first write to it, which so is the last of those that do.
+    No node reads the origin after the first write to it, so the first write is the last node that reads the origin.
     """
     waiting, seen, readers = [newest], {newest}, []
     while waiting:
@@ -183,14 +185,14 @@ def _find_first_write(newest: Node, origin: Edge) -> list[Node]:
 
 
 def _order_of(node: Node | None) -> int:
-    """Return the place of a node in the order in which nodes were made."""
+    """Return the sequence number of a node: its position in the order of creation; -1 for None."""
     return -1 if node is None else int(node._sequence_nr())
 
 
 def is_backward() -> bool:
-    """Return whether the current thread runs a backward pass; a layer that runs in one is computed again."""
+    """Return whether the current thread runs a backward pass; a layer that runs in one is recomputed."""
     return current_backward() != NO_BACKWARD
 
 
-# A private name of torch, for want of a public one: where a release lacks it, no backward pass is told from another.
+# A private name of torch, since there is no public one; where a release lacks it, backward passes are not told apart.
 current_backward: Callable[[], int] = getattr(torch._C, "_current_graph_task_id", lambda: NO_BACKWARD)
