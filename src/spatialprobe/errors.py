@@ -221,3 +221,14 @@ def short_text(error: BaseException) -> str:
     except Exception:  # an exception of the user's own
         return ""
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
+
+
+def add_note(error: BaseException, note: str) -> None:
+    """Add a sentence to what a traceback shows of an error, whose type and message stay.
+
+    Before Python 3.11 errors have no notes: there only an interrupt without a message takes it, as its message.
+    """
+    if hasattr(error, "add_note"):
+        error.add_note(note)
+    elif isinstance(error, KeyboardInterrupt) and not error.args:
+        error.args = (note,)

@@ -208,6 +208,34 @@ def test_a_whole_sweep_is_not_thrown_away():
         assert_identical(flat(caught.value.result), flat(swept(Numbered(20))))
 
 
+def note_of(error):
+    """What an interrupt says beside its type."""
+    return error.__notes__[-1] if sys.version_info >= (3, 11) else str(error)
+
+
+def test_an_interrupt_says_where_the_state_is(tmp_path, monkeypatch):
+    """After how many samples, what the file holds, and to run the sweep again, which then continues."""
+    options = {"batch_size": 4, "progress": False, "checkpoint": tmp_path / "state", "checkpoint_seconds": 0}
+    reducers = {"dead": Interrupted}
+    monkeypatch.setenv("AT", "9")
+    with pytest.raises(KeyboardInterrupt) as caught:
+        sp.sweep(small_model(), images(20), reducers, **options)
+    assert note_of(caught.value) == (
+        f"The sweep ended after 8 samples; its state after 8 samples is in {str(tmp_path / 'state')!r}: run the same "
+        "sweep again to continue there."
+    )
+    monkeypatch.delenv("AT")
+    assert sp.sweep(small_model(), images(20), reducers, **options).samples == 20
+
+
+def test_an_interrupt_without_a_checkpoint_says_how_to_have_one(monkeypatch):
+    """What is lost, and what to pass."""
+    monkeypatch.setenv("AT", "9")
+    with pytest.raises(KeyboardInterrupt) as caught:
+        sp.sweep(small_model(), images(20), {"dead": Interrupted}, batch_size=4, progress=False)
+    assert "ended after 8 samples, of which nothing is kept: with checkpoint='sweep.state'" in note_of(caught.value)
+
+
 @pytest.mark.parametrize("failure", [KeyboardInterrupt(), OSError("torn")], ids=repr)
 def test_the_first_error_is_told(failure):
     """A full disk does not hide what ended the sweep; it is added to it."""

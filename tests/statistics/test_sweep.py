@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import copy
 import gc
+import io
 import random
+import re
+import sys
+import types
 import warnings
 from functools import partial
 
@@ -13,12 +17,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
+import tqdm.std
 from sweeps import REDUCERS, Numbered, flat, images, small_model, swept
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, SubsetRandomSampler, TensorDataset, WeightedRandomSampler
 from zoo import CONVOLUTIONS, ZOO, Chain
 
 import spatialprobe as sp
+from spatialprobe.statistics import progress
 
 quiet = partial(sp.sweep, progress=False)
 
@@ -667,23 +673,63 @@ class TestLayers:
 
 class TestProgress:
     def test_a_bar(self, capsys):
-        """Samples done, of how many, and how fast; gone at the end."""
+        """Samples done, of how many, and how fast; at the end how many, and in how many seconds."""
         quiet_but = partial(sp.sweep, small_model(), images(10), ALL, batch_size=4)
         quiet_but(progress=True)
         shown = capsys.readouterr().err
         assert "0/10" in shown
-        assert "sweep" in shown
+        assert re.search(r"sweep: 10 samples in \d+\.\d seconds *\n$", shown)
         quiet_but(progress=False)
         quiet_but()  # "auto", and this is no terminal
         assert capsys.readouterr().err == ""
 
     def test_at_a_terminal(self, monkeypatch, capsys):
         """The bar is there where somebody looks."""
-        import sys
-
         monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
         sp.sweep(small_model(), images(10), ALL, batch_size=4)
         assert "samples" in capsys.readouterr().err
+
+    def test_a_sweep_that_continues(self, tmp_path, capsys):
+        """The bar begins where the checkpoint ends, and says so at the end."""
+
+        class Breaks(Numbered):
+            reads = 0
+
+            def __getitem__(self, index):
+                self.reads += index == 9
+                if index == 9 and self.reads == 2:  # not when it is looked at, but when it is swept
+                    raise KeyboardInterrupt
+                return super().__getitem__(index)
+
+        data = Breaks(10)
+        options = {"batch_size": 4, "progress": True, "checkpoint": tmp_path / "state", "checkpoint_seconds": 0}
+        with pytest.raises(KeyboardInterrupt):
+            sp.sweep(small_model(), data, ALL, **options)
+        capsys.readouterr()
+        sp.sweep(small_model(), data, ALL, **options)
+        shown = capsys.readouterr().err
+        assert "8/10" in shown
+        assert re.search(r"sweep: 10 samples in \d+\.\d seconds, 8 samples before *\n$", shown)
+
+    @pytest.mark.parametrize("widgets", [False, True])
+    def test_in_a_notebook(self, widgets, monkeypatch, capsys):
+        """A bar without a warning: of widgets where they are installed, else as text that is not red."""
+        made = []
+
+        class Automatic(tqdm.std.tqdm):
+            def __init__(self, **options):
+                made.append(options["desc"])
+                super().__init__(**options, file=io.StringIO())
+
+        shell = types.SimpleNamespace(kernel=object())
+        monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
+        monkeypatch.setitem(sys.modules, "tqdm.auto", types.SimpleNamespace(tqdm=Automatic))
+        monkeypatch.setattr(progress, "find_spec", lambda name: object() if widgets else None)
+        sp.sweep(small_model(), images(10), ALL, batch_size=4)
+        shown = capsys.readouterr()
+        assert shown.err == ""
+        assert made == (["sweep"] if widgets else [])
+        assert ("sweep: 10 samples in" in shown.out) != widgets
 
 
 def test_same_as_flat():

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import sys
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -15,6 +13,7 @@ import numpy.typing as npt
 
 from spatialprobe.arguments import check_text, short_repr
 from spatialprobe.errors import ArgumentError
+from spatialprobe.notebook import display, is_notebook
 from spatialprobe.storage.files import path_of, target_of, write_bytes
 
 if TYPE_CHECKING:
@@ -97,10 +96,8 @@ class Picture:
 
 def show_page(shown: object, title: str, page: Callable[[float], Figure]) -> None:
     """Show an object below the cell of a notebook, or its page, drawn at so many dpi, in the system's viewer."""
-    notebook = sys.modules.get("IPython")
-    shell = notebook.get_ipython() if notebook else None
-    if shell is not None and getattr(shell, "kernel", None) is not None:
-        import_module("IPython.display").display(shown)
+    if is_notebook():
+        display(shown)
         return
     from PIL import Image
 

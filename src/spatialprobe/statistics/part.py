@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from spatialprobe.activations.records import At
-from spatialprobe.errors import ArgumentError, SpatialProbeError, StorageError, SweepError, describe_error
+from spatialprobe.errors import ArgumentError, SpatialProbeError, StorageError, SweepError, add_note, describe_error
 from spatialprobe.model.layout import LayoutChoice
 from spatialprobe.model.select import Layer, model_name
 from spatialprobe.model.undo import undo_block
@@ -25,6 +25,8 @@ from spatialprobe.statistics.state import StateFormat, SweepState
 from spatialprobe.statistics.store import Store
 from spatialprobe.statistics.terms import Terms, modules_of, reducers_of, settings_of, weights_of
 from spatialprobe.storage.checksum import digest
+from spatialprobe.storage.files import shown_path
+from spatialprobe.text import format_count
 
 
 class Part:
@@ -170,7 +172,7 @@ class Part:
             if self._store is not None:
                 self._store.close(self._progress.samples)
         except BaseException as error:
-            self._save_after(error)
+            self._end_early(error)
             raise
         if self._checkpoint is not None and not self._finished:
             try:
@@ -190,6 +192,26 @@ class Part:
         stored = self._store.groups if self._store is not None else []
         checkpoint.save(self.state, self._progress, finished=finished, stored=stored)
 
+    def _end_early(self, error: BaseException) -> None:
+        """Write the state after whatever ended the sweep, and tell in the error of an interrupt where it is."""
+        self._save_after(error)
+        if not isinstance(error, Exception):
+            add_note(error, self._describe_kept())
+
+    def _describe_kept(self) -> str:
+        """Return a sentence on what is left of a sweep that was interrupted, and how it continues."""
+        checkpoint, samples = self._checkpoint, format_count(self._progress.samples, "sample")
+        if checkpoint is None:
+            return (
+                f"The sweep ended after {samples}, of which nothing is kept: with checkpoint='sweep.state' a sweep "
+                "that was interrupted continues when it is run again."
+            )
+        kept = format_count(checkpoint.written.samples if checkpoint.written else 0, "sample")
+        return (
+            f"The sweep ended after {samples}; its state after {kept} is in {shown_path(checkpoint.path)}: run the "
+            "same sweep again to continue there."
+        )
+
     def _save_after(self, error: BaseException) -> None:
         """Write the state after whatever ended the sweep, unless it is half of a batch's, or may be torn."""
         checkpoint = self._checkpoint
@@ -198,8 +220,7 @@ class Part:
         try:
             self._save(checkpoint)
         except SpatialProbeError as unsaved:
-            if hasattr(error, "add_note"):  # from Python 3.11 on
-                error.add_note(str(unsaved))
+            add_note(error, str(unsaved))
 
     def _batches(self) -> Iterator[tuple[Batch, Progress]]:
         """The batches still to do; whatever the data raises says after which batch."""

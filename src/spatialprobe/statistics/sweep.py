@@ -69,7 +69,7 @@ def sweep(
         batch_size: samples of a data set or tensor that run at once; iterables make their own batches.
         device: where the model runs; by default where it is.
         num_workers: processes that load a data set's samples; as in a `DataLoader`.
-        progress: whether a bar is shown; "auto": if somebody looks, and in the first process only.
+        progress: whether a bar is shown; "auto": at a terminal and in a notebook, in the first process only.
         checkpoint: a file for the state, written whole about every `checkpoint_seconds`, and when the sweep ends.
             A sweep that finds its own file there continues it. Other processes than the first add `.rank1` and so on.
             Reading it makes objects of the reducers' own classes only. A data set is known by its length and 32 of its
