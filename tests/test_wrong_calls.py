@@ -91,7 +91,7 @@ def test_the_trial_can_fail(tmp_path):
         (lambda: sp.Histogram(bins=10**30), "bins must be at most"),
         (lambda: sp.Moments().merge(sp.Dead()), "Moments merges others of its kind, not"),
         (lambda: sp.Probe(nn.Conv2d(1, 1, 1), {"conv1": nn.Conv2d}), "not a mapping of them: pass its keys"),
-        (lambda: sp.receptive_fields(nn.Conv2d(1, 1, 1), (True, 1, 4, 4)), "sizes of a shape are whole numbers"),
+        (lambda: sp.receptive_fields(nn.Conv2d(1, 1, 1), (True, 1, 4, 4)), "sizes of a shape must be whole numbers"),
         (lambda: sp.receptive_fields(nn.Conv2d(1, 1, 1), (1, 1, 2**40, 2**40)), "too large for any memory"),
         (lambda: sp.feature_maps({"conv1": None}), "a mapping of records, and was given one with None"),
         (lambda: sp.Dead().update(torch.rand(2, 3), [0, 1]), "samples must be the positions of the activation's 2"),

@@ -140,5 +140,5 @@ def test_every_kind_of_output(name):
 @pytest.mark.parametrize("name", ["COO", "CSR", "mkldnn", "nested", "jagged", "no samples"])
 def test_inputs_without_pixels(name):
     """An input without a grid of pixels is refused before the model is blamed."""
-    with pytest.raises(sp.ArgumentError, match=r"no pixels can be followed: pass a dense one|holds nothing"):
+    with pytest.raises(sp.ArgumentError, match=r"whose pixels cannot be followed. Pass a dense one|holds nothing"):
         sp.receptive_fields(TwoConvolutions(lambda x: x), KINDS[name].make(IMAGES))

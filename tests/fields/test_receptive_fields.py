@@ -171,7 +171,7 @@ def test_images_in_a_list_in_doubt():
     for image in (torch.rand(3, 8, 9), torch.rand(2, 9)):
         with pytest.raises(sp.ArgumentError, match=rf"a tensor of {image.ndim} dimensions in a list.*axes="):
             sp.receptive_fields(nn.Identity(), ([image],))
-    with pytest.raises(sp.ArgumentError, match="holds 2: of a list of images, pass one image"):
+    with pytest.raises(sp.ArgumentError, match=r"holds 2\. Of a list of images, pass one image"):
         sp.receptive_fields(First(nn.Conv2d(3, 1, 3)), ([torch.rand(3, 8, 9)] * 2,))
     named = sp.receptive_fields(First(nn.Conv2d(3, 1, 3)), ([torch.rand(3, 8, 9)],), axes=(2,))[""]
     assert named.input_size == (9,)

@@ -130,7 +130,7 @@ def test_bad_units_channels_and_names(fields):
         field.box(4, 0)
     with pytest.raises(sp.ArgumentError, match=r"units along 2 axes, 4 x 4.*not \(1,\)"):
         field.box(1)
-    with pytest.raises(sp.ArgumentError, match="channels 0 to 4: there is no 9"):
+    with pytest.raises(sp.ArgumentError, match="has channels 0 to 4, not 9"):
         field.boxes(channel=9)
     with pytest.raises(sp.ArgumentError, match=r"no pixel \(12, 0\)"):
         field.reached_by(12, 0)

@@ -22,7 +22,7 @@ from spatialprobe.fields.rules import Operation
 from spatialprobe.fields.sizes import SATURATES
 from spatialprobe.fields.taps import Ints
 from spatialprobe.fields.traits import Traits, traits_of
-from spatialprobe.fields.unused import unused
+from spatialprobe.fields.unused import find_unused
 from spatialprobe.fields.verdict import NOTHING, extremes, judge, solid
 
 
@@ -179,7 +179,7 @@ class IntervalMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if reach is not None and reach.spans:
                 call.reaches[id(tensor)] = reach
         if call.reaches and call.traits.may_leave_unused:
-            left = unused(call.traits.base, call.arguments, partial(self._known_values, call))
+            left = find_unused(call.traits.base, call.arguments, partial(self._known_values, call))
             if left:
                 call.leave_out(left)
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from spatialprobe.fields.taps import NONE, Bools, Ints, Taps, antialiased, interpolated, listed, nearest
+from spatialprobe.fields.taps import NONE, Bools, Ints, Taps, antialiased, interpolated, list_taps, nearest
 
 _FINEST = 10**6  # the largest denominator of a factor's fraction
 _MARGIN = 2  # positions by which rounding may differ from the exact fraction
@@ -65,7 +65,7 @@ def resize_taps(resize: Resize) -> tuple[Taps, bool]:
     rows = np.where(weights != 0, first[:, None] + np.arange(width), NONE)
     clear = weights > _CLEAR.get(resize.dtype, 0.0)
     exact = _have_same_ends(weights != 0, clear) and (resize.dtype.is_floating_point or "nearest" in resize.operator)
-    return listed(ideal, resize.inputs, rows), exact
+    return list_taps(ideal, resize.inputs, rows), exact
 
 
 def _exact_taps(resize: Resize) -> Taps:

@@ -1,4 +1,4 @@
-"""Which axis of each layer's output holds the channels, read off what the units see."""
+"""The axis of each layer's output that holds the channels, inferred from what the units see."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from spatialprobe.model.select import Layer, all_layers
 Layouts = Mapping[str, tuple[Layout | None, ...]]  # of each run of each layer; None where it is in doubt
 
 _LAYOUTS: tuple[Layout, ...] = get_args(Layout)
-_PASSES = 4  # over the grids of layers, at most: behind attention to everything, pixels tell nothing
+_PASSES = 4  # at most, over the grids of layers: after global attention, what is seen no longer tells the axes apart
 
 
 def layouts_of(model: nn.Module, inputs: torch.Tensor, wanted: Iterable[str]) -> Layouts:
-    """Return the layouts of all layers on inputs of this shape, from a pass on tensors that have no values.
+    """Return the layouts of all layers on inputs of this shape, from a pass on tensors without values.
 
     Args:
         model: any module.
-        inputs: what it takes, of which the shape counts.
-        wanted: the names of the layers whose layouts are needed: for these further passes may be made.
+        inputs: an input of the model, of which only the shape is used.
+        wanted: the names of the layers whose layouts are needed: for these, further passes may be made.
 
     Raises:
         ForwardError: the model raises an error.
@@ -44,10 +44,11 @@ def layouts_of(model: nn.Module, inputs: torch.Tensor, wanted: Iterable[str]) ->
 def layouts_in(trace: Trace, model: nn.Module, layers: list[Layer], asked: Question, wanted: Iterable[str]) -> Layouts:
     """Return the layouts of all runs that a trace followed.
 
-    Convolutions, norms over channels and poolings are channels first by their type. Of others the units are the axes
-    along which what is seen moves. Where nothing moves, since all units see the same, the last known layout of the same
-    shape holds, or of the same but for the number of channels; else what the model's modules say; else what moves over
-    the grid of the last layer that is known, for which another pass is made.
+    Convolutions, norms over channels and poolings are channels first by their type. In other layers, the units lie
+    along the axes along which what is seen moves. Where nothing moves, because all units see the same, the layout is
+    that of the last output of the same shape, or of the same shape but for the number of channels; if there is none,
+    the one that the model's modules imply; if they imply none, another pass finds what moves over the grid of the last
+    layer whose layout is known.
     """
     by_name, names = {layer.name: layer for layer in layers}, frozenset(wanted)
     reading = _Reading(by_name, Signs.of(model))
@@ -61,39 +62,39 @@ def layouts_in(trace: Trace, model: nn.Module, layers: list[Layer], asked: Quest
         tried.add(name)
         try:
             reading.read(trace_fields(model, layers, replace(asked, unit_axes=axes), by_name[name]))
-        except SpatialProbeError:  # nothing can begin there: it stays in doubt
+        except SpatialProbeError:  # fields cannot begin there, so the layout stays in doubt
             continue
     return reading.layouts()
 
 
 class _Reading:
-    """The layouts of all runs, as far as the passes so far have told them."""
+    """The layouts of all runs, as far as the passes so far have shown them."""
 
     def __init__(self, layers: Mapping[str, Layer], signs: Signs) -> None:
         self._layers = layers
         self._signs = signs
-        self._runs: list[tuple[str, tuple[int, ...] | None]] = []  # the layer and the shape of each, None of no tensor
+        self._runs: list[tuple[str, tuple[int, ...] | None]] = []  # layer and output shape; None if it is not a tensor
         self._known: list[Layout | None] = []
 
     def read(self, trace: Trace) -> None:
-        """Take in what a pass shows of the runs that are not known yet."""
+        """Add the layouts that a pass shows of runs that are not known yet."""
         runs = [(name, reach.shape if isinstance(reach, Reach) else None) for name, reach in trace.runs]
         if not self._runs:
             self._runs, self._known = runs, [None] * len(runs)
-        if runs != self._runs:  # a model that does not run twice alike
+        if runs != self._runs:  # the model does not run the same way twice
             return
         history = _History()
-        seen: dict[int, Layout | None] = {}  # a container returns the very output of its last layer
+        seen: dict[int, Layout | None] = {}  # a container returns the same tensor as its last layer
         for index, (name, reach) in enumerate(trace.runs):
             if isinstance(reach, Reach):
                 layout = self._known[index] or seen.get(id(reach))
                 if layout is None and id(reach) not in seen:
-                    layout = self._layout(self._layers[name].module, reach, history)
+                    layout = self._infer_layout(self._layers[name].module, reach, history)
                 seen[id(reach)] = self._known[index] = layout
                 history.note(reach.shape, layout)
 
     def grid_before_doubt(self, wanted: frozenset[str], tried: set[str]) -> tuple[str, tuple[int, ...]] | None:
-        """Return the last known layer before a wanted one in doubt, and the axes of its units; None where none is."""
+        """Return the last known layer before a wanted one in doubt, and its unit axes; None if there is none."""
         ran = Counter(name for name, _ in self._runs)
         for first, (doubted, shape) in enumerate(self._runs):
             if doubted not in wanted or shape is None or self._known[first] is not None:
@@ -107,17 +108,18 @@ class _Reading:
         return None
 
     def layouts(self) -> Layouts:
-        """Return what is known."""
+        """Return the layouts of all runs, None where one is in doubt."""
         found: dict[str, tuple[Layout | None, ...]] = {}
         for (name, _), layout in zip(self._runs, self._known, strict=True):
             found[name] = (*found.get(name, ()), layout)
         return found
 
-    def _layout(self, module: nn.Module, reach: Reach, history: _History) -> Layout | None:
+    def _infer_layout(self, module: nn.Module, reach: Reach, history: _History) -> Layout | None:
+        """Return the layout of a module's output; None if it is in doubt."""
         if len(reach.shape) <= 2 or is_channels_first(module):
             return "channels_first"
-        moving = {axis for span in reach.spans for axis in _moving(span, reach.shape)}
-        found = _fitting(moving, reach.shape) or history.of(reach.shape)
+        moving = {axis for span in reach.spans for axis in _moving_axes(span, reach.shape)}
+        found = _find_layout(moving, reach.shape) or history.of(reach.shape)
         if found is None and 0 not in moving:  # the first axis counts samples
             found = self._signs.layout_of(module, reach.shape)
         return found
@@ -134,7 +136,7 @@ class _History:
         """Remember the layout of an output, in place of an earlier one of its shape."""
         if layout is not None and len(shape) > 2:
             self._last[shape] = layout
-            self._grids.add((_without_channels(shape, layout), layout))
+            self._grids.add((_drop_channels(shape, layout), layout))
 
     def of(self, shape: tuple[int, ...]) -> Layout | None:
         """Return the last layout of this shape, or the one of the same shape but for the number of channels."""
@@ -142,18 +144,19 @@ class _History:
             return None
         if shape in self._last:
             return self._last[shape]
-        alike = [layout for layout in _LAYOUTS if (_without_channels(shape, layout), layout) in self._grids]
+        alike = [layout for layout in _LAYOUTS if (_drop_channels(shape, layout), layout) in self._grids]
         return alike[0] if len(alike) == 1 else None
 
 
-def _without_channels(shape: tuple[int, ...], layout: Layout) -> tuple[int, ...]:
+def _drop_channels(shape: tuple[int, ...], layout: Layout) -> tuple[int, ...]:
+    """Return a shape without its channel axis."""
     return (shape[0], *(shape[axis] for axis in units_of(layout, len(shape))))
 
 
-def _fitting(moving: set[int], shape: tuple[int, ...]) -> Layout | None:
-    """Return the one layout whose units lie along the axes that move; None if there is none, or both are possible.
+def _find_layout(moving: set[int], shape: tuple[int, ...]) -> Layout | None:
+    """Return the one layout whose units lie along the moving axes; None if there is none, or both are possible.
 
-    All of its units must move, but for an axis of a single unit, which cannot.
+    All of its unit axes must move, except those of a single unit, which cannot.
     """
     possible = [layout for layout in _LAYOUTS if moving and moving <= set(units_of(layout, len(shape)))]
     if len(possible) != 1:
@@ -162,17 +165,17 @@ def _fitting(moving: set[int], shape: tuple[int, ...]) -> Layout | None:
     return possible[0] if all(shape[axis] == 1 for axis in still) else None
 
 
-def _moving(span: Span, shape: Sequence[int]) -> list[int]:
+def _moving_axes(span: Span, shape: Sequence[int]) -> list[int]:
     """Return the axis along which both unclipped bounds move together, and furthest; several where they tie.
 
-    Channels may see shifted pixels too, where parts of an image were put beside each other: by less than a unit.
+    Channels may see shifted pixels too, where parts of an image were concatenated: by less than a unit.
     """
-    moved = [_moved(span, axis, size) for axis, size in enumerate(shape)]
+    moved = [_distance_moved(span, axis, size) for axis, size in enumerate(shape)]
     most = max(moved, default=0)
     return [axis for axis, far in enumerate(moved) if most and far == most]
 
 
-def _moved(span: Span, axis: int, size: int) -> int:
+def _distance_moved(span: Span, axis: int, size: int) -> int:
     """Return how far the unclipped bounds of units move along an axis, where both do so together; else 0."""
     lattice = span.lattice
     if size == 1 or (lattice.lo.shape[axis] == 1 and not lattice.shift[axis]):

@@ -1,4 +1,4 @@
-"""What constants hide: where a result may see less than its arguments, by its own constants or by those before it."""
+"""What constants hide: where a result may see less than its arguments, due to its constants or earlier ones."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ _SQUASHED = log2(SATURATES)
 
 
 def marked(reach: Reach) -> bool:
-    """Return whether a reach has something that later operators must mind."""
+    """Return whether a reach has zeros, bounds or sizes that later operators must take into account."""
     return reach.zeros or not reach.exact or reach.sizes is not ORDINARY
 
 
 def settle(
     handling: Handling, verdict: Verdict, inputs: Sequence[Reach], made: Reach, *, beside_is_solid: bool
 ) -> Reach:
-    """Return what a result sees, with what its operator's constants, and those before it, may hide.
+    """Return what a result sees, with the effect of its operator's constants and of earlier ones.
 
     Args:
-        handling: what the operator does with constants.
-        verdict: what its constants do.
-        inputs: what its other arguments see, one as often as it is given.
-        made: what its rule says.
-        beside_is_solid: whether the constants that it places beside them are nowhere zero.
+        handling: how the operator treats constants.
+        verdict: the effect of its constants.
+        inputs: what its other arguments see, an argument that is passed several times each time.
+        made: what the result sees by the operator's rule.
+        beside_is_solid: whether the constants that the operator places beside the arguments are nowhere zero.
     """
     if verdict.blank is not None:
         made = made.emptied(verdict.blank)
     if not made.spans:
         return made
-    sizes, hides = _sized(handling, verdict, inputs, made.sizes)
+    sizes, hides = _compute_sizes(handling, verdict, inputs, made.sizes)
     others, zeros = list(dict.fromkeys(inputs)), made.zeros
     if handling.multiplies and (len(others) > 1 or handling.multiplies_itself):
         hides = hides or any(one.zeros and one.sees_nothing_somewhere for one in others)
@@ -48,23 +48,23 @@ def settle(
 
 
 def named(before: Reach, after: Reach, operator: str) -> Reach:
-    """Return a reach with the operator that made it inexact: by its rule, before, or by what constants hide."""
+    """Return a reach with the name of the operator that made it inexact, by its rule or by what constants hide."""
     if after.exact or after.unknown:
         return after
     reason = "a constant may hide values" if before.exact else "values or rounding decide"
     return after.inexact(f"{operator} where {reason}")
 
 
-def _sized(handling: Handling, verdict: Verdict, inputs: Sequence[Reach], sizes: Sizes) -> tuple[Sizes, bool]:
-    """How large a result's values are, and whether some are lost for that.
+def _compute_sizes(handling: Handling, verdict: Verdict, inputs: Sequence[Reach], sizes: Sizes) -> tuple[Sizes, bool]:
+    """Return how large a result's values are, and whether some are lost for that reason.
 
     Args:
-        handling: what the operator does with constants.
-        verdict: what its constants do.
+        handling: how the operator treats constants.
+        verdict: the effect of its constants.
         inputs: what its other arguments see.
         sizes: of all those together.
     """
-    low, high = _factors(handling, verdict, inputs, sizes)
+    low, high = _find_factors(handling, verdict, inputs, sizes)
     passing = handling.passing
     if passing is Passing.CONTRACTS:
         passing = Passing.CLEARS if verdict.weighs else Passing.SUMS
@@ -96,8 +96,8 @@ def _sized(handling: Handling, verdict: Verdict, inputs: Sequence[Reach], sizes:
     return (ORDINARY if made == ORDINARY else made), hides
 
 
-def _factors(handling: Handling, verdict: Verdict, inputs: Sequence[Reach], sizes: Sizes) -> tuple[float, float]:
-    """The least and the largest factor of what a result sees, as powers of two."""
+def _find_factors(handling: Handling, verdict: Verdict, inputs: Sequence[Reach], sizes: Sizes) -> tuple[float, float]:
+    """Return the least and the largest factor of what a result sees, as powers of two."""
     low, high = sizes.low, sizes.high
     if handling.multiplies and len(inputs) > 1:
         low, high = inputs[0].sizes.low, inputs[0].sizes.high

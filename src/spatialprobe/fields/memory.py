@@ -1,4 +1,4 @@
-"""What tensors see, kept by the memory they share: a write through one view is seen through all others."""
+"""What tensors see, stored by the memory that they share: a write through one view is seen through all others."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from spatialprobe.fields.reach import Reach, constant, union
-from spatialprobe.fields.sizes import Sizes, merged
-from spatialprobe.fields.strided import Geometry, region_of, strided
+from spatialprobe.fields.sizes import Sizes, merge_sizes
+from spatialprobe.fields.strided import Geometry, find_region, view_strided
 from spatialprobe.fields.taps import Ints
 from spatialprobe.tensors import holds_own_memory
 
-_SWEEP = 512  # new storages, until the dead ones are forgotten
+_SWEEP = 512  # new storages after which freed ones are removed
 
 
 @dataclass(slots=True)
 class _Cell:
-    """One storage that is alive, or was: as long as the reference is held, no other storage takes its address."""
+    """A storage that is alive, or was: as long as the weak reference exists, no other storage takes its address."""
 
     storage: StorageWeakRef
-    elements: int  # of the size that the first tensor's had
+    elements: int  # of the size of the first tensor's elements
     item: int  # bytes of such an element
     reaches: dict[Geometry, Reach] = field(default_factory=dict)
 
 
 def has_storage(tensor: torch.Tensor) -> bool:
-    """Return whether a tensor lies in one storage: not a sparse, mkldnn or nested one, nor a wrapper subclass."""
+    """Return whether a tensor has one storage: a sparse, mkldnn or nested tensor or a wrapper subclass has not."""
     return holds_own_memory(tensor) or tensor.is_quantized
 
 
 def form_of(tensor: torch.Tensor) -> str:
-    """Return what tensors are called whose values, as this one's, lie in no storage of their own."""
+    """Return the plural name of the kind of a tensor without a storage of its own, such as "nested tensors"."""
     if tensor.is_nested:
         return "nested tensors"
     layout = str(tensor.layout).removeprefix("torch.").lstrip("_")
@@ -42,12 +42,12 @@ def form_of(tensor: torch.Tensor) -> str:
 
 
 def unfollowed(tensor: torch.Tensor, where: str) -> NotImplementedError:
-    """Return the error that ends a pass without values at a tensor that has no form there."""
+    """Return the error that ends a pass without values at a tensor that cannot be on the meta device."""
     return NotImplementedError(f"{form_of(tensor)} are not followed without values ({where})")
 
 
 class Memory:
-    """What each tensor sees, found by its storage and its place in it; what was never written sees nothing."""
+    """What each tensor sees, by its storage and its place in it; memory that was never written sees nothing."""
 
     def __init__(self) -> None:
         self._cells: dict[int, _Cell] = {}
@@ -57,55 +57,56 @@ class Memory:
         return tensor.untyped_storage()._cdata in self._cells
 
     def read(self, tensor: torch.Tensor) -> Reach:
-        """What each element of a tensor sees."""
+        """Return what each element of a tensor sees."""
         found = self.find(tensor)
         return constant(tensor.shape) if found is None else found
 
     def find(self, tensor: torch.Tensor) -> Reach | None:
-        """What each element of a tensor sees; None if nothing of its memory was ever written."""
+        """Return what each element of a tensor sees; None if nothing of its memory was ever written."""
         cell = self._cells.get(tensor.untyped_storage()._cdata)
         if cell is None:
             return None
-        place = _geometry(tensor)
+        place = _place_of(tensor)
         found = cell.reaches.get(place)
         if found is None:
-            found = cell.reaches[place] = _derived(cell, place)
+            found = cell.reaches[place] = _derive(cell, place)
         return found
 
     def bind(self, tensor: torch.Tensor, reach: Reach) -> None:
-        """What a new tensor sees, be it in new memory or a view of old."""
+        """Set what a new tensor sees, be it in new memory or a view of existing memory."""
         cell = self._cells.get(tensor.untyped_storage()._cdata)
         if cell is None:
             if reach.is_constant:
                 return
             cell = self._new_cell(tensor)
-        cell.reaches[_geometry(tensor)] = reach
+        cell.reaches[_place_of(tensor)] = reach
 
     def stand_beside(self, tensor: torch.Tensor, least: float, most: float) -> None:
         """Note the least and the largest of the constants in the memory that a tensor shares with others."""
         cell = self._cells.get(tensor.untyped_storage()._cdata)
         for place, reach in list(cell.reaches.items()) if cell else ():
             if cell and reach.spans:
-                sizes = merged([reach.sizes, Sizes(reach.sizes.low, reach.sizes.high, least, most)])
+                sizes = merge_sizes([reach.sizes, Sizes(reach.sizes.low, reach.sizes.high, least, most)])
                 cell.reaches[place] = replace(reach, sizes=sizes)
 
     def write(self, tensor: torch.Tensor, reach: Reach) -> None:
-        """A tensor was written over, and with it whatever shares its memory."""
+        """Set what a tensor sees that was modified in place, and with it all tensors that share its memory."""
         cell = self._cells.get(tensor.untyped_storage()._cdata)
-        place = _geometry(tensor)
+        place = _place_of(tensor)
         if cell is None:
             if reach.is_constant:
                 return
             cell = self._new_cell(tensor)
-            whole = tensor if tensor._base is None else tensor._base  # whose own dimensions keep even spacings even
-            cell.reaches[_geometry(whole)] = constant(whole.shape)
+            whole = tensor if tensor._base is None else tensor._base  # in whose dimensions even spacings stay even
+            cell.reaches[_place_of(whole)] = constant(whole.shape)
         if _covers(place, cell):
             cell.reaches = {place: reach}
             return
-        base = _base(cell)
-        cell.reaches = {base[0]: _written(cell, base, place, reach), place: reach}
+        base = _base_of(cell)
+        cell.reaches = {base[0]: _update(cell, base, place, reach), place: reach}
 
     def _new_cell(self, tensor: torch.Tensor) -> _Cell:
+        """Return a new cell for a tensor's storage; remove cells of freed storages now and then."""
         self._since_sweep += 1
         if self._since_sweep > _SWEEP:
             self._since_sweep = 0
@@ -117,57 +118,58 @@ class Memory:
         return cell
 
 
-def _geometry(tensor: torch.Tensor) -> Geometry:
+def _place_of(tensor: torch.Tensor) -> Geometry:
+    """Return where a tensor's elements lie in its storage."""
     return int(tensor.storage_offset()), tuple(tensor.shape), tensor.stride(), tensor.element_size()
 
 
-def _flat(cell: _Cell) -> Geometry:
-    """The whole storage as a vector."""
+def _flat_place(cell: _Cell) -> Geometry:
+    """Return the place of the whole storage as a vector."""
     return 0, (cell.elements,), (1,), cell.item
 
 
 def _covers(place: Geometry, cell: _Cell) -> bool:
-    """Whether a tensor holds every element of its storage, each once."""
+    """Return whether a tensor holds every element of its storage, each once."""
     _, sizes, strides, item = place
     return prod(sizes) == cell.elements and item == cell.item and (cell.elements <= 1 or 0 not in strides)
 
 
 def _fits(place: Geometry, cell: _Cell) -> bool:
-    """Whether a tensor has elements of the storage's own size, and lies inside what is known of it."""
+    """Return whether a tensor has elements of the storage's own size, and lies inside what is known of it."""
     offset, sizes, strides, item = place
     return item == cell.item and offset + sum((n - 1) * s for n, s in zip(sizes, strides, strict=True)) < cell.elements
 
 
-def _base(cell: _Cell) -> tuple[Geometry, Reach]:
-    """A tensor that holds the whole storage, or the flat storage put together from the parts that are known."""
+def _base_of(cell: _Cell) -> tuple[Geometry, Reach]:
+    """Return a place that holds the whole storage and what it sees, or the flat storage composed of known parts."""
     for place, reach in cell.reaches.items():
         if _covers(place, cell):
             return place, reach
-    flat, whole = _flat(cell), constant((cell.elements,))
+    flat, whole = _flat_place(cell), constant((cell.elements,))
     for place, reach in cell.reaches.items():
-        whole = _written(cell, (flat, whole), place, reach)
+        whole = _update(cell, (flat, whole), place, reach)
     return flat, whole
 
 
-def _derived(cell: _Cell, place: Geometry) -> Reach:
-    """What a tensor sees that is another look at memory whose reach is known."""
-    base, reach = _base(cell)
+def _derive(cell: _Cell, place: Geometry) -> Reach:
+    """Return what a tensor sees that is a view of memory whose reach is known."""
+    base, reach = _base_of(cell)
     if reach.is_constant:
         return constant(place[1])
     if not _fits(place, cell):
         return reach.everything(place[1]).inexact()
-    if _row_major(base) and _row_major(place) and base[0] == place[0] and prod(base[1]) == prod(place[1]):
+    if _is_row_major(base) and _is_row_major(place) and base[0] == place[0] and prod(base[1]) == prod(place[1]):
         return reach.reshaped(place[1])
-    viewed = strided(reach, base, place)
+    viewed = view_strided(reach, base, place)
     if viewed is not None:
         return viewed
-    return reach.from_dense(_looked(_in_memory(cell, base, reach, reach), place))
+    return reach.from_dense(_view_memory(_lay_out(cell, base, reach, reach), place))
 
 
-def _written(cell: _Cell, base: tuple[Geometry, Reach], place: Geometry, reach: Reach) -> Reach:
-    """What a tensor that holds the whole storage sees after a part of it was written."""
+def _update(cell: _Cell, base: tuple[Geometry, Reach], place: Geometry, reach: Reach) -> Reach:
+    """Return what a tensor that holds the whole storage sees after a part of it was written."""
     where, old = base
-    found = region_of(where, place) if place[3] == where[3] else None
+    found = find_region(where, place) if place[3] == where[3] else None
     if found is not None:
         region, order = found
         sizes = [len(range(size)[part]) for size, part in zip(where[1], region, strict=True)]
@@ -177,29 +179,29 @@ def _written(cell: _Cell, base: tuple[Geometry, Reach], place: Geometry, reach: 
         return constant(where[1])
     if not _fits(place, cell):
         return union([one.everything(where[1]) for one in seeing], where[1]).inexact()
-    memory = _in_memory(cell, where, old, seeing[0])
-    _looked(memory, place)[...] = _bounds(reach, seeing[0])
-    mended = seeing[0].from_dense(_looked(memory, where))
+    memory = _lay_out(cell, where, old, seeing[0])
+    _view_memory(memory, place)[...] = _dense_bounds(reach, seeing[0])
+    updated = seeing[0].from_dense(_view_memory(memory, where))
     unknown = frozenset[str]().union(*(one.unknown for one in seeing))
-    large = merged([one.sizes for one in seeing])
-    return replace(mended, exact=all(one.exact for one in seeing), unknown=unknown, sizes=large)
+    large = merge_sizes([one.sizes for one in seeing])
+    return replace(updated, exact=all(one.exact for one in seeing), unknown=unknown, sizes=large)
 
 
-def _in_memory(cell: _Cell, place: Geometry, reach: Reach, like: Reach) -> Ints:
-    """Every bound (axes, 4, elements) in the order in which the elements lie in memory."""
-    bounds = _bounds(reach, like)
+def _lay_out(cell: _Cell, place: Geometry, reach: Reach, like: Reach) -> Ints:
+    """Return every bound (axes, 4, elements) in the order in which the elements lie in memory."""
+    bounds = _dense_bounds(reach, like)
     memory = np.empty((*bounds.shape[:2], cell.elements), np.int64)
-    _looked(memory, place)[...] = bounds
+    _view_memory(memory, place)[...] = bounds
     return memory
 
 
-def _bounds(reach: Reach, like: Reach) -> Ints:
-    """The dense bounds of a reach; of a constant, as many empty ones as another has axes."""
+def _dense_bounds(reach: Reach, like: Reach) -> Ints:
+    """Return the dense bounds of a reach; for a constant, empty bounds along the axes of another."""
     return reach.dense() if reach.spans else Reach(reach.shape, like.empties(len(reach.shape))).dense()
 
 
-def _looked(memory: Ints, place: Geometry) -> Ints:
-    """A view of memory (axes, 4, elements) as the tensor there sees it, (axes, 4, *sizes)."""
+def _view_memory(memory: Ints, place: Geometry) -> Ints:
+    """Return a view of memory (axes, 4, elements) in the shape of a tensor, (axes, 4, *sizes)."""
     offset, sizes, strides, _ = place
     item = memory.itemsize
     return np.lib.stride_tricks.as_strided(
@@ -209,7 +211,8 @@ def _looked(memory: Ints, place: Geometry) -> Ints:
     )
 
 
-def _row_major(place: Geometry) -> bool:
+def _is_row_major(place: Geometry) -> bool:
+    """Return whether a tensor is contiguous in row-major order."""
     expected = 1
     for size, stride in zip(reversed(place[1]), reversed(place[2]), strict=True):
         if size != 1 and stride != expected:

@@ -1,4 +1,4 @@
-"""What the values after the layers' nonlinearities see, in a pass that is being followed."""
+"""What the outputs of the layers' nonlinearities see, in a pass that is being followed."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Sees = Callable[[torch.Tensor], Reach]
 
 
 class Nonlinearities:
-    """Follows the outputs of layers to their nonlinearities, as a probe at "post_activation" does.
+    """A follower of the outputs of layers to their nonlinearities, like a probe at "post_activation".
 
-    The runs of a layer are a list of what each sees, or why there is no field of it.
+    The runs of a layer are a list of what each sees, or of the reason why it has no field.
     """
 
     def __init__(self, model: nn.Module, layers: Sequence[Layer], sees: Sees) -> None:
@@ -40,14 +40,14 @@ class Nonlinearities:
         hooks.add(self._model, ProbeHook(self._recorder.forward_ends), always_call=True)
 
     def follow(self, layer: Layer, runs: list[Reach | str], output: torch.Tensor) -> None:
-        """Add a run of a layer to its `runs`: what the value after its nonlinearity sees, once that has come."""
+        """Add a run of a layer to its `runs`: what the output of its nonlinearity sees, once it is computed."""
         self._runs[layer.name] = runs
         self._followed.setdefault(layer.name, []).append(len(runs))
         runs.append("no nonlinearity took its output.")
         self._hooks[layer.name](layer.module, (), output)
 
     def settle(self) -> None:
-        """Say of each run that no single nonlinearity followed why not, once the pass is over."""
+        """Note why each run without a single following nonlinearity has none, once the pass is over."""
         counts: dict[str, int] = {}
         for trail in self._recorder.trails:
             run = counts.get(trail.layer, 0)
@@ -58,4 +58,5 @@ class Nonlinearities:
                 self._runs[trail.layer][place] = f"no single nonlinearity follows {problem}."
 
     def _take(self, layer: Layer, call: int, value: torch.Tensor) -> None:
+        """Set what the output of a nonlinearity sees (called by the recorder)."""
         self._runs[layer.name][self._followed[layer.name][call]] = self._sees(value)

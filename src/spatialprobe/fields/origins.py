@@ -1,4 +1,4 @@
-"""Which memory has its values from torch's operators, and which from somewhere else: numpy, C++, an unpickled file."""
+"""The origin of memory: values from torch's operators, or from somewhere else (numpy, C++, an unpickled file)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Storages: TypeAlias = dict[int, StorageWeakRef]  # by address, which no other ta
 
 
 class Origins:
-    """Where tensors come from.
+    """The origins of tensors.
 
-    Strange are empty tensors that no operator has filled and whose values are used all the same; and on a real device
-    tensors that no operator has returned and that were not there before the pass.
+    A tensor is strange if it was created empty, no operator has filled it, and its values are used nevertheless; on a
+    real device also if no operator has returned it and it did not exist before the pass.
     """
 
     def __init__(self, *, meta: bool) -> None:
@@ -29,7 +29,7 @@ class Origins:
         self._unwritten: Storages = {}
 
     def start_with(self, values: Iterable[Any]) -> None:
-        """Note tensors whose origin is known: all there are before the pass, and what operators return."""
+        """Note tensors whose origin is known: those that exist before the pass, and those that operators return."""
         for value in values:
             if isinstance(value, torch.Tensor) and not is_lazy(value) and holds_own_memory(value):
                 key, storage = _storage_of(value)
@@ -37,7 +37,7 @@ class Origins:
                 self._unwritten.pop(key, None)
 
     def is_strange(self, tensor: torch.Tensor) -> bool:
-        """Return whether a tensor's values, if it has any, come from outside torch."""
+        """Return whether a tensor's values do not come from an operator of torch."""
         return self.is_foreign(tensor) or tensor.untyped_storage()._cdata in self._unwritten
 
     def is_foreign(self, tensor: torch.Tensor) -> bool:
@@ -45,12 +45,12 @@ class Origins:
         return not self._meta and tensor.untyped_storage()._cdata not in self._born
 
     def expose(self, tensor: torch.Tensor) -> None:
-        """Note that Python may look into this tensor's memory whenever it likes."""
+        """Note that Python may read this tensor's memory at any time."""
         key, storage = _storage_of(tensor)
         self._exposed[key] = storage
 
     def is_exposed(self, tensor: torch.Tensor) -> bool:
-        """Return whether Python may look into this tensor's memory."""
+        """Return whether Python may read this tensor's memory."""
         return bool(self._exposed) and tensor.untyped_storage()._cdata in self._exposed
 
     def note_empty(self, tensors: Iterable[torch.Tensor]) -> None:
@@ -58,7 +58,7 @@ class Origins:
         self._unwritten.update(_storage_of(tensor) for tensor in tensors if tensor.numel())
 
     def met_empty(self, call: Call) -> list[torch.Tensor]:
-        """Return the arguments whose values a call uses though nothing was written into them; note those it fills."""
+        """Return the arguments that a call reads though nothing was written into them; note those that it fills."""
         if not self._unwritten:
             return []
         unread = {id(one) for one in call.written}
@@ -71,5 +71,6 @@ class Origins:
 
 
 def _storage_of(tensor: torch.Tensor) -> tuple[int, StorageWeakRef]:
+    """Return the address of a tensor's storage, and a weak reference to it."""
     storage = tensor.untyped_storage()
     return storage._cdata, StorageWeakRef(storage)  # type: ignore[no-untyped-call]

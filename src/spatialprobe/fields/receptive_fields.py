@@ -1,4 +1,4 @@
-"""The receptive fields of the layers of a model, read off one forward pass."""
+"""The receptive fields of the layers of a model, found in one forward pass."""
 
 from __future__ import annotations
 
@@ -49,47 +49,46 @@ def receptive_fields(
     unit_axes: Sequence[int] | None = None,
     layout: LayoutChoice = "auto",
 ) -> ReceptiveFields:
-    """Return the input pixels that each unit of each layer sees: boxes that are exact, or say that they are bounds.
+    """Return the input pixels that each unit of each layer sees: boxes that are exact, or marked as upper bounds.
 
     One forward pass is followed operator by operator, on tensors that have shapes but no values, so that it takes
-    little time and memory. The values of constants that the model makes are computed beside it. A model that reads
-    values of its input runs on its real device instead, `fallback` says why, and all that comes after the reading may
-    depend on what was read. The model is followed in evaluation mode, whatever mode it is in, as the measures run it:
-    batch and instance norms use their running statistics, dropout does nothing, branches on `self.training` are not
-    taken. It is not copied, and restored with all random states afterwards.
+    little time and memory. The values of constants that the model creates are computed as well. A model that reads
+    values of its input runs on its real device instead; `fallback` says why, and everything after the reading may
+    depend on the values read. The model runs in evaluation mode, whatever mode it is in: batch and instance norms use
+    their running statistics, dropout does nothing, branches on `self.training` are not taken. It is not copied, and is
+    restored with all random states afterwards.
 
     Args:
         model: any module.
         inputs: the shape that the model takes, batch included, (1, 3, 224, 224); or an example, a tensor; or for a
             model of several inputs a tuple with a shape or an example for each.
-        layers: as for `Probe`; if left out, every module that returns one tensor.
-        at: "output", or "post_activation" for the value of the nonlinearity that follows each layer, whose units may
-            be others than the layer's where a pooling stands between them. If `layers` is left out, layers that no
-            single nonlinearity follows have no field, and `missing` says why.
+        layers: as for `Probe`; by default every module that returns one tensor.
+        at: "output", or "post_activation" for the output of the nonlinearity that follows each layer, whose units may
+            differ from the layer's if a pooling comes in between. If `layers` is left out, layers that no single
+            nonlinearity follows have no field, and `missing` says why.
         source: a layer, by name or itself: fields are boxes in that layer's grid instead of the input's.
-        ignore: module types, or their class names, whose output counts as a constant gate (squeeze-and-excite). Of a
-            module that returns its input's shape, the input times a gate, the input is still seen.
-        input: of which of several inputs the fields speak.
-        axes: the spatial axes of that input; all after batch and channel if left out, of an image in a list as many as
-            the model's convolutions have.
+        ignore: module types, or their class names, whose output counts as a constant gate (squeeze-and-excite). If such
+            a module returns a tensor of its input's shape, the input times a gate, the input is still seen.
+        input: the index of the input whose pixels the fields refer to, for a model of several.
+        axes: the spatial axes of that input; by default all after batch and channel, or for an image in a list as many
+            as the model's convolutions have.
         unit_axes: the axes of layers' outputs that count units, such as (1, 2) for (N, H, W, C) and (1,) for tokens
-            (N, tokens, C); as the layout says if left out.
+            (N, tokens, C); by default those of the layout.
         layout: "channels_first", (N, C, *units); "channels_last", (N, *units, C); or "auto": convolutions, norms over
-            channels and poolings are channels first, and of other layers those axes count units along which what is
+            channels and poolings are channels first, and in other layers those axes count units along which what is
             seen moves, or moved in an earlier output of that shape.
 
-    Layers chosen by a pattern or type of which nobody can tell where the channels are have no field, and `missing` says
-    so.
+    Layers chosen by a pattern or type whose channel axis is in doubt have no field, and `missing` says so.
 
     Raises:
         ArgumentError: the inputs, or the axes, are not of a form that can be used.
         ForwardError: the model raises an error on inputs of this shape.
-        LayerNotFoundError, LayerNotRunError, UnsupportedOutputError: a chosen layer has no field; or where one that is
-            chosen by its name has its channels is in doubt.
+        LayerNotFoundError, LayerNotRunError, UnsupportedOutputError: a chosen layer has no field; or the channel axis
+            of a layer that is chosen by its name is in doubt.
         UnresolvedActivationError: no single nonlinearity follows a layer that is chosen by its name.
 
-    Sources: intervals carried along the graph as in [Araujo et al. 2019]; per element, so that branches, groups and
-    decoders keep their own.
+    Sources: intervals propagated along the graph as in [Araujo et al. 2019]; per element, so that branches, groups and
+    decoders have exact fields.
 
     >>> import spatialprobe as sp
     >>> from torch import nn
@@ -116,14 +115,14 @@ def receptive_fields(
     exact = frozenset() if layers is None else find_exact_names(model, layers)
     origin = None if source is None else select_one(model, source, "source")
     if origin is not None:
-        asked = replace(asked, source_layout=_source_layout(model, known, asked, origin, layout))
+        asked = replace(asked, source_layout=_find_source_layout(model, known, asked, origin, layout))
     trace = trace_fields(model, known, asked, origin)
     wanted = [layer.name for layer in chosen or known]
-    layouts = _layouts(model, trace, known, asked, wanted, layout)
-    return _result(model, trace, chosen or known, asked, origin, layouts, None if chosen is None else exact)
+    layouts = _find_layouts(model, trace, known, asked, wanted, layout)
+    return _collect(model, trace, chosen or known, asked, origin, layouts, None if chosen is None else exact)
 
 
-def _layouts(
+def _find_layouts(
     model: nn.Module, trace: Trace, known: list[Layer], asked: Question, wanted: list[str], choice: LayoutChoice
 ) -> Layouts:
     """Return the layout of each run of the layers, as far as it is needed and known."""
@@ -134,10 +133,10 @@ def _layouts(
     return {name: (choice,) * len(runs) for name, runs in trace.reaches.items()}
 
 
-def _source_layout(
+def _find_source_layout(
     model: nn.Module, known: list[Layer], asked: Question, origin: Layer, choice: LayoutChoice
 ) -> Layout:
-    """Return the layout of the layer in whose grid fields are asked for.
+    """Return the layout of the source layer, in whose grid the fields are.
 
     Raises:
         UnsupportedOutputError: it is in doubt.
@@ -154,7 +153,7 @@ def _source_layout(
     return found or "channels_first"
 
 
-def _result(
+def _collect(
     model: nn.Module,
     trace: Trace,
     layers: list[Layer],
@@ -163,13 +162,13 @@ def _result(
     layouts: Layouts,
     exact: frozenset[str] | None,
 ) -> ReceptiveFields:
-    """Return the fields of the layers, and why others have none.
+    """Return the fields of the layers, and the reasons why others have none.
 
     Args:
-        exact: the layers that were chosen by their names; None where no layers were chosen.
+        exact: the layers that were chosen by their names; None if no layers were chosen.
     """
     found: dict[str, list[ReceptiveField]] = {}
-    alike: dict[tuple[int, Layout | None], ReceptiveField] = {}  # by reach: a ReLU or a container sees what came before
+    alike: dict[tuple[int, Layout | None], ReceptiveField] = {}  # by reach, which a ReLU or a container shares
     missing: dict[str, str] = {}
     order = {name: place for place, name in enumerate(trace.reaches)}
     for layer in sorted(layers, key=lambda layer: order.get(layer.name, -1)):
@@ -179,13 +178,15 @@ def _result(
             found[layer.name] = []
             for call, reach in enumerate(runs):
                 layout = layouts[layer.name][call] if layouts else None
-                one = alike.get((id(reach), layout)) or _field(layer.name, call, reach, layout, trace, asked, origin)
+                one = alike.get((id(reach), layout)) or _make_field(
+                    layer.name, call, reach, layout, trace, asked, origin
+                )
                 one = alike.setdefault((id(reach), layout), one)
                 found[layer.name].append(replace(one, layer=layer.name, call=call))
         elif exact is None or (layer.name not in exact and (why is None or _is_unresolved(layer, trace, asked))):
             missing[layer.name] = why or doubt or ""
         else:
-            raise _no_field(layer, trace, asked, why or doubt)
+            raise _no_field_error(layer, trace, asked, why or doubt)
     if exact is not None and not found:
         raise UnsupportedOutputError(f"No layer has a receptive field. {next(iter(missing.values()), '')}")
     after = ", after each layer's nonlinearity" if asked.at == "post_activation" else ""
@@ -201,7 +202,7 @@ def _result(
 
 
 def _why_in_doubt(layer: Layer, trace: Trace, layouts: Layouts) -> str | None:
-    """Return why it is not known which axes of a layer's output count units; None if it is."""
+    """Return why the axes of a layer's output that count units are in doubt; None if they are not."""
     for reach, layout in zip(trace.reaches.get(layer.name, ()), layouts.get(layer.name, ()), strict=False):
         if layout is None and isinstance(reach, Reach):
             return describe_doubt(layer.name, reach.shape, _HOW)
@@ -209,11 +210,11 @@ def _why_in_doubt(layer: Layer, trace: Trace, layouts: Layouts) -> str | None:
 
 
 def _is_unresolved(layer: Layer, trace: Trace, asked: Question) -> bool:
-    """Return whether a layer ran, and has no field since no single nonlinearity follows it."""
+    """Return whether a layer ran, but has no field because no single nonlinearity follows it."""
     return asked.at == "post_activation" and any(isinstance(one, str) for one in trace.reaches.get(layer.name, ()))
 
 
-def _no_field(layer: Layer, trace: Trace, asked: Question, why: str | None) -> SpatialProbeError:
+def _no_field_error(layer: Layer, trace: Trace, asked: Question, why: str | None) -> SpatialProbeError:
     """Return the error that says why a chosen layer has no field."""
     if layer.name not in trace.reaches:
         return LayerNotRunError(f"No receptive field of layer {layer.name!r}: {why}")
@@ -223,7 +224,7 @@ def _no_field(layer: Layer, trace: Trace, asked: Question, why: str | None) -> S
 
 
 def _why_none(layer: Layer, trace: Trace, asked: Question, origin: Layer | None) -> str | None:
-    """Why a layer has no field; None if it has."""
+    """Return why a layer has no field; None if it has one."""
     if layer.name not in trace.reaches:
         return "it did not run in the forward pass."
     for reach in trace.reaches[layer.name]:
@@ -238,7 +239,7 @@ def _why_none(layer: Layer, trace: Trace, asked: Question, origin: Layer | None)
     return None
 
 
-def _field(
+def _make_field(
     layer: str,
     call: int,
     reach: Reach,
@@ -247,7 +248,7 @@ def _field(
     asked: Question,
     origin: Layer | None,
 ) -> ReceptiveField:
-    """Return the field of one run, from what its output of this layout sees."""
+    """Return the field of one run, from what its output sees and its layout."""
     ndim = len(reach.shape)
     axes = asked.unit_axes if layout is None else units_of(layout, ndim)
     units = resolve_axes(ndim, axes, "unit_axes", fewest=0)

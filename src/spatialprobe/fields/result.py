@@ -1,4 +1,4 @@
-"""Which pixels of the input the units of one layer see."""
+"""The receptive field of one layer: the pixels of the input that its units see."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from spatialprobe.text import format_count
 
 @dataclass(frozen=True, eq=False)
 class ReceptiveField:
-    """Which pixels of the input the units of one layer can see.
+    """The receptive field of one layer: the pixels of the input that its units can see.
 
-    Numbers per spatial axis are in input pixels, y before x. Size, stride and start are those of a unit far
-    from every border; `box` gives the very pixels of a unit. Where neighbouring units differ (in decoders), `period` is
-    how many differ, and `size` the largest.
+    Values per spatial axis are in input pixels, y before x. Size, stride and start are those of a unit far from every
+    border; `box` returns the exact pixels of a unit. Where neighboring units differ (in decoders), `period` is the
+    number of units after which they repeat, and `size` is the largest.
 
     >>> import spatialprobe as sp
     >>> from torch import nn
@@ -53,17 +53,17 @@ class ReceptiveField:
     output_size: tuple[int, ...]  # units along each unit axis
     input_size: tuple[int, ...]  # pixels along each spatial axis
     exact: bool  # whether boxes are what perturbing the input shows; if not, they may be too large, never too small
-    unknown: tuple[str, ...] = ()  # why not: operators without a rule, what Python has read, or constants may hide
-    ignored: tuple[str, ...] = ()  # module types whose output was taken for a constant gate
+    unknown: tuple[str, ...] = ()  # why not: operators without a rule, values read by Python or hidden by constants
+    ignored: tuple[str, ...] = ()  # module types whose output was treated as a constant gate
     fallback: str | None = None  # why the pass ran on the real device instead of on meta tensors; None if it did not
-    at: At = "output"  # or "post_activation": the field is that of the value after the layer's nonlinearity
-    source: str | None = None  # the layer in whose units boxes are, where they are not in the input's pixels
-    layout: Layout | None = None  # of the output; None where unit_axes= said which of its axes count units
+    at: At = "output"  # or "post_activation": the field of the output of the layer's nonlinearity
+    source: str | None = None  # the layer in whose units boxes are; None if they are in the input's pixels
+    layout: Layout | None = None  # of the output; None if unit_axes= named the axes that count units
     _reach: Reach = field(repr=False, kw_only=True)  # of (channels, *units)
 
     @property
     def padding(self) -> tuple[int, ...]:
-        """How far unit 0 reaches beyond the input's first pixel: -start."""
+        """The number of pixels by which unit 0 extends beyond the input's first pixel: -start."""
         return tuple(-start for start in self.start)
 
     @cached_property
@@ -73,19 +73,19 @@ class ReceptiveField:
         return bool(self._reach.spans) and all((span.lo <= 0).all() and (span.hi >= n).all() for span, n in pairs)
 
     def box(self, *unit: int, channel: int | None = None, clip: bool = True) -> Box | None:
-        """The pixels that a unit can see; None if it sees only padding.
+        """Return the pixels that a unit can see; None if it sees only padding.
 
         Args:
             unit: its position along each unit axis, (y, x) in a map of two.
-            channel: of this channel alone; of any, if left out.
-            clip: whether the box ends at the input's border, or goes on into the padding.
+            channel: of this channel only; by default of any.
+            clip: whether the box ends at the input's border, or extends into the padding.
 
         Raises:
             ArgumentError: there is no such unit or channel.
         """
         check_switch(clip, "clip")
-        self._check(unit, self.output_size, "unit", "units")
-        reach = self._of(channel)
+        self._check_position(unit, self.output_size, "unit", "units")
+        reach = self._reach_of(channel)
         index = (0, *unit)
         sides = [_bounds_at(span, index, clip=clip) for span in reach.spans]
         if not sides or any(lo >= hi for lo, hi in sides) or (not clip and self.box(*unit, channel=channel) is None):
@@ -93,20 +93,20 @@ class ReceptiveField:
         return Box(*(lo for lo, _ in sides), *(hi for _, hi in sides))
 
     def boxes(self, channel: int | None = None, *, clip: bool = True) -> npt.NDArray[np.int64]:
-        """The boxes of all units, (*output_size, 2 * axes) in the order of `Box`; zeros for a unit that sees nothing.
+        """Return the boxes of all units, (*output_size, 2 * axes) in the order of `Box`; zeros where one sees nothing.
 
         Args:
-            channel: of this channel alone; of any, if left out.
-            clip: whether boxes end at the input's border, or go on into the padding.
+            channel: of this channel only; by default of any.
+            clip: whether boxes end at the input's border, or extend into the padding.
 
         Raises:
             ArgumentError: there is no such channel.
         """
         check_switch(clip, "clip")
-        reach, axes = self._of(channel), len(self.input_size)
+        reach, axes = self._reach_of(channel), len(self.input_size)
         made, empty = np.zeros((1, *self.output_size, 2 * axes), np.int64), np.zeros((), np.bool_)
         for axis, span in enumerate(reach.spans):
-            lo, hi = (span.lo, span.hi) if clip else _without_borders(span, (1, *self.output_size))
+            lo, hi = (span.lo, span.hi) if clip else _unclipped_bounds(span, (1, *self.output_size))
             made[..., axis], made[..., axes + axis] = lo, hi
             empty = empty | (span.lo >= span.hi) | (lo >= hi)
         made[np.broadcast_to(empty, made.shape[:-1])] = 0
@@ -118,18 +118,19 @@ class ReceptiveField:
         return any(span.lo.shape[0] > 1 or span.hi.shape[0] > 1 for span in self._reach.spans)
 
     def reached_by(self, *pixel: int, channel: int | None = None) -> Box | None:
-        """The units that an input pixel reaches, as a box in the layer's grid; None if it reaches none.
+        """Return the units that an input pixel reaches, as a box in the layer's grid; None if it reaches none.
 
-        The projective field of the pixel: where the units it reaches leave gaps, the box holds those too.
+        This is the projective field of the pixel: if the units it reaches have gaps between them, the box includes
+        those too.
 
         Raises:
             ArgumentError: there is no such pixel or channel.
         """
-        self._check(pixel, self.input_size, "pixel", "pixels")
+        self._check_position(pixel, self.input_size, "pixel", "pixels")
         if not self.output_size:
             raise ArgumentError(f"Layer {self.layer!r} has no unit axes: all its units see the same pixels.")
         reached = np.ones((1,) * (len(self.output_size) + 1), bool)
-        for span, position in zip(self._of(channel).spans, pixel, strict=False):
+        for span, position in zip(self._reach_of(channel).spans, pixel, strict=False):
             reached = reached & (span.lo <= position) & (position < span.hi)
         if not self._reach.spans or not reached.any():
             return None
@@ -143,23 +144,25 @@ class ReceptiveField:
 
     @cached_property
     def _united(self) -> Reach:
-        """Of (1, *units): the union over channels."""
+        """The union over channels, of shape (1, *units)."""
         return self._reach.reduced([0], keepdim=True)._filled()
 
-    def _of(self, channel: int | None) -> Reach:
+    def _reach_of(self, channel: int | None) -> Reach:
+        """Return what the units of a channel see, (1, *units); of all channels if it is None."""
         if channel is None:
             return self._united
         channels = self._reach.shape[0]
         channel = as_int(channel, "channel")
         if not 0 <= channel < channels:
-            raise ArgumentError(f"Layer {self.layer!r} has channels 0 to {channels - 1}: there is no {channel}.")
+            raise ArgumentError(f"Layer {self.layer!r} has channels 0 to {channels - 1}, not {channel}.")
         return self._reach.sliced(0, channel, 1, 1)._filled()
 
-    def _check(self, position: Sequence[int], sizes: Sequence[int], one: str, many: str) -> None:
+    def _check_position(self, position: Sequence[int], sizes: Sequence[int], one: str, many: str) -> None:
+        """Raise an error unless a unit or a pixel exists."""
         if len(position) != len(sizes):
             raise ArgumentError(
                 f"Layer {self.layer!r} has {many} along {format_count(len(sizes), 'axis')}, "
-                f"{' x '.join(map(str, sizes)) or 'none'}: give as many numbers, not {short_repr(tuple(position))}."
+                f"{' x '.join(map(str, sizes)) or 'none'}. Pass a number for each, not {short_repr(tuple(position))}."
             )
         if any(not 0 <= at < size for at, size in zip(as_ints(position, one), sizes, strict=True)):
             raise ArgumentError(
@@ -169,21 +172,21 @@ class ReceptiveField:
 
 
 def _bounds_at(span: Span, index: tuple[int, ...], *, clip: bool) -> tuple[int, int]:
-    """The bounds of one element, in the real input or in one without borders."""
+    """Return the bounds of one element, in the real input or in one without borders."""
     if clip:
         place = tuple(min(i, extent - 1) for i, extent in zip(index, span.lo.shape, strict=True))
         return int(span.lo[place]), int(span.hi[place])
-    lo, hi = _along(span, [np.array([i]) for i in index])
+    lo, hi = _bounds_along(span, [np.array([i]) for i in index])
     return int(lo.flat[0]), int(hi.flat[0])
 
 
-def _without_borders(span: Span, shape: Sequence[int]) -> tuple[Ints, Ints]:
-    """The bounds of all elements in an input without borders."""
-    return _along(span, [np.arange(size) for size in shape])
+def _unclipped_bounds(span: Span, shape: Sequence[int]) -> tuple[Ints, Ints]:
+    """Return the bounds of all elements in an input without borders."""
+    return _bounds_along(span, [np.arange(size) for size in shape])
 
 
-def _along(span: Span, indices: Sequence[Ints]) -> tuple[Ints, Ints]:
-    """The bounds without borders at these indices along each dimension."""
+def _bounds_along(span: Span, indices: Sequence[Ints]) -> tuple[Ints, Ints]:
+    """Return the bounds at these indices along each dimension, in an input without borders."""
     lattice = span.lattice
     for dim, index in enumerate(indices):
         lattice = Lattice(*lattice.at(dim, index), (*lattice.shift[:dim], 0, *lattice.shift[dim + 1 :]))
@@ -201,7 +204,7 @@ class Geometry:
 
     @staticmethod
     def of(lattice: Lattice, axis: int, same_axes: bool) -> Geometry:
-        """What a lattice (1, *units) says; where units and input have the same axes, axis goes with axis."""
+        """Return the geometry of a lattice (1, *units); with `same_axes`, unit axis i is input axis i."""
         filled: Ints = lattice.hi - lattice.lo
         size = int(filled.max())
         if size <= 0 or size >= BEYOND // 2:

@@ -1,4 +1,4 @@
-"""The spacing of listed intervals: the period that they have in all, far from borders, or between seams."""
+"""The spacing of listed intervals: the period that they have everywhere, far from borders, or between seams."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import numpy as np
 from spatialprobe.fields.taps import Bools, Ints
 
 BEYOND = 2**40  # an empty interval reaches from here down to -BEYOND, so that any union with it is the other
-LONGEST_MEASURED = 64  # entries of the longest period that is tried out
-FEWEST = 4  # entries that say something by their even spacing: few channels of different crops have one by chance
+LONGEST_MEASURED = 64  # entries of the longest period that is tried
+FEWEST = 4  # entries for which an even spacing is no coincidence, as it may be for few channels of different crops
 
 
 def repeats(bound: Ints, dim: int, period: int, moved: int) -> bool:
-    """Return whether entries one period apart differ by exactly this much, empty ones left as they are."""
+    """Return whether entries one period apart differ by exactly this amount; empty ones must stay empty."""
     along = (slice(None),) * dim
     later, earlier = bound[(*along, slice(period, None))], bound[(*along, slice(-period))]
     return bool(((later - earlier == moved) | ((later == earlier) & (abs(later) > BEYOND // 2))).all())
@@ -28,7 +28,7 @@ def step(bound: Ints, dim: int, period: int) -> int:
 def holds(lo: Ints, hi: Ints, dim: int, period: int, where: range) -> bool:
     """Return whether intervals repeat at these positions, moved by as much as the first is."""
     line = _line(lo, dim)[where.start : where.stop]
-    if abs(line[0]) < BEYOND // 2 and not repeats(line, 0, period, step(line, 0, period)):  # quickly tried
+    if abs(line[0]) < BEYOND // 2 and not repeats(line, 0, period, step(line, 0, period)):  # a quick check first
         return False
     inside = np.arange(where.start, where.stop)
     lo, hi = lo.take(inside, axis=dim), hi.take(inside, axis=dim)
@@ -37,7 +37,7 @@ def holds(lo: Ints, hi: Ints, dim: int, period: int, where: range) -> bool:
 
 
 def one_copy(lo: Ints, hi: Ints, dim: int) -> int | None:
-    """Return after how many entries intervals repeat without being moved, copy by copy; None if they do not."""
+    """Return the number of entries after which intervals repeat without being moved; None if they do not."""
     line = _line(lo, dim)
     for copy in map(int, np.flatnonzero(line[1 : len(line) // 2 + 1] == line[0]) + 1):
         if repeats(lo, dim, copy, 0) and repeats(hi, dim, copy, 0):
@@ -63,7 +63,7 @@ def longest_run(lo: Ints, hi: Ints, dim: int, period: int) -> int | None:
 
 
 def regularity(index: Ints) -> tuple[int, int] | None:
-    """Return after how many indices (n,) they repeat, and moved by how much; None if they do not, or are too few.
+    """Return the number of indices (n,) after which they repeat, and by how much they move; None if they do not.
 
     >>> regularity(np.array([0, 1, 2, 4, 5, 6, 8, 9, 10]))  # windows of three
     (3, 4)
@@ -72,7 +72,7 @@ def regularity(index: Ints) -> tuple[int, int] | None:
         return None
     steps = np.diff(index)
     others = np.flatnonzero(steps != steps[0])
-    likely = int(others[0]) + 1 if len(others) else 1  # even steps, then one back
+    likely = int(others[0]) + 1 if len(others) else 1  # even steps, then a different one
     alike = np.flatnonzero(steps[1:] == steps[0])[:LONGEST_MEASURED] + 1
     for period in (likely, *map(int, alike)):
         moved = index[period:] - index[:-period]
@@ -82,7 +82,7 @@ def regularity(index: Ints) -> tuple[int, int] | None:
 
 
 def _moves(bound: Ints, dim: int, period: int, moved: int) -> Bools:
-    """Return at which positions all entries are this much further on after one period, or all are empty."""
+    """Return a mask of the positions at which all entries move by this much in one period, or are empty."""
     size = bound.shape[dim]
     later, earlier = bound.take(np.arange(period, size), axis=dim), bound.take(np.arange(size - period), axis=dim)
     right = (later - earlier == moved) | ((later == earlier) & (abs(later) > BEYOND // 2))

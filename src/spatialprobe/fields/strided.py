@@ -1,4 +1,4 @@
-"""Views by strides: which dimensions of a tensor run along which of another that shares its memory."""
+"""Strided views: the dimensions of a tensor that run along those of another that shares its memory."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from spatialprobe.fields.reach import Reach
 Geometry: TypeAlias = tuple[int, tuple[int, ...], tuple[int, ...], int]
 
 
-def strided(reach: Reach, base: Geometry, place: Geometry) -> Reach | None:
-    """Return what a tensor sees whose dimensions run along the base's; windows that overlap have two along one.
+def view_strided(reach: Reach, base: Geometry, place: Geometry) -> Reach | None:
+    """Return what a tensor sees whose dimensions run along the base's; overlapping windows have two along one.
 
     None where a dimension runs along several.
     """
-    runs = _runs(base, place)
+    runs = _find_runs(base, place)
     if runs is None:
         return None
     for dim in reversed(range(len(base[1]))):
@@ -23,16 +23,16 @@ def strided(reach: Reach, base: Geometry, place: Geometry) -> Reach | None:
         steps = [place[2][one] // base[2][dim] for one in along]
         reach = reach.gridded(dim, start, steps, [place[1][one] for one in along])
     order = [one for _, along in runs for one in along]
-    turned = reach.permuted([order.index(one) for one in sorted(order)])
-    return turned.reshaped([size if dim in order else 1 for dim, size in enumerate(place[1])]).expanded(place[1])
+    permuted = reach.permuted([order.index(one) for one in sorted(order)])
+    return permuted.reshaped([size if dim in order else 1 for dim, size in enumerate(place[1])]).expanded(place[1])
 
 
-def region_of(base: Geometry, place: Geometry) -> tuple[list[slice], list[int]] | None:
+def find_region(base: Geometry, place: Geometry) -> tuple[list[slice], list[int]] | None:
     """Return the box of the base's dimensions that a tensor covers, and its dimensions in the base's order.
 
-    None where there is no such box: after a reshape that merges dimensions, or of windows that overlap.
+    None if there is no such box: after a reshape that merges dimensions, or for overlapping windows.
     """
-    runs = _runs(base, place)
+    runs = _find_runs(base, place)
     order = [one for _, along in runs or () for one in along]
     others = [dim for dim in range(len(place[1])) if dim not in order]
     if runs is None or any(len(along) > 1 for _, along in runs) or any(place[1][dim] > 1 for dim in others):
@@ -44,10 +44,10 @@ def region_of(base: Geometry, place: Geometry) -> tuple[list[slice], list[int]] 
     return region, [*others, *order]
 
 
-def _runs(base: Geometry, place: Geometry) -> list[tuple[int, list[int]]] | None:
+def _find_runs(base: Geometry, place: Geometry) -> list[tuple[int, list[int]]] | None:
     """Return for each dimension of the base where a tensor begins, and which of its dimensions run along it.
 
-    Those that do not vary in memory run along none. None where one runs along several.
+    Dimensions without extent in memory run along none. None if a dimension runs along several.
     """
     rest = place[0] - base[0]
     runs: list[tuple[int, list[int]]] = [(0, [])] * len(base[1])

@@ -1,4 +1,4 @@
-"""Which positions along one dimension each output position reads, for every operator that slides or resamples."""
+"""The positions along one dimension that each output position reads, for operators that slide or resample."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 NONE = -(2**60)  # in a table of taps: this output has fewer taps than others
-_MOST = 2**24  # positions of a window
+_MOST = 2**24  # the most positions in a window
 
 
 class Taps:
-    """The taps of an operator along one dimension, for output positions without end in both directions.
+    """The taps of an operator along one dimension, for an unbounded range of output positions.
 
     `positions` maps output positions (n,) to input positions (n, k), which may lie outside the input, or are NONE;
     `every` outputs further on, the taps lie `advance` positions further on.
@@ -44,9 +44,9 @@ class Taps:
         self._tables: dict[tuple[int, int], tuple[Ints, Bools | None]] = {}
 
     def table(self, inputs: int, outputs: int) -> tuple[Ints, Bools | None]:
-        """The taps inside an input of that length, (outputs, k), and which outputs have none, if there are such.
+        """Return the taps inside an input of this length, (outputs, k), and which outputs have none; None if all have.
 
-        A tap outside is replaced by another of the same output: a union does not mind.
+        A tap outside is replaced by another of the same output, which leaves the union unchanged.
         """
         key = inputs, outputs
         if key not in self._tables:
@@ -60,11 +60,11 @@ class Taps:
         return _inside(found, inputs)
 
 
-def listed(taps: Taps, inputs: int, rows: Ints) -> Taps:
-    """Return the same taps, but those inside an input of that length as listed, (outputs, k); NONE where fewer than k.
+def list_taps(taps: Taps, inputs: int, rows: Ints) -> Taps:
+    """Return the same taps, but inside an input of this length those listed, (outputs, k); NONE where fewer than k.
 
     >>> rows = np.array([[0, NONE], [0, 1], [2, NONE]])
-    >>> listed(window(kernel=1), 3, rows).table(3, 3)[0].tolist()
+    >>> list_taps(window(kernel=1), 3, rows).table(3, 3)[0].tolist()
     [[0, 0], [0, 1], [2, 2]]
     """
     made = Taps(taps.positions, taps.every, taps.advance, clamped=taps.clamped)
@@ -73,7 +73,7 @@ def listed(taps: Taps, inputs: int, rows: Ints) -> Taps:
 
 
 def window(kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> Taps:
-    """A convolution or a pooling.
+    """Return the taps of a convolution or a pooling.
 
     >>> window(kernel=3, stride=2, padding=1).positions(np.arange(3)).tolist()
     [[-1, 0, 1], [1, 2, 3], [3, 4, 5]]
@@ -93,7 +93,7 @@ def _window(kernel: int, stride: int, padding: int, dilation: int) -> Taps:
 
 
 def transposed_window(kernel: int, stride: int, padding: int, dilation: int) -> Taps:
-    """A transposed convolution: input i with tap k writes to stride * i - padding + dilation * k.
+    """Return the taps of a transposed convolution: input i with tap k writes to stride * i - padding + dilation * k.
 
     >>> taps = transposed_window(kernel=2, stride=2, padding=0, dilation=1)
     >>> [[one for one in row if one != NONE] for row in taps.positions(np.arange(4)).tolist()]
@@ -119,7 +119,9 @@ def _transposed_window(kernel: int, stride: int, padding: int, dilation: int) ->
 
 
 def adaptive(inputs: int, outputs: int) -> Taps:
-    """Adaptive pooling: output i reads from floor(i * inputs / outputs) to ceil((i + 1) * inputs / outputs).
+    """Return the taps of adaptive pooling.
+
+    Output i reads from floor(i * inputs / outputs) to ceil((i + 1) * inputs / outputs).
 
     >>> adaptive(inputs=4, outputs=2).positions(np.arange(2)).tolist()
     [[0, 1], [2, 3]]
@@ -140,7 +142,7 @@ def _adaptive(inputs: int, outputs: int) -> Taps:
 
 
 def affine(start: int, step: int) -> Taps:
-    """Slices, flips and shifts: output i reads start + step * i.
+    """Return the taps of slices, flips and shifts: output i reads start + step * i.
 
     >>> affine(start=7, step=-1).positions(np.arange(3)).tolist()  # a flip of eight positions
     [[7], [6], [5]]
@@ -167,7 +169,7 @@ def nearest(scale: Fraction, *, centered: bool) -> Taps:
 
 @lru_cache(maxsize=1024)
 def interpolated(scale: Fraction, *, cubic: bool, align_corners: bool) -> Taps:
-    """Linear or cubic resampling; where an output falls on an input, it reads that alone."""
+    """Return the taps of linear or cubic resampling; an output that coincides with an input reads only that."""
     up, down = scale.numerator, scale.denominator
     reach = np.arange(-1, 3) if cubic else np.arange(2)
 
@@ -183,8 +185,7 @@ def interpolated(scale: Fraction, *, cubic: bool, align_corners: bool) -> Taps:
 def antialiased(scale: Fraction, *, radius: int) -> Taps:
     """Return the taps of resampling with a kernel that widens with the scale.
 
-    It reads what lies less than its radius from the output's center, except where it passes through zero: at the whole
-    numbers between.
+    It reads the positions closer to the output's center than its radius, except its zeros, at the integers in between.
     """
     wide = max(scale, Fraction(1))
 
@@ -212,6 +213,6 @@ def _inside(found: Ints, inputs: int) -> tuple[Ints, Bools | None]:
 
 
 def _ranges(start: Ints, stop: Ints) -> Ints:
-    """From start up to stop (n,), as (n, k), NONE beyond the end of the shorter ones."""
+    """Return the ranges from start to stop (n,) as (n, k), NONE beyond the end of the shorter ones."""
     table = start[:, None] + np.arange(int((stop - start).max(initial=1)))
     return np.where(table < stop[:, None], table, NONE)

@@ -1,4 +1,4 @@
-"""What an operator's schema says, read once for each operator."""
+"""The traits of an operator, read once from its schema and its name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from spatialprobe.fields.rules import Rule, rule_for
 from spatialprobe.fields.rules.elementwise import CONSTANTS
 from spatialprobe.fields.unused import LEAVING_OUT
 
-# Their result, or its shape, tells of values; torch tags most of them, and not in every release.
+# Their result, or its shape, depends on values outside the autograd graph; torch tags most, but not in every release.
 _READING = split_names(
     "_local_scalar_dense item equal allclose is_nonzero _choose_qparams_per_tensor nonzero masked_select "
     "_unique _unique2 unique_dim unique_consecutive unique_dim_consecutive bincount repeat_interleave one_hot "
@@ -35,28 +35,28 @@ _OVERWRITING = split_names("copy fill zero uniform normal random exponential ber
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """An operator: its arguments, what it writes, what it tells of values, and what constants do in it."""
+    """An operator: its arguments, what it writes, whether it reveals values, and how it treats constants."""
 
     operator: OpOverload
     name: str  # "aten::add_"
     base: str  # "add"
     arguments: tuple[tuple[str, Any], ...]  # name and default
     written: tuple[str, ...]  # arguments that it writes into
-    overwrites: bool  # what it writes into it does not read
+    overwrites: bool  # it does not read the arguments that it writes into
     reshapes_in_place: bool
-    reads: bool  # its result, or its shape, tells of values
-    makes_constants: bool  # of whatever values its arguments have
-    makes_empty: bool  # memory that nothing is written into yet
-    looks: bool  # its result is another look at an argument's memory
+    reads: bool  # its result, or its shape, reveals values
+    makes_constants: bool  # whatever values its arguments have
+    makes_empty: bool  # its result is uninitialized memory
+    looks: bool  # its result is a view of an argument's memory
     random: bool
-    generic: bool  # random values that are neither indices nor large; what is dropped at random is dropped in no place
-    makes_masks: bool  # even of a weight: its zeros are no accident
-    may_leave_unused: bool  # some argument, by what others are
+    generic: bool  # random values that are neither indices nor large; random dropout counts as dropping nothing
+    makes_masks: bool  # even from a weight: its zeros are intended
+    may_leave_unused: bool  # an argument, depending on the others
     handling: Handling
 
     @property
     def rule(self) -> Rule | None:
-        """The operator's rule, asked for each time: one may have been registered since."""
+        """The operator's rule, looked up each time: one may have been registered since."""
         return rule_for(self.operator)
 
 

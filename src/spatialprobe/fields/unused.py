@@ -1,4 +1,4 @@
-"""Arguments that other arguments, numbers mostly, keep an operator from using."""
+"""Arguments on which a result does not depend because of other arguments, mostly numbers such as a factor 0."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ADDED_PRODUCTS = {
 Values = Callable[[torch.Tensor], "torch.Tensor | None"]
 
 
-def unused(base: str, arguments: Mapping[str, Any], values_of: Values) -> tuple[str, ...]:
+def find_unused(base: str, arguments: Mapping[str, Any], values_of: Values) -> tuple[str, ...]:
     """Return the names of the arguments on whose values the result does not depend.
 
     Args:
@@ -33,48 +33,56 @@ def unused(base: str, arguments: Mapping[str, Any], values_of: Values) -> tuple[
     return find(base, arguments, values_of) if find is not None else ()
 
 
-def _multiplied(base: str, arguments: Mapping[str, Any], values_of: Values) -> tuple[str, ...]:
-    return ("self",) if _is(arguments.get("other"), 0) else ()
+def _find_multiplied(base: str, arguments: Mapping[str, Any], values_of: Values) -> tuple[str, ...]:
+    """Return what is multiplied by 0."""
+    return ("self",) if _is_number(arguments.get("other"), 0) else ()
 
 
-def _divided(base: str, arguments: Mapping[str, Any], values_of: Values) -> tuple[str, ...]:
-    return ("self",) if any(_is(arguments.get("other"), value) for value in (inf, -inf)) else ()
+def _find_divided(base: str, arguments: Mapping[str, Any], values_of: Values) -> tuple[str, ...]:
+    """Return what is divided by infinity."""
+    return ("self",) if any(_is_number(arguments.get("other"), value) for value in (inf, -inf)) else ()
 
 
-def _added(base: str, arguments: Mapping[str, Any], values_of: Values) -> tuple[str, ...]:
-    if not _is(arguments.get("alpha"), 0):
+def _find_added(base: str, arguments: Mapping[str, Any], values_of: Values) -> tuple[str, ...]:
+    """Return what is added with a factor 0."""
+    if not _is_number(arguments.get("alpha"), 0):
         return ()
     return ("self",) if base == "rsub" else ("other",)
 
 
-def _added_products(base: str, arguments: Mapping[str, Any], values_of: Values) -> tuple[str, ...]:
-    factors = _ADDED_PRODUCTS[base] if any(_is(arguments.get(name), 0) for name in ("alpha", "value")) else ()
-    return (*factors, *(("self",) if _is(arguments.get("beta"), 0) else ()))
+def _find_added_products(base: str, arguments: Mapping[str, Any], values_of: Values) -> tuple[str, ...]:
+    """Return the products, or the sum's other term, that have a factor 0."""
+    factors = _ADDED_PRODUCTS[base] if any(_is_number(arguments.get(name), 0) for name in ("alpha", "value")) else ()
+    return (*factors, *(("self",) if _is_number(arguments.get("beta"), 0) else ()))
 
 
-def _blended(base: str, arguments: Mapping[str, Any], values_of: Values) -> tuple[str, ...]:
+def _find_blended(base: str, arguments: Mapping[str, Any], values_of: Values) -> tuple[str, ...]:
+    """Return the end of an interpolation that has weight 0."""
     weight = arguments.get("weight")
-    return ("end",) if _is(weight, 0) else ("self",) if _is(weight, 1) else ()
+    return ("end",) if _is_number(weight, 0) else ("self",) if _is_number(weight, 1) else ()
 
 
-def _powers(base: str, arguments: Mapping[str, Any], values_of: Values) -> tuple[str, ...]:
-    if _is(arguments.get("exponent"), 0):
+def _find_powers(base: str, arguments: Mapping[str, Any], values_of: Values) -> tuple[str, ...]:
+    """Return the base of an exponent 0, or the exponent of a base 1."""
+    if _is_number(arguments.get("exponent"), 0):
         return ("self",)
-    return ("exponent",) if _is(arguments.get("self"), 1) else ()
+    return ("exponent",) if _is_number(arguments.get("self"), 1) else ()
 
 
-def _clamped(base: str, arguments: Mapping[str, Any], values_of: Values) -> tuple[str, ...]:
+def _find_clamped(base: str, arguments: Mapping[str, Any], values_of: Values) -> tuple[str, ...]:
+    """Return what is clamped between bounds that leave one value."""
     low, high = (arguments.get(name, arguments.get(f"{name}_val")) for name in ("min", "max"))
     crossed = isinstance(low, (int, float)) and isinstance(high, (int, float)) and low >= high
     return ("self",) if crossed else ()
 
 
-def _dropped(base: str, arguments: Mapping[str, Any], values_of: Values) -> tuple[str, ...]:
-    return ("input",) if _is(arguments.get("p"), 1) and arguments.get("train") is not False else ()
+def _find_dropped(base: str, arguments: Mapping[str, Any], values_of: Values) -> tuple[str, ...]:
+    """Return what is dropped with probability 1."""
+    return ("input",) if _is_number(arguments.get("p"), 1) and arguments.get("train") is not False else ()
 
 
-def _chosen(base: str, arguments: Mapping[str, Any], values_of: Values) -> tuple[str, ...]:
-    """Of two arguments the one that a mask never takes."""
+def _find_masked(base: str, arguments: Mapping[str, Any], values_of: Values) -> tuple[str, ...]:
+    """Return the one of two arguments that a mask never selects."""
     mask = arguments.get("condition" if base == "where" else "mask")
     values = values_of(mask) if isinstance(mask, torch.Tensor) else None
     if values is None or not values.numel():
@@ -84,24 +92,25 @@ def _chosen(base: str, arguments: Mapping[str, Any], values_of: Values) -> tuple
 
 
 _FINDERS = {
-    "mul": _multiplied,
-    "xlogy": lambda base, arguments, values_of: ("other",) if _is(arguments.get("self"), 0) else (),
-    "div": _divided,
-    "add": _added,
-    "sub": _added,
-    "rsub": _added,
-    **dict.fromkeys(_ADDED_PRODUCTS, _added_products),
-    "lerp": _blended,
-    "pow": _powers,
-    "clamp": _clamped,
-    "hardtanh": _clamped,
-    "native_dropout": _dropped,
-    "where": _chosen,
-    "masked_fill": _chosen,
+    "mul": _find_multiplied,
+    "xlogy": lambda base, arguments, values_of: ("other",) if _is_number(arguments.get("self"), 0) else (),
+    "div": _find_divided,
+    "add": _find_added,
+    "sub": _find_added,
+    "rsub": _find_added,
+    **dict.fromkeys(_ADDED_PRODUCTS, _find_added_products),
+    "lerp": _find_blended,
+    "pow": _find_powers,
+    "clamp": _find_clamped,
+    "hardtanh": _find_clamped,
+    "native_dropout": _find_dropped,
+    "where": _find_masked,
+    "masked_fill": _find_masked,
 }
 
 LEAVING_OUT = frozenset(_FINDERS)
 
 
-def _is(argument: Any, number: float) -> bool:
+def _is_number(argument: Any, number: float) -> bool:
+    """Return whether an argument is a Python number of this value."""
     return type(argument) in (int, float, complex) and argument == number

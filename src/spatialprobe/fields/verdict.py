@@ -1,4 +1,4 @@
-"""What the constants among one call's arguments do to the others: found by their values."""
+"""The effect of the constants among one call's arguments on the others, found by their values."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from spatialprobe.fields.handling import Handling, Role
 from spatialprobe.fields.sizes import SATURATES, SWALLOWS
 from spatialprobe.fields.taps import Bools
 
-_UNKNOWN = 2 * SATURATES  # values beside others that nobody knows: a softmax may be full of them
+_UNKNOWN = 2 * SATURATES  # the assumed size of unknown values beside others: a softmax may be dominated by them
 
 
 @dataclass(slots=True)
 class Verdict:
-    """What the constants of one call do."""
+    """The effect of the constants of one call."""
 
     hides: bool = False  # the result may see less than its arguments
     weighs: bool = False  # a layer's weights are among them
-    solid: bool = False  # a weight is added: where the result sees nothing it is not zero
+    solid: bool = False  # a weight is added: the result is not zero where it sees nothing
     blank: Bools | None = None  # where the result sees nothing
     low: float = 0.0  # power of two, of the least factor
     high: float = 0.0
@@ -31,7 +31,7 @@ class Verdict:
     shift: float = 0.0  # the largest that is added
     floor: float = 0.0  # how far above zero a lower bound is
     ceiling: float = 0.0  # how far below zero an upper bound is
-    least: float = 0.0  # of those that stand beside others
+    least: float = 0.0  # of those that are placed beside others
     most: float = 0.0
 
     @property
@@ -41,7 +41,7 @@ class Verdict:
 
     @property
     def masks(self) -> bool:
-        """Whether the result has places, by no accident, that are zero or far from it."""
+        """Whether the result has places that are intentionally zero or far from zero."""
         return self.hides or self.blank is not None or self.shift >= SATURATES
 
 
@@ -56,7 +56,7 @@ def judge(
     is_constant: Callable[[torch.Tensor], bool],
     unused: Collection[str] = (),
 ) -> Verdict:
-    """Return what the constants among an operator's arguments do to the others."""
+    """Return the effect of the constants among an operator's arguments on the others."""
     weighs = solid = False
     found: Verdict | None = None
     for name, role in handling.numbers:
@@ -95,7 +95,7 @@ def solid(constants: Constants, tensor: torch.Tensor) -> bool:
 
 
 def extremes(values: torch.Tensor | None) -> tuple[float, float]:
-    """Return the least and the largest of values, and of zero; of values that nobody knows, what they may be."""
+    """Return the least and the largest of some values and zero; for unknown values (None), an assumption."""
     if values is None:
         return -_UNKNOWN, _UNKNOWN
     if not values.numel():
@@ -105,9 +105,9 @@ def extremes(values: torch.Tensor | None) -> tuple[float, float]:
 
 
 def _is_ordinary(value: complex, role: Role) -> bool:
-    """Whether a number does nothing; for most do."""
+    """Return whether a number has no effect, which is true of most."""
     if role in (Role.WIDENS, Role.SCALES, Role.DIVIDES):
-        return value == 1 or (value == 0 and role is Role.WIDENS)  # arguments that are not used are known by then
+        return value == 1 or (value == 0 and role is Role.WIDENS)  # unused arguments are excluded before
     if role in (Role.SHIFTS, Role.BESIDE, Role.COMPARES):
         return abs(value) < SATURATES and role is not Role.SHIFTS
     if role is Role.EXPONENT:
@@ -118,7 +118,7 @@ def _is_ordinary(value: complex, role: Role) -> bool:
 
 
 def _add(found: Verdict, values: torch.Tensor | None, role: Role, factor: float) -> None:
-    """Add to a verdict what a constant of these values does; one whose values nobody knows may hide anything."""
+    """Add to a verdict the effect of a constant of these values; one of unknown values (None) may hide anything."""
     if role is Role.BESIDE:
         least, most = extremes(values)
         found.least, found.most = min(found.least, least), max(found.most, most)
@@ -151,7 +151,7 @@ def _add(found: Verdict, values: torch.Tensor | None, role: Role, factor: float)
 
 
 def _add_factors(found: Verdict, values: torch.Tensor, sizes: torch.Tensor, role: Role) -> None:
-    """Add to a verdict what factors do: zeros hide, and what is far from one may be lost beside others."""
+    """Add to a verdict the effect of factors: zeros hide, and products with small factors may be lost beside others."""
     if role is Role.BLENDS:
         found.hides = found.hides or bool(((values == 0) | (values == 1)).any())
         sizes = torch.cat([sizes.flatten(), (1 - values).abs().flatten()])
@@ -171,27 +171,29 @@ def _add_factors(found: Verdict, values: torch.Tensor, sizes: torch.Tensor, role
 
 
 def _blank(found: Verdict, where: torch.Tensor) -> None:
+    """Add to a verdict the places where the result sees nothing."""
     if where.any():
         blank = where.numpy()
         found.blank = blank if found.blank is None else found.blank | blank
 
 
 def _is_narrow(arguments: Mapping[str, Any], constants: Constants, is_constant: Callable[[torch.Tensor], bool]) -> bool:
-    """Whether a lower and an upper bound leave nothing between them, or next to nothing, somewhere."""
+    """Return whether a lower and an upper bound leave nothing between them, or nearly nothing, somewhere."""
     bounds = []
     for names in (("min", "min_val"), ("max", "max_val")):
-        given = next((arguments[name] for name in names if arguments.get(name) is not None), None)
-        if isinstance(given, torch.Tensor):
-            given = constants.values(given) if is_constant(given) else None
-        if given is None:
+        bound = next((arguments[name] for name in names if arguments.get(name) is not None), None)
+        if isinstance(bound, torch.Tensor):
+            bound = constants.values(bound) if is_constant(bound) else None
+        if bound is None:
             return False
-        bounds.append(torch.as_tensor(given, device="cpu").double())
+        bounds.append(torch.as_tensor(bound, device="cpu").double())
     low, high = bounds
     largest = torch.maximum(low.abs(), high.abs()).clamp(1.0)
     return bool((high - low <= largest / SWALLOWS).any())
 
 
 def _tensors(value: Any) -> Iterator[torch.Tensor]:
+    """Yield the tensors in an argument, and in lists within it."""
     if isinstance(value, torch.Tensor):
         yield value
     elif isinstance(value, (list, tuple)):

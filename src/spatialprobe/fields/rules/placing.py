@@ -12,7 +12,7 @@ from spatialprobe.fields.lattice import grid
 from spatialprobe.fields.reach import Reach, constant, union
 from spatialprobe.fields.rules.operation import Operation
 from spatialprobe.fields.rules.table import rule
-from spatialprobe.fields.strided import strided
+from spatialprobe.fields.strided import view_strided
 from spatialprobe.fields.taps import NONE, Ints
 
 
@@ -92,7 +92,7 @@ def _taken_from_all(operation: Operation) -> Reach:
     found = _as_grid(index)
     if found is not None and min(found[1]) >= 0:
         strides = tuple(prod(seen.shape[dim + 1 :]) for dim in range(len(seen.shape)))
-        viewed = strided(seen, (0, seen.shape, strides, 1), (found[0], index.shape, tuple(found[1]), 1))
+        viewed = view_strided(seen, (0, seen.shape, strides, 1), (found[0], index.shape, tuple(found[1]), 1))
         if viewed is not None:
             return viewed
     return seen.reshaped((prod(seen.shape),)).taken(0, index.reshape(-1)).reshaped(operation.shape)
