@@ -1,0 +1,139 @@
+"""Tests mirror the modules: for each module a reader knows where its tests are, and for each test file what it tests."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import spatialprobe
+
+SOURCE = Path(spatialprobe.__file__).parent
+TESTS = Path(__file__).parent
+
+# Most test files are named after the module that they test, `tests/model/test_select.py` after `model/select.py`. The
+# others speak of a promise that several modules keep together; these are named here. Private modules without a test
+# file of their own are tested through the promise that they serve.
+PROMISES = {
+    "test_arguments": "errors",
+    "test_surface": "",
+    "test_mirror": "",
+    "test_docs": "",
+    "test_pages": "",
+    "test_readme": "",
+    "test_wrong_calls": "",
+    "test_torch_settings": "model/settings",
+    "test_odd_weights": "model/copying",
+    "test_restoration": "model/snapshot model/hooks",
+    "test_surrogates": "",
+    "activations/test_exactness": "activations/guard",
+    "activations/test_gradients": "activations/gradient activations/graphs activations/frozen activations/watch",
+    "activations/test_isolation": "activations/recorder activations/checkpoints model/compiled model/modes",
+    "activations/test_keeping": "activations/keeper activations/budget activations/memory",
+    "activations/test_layer_types": "activations/leaves",
+    "activations/test_odd_tensors": "tensors",
+    "activations/test_probe": "activations/records activations/collection activations/table model/calls model/names",
+    "activations/test_post": "activations/descent",
+    "activations/test_capture": "model/stop",
+    "activations/test_sequences": "",
+    "activations/test_unseen_writes": "",
+    "evidence/test_restoration": "evidence/layer evidence/result",
+    "evidence/test_surgery": "evidence/reparametrized",
+    "examples/test_claims": "",
+    "examples/test_data": "",
+    "examples/test_gallery": "",
+    "examples/test_grad_cam": "",
+    "examples/test_patterns": "",
+    "examples/test_study": "",
+    "fields/test_boxes": (
+        "fields/box fields/call fields/dispatch fields/intervals fields/reach fields/traits fields/memory "
+        "fields/rules/elementwise fields/rules/mixing fields/rules/placing fields/rules/resampling fields/rules/shapes "
+        "fields/rules/windows"
+    ),
+    "fields/test_chains": "fields/taps",
+    "fields/test_constants": "fields/constant_calls fields/deferred",
+    "fields/test_effective": "fields/gradient_sums fields/images",
+    "fields/test_frames": "fields/spacing fields/strided",
+    "fields/test_masks": "fields/handling fields/sizes fields/unused fields/verdict",
+    "fields/test_models": "",
+    "fields/test_odd_tensors": "",
+    "fields/test_operator_database": "fields/rules/norms",
+    "fields/test_python_values": "fields/origins",
+    "fields/test_receptive_fields": (
+        "fields/forward_pass fields/question fields/collection fields/nonlinearities model/weights"
+    ),
+    "fields/test_scripted": "",
+    "model/test_interrupts": "",
+    "model/test_inputs": "model/forward",
+    "render/test_evolution": "render/steps render/gif",
+    "render/test_exemplar_patches": "render/exemplar_checks render/rows",
+    "render/test_feature_maps": "render/mosaic render/sheet render/inline",
+    "render/test_figures": "render/written render/letters",
+    "render/test_histogram": "render/counts render/histogram_page",
+    "render/test_overlay": "render/outline render/images render/field_words",
+    "render/test_scale": "render/marks",
+    "report/test_agreement": "report/swept",
+    "report/test_browser": "report/stills report/coded_kernels",
+    "report/test_browser_exploring": "report/exemplar_images report/patch_sheets",
+    "report/test_page_budget": "report/page_exemplars report/shares",
+    "report/test_write": "report/html report/inputs report/layers report/payload report/pixels report/result",
+    "statistics/test_checkpoint": "statistics/state",
+    "statistics/test_distributed": (
+        "statistics/board statistics/door statistics/link statistics/rendezvous statistics/terms"
+    ),
+    "statistics/test_identity": "statistics/code statistics/description",
+    "statistics/test_reducers": (
+        "statistics/covariance statistics/dead statistics/histogram statistics/reducer statistics/units"
+    ),
+    "statistics/test_result": "statistics/summary statistics/values",
+    "statistics/test_stops": "statistics/progress",
+    "statistics/test_store_damage": "statistics/store_seal testing/store",
+    "statistics/test_sweep": (
+        "statistics/batches statistics/feed statistics/loading statistics/part model/samples"
+    ),
+    "storage/test_archive": "storage/checksum storage/schema storage/tensors",
+    "storage/test_files": "storage/scratch",
+    "storage/test_restricted_pickle": "storage/rebuilding",
+    "testing/test_rule": "fields/rules/operation fields/rules/table",
+    "statistics/test_moments": "testing/reducer",
+}
+
+
+@cache
+def modules():
+    """Return all modules of the package, as paths from it without suffix."""
+    found = (path.relative_to(SOURCE).with_suffix("") for path in SOURCE.rglob("*.py") if path.stem != "__init__")
+    return {path.as_posix() for path in found}
+
+
+@cache
+def files_of_tests():
+    """Return all test files, as paths from the folder of tests without suffix."""
+    return {path.relative_to(TESTS).with_suffix("").as_posix() for path in TESTS.rglob("test_*.py")}
+
+
+def mirrored(test):
+    """Return the module after which a test file is named; None where there is no such module."""
+    folder, _, name = test.rpartition("test_")
+    return folder + name if folder + name in modules() else None
+
+
+@pytest.mark.parametrize("test", sorted(files_of_tests()))
+def test_a_test_file_says_what_it_tests(test):
+    """A test file is named after a module, or its promise is listed with the modules that keep it."""
+    assert mirrored(test) or test in PROMISES
+
+
+@pytest.mark.parametrize("module", sorted(modules()))
+def test_a_module_has_a_place_for_its_tests(module):
+    """Each module has a test file of its name, or is listed once with the promise that it helps to keep."""
+    places = [test for test, names in PROMISES.items() if module in names.split()]
+    places += [test for test in files_of_tests() if mirrored(test) == module]
+    assert len(places) == 1, places
+
+
+def test_what_is_listed_is_there():
+    """No entry of the list has lost its test file or its module."""
+    assert set(PROMISES) <= files_of_tests()
+    assert {name for names in PROMISES.values() for name in names.split()} <= modules()
