@@ -1,4 +1,4 @@
-"""Tests mirror the modules: for each module a reader knows where its tests are, and for each test file what it tests."""
+"""Tests mirror the modules: each module has one known place for its tests, and each test file says what it tests."""
 
 from __future__ import annotations
 
@@ -89,9 +89,7 @@ PROMISES = {
     "statistics/test_result": "statistics/summary statistics/values",
     "statistics/test_stops": "statistics/progress",
     "statistics/test_store_damage": "statistics/store_seal testing/store",
-    "statistics/test_sweep": (
-        "statistics/batches statistics/feed statistics/loading statistics/part model/samples"
-    ),
+    "statistics/test_sweep": ("statistics/batches statistics/feed statistics/loading statistics/part model/samples"),
     "storage/test_archive": "storage/checksum storage/schema storage/tensors",
     "storage/test_files": "storage/scratch",
     "storage/test_restricted_pickle": "storage/rebuilding",
