@@ -56,7 +56,11 @@ def windows_normed(x):
 
 
 INDEX = torch.tensor([2, 0, 0])
+ALONE = torch.tensor([[True, False, False], [True, True, False]])  # in the first row one number is left
 CASES = {
+    "the place of the largest of one": (lambda x: torch.where(ALONE, x, -torch.inf).argmax(-1), drawn(2, 3)),
+    "the place of the least of one": (lambda x: torch.where(ALONE, x, torch.inf).min(-1).indices, drawn(2, 3)),
+    "the mean of one and constants": (lambda x: torch.var_mean(torch.where(ALONE, x, 0.5), -1)[1], drawn(2, 3)),
     "cross": (torch.linalg.cross, drawn(2, 3), drawn(1, 3)),
     "cross along another dimension": (lambda x, y: torch.linalg.cross(x, y, dim=0), drawn(3, 2), drawn(3, 2)),
     "renorm": (lambda x: torch.renorm(x, 2, 1, 0.5), drawn(2, 3, 2)),

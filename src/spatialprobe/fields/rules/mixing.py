@@ -19,6 +19,8 @@ _REDUCTIONS = (
 
 # These say nothing of one number alone.
 _SILENT = "argmax argmin argsort std var std_mean var_mean softmax log_softmax _softmax _log_softmax _safe_softmax"
+_VALUES = ("std_mean", "var_mean", "aminmax")  # whose second result is no place
+_PLACES = ("argmax", "argmin", "argsort")  # nor do these of one number among constants, which may be infinite
 
 
 def _reduced(operation: Operation) -> Reach | list[Reach]:
@@ -27,13 +29,33 @@ def _reduced(operation: Operation) -> Reach | list[Reach]:
         return union(operation.reaches(), operation.shape)
     seen = operation.reach("self")
     dims = _dims(operation, seen)
-    return _spoken(operation, seen.reduced(dims).reshaped(operation.shape), _count(seen, dims))
+    return _spoken(operation, seen, dims, seen.reduced(dims).reshaped(operation.shape))
 
 
-def _spoken(operation: Operation, seen: Reach, count: int) -> list[Reach]:
-    """The results of an operator on so many numbers; of one alone some say nothing, nor does its place."""
-    first = seen.inexact() if count == 1 and operation.name.removeprefix("aten::") in _SILENT.split() else seen
-    return [first, *(seen.inexact() if count == 1 else seen for _ in operation.results[1:])]
+def _spoken(operation: Operation, seen: Reach, dims: Sequence[int], result: Reach) -> list[Reach]:
+    """Return what the results see of an operator along dimensions; of one number some say nothing, nor does its place.
+
+    Its place among constants may be fixed, too: the largest of `[x, -inf]` is always `x`.
+    """
+    name, alone = operation.name.removeprefix("aten::"), _count(seen, dims) == 1
+    fixed = alone or (
+        (name in _PLACES or (len(operation.results) > 1 and name not in _VALUES)) and _fewest(seen, dims) == 1
+    )
+    first = result.inexact() if (alone and name in _SILENT.split()) or (fixed and name in _PLACES) else result
+    return [first, *(result.inexact() if fixed else result for _ in operation.results[1:])]
+
+
+def _fewest(seen: Reach, dims: Sequence[int]) -> int:
+    """Return how few of the numbers along dimensions depend on the input, of those results that depend on it at all."""
+    if seen.is_constant:
+        return 0
+    depends = np.zeros((1,) * len(seen.shape), np.bool_)
+    for span in seen.spans:
+        depends = depends | (span.lo < span.hi)
+    if depends.all():
+        return _count(seen, dims)
+    counts = np.broadcast_to(depends, seen.shape).sum(axis=tuple(dim % len(seen.shape) for dim in dims))
+    return int(counts[counts > 0].min())
 
 
 for _name in _REDUCTIONS.split():
@@ -44,7 +66,7 @@ for _name in _REDUCTIONS.split():
 def _mixed_along_one(operation: Operation) -> list[Reach]:
     """Each element depends on all along one dimension."""
     seen, dim = operation.reach("self"), operation["dim"]
-    return _spoken(operation, seen.mixed([dim]), _count(seen, [dim]))
+    return _spoken(operation, seen, [dim], seen.mixed([dim]))
 
 
 @rule("_fft_r2c", "_fft_c2c", "_fft_c2r")
@@ -59,7 +81,7 @@ def _largest(operation: Operation) -> list[Reach]:
     """Any of those along the dimension may be among the largest."""
     seen, dim = operation.reach("self"), operation["dim"]
     largest = seen.reduced([dim], keepdim=True).expanded(operation.shape)
-    return _spoken(operation, largest, _count(seen, [dim]))
+    return _spoken(operation, seen, [dim], largest)
 
 
 @rule("cumsum", "cumprod", "logcumsumexp", "cummax", "cummin", "_cummax_helper")
