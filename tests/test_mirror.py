@@ -27,6 +27,7 @@ PROMISES = {
     "test_odd_weights": "model/copying",
     "test_restoration": "model/snapshot model/hooks",
     "test_surrogates": "",
+    "render/test_picture": "notebook",
     "activations/test_exactness": "activations/guard",
     "activations/test_gradients": "activations/gradient activations/graphs activations/frozen activations/watch",
     "activations/test_isolation": "activations/recorder activations/checkpoints model/compiled model/modes",
