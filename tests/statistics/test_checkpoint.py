@@ -419,7 +419,7 @@ def test_a_stream_continues_where_it_was(tmp_path):
             swept(stream, **options)
         assert (tmp_path / "state").read_bytes() == kept
     assert_identical(flat(swept(batches(20), **options)), flat(swept(batches(20))))
-    with pytest.raises(sp.StorageError, match="is of a whole sweep of 5 batches, the data has more"):
+    with pytest.raises(sp.StorageError, match="is of a finished sweep of 5 batches, but the data has more"):
         swept(batches(24), **options)
 
 

@@ -256,10 +256,10 @@ def test_a_reducer_of_ones_own_passes():
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ("writes", "wrote to the activation"),
-        ("keeps", "After the activation was written over"),
-        ("forgets", "With the samples in the parts .* gives another result"),
-        ("empties", "changed the other"),
+        ("writes", "modified the activation in place"),
+        ("keeps", "After the activation was modified in place"),
+        ("forgets", "With the samples split into .* returns another result"),
+        ("empties", "modified the other"),
         ("counts batches", r"the result\['batches'\] is"),
         ("result changes", "A second call of result"),
         ("cannot be pickled", "cannot be written and read back, .*: TypeError: no"),
@@ -290,8 +290,8 @@ def test_check_reducer_wants_a_factory():
     ],
 )
 def test_what_cannot_be_merged(one, other):
-    """Reducers that were made otherwise, or of another kind, are refused before anything changes."""
-    with pytest.raises(sp.ArgumentError, match="others of"):
+    """Reducers with other parameters, or of another class, are refused before anything changes."""
+    with pytest.raises(sp.ArgumentError, match="merges? only"):
         one.merge(other)
 
 

@@ -176,7 +176,7 @@ def test_something_else_is_there(tmp_path):
     (tmp_path / "folder" / "mine.txt").write_text("mine")
     (tmp_path / "file").write_text("mine")
     for name in ("folder", "file"):
-        with pytest.raises(sp.StorageError, match="exists, and is no Zarr group"):
+        with pytest.raises(sp.StorageError, match="exists, and is not a Zarr group"):
             quiet(small_model(), images(9), {}, store=tmp_path / name)
     assert [path.name for path in (tmp_path / "folder").iterdir()] == ["mine.txt"]
     with pytest.raises(sp.ArgumentError, match="the folder .* does not exist"):
@@ -186,7 +186,7 @@ def test_something_else_is_there(tmp_path):
 def test_maps_of_another_shape(tmp_path):
     """An array holds one shape: another is refused with layer and batch."""
     batches = [torch.randn(2, 3, 8, 8), torch.randn(2, 3, 9, 8)]
-    with pytest.raises(sp.StorageError, match=r"Layer '' handed on \(2, 2, 9, 8\) in batch 1 .* after \(N, 2, 8, 8\)"):
+    with pytest.raises(sp.StorageError, match=r"Layer '' returned \(2, 2, 9, 8\) in batch 1 .* after \(N, 2, 8, 8\)"):
         quiet(nn.Conv2d(3, 2, 1), batches, {}, layers="", store=tmp_path / "a.zarr")
 
 
@@ -238,7 +238,7 @@ def test_a_group_that_a_killed_run_had_half_made(tmp_path):
 def test_a_store_that_other_ranks_do_not_see(tmp_path):
     """A folder that is not shared is found out, rather than filled with holes."""
     store = Store(tmp_path / "a.zarr", model="M", at="output", identity="i", batch_size=2, rows=4, rank=1)
-    with pytest.raises(sp.StorageError, match="Rank 0 made the store .*, and rank 1 does not find it"):
+    with pytest.raises(sp.StorageError, match="Rank 0 created the store .*, but rank 1 does not find it"):
         store.open(continues=False)
 
 
@@ -248,7 +248,7 @@ def test_a_store_that_other_ranks_do_not_see(tmp_path):
         ("a\0b", sp.ArgumentError, "no file name can have"),
         ("n" * 300, sp.StorageError, "File name too long"),
         ("file/a.zarr", sp.ArgumentError, "it is not a folder"),
-        ("pipe", sp.StorageError, "exists, and is no Zarr group"),
+        ("pipe", sp.StorageError, "exists, and is not a Zarr group"),
         ("dangling", sp.StorageError, "Cannot write to the store .*dangling"),
     ],
 )

@@ -87,7 +87,7 @@ def test_a_finished_checkpoint_whose_store_lost_something(tmp_path, kind, lost):
     again()
     shutil.rmtree(store / lost)
     with pytest.raises(
-        sp.StorageError, match=r"The checkpoint continues a sweep, and .*'0|.*zarr.json' cannot be read"
+        sp.StorageError, match=r"The checkpoint continues a sweep, but .*'0|.*zarr.json' cannot be read"
     ):
         again()
 
@@ -121,7 +121,7 @@ def test_a_store_that_is_not_whole(tmp_path):
     with pytest.raises(sp.SweepError):
         quiet(small_model(), images(10), {"ends": Ends}, layers="0", store=path, batch_size=4)
     assert zarr.open_group(path, mode="r")["0"]["sample"][:].tolist() == [*range(8), -1, -1]
-    with pytest.raises(sp.StorageError, match="is not whole: its sweep was ended"):
+    with pytest.raises(sp.StorageError, match="is not complete: its sweep ended"):
         check_store(path)
     with pytest.raises(sp.ArgumentError, match="does not exist"):
         check_store(tmp_path / "none.zarr")

@@ -381,7 +381,7 @@ class TestData:
             (lambda: {"train": images(2)}, "the data is a dict"),
             (lambda: images(2).numpy(), "torch.from_numpy makes one"),
             (lambda: list(images(2)), r"took batch 0 .*of shape \(3, 8, 8\), for one image without a batch axis"),
-            (lambda: images(2)[0], r"give torch.stack\(images\), image\[None\], a Dataset or a DataLoader"),
+            (lambda: images(2)[0], r"pass torch.stack\(images\), image\[None\], a Dataset or a DataLoader"),
         ],
     )
     def test_no_data(self, data, message):
@@ -487,7 +487,7 @@ FAILURES = {
         {"mine": Overwrites},
         {},
         sp.SweepError,
-        "Reducer 'mine' wrote over the output of layer '0' in place",
+        "Reducer 'mine' modified the output of layer '0' in place",
     ),
     "interrupt": (small_model, {"mine": partial(Tired, KeyboardInterrupt)}, {}, KeyboardInterrupt, "no more"),
     "layer": (small_model, ALL, {"layers": "nothing"}, sp.LayerNotFoundError, "nothing"),
@@ -496,11 +496,11 @@ FAILURES = {
     "batch size": (small_model, ALL, {"batch_size": 0}, sp.ArgumentError, "batch_size must be at least 1, not 0"),
     "batch size in words": (small_model, ALL, {"batch_size": "4"}, sp.ArgumentError, "a whole number, not '4'"),
     "workers": (small_model, ALL, {"num_workers": -1}, sp.ArgumentError, "num_workers must be at least 0, not -1"),
-    "no mapping": (small_model, sp.Moments, {}, sp.ArgumentError, "reducers is a type: give a mapping"),
+    "no mapping": (small_model, sp.Moments, {}, sp.ArgumentError, "reducers is a type: pass a mapping"),
     "an instance": (small_model, {"m": sp.Moments()}, {}, sp.ArgumentError, r"reducers\['m'\] is .* cannot be called"),
     "arguments": (small_model, {"m": Numbered}, {}, sp.ArgumentError, "cannot be called without arguments"),
-    "no reducer": (small_model, {"m": dict}, {}, sp.ArgumentError, "made a dict, which is no reducer"),
-    "nothing to do": (small_model, {}, {}, sp.ArgumentError, "nothing would come of this sweep"),
+    "no reducer": (small_model, {"m": dict}, {}, sp.ArgumentError, "returned a dict, which is not a reducer"),
+    "nothing to do": (small_model, {}, {}, sp.ArgumentError, "this sweep would have no result"),
 }
 
 
@@ -600,7 +600,8 @@ class TestNonFinite:
         """Layer, sample and batch, and what to do."""
         with pytest.raises(
             sp.NonFiniteActivationError,
-            match=r"Layer 'b' handed on \d+ NaN and \d+ infinite values for sample 6, in batch 1 \(samples 4 to 7\)",
+            match=r"The output of layer 'b' has \d+ NaN and \d+ infinite values for sample 6, in batch 1 "
+            r"\(samples 4 to 7\)",
         ):
             quiet(self.Poisoned(value), self.marked(6), {"moments": sp.Moments}, batch_size=4)
 
@@ -791,7 +792,7 @@ def test_a_list_of_reducer_classes():
     named = sp.sweep(model, data, {"moments": sp.Moments}, progress=False)[""]
     assert list(listed) == ["moments", "channel_covariance"]
     assert torch.equal(listed["moments"].mean, named["moments"].mean)
-    with pytest.raises(sp.ArgumentError, match="which is no class: pass {'name': it}"):
+    with pytest.raises(sp.ArgumentError, match="which is not a class: pass a mapping, {'name': it}"):
         sp.sweep(model, data, [partial(sp.Exemplars, k=2)], progress=False)
     with pytest.raises(sp.ArgumentError, match="two classes named 'moments'"):
         sp.sweep(model, data, (sp.Moments, sp.Moments), progress=False)

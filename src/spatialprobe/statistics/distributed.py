@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar, cast
 from spatialprobe.arguments import as_float
 from spatialprobe.errors import ArgumentError, SpatialProbeError, SweepError, describe_error
 from spatialprobe.statistics.rendezvous import form_group
-from spatialprobe.statistics.terms import Terms, differences
+from spatialprobe.statistics.terms import Terms, describe_differences
 from spatialprobe.statistics.wire import Wire, children, parent
 
 TIMEOUT = 60.0  # seconds, by default
@@ -65,7 +65,7 @@ class Peers:
             return
         self._wire.listen()
         found = self._wire.gather(terms().dumps())
-        problem = "" if found is None else differences([Terms.loads(one) for one in found])
+        problem = "" if found is None else describe_differences([Terms.loads(one) for one in found])
         problem = self._wire.broadcast(problem.encode()).decode()
         if problem:
             raise SweepError(problem)

@@ -1,6 +1,6 @@
-"""How one process reaches another: an address to post, the door that it leads to, and the knock of whoever read it.
+"""Connecting one process to another: a door that listens at an address, and a knock from a process that has read it.
 
-Both sides show a secret that stands in the address, before anything that they send is looked at.
+Each side proves that it knows a secret from the address before the other reads anything else from it.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from pathlib import Path
 from spatialprobe.statistics.link import Link
 
 _SECRET = 16  # bytes
-_HELLO = struct.Struct(f"!{_SECRET}sI")  # the visitor's secret, and its rank
+_HELLO = struct.Struct(f"!{_SECRET}sI")  # the secret of the address, and the visitor's rank
 _THANKS = b"here"
 _CONNECTING = 1.0  # seconds
 _GREETING = 5.0  # seconds, for an answer to a knock
-_ANYWHERE = "192.0.2.1"  # an address for documentation: nothing is sent there, it only shows by which way one would
+_ANYWHERE = "192.0.2.1"  # reserved for documentation: nothing is sent there, it only selects the outgoing interface
 
 
 class Door:
-    """Where others knock that have read this process's address."""
+    """A listening socket for processes that have read this process's address."""
 
     def __init__(self) -> None:
-        self._listener = _listener()
+        self._listener = _create_listener()
         self._listener.setblocking(False)
         self._secret, self._answer = secrets.token_bytes(_SECRET), secrets.token_bytes(_SECRET)
-        self._guests: list[Link] = []  # that have not said who they are
-        self._greeted: list[Link] = []  # that have not answered
+        self._guests: list[Link] = []  # links that have not identified themselves
+        self._greeted: list[Link] = []  # links that have not answered the greeting
 
     def address(self) -> str:
-        """Return what others must know to knock here."""
+        """Return the address, which other processes need to connect, as JSON."""
         return json.dumps(
             {
                 "port": self._listener.getsockname()[1],
@@ -48,7 +48,7 @@ class Door:
         )
 
     def arrived(self) -> list[Link]:
-        """Return the links with those that came since the last time."""
+        """Return the links that have been established since the last call."""
         with suppress(OSError):
             while True:
                 self._guests.append(Link(self._listener.accept()[0], rank=-1))
@@ -60,12 +60,12 @@ class Door:
             guest.flush()
             guest.take()
         found = [guest for guest in self._greeted if guest.messages and guest.messages.popleft() == _THANKS]
-        self._guests = _kept(self._guests, self._greeted)
-        self._greeted = _kept(self._greeted, found)
+        self._guests = _remaining(self._guests, self._greeted)
+        self._greeted = _remaining(self._greeted, found)
         return found
 
     def close(self, failure: bytes | None = None) -> None:
-        """Close the door for good, and tell those who are coming in of a failure, if there is one."""
+        """Close the door permanently, and send a failure, if there is one, to processes that are connecting."""
         self._listener.close()
         for guest in self._greeted if failure is not None else ():
             guest.put_failure(failure or b"")
@@ -74,7 +74,7 @@ class Door:
             guest.close()
 
     def _greet(self, guest: Link, hello: bytes) -> bool:
-        """Answer somebody who knows the secret; show the door to anybody else."""
+        """Answer a guest that knows the secret, and return true; close the link of any other."""
         if len(hello) == _HELLO.size:
             secret, rank = _HELLO.unpack(hello)
             if hmac.compare_digest(secret, self._secret):
@@ -86,7 +86,7 @@ class Door:
 
 
 class Knock:
-    """An attempt to reach the process that an address is of, by one of its hosts after the other."""
+    """An attempt to connect to the process at an address, trying its hosts in order."""
 
     def __init__(self, address: str, own: int, rank: int) -> None:
         self.address = address
@@ -102,7 +102,7 @@ class Knock:
         self.failed = False  # whether no host is left
 
     def answered(self) -> Link | None:
-        """Return the link once the other process has answered, None before."""
+        """Return the link once the other process has answered, None before that."""
         link = self._link
         if link is None:
             self._try_next()
@@ -119,7 +119,7 @@ class Knock:
         return None
 
     def close(self) -> None:
-        """Give up the present attempt."""
+        """Abandon the present attempt."""
         if self._link is not None:
             self._link.close()
         self._link = None
@@ -135,8 +135,8 @@ class Knock:
                 self._end = time.monotonic() + _GREETING
 
 
-def _kept(guests: list[Link], moved: list[Link]) -> list[Link]:
-    """Return the guests who are neither elsewhere now nor gone; close the links of those who are gone."""
+def _remaining(guests: list[Link], moved: list[Link]) -> list[Link]:
+    """Return the guests that have not moved on and are still connected; close the links of those that are not."""
     staying = [guest for guest in guests if guest not in moved]
     for guest in staying:
         if guest.ended:
@@ -144,8 +144,8 @@ def _kept(guests: list[Link], moved: list[Link]) -> list[Link]:
     return [guest for guest in staying if not guest.ended]
 
 
-def _listener() -> socket.socket:
-    """Return a socket that listens at all addresses of this machine, at a port that is free."""
+def _create_listener() -> socket.socket:
+    """Return a socket that listens at all addresses of this machine, on a free port."""
     if socket.has_dualstack_ipv6():
         with suppress(OSError):
             return socket.create_server(("", 0), family=socket.AF_INET6, dualstack_ipv6=True)
@@ -153,14 +153,14 @@ def _listener() -> socket.socket:
 
 
 def _own_hosts() -> list[str]:
-    """Return the names and addresses by which other machines may reach this one, the likeliest first."""
+    """Return the names and addresses at which other machines may reach this one, the likeliest first."""
     ways = [os.environ.get("MASTER_ADDR", ""), _ANYWHERE]
     found = [address for host in ways if host for address in _own_side_towards(host)]
     return list(dict.fromkeys([*found, socket.gethostname()]))
 
 
 def _own_side_towards(host: str) -> list[str]:
-    """Return the address from which this machine would send to another."""
+    """Return the address from which this machine would send to a host, in a list; an empty list if there is none."""
     with suppress(OSError):
         for family, kind, protocol, _, address in socket.getaddrinfo(host, 9, type=socket.SOCK_DGRAM):
             with suppress(OSError), socket.socket(family, kind, protocol) as way:
@@ -170,7 +170,7 @@ def _own_side_towards(host: str) -> list[str]:
 
 
 def _machine() -> str:
-    """Return what tells this machine from others, as long as it runs."""
+    """Return an identifier of this machine, unique until it reboots."""
     with suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return socket.gethostname()

@@ -1,4 +1,4 @@
-"""The samples that excite every channel most, and where."""
+"""Exemplars: the top-activating samples of every channel, and the positions of their strongest units."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from spatialprobe.text import format_count
 
 _Ints = npt.NDArray[np.int64]
 _Floats = npt.NDArray[np.float64]
-_NOBODY = np.iinfo(np.int64).max  # the sample of an empty place: behind all others
+_EMPTY = np.iinfo(np.int64).max  # the sample of an empty place, which sorts after all others
 _GATHERED = 1 << 20  # values copied at once when positions are looked up
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ExemplarsResult(Summary):
-    """The strongest samples of each channel, the strongest first, k columns or as many as there were samples.
+    """The top-activating samples of each channel, the strongest first, in k columns, or fewer if there were fewer.
 
-    Samples whose values of a channel are all not finite do not enter; should a channel have fewer samples than
-    others for that reason, its last places hold the value NaN, and -1 for sample and position.
+    Samples without any finite value of a channel are left out; if a channel has fewer samples than others for that
+    reason, its last places hold the value NaN, and -1 for sample and position.
 
     >>> import torch, spatialprobe as sp
     >>> swept = sp.sweep(torch.nn.Conv2d(1, 2, 3), torch.rand(5, 1, 8, 8), {"found": sp.Exemplars}, progress=False)
@@ -36,15 +36,15 @@ class ExemplarsResult(Summary):
 
     values: torch.Tensor  # float64 (C, k): of the sample's strongest unit
     samples: torch.Tensor  # int64 (C, k): positions in the data
-    positions: torch.Tensor  # int64 (C, k, axes): of the unit in the map, (y, x) for a convolution in two dimensions
+    positions: torch.Tensor  # int64 (C, k, axes): of the unit in the map, (y, x) for a two-dimensional convolution
     map_size: tuple[int, ...] | None = field(
         default=None, repr=False
-    )  # units along each axis of the maps; None where maps differed in size
+    )  # units along each axis of the maps; None if maps differed in size
 
 
 @dataclass(frozen=True)
 class _Places:
-    """Samples with their strongest unit, row by row of some channels; an empty place has value -inf and no sample."""
+    """Places for samples with their strongest units, a row for each channel; an empty place has the value -inf."""
 
     values: _Floats  # (R, M)
     samples: _Ints  # (R, M)
@@ -52,29 +52,29 @@ class _Places:
 
     @staticmethod
     def empty(rows: int, columns: int, axes: int) -> _Places:
-        """Places that nobody has."""
-        samples = np.full((rows, columns), _NOBODY)
+        """Return empty places."""
+        samples = np.full((rows, columns), _EMPTY)
         return _Places(np.full((rows, columns), -np.inf), samples, np.zeros((rows, columns, axes), np.int64))
 
     def __getitem__(self, rows: _Ints) -> _Places:
         return _Places(self.values[rows], self.samples[rows], self.positions[rows])
 
-    def in_order(self, order: npt.NDArray[np.intp]) -> _Places:
-        """Each row in an order of its own (R, M)."""
+    def reorder(self, order: npt.NDArray[np.intp]) -> _Places:
+        """Return the places with each row in its own order (R, M)."""
         row = np.arange(len(order))[:, None]
         return _Places(self.values[row, order], self.samples[row, order], self.positions[row, order])
 
-    def beside(self, other: _Places) -> _Places:
-        """The places of both, row by row."""
+    def concatenate(self, other: _Places) -> _Places:
+        """Return the places of both, concatenated row by row."""
         pairs = zip(vars(self).values(), vars(other).values(), strict=True)
         return _Places(*(np.concatenate(pair, axis=1) for pair in pairs))
 
 
 class Exemplars:
-    """Reduces to the k samples that excite each channel most.
+    """A reducer to the k top-activating samples of each channel.
 
-    Each sample enters once, with its strongest unit of the channel. The order is by value, then the lower sample,
-    then the first position in row-major order. Values that are not finite are left out.
+    Each sample counts once, with its strongest unit of the channel. Samples are ordered by value, then by their
+    position in the data, then by the unit's position in row-major order. Values that are not finite are left out.
 
     Raises:
         ArgumentError: k is less than 1.
@@ -92,17 +92,17 @@ class Exemplars:
         self._start(0, 0)
 
     def _start(self, channels: int, axes: int) -> None:
-        self._places = _Places.empty(channels, 0, axes)  # in order; columns grow with what comes, up to k
-        # What may belong there, to be sorted in when it has become much: channels (E,) and entries (E, 1).
+        self._places = _Places.empty(channels, 0, axes)  # in order; columns are added as samples come, up to k
+        # Candidates for places, sorted in when enough have accumulated: channels (E,) and entries (E, 1).
         self._waiting: list[tuple[_Ints, _Places]] = []
         self._map_size: tuple[int, ...] | None = None  # of the first maps
         self._sizes_differ = False
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_places": self._sorted(), "_waiting": []}  # nothing here changes while it is written
+        return self.__dict__ | {"_places": self._merge_waiting(), "_waiting": []}  # does not change the reducer itself
 
     def update(self, activation: torch.Tensor, samples: torch.Tensor) -> None:
-        """Take the values of one batch, (N, C, *spatial)."""
+        """Add the values of one batch, (N, C, *spatial)."""
         units = as_units(activation)
         check_samples(samples, activation)
         shape = tuple(activation.shape[2:])
@@ -133,15 +133,15 @@ class Exemplars:
                 self._sort_in()
 
     def merge(self, other: Exemplars) -> None:
-        """Take in what another with the same k has seen.
+        """Add the samples that another reducer with the same k has seen.
 
         Raises:
-            ArgumentError: it has another.
+            ArgumentError: the other is not an `Exemplars`, or has another k.
         """
         if not isinstance(other, Exemplars) or other._k != self._k:
-            raise ArgumentError(f"Exemplars of k={self._k} take in others of that k, not {short_repr(other)}.")
+            raise ArgumentError(f"Exemplars of k={self._k} merge only Exemplars of that k, not {short_repr(other)}.")
         self._sort_in()
-        theirs = other._sorted()
+        theirs = other._merge_waiting()
         if not len(theirs.values):
             return
         channels, _, axes = theirs.positions.shape
@@ -150,12 +150,12 @@ class Exemplars:
         check_same_channels(len(self._places.values), channels)
         self._sizes_differ |= other._sizes_differ
         self._note_size(other._map_size)
-        self._places = _taken_in(self._places, self._k, np.arange(channels), theirs)
+        self._places = _insert(self._places, self._k, np.arange(channels), theirs)
 
     def result(self) -> ExemplarsResult:
-        """The exemplars so far."""
+        """Return the exemplars so far."""
         self._sort_in()
-        places, empty = self._places, self._places.samples == _NOBODY
+        places, empty = self._places, self._places.samples == _EMPTY
         return ExemplarsResult(
             values=torch.from_numpy(np.where(empty, np.nan, places.values)),
             samples=torch.from_numpy(np.where(empty, -1, places.samples)),
@@ -164,14 +164,14 @@ class Exemplars:
         )
 
     def _note_size(self, size: tuple[int, ...] | None) -> None:
-        """Remember the size of the maps, and whether there are several."""
+        """Record the size of the maps, and whether sizes differ."""
         self._sizes_differ |= None not in (size, self._map_size) and size != self._map_size
         self._map_size = self._map_size or size
 
     def _candidates(self, strongest: _Floats, samples: _Ints) -> tuple[_Ints, _Ints]:
-        """Row and channel of the samples (N, C) that may come before the last one that has a place.
+        """Return the rows and channels of the entries (N, C) that may rank before the last place of their channel.
 
-        Only value and sample are compared, so its owner, seen again, may enter with an earlier position.
+        Only value and sample are compared, so the sample in the last place, seen again, may get an earlier position.
         """
         full = self._places.values.shape[1] == self._k
         last = self._places.values[:, -1] if full else np.full(strongest.shape[1], -np.inf)
@@ -186,39 +186,39 @@ class Exemplars:
         return rows[better], channels[better]
 
     def _sort_in(self) -> None:
-        """Give the entries that wait their places.
+        """Move the waiting entries to their places.
 
-        The new places are whole before the old ones go. Entries that were given their places and wait still, since
-        something was raised in between, get the same ones once more.
+        The new places are complete before they replace the old ones. If an exception occurs in between, entries that
+        still wait although they have places get the same ones again.
         """
-        self._places = self._sorted()
+        self._places = self._merge_waiting()
         self._waiting = []
 
-    def _sorted(self) -> _Places:
-        """Return the places that there are when all entries that wait have theirs."""
+    def _merge_waiting(self) -> _Places:
+        """Return the places with all waiting entries sorted in."""
         if not self._waiting:
             return self._places
         channels = np.concatenate([channels for channels, _ in self._waiting])
         parts = zip(*(vars(entries).values() for _, entries in self._waiting), strict=True)
         order = np.argsort(channels, kind="stable")
-        rows = _row_by_row(channels[order], *(np.concatenate(part)[order, 0] for part in parts))
-        return _taken_in(self._places, self._k, *rows)
+        rows = _group_by_channel(channels[order], *(np.concatenate(part)[order, 0] for part in parts))
+        return _insert(self._places, self._k, *rows)
 
 
-def _taken_in(held: _Places, k: int, channels: _Ints, new: _Places) -> _Places:
-    """Return at most k places of each channel, new entries of these channels sorted in among those that had one."""
-    best = _ranked(held[channels].beside(new))
-    columns = min(k, int((best.samples != _NOBODY).sum(axis=1).max(initial=0)))
+def _insert(held: _Places, k: int, channels: _Ints, new: _Places) -> _Places:
+    """Return at most k places for each channel, with new entries of some channels sorted in."""
+    best = _rank(held[channels].concatenate(new))
+    columns = min(k, int((best.samples != _EMPTY).sum(axis=1).max(initial=0)))
     more = max(0, columns - held.values.shape[1])
-    made = held.beside(_Places.empty(len(held.values), more, new.positions.shape[2]))  # a copy
+    made = held.concatenate(_Places.empty(len(held.values), more, new.positions.shape[2]))  # a copy
     columns = min(made.values.shape[1], best.values.shape[1])
     for kept, found in zip(vars(made).values(), vars(best).values(), strict=True):
         kept[channels, :columns] = found[:, :columns]
     return made
 
 
-def _row_by_row(channels: _Ints, values: _Floats, samples: _Ints, positions: _Ints) -> tuple[_Ints, _Places]:
-    """Entries of channels in ascending order as a row for each channel that has any."""
+def _group_by_channel(channels: _Ints, values: _Floats, samples: _Ints, positions: _Ints) -> tuple[_Ints, _Places]:
+    """Return the channels that have entries, and places with a row for each; `channels` must be in ascending order."""
     touched, first, row, count = np.unique(channels, return_index=True, return_inverse=True, return_counts=True)
     made = _Places.empty(len(touched), int(count.max()), positions.shape[1])
     column = np.arange(len(channels)) - first[row]
@@ -227,23 +227,23 @@ def _row_by_row(channels: _Ints, values: _Floats, samples: _Ints, positions: _In
     return touched, made
 
 
-def _ranked(places: _Places) -> _Places:
-    """Each row by value, then sample, then position; of each sample only the first, and empty places last."""
+def _rank(places: _Places) -> _Places:
+    """Return each row ordered by value, then sample, then position; only the first place of each sample stays."""
     axes = np.moveaxis(places.positions, 2, 0)[::-1]
-    ordered = places.in_order(np.lexsort((*axes, places.samples, -places.values), axis=-1))
+    ordered = places.reorder(np.lexsort((*axes, places.samples, -places.values), axis=-1))
     by_sample = np.argsort(ordered.samples, axis=1, kind="stable")
     sorted_samples = np.take_along_axis(ordered.samples, by_sample, axis=1)
-    again = (sorted_samples[:, 1:] == sorted_samples[:, :-1]) & (sorted_samples[:, 1:] != _NOBODY)
+    again = (sorted_samples[:, 1:] == sorted_samples[:, :-1]) & (sorted_samples[:, 1:] != _EMPTY)
     if not again.any():
         return ordered
     row, column = np.nonzero(again)
-    ordered.samples[row, by_sample[row, column + 1]] = _NOBODY
+    ordered.samples[row, by_sample[row, column + 1]] = _EMPTY
     ordered.values[row, by_sample[row, column + 1]] = -np.inf
-    return ordered.in_order(np.argsort(ordered.samples == _NOBODY, axis=1, kind="stable"))
+    return ordered.reorder(np.argsort(ordered.samples == _EMPTY, axis=1, kind="stable"))
 
 
 def _first_of_strongest(units: torch.Tensor, rows: _Ints, channels: _Ints) -> _Ints:
-    """The first unit that has the highest value, in each of these maps of the units (N, C, L)."""
+    """Return the first unit with the highest value in each of the selected maps of the units (N, C, L)."""
     step = max(1, _GATHERED // units.shape[2])
     n, c = (torch.from_numpy(index).to(units.device) for index in (rows, channels))
     found = [units[n[i : i + step], c[i : i + step]].argmax(dim=1) for i in range(0, len(rows), step)]

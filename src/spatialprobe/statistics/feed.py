@@ -1,4 +1,4 @@
-"""From the live values of a forward pass to the reducers, and an end to the pass when all are in."""
+"""Feeding the live values of a forward pass to reducers, and ending the pass once all layers have run."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ NonFinite = Literal["error", "count"]
 
 
 class Writer(Protocol):
-    """Where activations are written as they come."""
+    """A destination to which activations are written as they are computed."""
 
     def write(
         self, layer: Layer, call: int, activation: torch.Tensor, batch: Batch, layout: Layout | None = None
     ) -> None:
-        """Write what a layer handed on in one run; the layout names its axes."""
+        """Write the output of a layer in one run; the layout names its axes."""
 
 
 class Feeder:
-    """Runs a model on one batch after another, and gives what its layers hand on to their reducers.
+    """A runner of a model on successive batches, which passes the outputs of its layers to their reducers.
 
-    The first batch runs to the end, and teaches in which order the layers run. With `stop_early` later ones end where
-    that order is complete; one that runs its layers in another order runs to the end.
+    The first batch runs to the end, and shows in which order the layers run. With `stop_early`, later forward passes
+    end once all layers have run in that order; one that runs its layers in another order runs to the end.
     """
 
     def __init__(
@@ -77,15 +77,15 @@ class Feeder:
         self._stop_early = stop_early
         self._writer = writer
         self._layouts = layouts
-        self._waiting: list[tuple[Layer, int, torch.Tensor]] = []  # values of layers whose layout is in doubt
+        self._waiting: list[tuple[Layer, int, torch.Tensor]] = []  # values of layers whose layout is unclear
         self._recorder = Recorder(model, list(layers), {}, Recording(at=at, take=self._take))
-        self._order: list[str] | None = None  # in which the layers handed on their values in the first batch
-        self._seen: list[str] = []  # those of the present batch
-        self._usual = True  # whether the present batch keeps to the order so far
-        self._failure: BaseException | None = None  # kept, should the model swallow it
+        self._order: list[str] | None = None  # the layers in the order in which they ran in the first batch
+        self._seen: list[str] = []  # the layers that have run in the present batch
+        self._usual = True  # whether the present batch has followed the order so far
+        self._failure: BaseException | None = None  # stored in case the model swallows it
 
     def attach(self, undo: Undo) -> None:
-        """Put the hooks on, until `undo` runs."""
+        """Register the hooks, until `undo` runs."""
         recorder = self._recorder
         recorder.begin()
         undo.add(recorder.stop_following)
@@ -93,14 +93,14 @@ class Feeder:
         attach(undo, recorder.hooks(list(self._layers)), self._model, *around)
 
     def feed(self, batch: Batch) -> None:
-        """Run the model on a batch, and its layers' reducers with it.
+        """Run the model on a batch, and update the reducers of its layers.
 
         Raises:
             SweepError: the model or a reducer raised.
-            NonFiniteActivationError: a layer handed on such values, and they are not to be counted.
+            NonFiniteActivationError: a layer's output has infinite values or NaN, and `nonfinite` is "error".
             LayerNotRunError: a layer did not run.
             UnresolvedActivationError: no single nonlinearity followed a layer.
-            UnsupportedOutputError: a layer did not hand on one plain tensor with the samples along its first axis.
+            UnsupportedOutputError: a layer's output is not one plain tensor with the samples along its first axis.
         """
         self._batch, self._seen, self._usual, self._failure = batch, [], True, None
         self._waiting = []
@@ -114,9 +114,9 @@ class Feeder:
             except SpatialProbeError:
                 raise
             except Exception as error:
-                raise self._failure or SweepError(self._of_model(error)) from error
+                raise self._failure or SweepError(self._describe_model_error(error)) from error
             finally:
-                self._recorder.finish()  # torch tells no hook of the end of a pass that was stopped
+                self._recorder.finish()  # torch runs no forward hook of a module whose forward was stopped
         if self._failure is not None:
             raise self._failure
         problem = unresolved_error(self._recorder.trails)
@@ -128,7 +128,7 @@ class Feeder:
             self._order = self._seen
 
     def _take(self, layer: Layer, call: int, value: torch.Tensor) -> None:
-        """Is given the live value of each run of a layer."""
+        """Process the live value of one run of a layer."""
         try:
             dense = dense_values(layer.name, value)
             computable = widen(dense)
@@ -137,7 +137,7 @@ class Feeder:
                 self._waiting.append((layer, call, dense.clone()))
             else:
                 self._use(layer, call, dense, computable)
-        except BaseException as error:  # an interrupt too: what it left is half a batch
+        except BaseException as error:  # an interrupt too, since it leaves the batch half reduced
             self._failure = error
             raise
         at = len(self._seen)
@@ -157,7 +157,7 @@ class Feeder:
             self._writer.write(layer, call, dense, self._batch, layout)
 
     def _settle(self) -> None:
-        """Find out the layouts that were in doubt in this batch, and use the values that waited for them."""
+        """Determine the layouts that were unclear in this batch, and reduce the values that waited for them."""
         if not self._waiting:
             return
         with self._recorder.paused():
@@ -181,14 +181,14 @@ class Feeder:
                     ) from error
                 if version_of(value) != version:
                     raise SweepError(
-                        f"Reducer {name!r} wrote over the output of layer {layer.name!r} in place, and so changed what "
+                        f"Reducer {name!r} modified the output of layer {layer.name!r} in place, and so changed what "
                         "the model computes. Let it work on a new tensor, such as activation.relu() for relu_()."
                     )
 
     def _check(self, layer: Layer, value: torch.Tensor) -> None:
         count = len(self._batch.samples)
         if lacks_batch(layer.module, self._batch.inputs, value):
-            raise ArgumentError(self._of_no_batch(layer))
+            raise ArgumentError(self._describe_missing_batch(layer))
         if value.ndim == 0 or len(value) != count:
             raise UnsupportedOutputError(
                 f"Layer {layer.name!r} returned {tuple(value.shape)} for the {format_count(count, 'sample')} of "
@@ -196,7 +196,7 @@ class Feeder:
                 "layer out of layers=."
             )
         if self._nonfinite == "error" and not _all_finite(value):
-            raise NonFiniteActivationError(self._of_nonfinite(layer, value))
+            raise NonFiniteActivationError(self._describe_nonfinite(layer, value))
 
     def _check_all_ran(self) -> None:
         seen = set(self._seen)
@@ -208,33 +208,33 @@ class Feeder:
                 f"and name not in {silent}."
             )
 
-    def _of_model(self, error: Exception) -> str:
+    def _describe_model_error(self, error: Exception) -> str:
         where = f"after layer {self._seen[-1]!r}" if self._seen else "before any of the layers had run"
         inputs = self._batch.inputs
-        told_of = f"The model raised {describe_error(error)} in {self._batch}, inputs {tuple(inputs.shape)}, {where}."
-        return told_of + describe_weight_mismatch(self._model, inputs)
+        text = f"The model raised {describe_error(error)} in {self._batch}, inputs {tuple(inputs.shape)}, {where}."
+        return text + describe_weight_mismatch(self._model, inputs)
 
-    def _of_no_batch(self, layer: Layer) -> str:
+    def _describe_missing_batch(self, layer: Layer) -> str:
         shape = tuple(self._batch.inputs.shape)
         return (
             f"Layer {layer.name!r}, {kind_of(layer.module)}, took {self._batch}, of shape {shape}, for one "
-            "image without a batch axis. From a list or another iterable come batches, and the first axis of a tensor "
-            "counts samples: give torch.stack(images), image[None], a Dataset or a DataLoader."
+            "image without a batch axis. A list or another iterable must yield batches, and the first axis of a tensor "
+            "counts samples: pass torch.stack(images), image[None], a Dataset or a DataLoader."
         )
 
-    def _of_nonfinite(self, layer: Layer, value: torch.Tensor) -> str:
+    def _describe_nonfinite(self, layer: Layer, value: torch.Tensor) -> str:
         wrong = ~torch.isfinite(value)
         row = int(wrong.flatten(1).any(dim=1).nonzero()[0]) if value.ndim > 1 else int(wrong.nonzero()[0])
         nans, infinite = int(value[row].isnan().sum()), int(value[row].isinf().sum())
         return (
-            f"Layer {layer.name!r} handed on {nans} NaN and {infinite} infinite values for sample "
-            f"{int(self._batch.samples[row])}, in {self._batch}. Look at that sample and the layers before; or give "
+            f"The output of layer {layer.name!r} has {nans} NaN and {infinite} infinite values for sample "
+            f"{int(self._batch.samples[row])}, in {self._batch}. Look at that sample and the layers before; or pass "
             "nonfinite='count' to leave such values out of the statistics, where Moments counts them."
         )
 
 
 def _all_finite(value: torch.Tensor) -> bool:
-    """Whether no value is infinite or NaN; their sum is finite then, unless it overflows."""
+    """Return whether no value is infinite or NaN; the sum is then finite, unless it overflows."""
     if not (value.is_floating_point() or value.is_complex()):
         return True
     wide = torch.float32 if value.dtype in (torch.float16, torch.bfloat16) else value.dtype

@@ -1,4 +1,4 @@
-"""What a checkpoint or a store must be known by: all that makes a sweep's numbers what they are, in plain values."""
+"""The identity of a sweep for its checkpoint or store: plain values for everything that determines its results."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ from spatialprobe.storage.checksum import digest
 from spatialprobe.text import kind_of
 
 _UNKNOWN = (
-    "checkpoint= and store= continue a sweep only with the same model, so all of it must be told from another. Remove "
-    "what cannot be told, give its class a __reduce__ that says what it is made of, or leave both out"
+    "checkpoint= and store= continue a sweep only with the same model, so every part of it must be identified. Remove "
+    "that object, add a __reduce__ to its class that returns its contents, or leave out checkpoint= and store="
 )
 
 
 def model_identity(model: nn.Module) -> dict[str, Any]:
-    """Return what tells a model from others, by parts.
+    """Return descriptions that identify a model, by part.
 
-    `model` is structure and weights, bit by bit; `code` that of the user's own classes, with what it uses; `hooks`
-    the user's forward hooks and edits; `attributes` the plain attributes of all modules, by name.
+    `model` is the structure and the weights, bit by bit; `code` is the code of the user's own classes and everything
+    it uses; `hooks` are the user's forward hooks and edits; `attributes` are the plain attributes of all modules, by
+    name.
 
     Raises:
         ArgumentError: a hook or an attribute cannot be described.
@@ -43,7 +44,7 @@ def model_identity(model: nn.Module) -> dict[str, Any]:
 
 
 def settings_identity(device: torch.device) -> dict[str, Any]:
-    """Return the settings of torch's that change what a model computes on a device."""
+    """Return the settings of torch that change what a model computes on a device."""
     return {
         "device": device.type,
         "dtype": str(torch.get_default_dtype()),
@@ -56,7 +57,7 @@ def settings_identity(device: torch.device) -> dict[str, Any]:
 
 
 def describe(value: Any) -> Any:
-    """Return a value in words, equal for equal values in any process; checksums of what is not plain.
+    """Return a description of a value that is equal for equal values in any process; large values become checksums.
 
     Raises:
         ArgumentError: it holds something that cannot be described.
@@ -68,7 +69,7 @@ def describe(value: Any) -> Any:
 
 
 def _structure(layers: Sequence[Layer], describes: Description) -> str:
-    """Return a checksum of which modules of which classes lie where, and of their parameters and buffers."""
+    """Return a checksum of the names and classes of the modules, and of their parameters and buffers."""
     kinds = [(layer.name, layer.aliases, qualified_name(type(layer.module))) for layer in layers]
     tensors = [
         (layer.name, name, describes.of(value))
@@ -79,10 +80,10 @@ def _structure(layers: Sequence[Layer], describes: Description) -> str:
 
 
 def _hooks(model: nn.Module, layers: Sequence[Layer], describes: Description) -> str:
-    """Return a checksum of all forward hooks but the library's own, which change nothing; of every module's too."""
+    """Return a checksum of all forward hooks, global ones too, except the library's own, which change nothing."""
     found = []
     names = {layer.module: layer.name for layer in layers}
-    name = ""  # of a wrapper around the model
+    name = ""  # for a wrapper around the model
     try:
         for module in model.modules():
             name = names.get(module, name)
@@ -95,7 +96,7 @@ def _hooks(model: nn.Module, layers: Sequence[Layer], describes: Description) ->
 
 
 def _attributes(layers: Sequence[Layer], describes: Description) -> dict[str, str]:
-    """Return a checksum of each plain attribute, by its name, over all modules that have one of that name."""
+    """Return a checksum of each plain attribute, by its name, over all modules that have it."""
     found: dict[str, list[Any]] = defaultdict(list)
     for layer in layers:
         try:

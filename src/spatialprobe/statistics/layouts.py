@@ -1,4 +1,4 @@
-"""Where a swept layer has its channels, found out once for a sweep, and only where it is in doubt."""
+"""The layouts of swept layers, determined once for a sweep, and only for layers where they are unclear."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from spatialprobe.model.select import Layer
 from spatialprobe.statistics.reducer import Reducer, counts_channels
 
 _HOW = (
-    "Pass layout='channels_first' or layout='channels_last', or a reducer of your own, which is given the output as it "
-    "is, such as one that permutes it; or leave the layer out of layers=."
+    "Pass layout='channels_first' or layout='channels_last', or a reducer of your own, which gets the output as it is, "
+    "such as one that permutes it; or leave the layer out of layers=."
 )
 
 
@@ -23,9 +23,9 @@ class Layouts:
 
     Args:
         choice: the layout of all of them, or "auto".
-        exact: the layers that were chosen by their names: if in doubt they are an error, others are left out.
-        left_out: of the layers that are, by name, why; it is written to.
-        stored: whether what the layers return is written to a store, whose arrays name their axes.
+        exact: the layers that were selected by name: an unclear layout of one raises, while other layers are left out.
+        left_out: the reasons why layers are left out, by name; modified in place.
+        stored: whether the outputs of the layers are written to a store, whose arrays name their axes.
     """
 
     def __init__(
@@ -50,15 +50,15 @@ class Layouts:
         self._known: dict[str, Layout | None] = {}
 
     def are_needed(self, layer: Layer) -> bool:
-        """Return whether this layer's layout must be found out."""
+        """Return whether this layer's layout must be determined."""
         return (self._stored or layer.name in self._counting) and layer.name not in self._known
 
     def leaves_out(self, layer: Layer) -> bool:
-        """Return whether this layer's values are not used."""
+        """Return whether this layer is left out."""
         return layer.name in self._left_out
 
     def of(self, layer: Layer, shape: tuple[int, ...]) -> Layout | None:
-        """Return the layout of a layer's output of this shape; None if it is in doubt."""
+        """Return the layout of a layer's output of this shape; None if it is unclear."""
         if self._choice != "auto":
             return self._choice
         if layer.name in self._known:
@@ -72,12 +72,12 @@ class Layouts:
         return self._signs.layout_of(layer.module, shape)
 
     def settle(self, inputs: torch.Tensor, doubted: Sequence[tuple[Layer, tuple[int, ...]]]) -> None:
-        """Find out the layouts of layers in doubt, from a pass on inputs of this shape that has no values.
+        """Determine the layouts of unclear layers, from a pass without values on inputs of this shape.
 
         Raises:
-            UnsupportedOutputError: that of a layer chosen by its name, or of all layers, stays in doubt.
+            UnsupportedOutputError: the layout of a layer that was selected by name stays unclear.
         """
-        from spatialprobe.fields.layout import layouts_of  # a sweep without such layers needs no fields
+        from spatialprobe.fields.layout import layouts_of  # needed only by sweeps of such layers
 
         names = [layer.name for layer, _ in doubted]
         try:

@@ -1,4 +1,4 @@
-"""Count, mean, variance and range of every channel, exact to float64."""
+"""The count, mean, variance and range of every channel, in float64."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class MomentsResult(Summary):
 
 @dataclass
 class _Sums:
-    """What one batch adds; float64 (C,), around a shift near the mean, so that nothing cancels."""
+    """The sums of one batch, float64 (C,), around a shift near the mean to avoid cancellation."""
 
     count: _Floats
     first: _Floats  # sum of (x - shift)
@@ -58,11 +58,11 @@ class _Sums:
 
 
 class Moments:
-    """Reduces to the count, mean, variance, extremes and share of zeros of each channel.
+    """A reducer to the count, mean, variance, extremes and fraction of zeros of each channel.
 
-    Every value is taken into float64 and summed around a shift close to the mean; batches are joined by the pairwise
-    update of [Chan, Golub and LeVeque 1983] with means of twice the digits, so neither large means nor unequal batches
-    lose any. A channel without any finite value has NaN for its statistics.
+    Every value is converted to float64 and summed around a shift close to the mean; batches are combined by the
+    pairwise update of [Chan, Golub and LeVeque 1983] with means in double-double precision, so neither large means nor
+    unequal batches lose digits. The statistics of a channel without any finite value are NaN.
 
     >>> import torch, spatialprobe as sp
     >>> moments = sp.Moments()
@@ -80,12 +80,12 @@ class Moments:
             return np.full(channels, value)
 
         self._count, self._squares = filled(0), filled(0)  # squares: sum of (x - mean)^2
-        self._mean, self._rest = filled(0), filled(0)  # the mean is the sum of both, the second what rounding took
+        self._mean, self._rest = filled(0), filled(0)  # the mean is the sum of both; the second is the rounding error
         self._zeros, self._nonfinite = filled(0), filled(0)
         self._minimum, self._maximum = filled(np.inf), filled(-np.inf)
 
     def update(self, activation: torch.Tensor, samples: torch.Tensor) -> None:
-        """Take the values of one batch, (N, C, *spatial)."""
+        """Add the values of one batch, (N, C, *spatial)."""
         units = as_units(activation)
         check_samples(samples, activation)
         if not len(self._count):
@@ -96,11 +96,11 @@ class Moments:
         shift = self._mean
         if not self._count.all():
             shift = np.where(self._count > 0, self._mean, _mean_of_first(units))
-        sums = _summed(units, shift)
+        sums = _sum(units, shift)
         if not np.isfinite(sums.second).all():
-            sums = _summed_where_finite(units, shift)
-            shift = np.nan_to_num(shift + sums.first / np.maximum(sums.count, 1))  # the first guess may have been none
-            sums = _summed_where_finite(units, shift)
+            sums = _sum_finite(units, shift)
+            shift = np.nan_to_num(shift + sums.first / np.maximum(sums.count, 1))  # the first shift may be far off
+            sums = _sum_finite(units, shift)
         count = np.maximum(sums.count, 1)
         mean, rest = _exact_sum(shift, sums.first / count)
         squares = np.maximum(sums.second - sums.first**2 / count, 0)
@@ -110,10 +110,10 @@ class Moments:
         self._join(sums.count, mean, rest, squares)
 
     def merge(self, other: Moments) -> None:
-        """Merge what another of the same kind has seen.
+        """Add the values that another reducer of the same class has seen.
 
         Raises:
-            ArgumentError: it is of another kind, or of another number of channels.
+            ArgumentError: the other is of another class, or has another number of channels.
         """
         check_mergeable(self, other)
         if not len(other._count):
@@ -127,9 +127,9 @@ class Moments:
         self._join(other._count, other._mean, other._rest, other._squares)
 
     def result(self) -> MomentsResult:
-        """The statistics so far."""
+        """Return the statistics so far."""
         none = self._count == 0
-        constant = self._minimum == self._maximum  # here rounding would show
+        constant = self._minimum == self._maximum  # these have an exact mean and variance
         count = np.maximum(self._count, 1)
 
         def known(values: _Floats) -> torch.Tensor:
@@ -150,7 +150,7 @@ class Moments:
         self._maximum = np.maximum(self._maximum, maximum)
 
     def _join(self, count: _Floats, mean: _Floats, rest: _Floats, squares: _Floats) -> None:
-        """Chan's update by a part with this count, mean and sum of squared deviations."""
+        """Apply Chan's update by a part with this count, mean and sum of squared deviations."""
         total = self._count + count
         share = count / np.maximum(total, 1)
         mine, rest_of_mine = (np.where(self._count > 0, *pair) for pair in ((self._mean, mean), (self._rest, rest)))
@@ -161,20 +161,20 @@ class Moments:
 
 
 def _exact_sum(large: _Floats, small: _Floats) -> tuple[_Floats, _Floats]:
-    """The sum, and what rounding took from it [Knuth, TwoSum]."""
+    """Return the rounded sum and its rounding error [Knuth, TwoSum]."""
     total = large + small
     back = total - large
     return total, (large - (total - back)) + (small - back)
 
 
 def _mean_of_first(units: torch.Tensor) -> _Floats:
-    """The mean of each channel in the first sample, as a first guess; 0 where it has none."""
+    """Return the mean of each channel in the first sample, as a first shift; 0 where it is not finite."""
     mean: _Floats = units[0].double().mean(dim=1).cpu().nan_to_num(0.0, 0.0, 0.0).numpy()
     return mean
 
 
-def _summed(units: torch.Tensor, shift: _Floats) -> _Sums:
-    """The sums of a batch, right if all its values are finite; else `second` is not finite."""
+def _sum(units: torch.Tensor, shift: _Floats) -> _Sums:
+    """Return the sums of a batch; if any of its values is not finite, `second` is not finite, and the rest invalid."""
     n, c, length = units.shape
     here = torch.from_numpy(shift).to(units.device).unsqueeze(1)
     first, second, zeros = (torch.zeros(c, dtype=torch.float64, device=units.device) for _ in range(3))
@@ -190,26 +190,26 @@ def _summed(units: torch.Tensor, shift: _Floats) -> _Sums:
         first[channels] += _per_channel_sum(values)
         second[channels] += _squares(values, other)
     minimum, maximum = _extremes(units)
-    return _on_cpu(torch.full_like(first, n * length), first, second, zeros, minimum, maximum)
+    return _copy_to_cpu(torch.full_like(first, n * length), first, second, zeros, minimum, maximum)
 
 
 def _may_have_zeros(units: torch.Tensor) -> bool:
-    """Whether counting zeros is worth the time; outputs of convolutions have none, which numpy is quick to see."""
+    """Return whether to count zeros; outputs of convolutions rarely have any, which numpy finds out quickly."""
     if units.device.type != "cpu" or units.dtype not in (torch.float32, torch.float64):
         return True
     return bool((units.numpy() == 0).any())
 
 
 def _squares(values: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """The sums of the squares of (n, c, L) over samples and units, (c,); the other tensor is written over."""
+    """Return the sums of the squares of (n, c, L) over samples and units, (c,); `other` is modified in place."""
     if reduce_maps_first(values.shape[2]):
         norms: torch.Tensor = torch.linalg.vector_norm(values, dim=2)
         return norms.square_().sum(dim=0)
     return _per_channel_sum(torch.mul(values, values, out=other))
 
 
-def _summed_where_finite(units: torch.Tensor, shift: _Floats) -> _Sums:
-    """The same, of the finite values alone; slower."""
+def _sum_finite(units: torch.Tensor, shift: _Floats) -> _Sums:
+    """Return the sums of the finite values of a batch; this is slower than `_sum`."""
     c = units.shape[1]
     here = torch.from_numpy(shift).to(units.device).unsqueeze(1)
     count, first, second, zeros = (torch.zeros(c, dtype=torch.float64, device=units.device) for _ in range(4))
@@ -226,20 +226,20 @@ def _summed_where_finite(units: torch.Tensor, shift: _Floats) -> _Sums:
         highest = torch.where(finite, values, -torch.inf).amax(dim=(0, 2))
         minimum[channels] = torch.minimum(minimum[channels], lowest)
         maximum[channels] = torch.maximum(maximum[channels], highest)
-    return _on_cpu(count, first, second, zeros, minimum, maximum)
+    return _copy_to_cpu(count, first, second, zeros, minimum, maximum)
 
 
 def _per_channel_sum(values: torch.Tensor) -> torch.Tensor:
-    """The sums over samples and units, (n, C, L) -> (C,)."""
+    """Return the sums over samples and units, (n, C, L) -> (C,)."""
     return values.sum(dim=2).sum(dim=0) if reduce_maps_first(values.shape[2]) else values.sum(dim=0).sum(dim=1)
 
 
 def _extremes(units: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The lowest and the highest value of each channel, (C,)."""
+    """Return the lowest and the highest value of each channel, (C,)."""
     inner, outer = (2, 0) if reduce_maps_first(units.shape[2]) else (0, 1)
     return units.amin(dim=inner).amin(dim=outer), units.amax(dim=inner).amax(dim=outer)
 
 
-def _on_cpu(*sums: torch.Tensor) -> _Sums:
-    """All sums, in the order of the fields, in one transfer."""
+def _copy_to_cpu(*sums: torch.Tensor) -> _Sums:
+    """Return sums that are passed in the order of the fields, copied to the CPU in one transfer."""
     return _Sums(*torch.stack([value.double() for value in sums]).cpu().numpy())

@@ -1,4 +1,4 @@
-"""One process's part of a sweep: where it begins, what it reduces, and what it writes on the way."""
+"""One process's part of a sweep: its share of the data, its reducers, and the checkpoint and store it writes."""
 
 from __future__ import annotations
 
@@ -51,30 +51,34 @@ class Part:
         self._at = at
         self._nonfinite = nonfinite
         self._layout = layout
-        self._exact = exact  # the layers that were chosen by their names
-        self._kinds = create_reducers(reducers)  # one of each, to be described
+        self._exact = exact  # the layers that were selected by name
+        self._kinds = create_reducers(reducers)  # one of each, to identify them by
         self.state = SweepState({layer.name: create_reducers(reducers) for layer in layers})
-        self._progress = Progress()  # how far the state is
-        self._whole = True  # whether the state is that after whole batches
-        self._continues = self._finished = False  # whether the checkpoint was there, and whole
-        self.unsaved: StorageError | SweepError | None = None  # why the whole state is not in the checkpoint
-        self.form: StateFormat | None = None  # in which the state is written, where it must be
+        self._progress = Progress()  # the progress of the state
+        self._whole = True  # whether the state contains whole batches only
+        self._continues = self._finished = False  # whether there was a checkpoint, and of a finished sweep
+        self.unsaved: StorageError | SweepError | None = None  # why the final state could not be written
+        self.form: StateFormat | None = None  # the format of the state, if it must be written
         self._checkpoint: Checkpoint | None = None
         self._store: Store | None = None
-        self._stored: list[str] = []  # the groups that were in it when the checkpoint was written
-        self._about: dict[str, object] = {}  # what a checkpoint or store is known by
+        self._stored: list[str] = []  # the groups in the store when the checkpoint was written
+        self._about: dict[str, object] = {}  # the identity of the checkpoint or store
 
     def check(self, *, kept: bool, stores: bool) -> None:
-        """Check that something can come of the reducers, and that they can be written where they must be."""
+        """Check that the sweep has a result, and that its reducers can be written if they must be.
+
+        Raises:
+            ArgumentError: there are neither reducers nor a store, or a reducer cannot be written and read back.
+        """
         if not self._kinds and not stores:
-            raise ArgumentError("reducers is empty, and there is no store=: nothing would come of this sweep.")
+            raise ArgumentError("reducers is empty, and there is no store=: this sweep would have no result. Pass one.")
         if kept or self._load.ranks > 1:
             self.form = StateFormat(self.state.reducers, self._kinds, next(iter(self.state.reducers.values())))
 
     def prepare(
         self, checkpoint: str | os.PathLike[str] | None, seconds: float, settings: Mapping[str, object]
     ) -> None:
-        """Find out where to begin: at the start, or where a checkpoint ends."""
+        """Load the checkpoint, if there is one, to continue from it."""
         if not self._load.checked:
             return
         self._about = self._identity(settings)
@@ -86,11 +90,11 @@ class Part:
         if found is not None:
             self.state, self._finished, self._continues = found.state, found.finished, True
             self._progress, self._stored = found.progress, found.stored
-        if not self._finished:  # where it cannot be written, nothing is lost yet
+        if not self._finished:  # if it cannot be written, fail before any work is done
             self._checkpoint.save(self.state, self._progress, stored=self._stored)
 
     def terms(self, device: torch.device, **paths: object) -> Terms:
-        """Return what this part must have in common with those of other processes."""
+        """Return the terms that this part must have in common with those of other processes."""
         given = {f"{name}=": "a path" if path is not None else "None" for name, path in paths.items()}
         return Terms(
             {
@@ -111,11 +115,11 @@ class Part:
         )
 
     def open_store(self, path: str | os.PathLike[str], others: Peers) -> None:
-        """Make the store, or find it: the first process does, then the others find what it made."""
+        """Open the store: the first process creates it if needed, then the others open it."""
         if self._source.rows is None and self._load.ranks > 1:
             raise ArgumentError(
-                "store= with an iterable works in one process: nobody knows how many samples the others bring. "
-                "Give the data set itself."
+                "store= with an iterable works in one process only, since the number of samples of the other "
+                "processes is unknown. Pass the data set itself."
             )
         store = Store(
             path,
@@ -158,14 +162,14 @@ class Part:
         try:
             with (
                 undo_block() as undo,
-                progress_bar(shown, done=self._progress.samples, total=self._source.count) as told_of,
+                progress_bar(shown, done=self._progress.samples, total=self._source.count) as bar,
             ):
                 feeder.attach(undo)
                 for batch, reached in self._batches():
                     self._whole = False
                     feeder.feed(batch)
                     self._progress, self.state.samples, self._whole = reached, reached.samples, True
-                    told_of.update(len(batch.samples))
+                    bar.update(len(batch.samples))
                     if self._checkpoint is not None and self._checkpoint.is_due():
                         self._save(self._checkpoint)
                     others.after_batch()
@@ -181,7 +185,7 @@ class Part:
                 self.unsaved = error
 
     def seal_store(self, samples: int) -> None:
-        """Say in the store that it is whole, once every process has written its share."""
+        """Mark the store as complete, once every process has written its share."""
         if self._store is not None and self._load.rank == 0:
             try:
                 self._store.seal(samples)
@@ -193,13 +197,13 @@ class Part:
         checkpoint.save(self.state, self._progress, finished=finished, stored=stored)
 
     def _end_early(self, error: BaseException) -> None:
-        """Write the state after whatever ended the sweep, and tell in the error of an interrupt where it is."""
+        """Write the state after an exception, and add a note to an interrupt on where the state is."""
         self._save_after(error)
         if not isinstance(error, Exception):
             add_note(error, self._describe_kept())
 
     def _describe_kept(self) -> str:
-        """Return a sentence on what is left of a sweep that was interrupted, and how it continues."""
+        """Return a sentence on the saved state of an interrupted sweep, and on how to continue it."""
         checkpoint, samples = self._checkpoint, format_count(self._progress.samples, "sample")
         if checkpoint is None:
             return (
@@ -213,7 +217,7 @@ class Part:
         )
 
     def _save_after(self, error: BaseException) -> None:
-        """Write the state after whatever ended the sweep, unless it is half of a batch's, or may be torn."""
+        """Write the state after an exception, unless it includes part of a batch, or may be inconsistent."""
         checkpoint = self._checkpoint
         if checkpoint is None or not checkpoint.usable or not self._whole or checkpoint.written == self._progress:
             return
@@ -223,7 +227,7 @@ class Part:
             add_note(error, str(unsaved))
 
     def _batches(self) -> Iterator[tuple[Batch, Progress]]:
-        """The batches still to do; whatever the data raises says after which batch."""
+        """Yield the remaining batches; errors that the data raises name the batch."""
         batches = self._source.batches(self._progress)
         while True:
             try:
@@ -240,13 +244,13 @@ class Part:
                 return
             if self._finished:
                 raise StorageError(
-                    f"The checkpoint is of a whole sweep of {self._progress.batches} batches, the data has more: it "
-                    "is other data. Delete the checkpoint to start afresh."
+                    f"The checkpoint is of a finished sweep of {self._progress.batches} batches, but the data has "
+                    "more: it is other data. Delete the checkpoint to start again."
                 )
             yield item
 
     def _identity(self, settings: Mapping[str, object]) -> dict[str, object]:
-        """Return what a store must be known by."""
+        """Return the identity of a store."""
         return {
             **settings,
             **model_identity(self._model),
@@ -257,7 +261,7 @@ class Part:
         }
 
     def _own_identity(self) -> dict[str, object]:
-        """Return what a checkpoint must be known by beside that."""
+        """Return the identity that a checkpoint has in addition to that of a store."""
         return {
             "nonfinite": self._nonfinite,
             "reducers": {name: describe(reducer) for name, reducer in self._kinds.items()},

@@ -1,4 +1,4 @@
-"""A bar that says how far a sweep is, how fast it goes, and how long it still takes."""
+"""A progress bar of a sweep, with its speed and remaining time."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ Shown = bool | Literal["auto"]
 
 
 class Silent:
-    """No bar."""
+    """A progress bar that shows nothing."""
 
     def update(self, samples: int) -> object:
-        """Nothing."""
+        """Do nothing."""
 
 
 @contextmanager
 def progress_bar(shown: Shown, *, done: int, total: int | None) -> Iterator[Silent]:
-    """Yield what is told how many samples are done: a bar, or nothing where neither a terminal nor a notebook is.
+    """Yield a progress bar to update with the number of samples done; it is silent unless shown.
 
-    A bar stays where it is: at the end it says how many samples were swept, and in how many seconds.
+    With "auto" it is shown if stderr is a terminal, or in a notebook. At the end it stays, and shows how many samples
+    were swept, and in how many seconds.
     """
     if not (sys.stderr.isatty() or is_notebook() if shown == "auto" else shown):
         yield Silent()
@@ -39,25 +40,25 @@ def progress_bar(shown: Shown, *, done: int, total: int | None) -> Iterator[Sile
 
 
 def _make_bar(**options: Any) -> tqdm[Any]:
-    """Return a bar for a terminal, or for a notebook: of widgets where these are installed, or as text.
+    """Return a bar for a terminal or a notebook; in a notebook it is a widget if ipywidgets is installed, else text.
 
     Without ipywidgets, `tqdm.auto` would warn.
     """
     if not is_notebook():
-        from tqdm import tqdm  # only where it is seen
+        from tqdm import tqdm  # only if it is shown
 
         return tqdm(**options)
     if find_spec("ipywidgets") is None:
         from tqdm import tqdm
 
-        return tqdm(**options, file=sys.stdout)  # what goes to stderr is red there
+        return tqdm(**options, file=sys.stdout)  # notebooks show stderr in red
     from tqdm.auto import tqdm as automatic
 
     return automatic(**options)
 
 
 def _finish(bar: tqdm[Any], done: int) -> None:
-    """Let a bar say what was done: `sweep: 50,000 samples in 12.3 seconds`."""
+    """Show the totals in a bar: `sweep: 50,000 samples in 12.3 seconds`."""
     swept = f"{bar.n:,} sample{'s' * (bar.n != 1)}"
     before = f", {format_count(done, 'sample')} before" if done else ""
     bar.bar_format = f"{{desc}}: {swept} in {{elapsed_s:.1f}} seconds{before}"

@@ -1,4 +1,4 @@
-"""What a reducer is, and the one law that it must keep."""
+"""The protocol of reducers, and the law that every reducer must obey."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _Same = TypeVar("_Same", bound="Reducer")
 
 @runtime_checkable
 class Reducer(Protocol):
-    """Takes activations a batch at a time, and keeps only what its result needs.
+    """A reducer of activations, which takes a batch at a time and keeps only what its result needs.
 
-    The law: the data in any split and any order gives the same result. Whether it comes in one batch or in many, and
-    whether one reducer sees all of it or several see parts and are merged, in whatever order, makes no difference
-    (in floating point: no difference beyond rounding). A reducer that was given nothing merges as nothing.
-    `testing.check_reducer` holds a reducer against this.
+    The law: the result does not depend on how the data is split, nor on its order. It makes no difference whether the
+    data comes in one batch or in many, and whether one reducer sees all of it or several see parts and are merged in
+    any order (in floating point: no difference beyond rounding). Merging a reducer that has seen nothing changes
+    nothing. `testing.check_reducer` checks a reducer against this law.
 
-    Any class with these three methods is one; it need not inherit from anything. To be kept in a checkpoint or
-    merged across processes it must be possible to pickle it; of classes that come into its state later its own class
-    has a tuple, `state_types`.
+    Any class with these three methods is a reducer; it need not inherit from anything. To be written to a checkpoint
+    or merged across processes it must be picklable; if objects of further classes enter its state later, its class
+    lists them in a tuple, `state_types`.
 
     >>> import torch, spatialprobe as sp
     >>> from spatialprobe.testing import check_reducer
@@ -41,28 +41,28 @@ class Reducer(Protocol):
     ...         return self.value
     >>> isinstance(Largest(), sp.Reducer)
     True
-    >>> check_reducer(sp.Dead)  # shows where the law is broken, if it is
+    >>> check_reducer(sp.Dead)  # raises if the law is broken
     """
 
     def update(self, activation: torch.Tensor, samples: torch.Tensor) -> None:
-        """Take one batch.
+        """Add one batch.
 
-        The activation is the live tensor of the model: read it, do not write to it or keep it. Its first axis is the
-        batch, for a convolution it is (N, C, *spatial). `samples`, int64 (N,) on the CPU, are the positions of the
-        batch's samples in the data. No gradients are recorded, and autocasting is off.
+        The activation is the live tensor of the model: do not modify it or keep a reference to it. Its first axis is
+        the batch; for a convolution it is (N, C, *spatial). `samples`, int64 (N,) on the CPU, are the positions of the
+        batch's samples in the data. No gradients are recorded, and autocast is off.
         """
 
     def merge(self: _Same, other: _Same) -> None:
-        """Take in, in place, all that another reducer of the same kind has seen; the other is left as it is."""
+        """Add, in place, all that another reducer of the same class has seen; the other is not modified."""
 
     def result(self) -> object:
-        """What came of all that was seen; asking for it changes nothing."""
+        """Return the result of all that was seen, without modifying the reducer."""
 
 
 def counts_channels(reducer: Reducer) -> bool:
-    """Return whether a reducer is given (N, C, *units): this library's, and those that inherit their `update`.
+    """Return whether a reducer takes (N, C, *units): one of this library's, or one that inherits their `update`.
 
-    Others are given what the layer returns, with its axes as they are.
+    Others take the output of the layer with its axes as they are.
     """
     module = getattr(getattr(type(reducer), "update", None), "__module__", None)
     return isinstance(module, str) and module.startswith("spatialprobe.statistics.")
@@ -73,33 +73,33 @@ Factories: TypeAlias = Mapping[str, Factory] | Sequence[type[Reducer]]
 
 
 def create_reducers(reducers: Factories) -> dict[str, Reducer]:
-    """One new reducer of each kind.
+    """Return a new reducer from each factory, by name.
 
     Raises:
-        ArgumentError: a name is no text, or a factory cannot be called without arguments, or does not make reducers.
+        ArgumentError: a name is not a string, or a factory cannot be called without arguments or returns no reducer.
     """
     if isinstance(reducers, (list, tuple)):
-        reducers = _by_name(reducers)
+        reducers = _name_classes(reducers)
     if not isinstance(reducers, Mapping):
         raise ArgumentError(
             f"reducers is {kind_of(reducers)}: pass a mapping from names to factories, such as "
             "{'moments': sp.Moments}, or a list of classes, such as [sp.Moments, sp.Dead]."
         )
-    return {name: _made(name, factory) for name, factory in reducers.items()}
+    return {name: _create(name, factory) for name, factory in reducers.items()}
 
 
-def _by_name(classes: Sequence[object]) -> dict[str, Any]:
-    """Return the classes of a list by their names: sp.ChannelCovariance as 'channel_covariance'.
+def _name_classes(classes: Sequence[object]) -> dict[str, Any]:
+    """Return the classes of a list by their names in snake case: sp.ChannelCovariance as 'channel_covariance'.
 
     Raises:
-        ArgumentError: one of them is no class, or there twice.
+        ArgumentError: an entry is not a class, or occurs twice.
     """
     found: dict[str, Any] = {}
     for kind in classes:
         if not isinstance(kind, type):
             raise ArgumentError(
-                f"reducers holds {short_repr(kind)}, which is no class: pass {{'name': it}}, so that its results are "
-                "found by a name."
+                f"reducers holds {short_repr(kind)}, which is not a class: pass a mapping, {{'name': it}}, to name its "
+                "results."
             )
         name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", kind.__name__).lower()
         if name in found:
@@ -108,7 +108,7 @@ def _by_name(classes: Sequence[object]) -> dict[str, Any]:
     return found
 
 
-def _made(name: str, factory: Factory) -> Reducer:
+def _create(name: str, factory: Factory) -> Reducer:
     if not isinstance(name, str):
         raise ArgumentError(f"reducers are found by names such as 'moments', not by {short_repr(name)}.")
     if not callable(factory):
@@ -122,7 +122,7 @@ def _made(name: str, factory: Factory) -> Reducer:
         raise ArgumentError(f"reducers[{name!r}] cannot be called without arguments: {error}.") from error
     if not isinstance(reducer, Reducer) or isinstance(reducer, type):
         raise ArgumentError(
-            f"reducers[{name!r}] made {kind_of(reducer)}, which is no reducer: it needs the methods "
+            f"reducers[{name!r}] returned {kind_of(reducer)}, which is not a reducer: it needs the methods "
             "update(activation, samples), merge(other) and result()."
         )
     return reducer

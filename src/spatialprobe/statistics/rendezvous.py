@@ -1,6 +1,6 @@
-"""How the processes of a sweep find one another: by torch.distributed's store, and then a link with each neighbor.
+"""The rendezvous of the processes of a sweep: addresses in torch.distributed's store, then a link with each neighbor.
 
-The store only says where a process listens, and whether the others have given up; all else goes by the links.
+The store holds only the addresses, and whether a process has given up; everything else is sent through the links.
 """
 
 from __future__ import annotations
@@ -22,36 +22,36 @@ from spatialprobe.statistics.wire import Failure, Wire, children, parent
 
 _PAUSE = 0.005  # seconds between two looks at the sockets
 _LOOK = 0.05  # seconds between two looks into the store
-_LATER = 0.5  # seconds that torch may take longer than it was given
+_LATER = 0.5  # seconds by which torch may exceed its timeout
 _GIVEN_UP = "given up"
 
-_in_groups = itertools.count()  # sweeps in default process groups; every process counts alike
-_own: dict[tuple[str | None, ...], Meeting] = {}  # by what `torchrun` says: kept, since rank 0 may hold the store
-_SAYS = ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE")
+_group_sweeps = itertools.count()  # numbers the sweeps in default process groups, equally in every process
+_meetings: dict[tuple[str | None, ...], Meeting] = {}  # by the environment; kept alive, since rank 0 may hold the store
+_VARIABLES = ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE")
 
 
 @dataclass(frozen=True)
 class Meeting:
-    """Where processes meet: a store that all of them reach."""
+    """The meeting point of processes: a store that all of them can reach."""
 
     store: Any
     rank: int
     size: int
     name: str
-    sweeps: Iterator[int] = field(default_factory=itertools.count)  # every process counts alike
+    sweeps: Iterator[int] = field(default_factory=itertools.count)  # numbers sweeps equally in every process
 
 
 def form_group(timeout: float) -> Wire | None:
-    """Return this process's links with the others of a sweep, None where it is alone.
+    """Return this process's links with the others of a sweep, None if it is alone.
 
     The others are those of the default process group, or those that `torchrun` started with this one. If one of them
-    has failed or is gone meanwhile, that is raised when the links are used: so a mistake that all processes make is the
-    same error in all of them.
+    has failed or gone meanwhile, the error is raised when the links are used, so that a mistake that all processes
+    make raises the same error in all of them.
 
     Raises:
-        SweepError: some did not come within so many seconds.
+        SweepError: a process did not join within `timeout` seconds.
     """
-    meeting = _group() or _started_together(timeout)
+    meeting = _meet_in_group() or _meet_under_torchrun(timeout)
     if meeting is None or meeting.size == 1:
         return None
     board = Board(meeting.store, f"spatialprobe/{meeting.name}/{next(meeting.sweeps)}", timeout)
@@ -64,22 +64,22 @@ def form_group(timeout: float) -> Wire | None:
             return wire
         wire.close()
         if isinstance(error, StoreGoneError):
-            _own.clear()  # rank 0 may hold another one the next time
+            _meetings.clear()  # rank 0 may hold another store the next time
         raise
     return wire
 
 
 class _Gathering:
-    """The links of one process as they come about."""
+    """The links of one process while they are being established."""
 
     def __init__(self, board: Board, wire: Wire, timeout: float) -> None:
         self._board, self._wire, self._timeout = board, wire, timeout
-        self._below = set(children(wire.rank, wire.size))  # ranks that have not knocked yet
-        self._above = {parent(wire.rank)} if wire.rank else set()  # the rank that has not answered yet
+        self._below = set(children(wire.rank, wire.size))  # children that have not connected yet
+        self._above = {parent(wire.rank)} if wire.rank else set()  # the parent, until it has answered
         self._door = Door() if self._below else None
         self._knock: Knock | None = None
         self._seen: str | None = None  # the address that did not answer
-        self._looked = 0.0  # into the store
+        self._looked = 0.0  # the time of the last look into the store
 
     def __enter__(self) -> _Gathering:
         return self
@@ -98,25 +98,25 @@ class _Gathering:
             self._knock.close()
 
     def gather(self) -> None:
-        """Wait for all neighbors.
+        """Wait until all neighbors are linked.
 
         Raises:
-            SweepError: some did not come, or the others have given up.
+            SweepError: a neighbor did not come, or another process has given up.
         """
         if self._door is not None:
             self._board.post(f"at/{self._wire.rank}", self._door.address())
         end = time.monotonic() + self._timeout
         while self._below or self._above:
             self._wire.listen()
-            self._let_in()
-            self._look()
+            self._accept()
+            self._poll_store()
             if self._knock is not None:
-                self._try()
+                self._continue_knock()
             if time.monotonic() > end:
                 self._give_up()
             time.sleep(_PAUSE)
 
-    def _let_in(self) -> None:
+    def _accept(self) -> None:
         for link in self._door.arrived() if self._door is not None else ():
             if link.rank in self._below:
                 self._below.remove(link.rank)
@@ -124,8 +124,8 @@ class _Gathering:
             else:
                 link.close()
 
-    def _look(self) -> None:
-        """Look into the store, now and then, for the address of the rank above and for a word that all is over."""
+    def _poll_store(self) -> None:
+        """Poll the store for the address of the parent, and for a failure of another process."""
         if time.monotonic() - self._looked < _LOOK:
             return
         self._looked = time.monotonic()
@@ -137,8 +137,8 @@ class _Gathering:
             if address is not None:
                 self._knock = Knock(address, self._wire.rank, rank)
 
-    def _try(self) -> None:
-        """Go on with the knock; one that nobody answers is tried again, with whatever address is posted then."""
+    def _continue_knock(self) -> None:
+        """Continue the knock; one that is not answered is tried again with the address that is posted then."""
         assert self._knock is not None
         link = self._knock.answered()
         if link is not None:
@@ -157,38 +157,42 @@ class _Gathering:
         raise SweepError(text)
 
 
-def _group() -> Meeting | None:
-    """Return where the processes of the default group meet, None where there is no such group."""
+def _meet_in_group() -> Meeting | None:
+    """Return the meeting point of the default process group, None if there is no such group."""
     if not (dist.is_available() and dist.is_initialized()):
         return None
-    from torch.distributed.distributed_c10d import _get_default_store  # torch has no public name for it
+    from torch.distributed.distributed_c10d import _get_default_store  # torch has no public function for it
 
-    return Meeting(_get_default_store(), dist.get_rank(), dist.get_world_size(), "group", _in_groups)
+    return Meeting(_get_default_store(), dist.get_rank(), dist.get_world_size(), "group", _group_sweeps)
 
 
-def _started_together(timeout: float) -> Meeting | None:
-    """Return where the processes that `torchrun` started meet, None where it did not start this one.
+def _meet_under_torchrun(timeout: float) -> Meeting | None:
+    """Return the meeting point of the processes that `torchrun` started, None if it did not start this one.
 
     Raises:
-        ArgumentError: the environment names no rank among the processes.
-        SweepError: rank 0 did not come within so many seconds.
+        ArgumentError: the rank in the environment is not among those of the processes.
+        SweepError: rank 0 did not come within `timeout` seconds.
     """
-    said = tuple(map(os.environ.get, _SAYS))
-    if said not in _own:
-        rank, size = _number("RANK"), _number("WORLD_SIZE")
+    said = tuple(map(os.environ.get, _VARIABLES))
+    if said not in _meetings:
+        rank, size = _read_int("RANK"), _read_int("WORLD_SIZE")
         if rank is None or size is None or size <= 1:
             return None
         if not 0 <= rank < size:
             raise ArgumentError(f"The environment says RANK={rank} and WORLD_SIZE={size}: ranks count from 0.")
-        _own[said] = Meeting(_store_of_torchrun(timeout, rank, size), rank, size, "torchrun")
-    return _own[said]
+        _meetings[said] = Meeting(_connect_store(timeout, rank, size), rank, size, "torchrun")
+    return _meetings[said]
 
 
-def _store_of_torchrun(timeout: float, rank: int, size: int) -> Any:
-    """Return the store that rank 0, or the launcher, holds."""
+def _connect_store(timeout: float, rank: int, size: int) -> Any:
+    """Return the store that rank 0 or the launcher holds.
+
+    Raises:
+        SweepError: it did not answer within `timeout` seconds.
+    """
 
     def meet() -> Any:
-        # With a world of one rank 0 does not wait here for the others, but below, where it can tell which are missing.
+        # With world_size=1, rank 0 does not wait here for the others; `gather` waits, and knows which are missing.
         return next(dist.rendezvous("env://", world_size=1, timeout=timedelta(seconds=timeout)))  # type: ignore[attr-defined]
 
     try:
@@ -201,14 +205,14 @@ def _store_of_torchrun(timeout: float, rank: int, size: int) -> Any:
     return store
 
 
-def _number(name: str) -> int | None:
-    """Return a number of the environment's, None where it has none of this name.
+def _read_int(name: str) -> int | None:
+    """Return an environment variable as an int, None if it is not set.
 
     Raises:
-        ArgumentError: it is no number.
+        ArgumentError: it is not an integer.
     """
     text = os.environ.get(name)
     try:
         return None if text is None else int(text)
     except ValueError as error:
-        raise ArgumentError(f"The environment says {name}={text!r}, which is no number.") from error
+        raise ArgumentError(f"The environment says {name}={text!r}, which is not an integer.") from error

@@ -1,4 +1,4 @@
-"""What a sweep found: for each layer the results of its reducers, and a file to keep them in."""
+"""The result of a sweep: for each layer the results of its reducers, and a file format for them."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _ARCHIVE = Archive("spatialprobe sweep result", 1, writer="SweepResult.save", ki
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SweepResult(CompletedMapping[str, Mapping[str, Any]]):
-    """For each layer, in the model's order, what each reducer came to: `result["conv2"]["top"]`.
+    """The results of each layer's reducers, with layers in the model's order: `result["conv2"]["top"]`.
 
-    The values are what the reducers' `result()` returned. Its repr is a table.
+    The values are what the reducers' `result()` returned. The repr is a table.
 
     >>> import torch, spatialprobe as sp
     >>> from torch import nn
@@ -43,7 +43,7 @@ class SweepResult(CompletedMapping[str, Mapping[str, Any]]):
     """
 
     layers: Mapping[str, Mapping[str, Any]]  # layer -> reducer's name -> its result
-    samples: int  # how many were swept, by all processes together
+    samples: int  # the number of samples swept by all processes together
     model: str  # the class of the model
     at: str  # "output" or "post_activation"
     left_out: Mapping[str, str] = field(default_factory=dict)  # layer -> why it was not swept
@@ -76,14 +76,15 @@ class SweepResult(CompletedMapping[str, Mapping[str, Any]]):
 
     def __reduce__(self) -> tuple[Callable[..., SweepResult], tuple[Any, ...]]:
         layers = {layer: dict(results) for layer, results in self.layers.items()}  # frozen mappings do not pickle
-        return _frozen, (layers, self.samples, self.model, self.at, dict(self.left_out))
+        return _rebuild, (layers, self.samples, self.model, self.at, dict(self.left_out))
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write everything to one safetensors file, and return the path.
+        """Write the result to one safetensors file, and return the path.
 
-        Results may be tensors, numpy arrays, numbers, text, None, and tuples, lists, dicts and dataclasses of these.
+        Results may be tensors, numpy arrays, numbers, strings, None, and tuples, lists, dicts and dataclasses of these.
 
         Raises:
+            ArgumentError: the name has the suffix of another format.
             StorageError: the file cannot be written, or a result holds something else.
         """
         tensors: dict[str, torch.Tensor] = {}
@@ -93,28 +94,28 @@ class SweepResult(CompletedMapping[str, Mapping[str, Any]]):
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> SweepResult:
-        """The result that a file holds; every tensor's checksum is compared.
+        """Return the result in a file, after comparing the checksum of every tensor.
 
-        Dataclasses of reducers of your own must be imported before; their fields are set as they were saved, and no
-        code of theirs runs.
+        Import the result dataclasses of your own reducers first; their fields are set as they were saved, and none of
+        their code runs.
 
         Raises:
             StorageError: the file is damaged, of another kind or version, or holds a class that is not imported.
             FileNotFoundError: there is no such file.
         """
-        return _ARCHIVE.read(path, _loaded)
+        return _ARCHIVE.read(path, _build)
 
 
-_SCHEMA = {one.name: dict for one in fields(SweepResult)}  # of the description: a value for each field
+_SCHEMA = {one.name: dict for one in fields(SweepResult)}  # the schema of the description: a value for each field
 
 
-def _loaded(description: dict[str, Any], tensors: Mapping[str, torch.Tensor]) -> SweepResult:
-    """Return the result that a file describes.
+def _build(description: dict[str, Any], tensors: Mapping[str, torch.Tensor]) -> SweepResult:
+    """Return the result that the description and tensors of a file hold.
 
     Raises:
-        MalformedError: it describes none.
+        MalformedError: they hold none.
     """
-    if isinstance(description.get("result"), dict):  # files of 0.1 have none
+    if isinstance(description.get("result"), dict):  # files of version 0.1 have no `left_out`
         description["result"].setdefault("left_out", extract_tensors({}, {}, "left_out"))
     check(description, {"result": _SCHEMA}, "the description")
     values = {name: insert_tensors(part, tensors) for name, part in description["result"].items()}
@@ -122,32 +123,32 @@ def _loaded(description: dict[str, Any], tensors: Mapping[str, torch.Tensor]) ->
     schema = {"layers": {str: [str]}, "samples": int, "model": str, "at": set(get_args(At)), "left_out": {str: str}}
     check(plain, schema, "the result")
     if len(set(map(tuple, plain["layers"].values()))) > 1:
-        raise MalformedError("its layers have results of different names")
-    return _frozen(**values)
+        raise MalformedError("the names of the results differ between its layers")
+    return _rebuild(**values)
 
 
 def _names(layers: Any) -> Any:
-    """Return the names of each layer's results, as far as they have the form of such."""
+    """Return the names of each layer's results; values of other types are left for the schema check to reject."""
     if not isinstance(layers, dict):
         return layers
     return {layer: list(results) if isinstance(results, dict) else None for layer, results in layers.items()}
 
 
 def freeze_results(layers: Mapping[str, Mapping[str, Any]], at: str) -> Mapping[str, Mapping[str, Any]]:
-    """Return the same mappings, read-only, with results that know their layer and where its values were taken."""
+    """Return the mappings as read-only ones, with results that know their layer and `at`."""
     return FrozenMapping(
         {
-            layer: FrozenMapping({name: _of_layer(layer, result, at) for name, result in results.items()})
+            layer: FrozenMapping({name: _attach_layer(layer, result, at) for name, result in results.items()})
             for layer, results in layers.items()
         }
     )
 
 
-def _of_layer(layer: str, result: Any, at: str) -> Any:
+def _attach_layer(layer: str, result: Any, at: str) -> Any:
     return result.of_layer(layer, at=at) if isinstance(result, Summary) else result
 
 
-def _frozen(
+def _rebuild(
     layers: Mapping[str, Mapping[str, Any]], samples: int, model: str, at: str, left_out: Mapping[str, str]
 ) -> SweepResult:
     return SweepResult(freeze_results(layers, at), samples, model, at, FrozenMapping(left_out))

@@ -1,4 +1,4 @@
-"""What a sweep has reduced so far, and how it is written for a checkpoint or another process."""
+"""The state of a sweep, and its format for checkpoints and other processes."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from spatialprobe.statistics.reducer import Reducer
 from spatialprobe.storage.restricted_pickle import RestrictedPickle
 
 _HOW_TO_NAME_TYPES = (
-    "A reducer's state may hold numbers, text, tensors, numpy arrays, containers of these, and objects of classes that "
-    "a new reducer holds, that are nested in its class, or that its class lists: `state_types = (Entry,)`. Define "
+    "A reducer's state may hold numbers, strings, tensors, numpy arrays, containers of these, and objects of classes "
+    "that a new reducer holds, that are nested in its class, or that its class lists: `state_types = (Entry,)`. Define "
     "classes and functions at the top of a module, and hold no open files, generators or lambdas."
 )
 
 
 @dataclass
 class SweepState:
-    """The reducers of every layer, and how many samples they have seen."""
+    """The reducers of every layer, and the number of samples they have seen."""
 
     reducers: dict[str, dict[str, Reducer]]  # layer -> name -> reducer
     samples: int = 0
-    left_out: dict[str, str] = field(default_factory=dict)  # layers whose reducers are given nothing, and why
+    left_out: dict[str, str] = field(default_factory=dict)  # layer -> why its reducers get no values
 
     def merge(self, other: SweepState) -> None:
-        """Take in what another process has reduced.
+        """Add the state of another process.
 
         Raises:
             SweepError: a reducer raised.
@@ -46,20 +46,20 @@ class SweepState:
             SweepError: a reducer raised.
         """
         return {
-            layer: {name: _result(layer, name, reducer) for name, reducer in mine.items()}
+            layer: {name: _compute_result(layer, name, reducer) for name, reducer in mine.items()}
             for layer, mine in self.reducers.items()
             if layer not in self.left_out
         }
 
 
 class StateFormat:
-    """Writes and reads a sweep's state, where the bytes can make only objects of the reducers' own classes.
+    """The serialization of a sweep's state, in which bytes can create only objects of the reducers' own classes.
 
     Args:
         layers: the names of the layers.
-        kinds: a new reducer of each name.
-        others: another of each, by which the first is checked: a class or function that is another in every reducer
-            cannot be read back.
+        kinds: a new reducer for each name.
+        others: another new reducer for each name, to check the first: a class or function that is defined again for
+            each reducer cannot be read back.
 
     Raises:
         ArgumentError: a reducer cannot be written and read back.
@@ -88,13 +88,13 @@ class StateFormat:
         try:
             return self._pickle.dumps((state.reducers, state.samples, state.left_out))
         except StorageError as error:
-            raise SweepError(f"{self._blamed(state)} {error}. {_HOW_TO_NAME_TYPES}") from error
+            raise SweepError(f"{self._find_unwritable(state)} {error}. {_HOW_TO_NAME_TYPES}") from error
 
     def loads(self, data: bytes) -> SweepState:
         """Return the state that was written.
 
         Raises:
-            StorageError: the bytes name something that is not part of these reducers' state, or are no state of them.
+            StorageError: the bytes name something that is not part of these reducers' state, or do not hold it.
         """
         found = self._pickle.loads(data)
         if not (isinstance(found, tuple) and len(found) == 3 and type(found[1]) is int and self._fits(found[0])):
@@ -104,7 +104,7 @@ class StateFormat:
         return SweepState(*found)
 
     def _fits(self, reducers: object) -> bool:
-        """Whether this is a mapping from the layers to reducers of these names and classes."""
+        """Return whether `reducers` maps the layers to reducers of the expected names and classes."""
         if type(reducers) is not dict or list(reducers) != self._layers:
             return False
         return all(
@@ -112,8 +112,8 @@ class StateFormat:
             for mine in reducers.values()
         )
 
-    def _blamed(self, state: SweepState) -> str:
-        """The first reducer that cannot be written by itself."""
+    def _find_unwritable(self, state: SweepState) -> str:
+        """Return the name of the first reducer that cannot be written by itself."""
         for layer, mine in state.reducers.items():
             for name, reducer in mine.items():
                 try:
@@ -123,7 +123,7 @@ class StateFormat:
         return "The state of the reducers"
 
 
-def _result(layer: str, name: str, reducer: Reducer) -> object:
+def _compute_result(layer: str, name: str, reducer: Reducer) -> object:
     try:
         return reducer.result()
     except Exception as error:

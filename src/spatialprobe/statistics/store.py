@@ -1,10 +1,10 @@
 """Activations on disk as Zarr 3 arrays: chunked by sample, compressed, labeled, and with checksums.
 
-acts.zarr/                       attributes: format, version, identity, model, at; when all is written: groups, rows
+acts.zarr/                       attributes: format, version, identity, model, at; once complete: groups, rows
   conv1/                         a group for each layer; attributes: the layer's metadata
     activation                   (sample, channel, y, x), or (sample, y, x, channel), as the layer has it
     sample                       int64 (sample): positions in the data
-    call_1/                      the same of a layer's second run in one forward, if it has one
+    call_1/                      the same for a layer's second run in one forward, if it has one
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ _NAMES = {0: (), 1: ("x",), 2: ("y", "x"), 3: ("z", "y", "x")}
 
 
 class Store:
-    """Writes what layers hand on, each process to chunks of its own.
+    """A writer of the outputs of layers to a Zarr store, in which each process has chunks of its own.
 
-    Without a length the arrays grow as batches come, which only one process can do.
+    Without a known length the arrays grow as batches come; this works in one process only.
     """
 
     def __init__(
@@ -71,19 +71,19 @@ class Store:
             "at": at,
         }
         self._groups: set[str] = set()
-        self._arrays: dict[tuple[str, int], tuple[Any, Any]] = {}  # of each layer's run: activations, samples
+        self._arrays: dict[tuple[str, int], tuple[Any, Any]] = {}  # (layer, call) -> activations, samples
 
     def open(self, *, continues: bool, groups: Sequence[str] = (), done: range = range(0)) -> None:
-        """Make the root group, or find one that this sweep began.
+        """Create the root group, or open the one that this sweep created earlier.
 
         Args:
-            continues: whether there is a checkpoint of this sweep, written before the store was made.
-            groups: those that were written to when it was.
-            done: the rows that were written by then.
+            continues: whether a checkpoint of this sweep is continued.
+            groups: the groups that had been written to when the checkpoint was written.
+            done: the rows that had been written by then.
 
         Raises:
             ArgumentError: zarr is not installed, or the folder does not exist.
-            StorageError: there is something else, or what should be continued is not there, or damaged.
+            StorageError: the path exists and is something else, or the store to continue is missing or damaged.
         """
         try:
             import zarr
@@ -91,8 +91,8 @@ class Store:
             raise ArgumentError("store= needs zarr 3: pip install 'spatialprobe[store]'.") from error
         folder_of(self._path.parent, "write a store")
         with self._writing():
-            if self._path.exists() and not _unborn(self._path):
-                self._root = self._existing(continues)
+            if self._path.exists() and not _is_incomplete(self._path):
+                self._root = self._open_existing(continues)
                 self._groups.update(groups)
                 self._check(done)
             elif done:
@@ -101,53 +101,61 @@ class Store:
                 )
             elif self._rank > 0:
                 raise StorageError(
-                    f"Rank 0 made the store {str(self._path)!r}, and rank {self._rank} does not find it: it must be in "
-                    "a folder that all processes share."
+                    f"Rank 0 created the store {str(self._path)!r}, but rank {self._rank} does not find it: it must be "
+                    "in a folder that all processes share."
                 )
             else:
                 self._root = zarr.open_group(self._path, mode="a", zarr_format=3, attributes=self._root_attributes)
 
     def _check(self, done: range) -> None:
-        """Check that what a checkpoint says is written is there."""
+        """Check that the rows that a checkpoint lists as written exist and are undamaged.
+
+        Raises:
+            StorageError: they do not, or are not.
+        """
         for name in self._groups if done else ():
             try:
                 check_group(self._path, name, done.start, done.stop)
             except StorageError as error:
                 raise StorageError(
-                    f"The checkpoint continues a sweep, and {error}. Delete store and checkpoint to start afresh."
+                    f"The checkpoint continues a sweep, but {error}. Delete store and checkpoint to start again."
                 ) from error
 
-    def _existing(self, continues: bool) -> zarr.Group:
+    def _open_existing(self, continues: bool) -> zarr.Group:
         import zarr
 
         try:
             root = zarr.open_group(self._path, mode="r+", zarr_format=3)
             found = root.attrs.asdict()
-        except Exception as error:  # whatever zarr raises of what somebody else has written there
+        except Exception as error:  # zarr raises exceptions of any type for foreign files
             raise StorageError(
-                f"{str(self._path)!r} exists, and is no Zarr group: {error}. Give another path."
+                f"{str(self._path)!r} exists, and is not a Zarr group: {error}. Pass another path."
             ) from error
         same = found.items() >= self._root_attributes.items()
         if not same or (self._rows is None and not continues):
             raise StorageError(
                 f"The store {str(self._path)!r} exists, and is not known to be of this model, data, layers and batch "
-                "size. Delete it, or give another store= path."
+                "size. Delete it, or pass another store= path."
             )
         return root
 
     def write(
         self, layer: Layer, call: int, activation: torch.Tensor, batch: Batch, layout: Layout | None = "channels_first"
     ) -> None:
-        """Write what a layer handed on for a batch, in place of what may be there; None is a layout in doubt."""
+        """Write the output of a layer for a batch, over earlier values if any; the layout is None if it is unclear.
+
+        Raises:
+            StorageError: the shape of its samples differs from that of earlier ones, or the store cannot be written.
+        """
         values = numpy_values(layer.name, activation)
         key = layer.name, call
         if key not in self._arrays:
-            self._arrays[key] = self._found(layer, call, values, str(activation.dtype), layout)
+            self._arrays[key] = self._open_arrays(layer, call, values, str(activation.dtype), layout)
         if self._arrays[key][0].shape[1:] != values.shape[1:]:
             raise StorageError(
-                f"Layer {layer.name!r} handed on {tuple(activation.shape)} in {batch}, after (N, "
+                f"Layer {layer.name!r} returned {tuple(activation.shape)} in {batch}, after (N, "
                 f"{', '.join(map(str, self._arrays[key][0].shape[1:]))}): an array holds samples of one shape. Bring "
-                "all to one, or leave store= out."
+                "all to one shape, or leave out store=."
             )
         rows = slice(batch.row, batch.row + len(values))
         with self._writing():
@@ -162,14 +170,14 @@ class Store:
         return sorted(self._groups)
 
     def close(self, rows: int) -> None:
-        """End the arrays that grew after so many rows: all of this process's share is written."""
+        """Truncate arrays of unknown length to this number of rows, once this process has written its share."""
         with self._writing():
             for arrays in self._arrays.values() if self._rows is None else ():
                 for array in arrays:
                     array.resize((rows, *array.shape[1:]))
 
     def seal(self, rows: int) -> None:
-        """Say in the root what there is, with a checksum, once every process has written its share.
+        """Write the list of groups and a checksum to the root, once every process has written its share.
 
         Raises:
             StorageError: the root cannot be written.
@@ -178,27 +186,27 @@ class Store:
             there = {**self._root_attributes, "groups": list_groups(self._path), "rows": self._rows or rows}
             self._root.attrs.put(seal_attributes(there, self._path, arrays=False))
 
-    def _found(self, layer: Layer, call: int, values: Any, dtype: str, layout: Layout | None) -> tuple[Any, Any]:
-        """Return the arrays of one run of a layer; another process may have made them."""
+    def _open_arrays(self, layer: Layer, call: int, values: Any, dtype: str, layout: Layout | None) -> tuple[Any, Any]:
+        """Return the arrays of one run of a layer, created here unless another process has created them."""
         import zarr
 
         name = _group_name(layer.name, call)
         with self._writing():
             if name not in self._root:
-                self._make(name, layer, call, values, dtype, layout)
-            # A chunk of nothing but the values that stand for unwritten ones is written too: what is not there is lost.
+                self._create_group(name, layer, call, values, dtype, layout)
+            # Chunks that hold only the fill value are written too, so that a missing chunk means a lost one.
             with _configuring, zarr.config.set({"array.write_empty_chunks": True}):
                 group = cast("zarr.Group", self._root[name])
                 found = group["activation"], group["sample"]
         self._groups.add(name)
         return found
 
-    def _make(self, name: str, layer: Layer, call: int, values: Any, dtype: str, layout: Layout | None) -> None:
-        """Make a group whole before it can be seen, so that no process meets half of what another makes."""
+    def _create_group(self, name: str, layer: Layer, call: int, values: Any, dtype: str, layout: Layout | None) -> None:
+        """Create a group under a temporary name and rename it, so that no process sees an incomplete group."""
         import zarr
 
         temporary = self._path / f".rank{self._rank}.partial"
-        if temporary.exists():  # of an earlier run that was killed
+        if temporary.exists():  # left by an earlier run that was killed
             shutil.rmtree(temporary)
         group = zarr.open_group(temporary, mode="w-", zarr_format=3)
         self._add_arrays(group, values, layout)
@@ -212,7 +220,7 @@ class Store:
 
     def _add_arrays(self, group: zarr.Group, values: Any, layout: Layout | None) -> None:
         rows = self._rows or 0
-        chunk = _chunk(self._batch_size, values[0].nbytes if len(values) else 1)
+        chunk = _chunk_size(self._batch_size, values[0].nbytes if len(values) else 1)
         labels = _labels(values.ndim, layout)
         shape, chunks = (rows, *values.shape[1:]), (chunk, *values.shape[1:])
         unwritten = float("nan") if values.dtype.kind == "f" else 0
@@ -221,10 +229,10 @@ class Store:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """A block that writes to the store.
+        """Run a block that writes to the store.
 
         Raises:
-            StorageError: it cannot be written to, because the disk is full, say.
+            StorageError: it cannot be written to, for example because the disk is full.
         """
         try:
             yield
@@ -235,15 +243,15 @@ class Store:
 
 
 def _group_name(layer: str, call: int) -> str:
-    """Return where in a store a run of a layer is, whatever its name holds."""
+    """Return the path of a layer's run in a store; characters that a path cannot hold are escaped."""
     name = quote(escape_surrogates(layer) or "(model)", safe=" ()[]")
-    if name.startswith("."):  # would be a folder above, or one that is hidden
+    if name.startswith("."):  # would be a parent folder, or a hidden one
         name = f"%2E{name[1:]}"
     return f"{name}/call_{call}" if call else name
 
 
-def _unborn(path: Path) -> bool:
-    """Whether a folder holds nothing but scraps: of a process that was killed before it had written the root."""
+def _is_incomplete(path: Path) -> bool:
+    """Return whether a folder holds only temporary files, of a process killed before it had written the root."""
     return path.is_dir() and all(entry.name.endswith(".partial") for entry in path.iterdir())
 
 
@@ -256,7 +264,7 @@ def _add_array(
     labels: Sequence[str],
     fill_value: float,
 ) -> None:
-    """Add an array to a group, whose values are `fill_value` until they are written."""
+    """Add an array to a group; its values are `fill_value` until they are written."""
     from zarr.codecs import BloscCodec, Crc32cCodec
 
     group.create_array(
@@ -270,14 +278,14 @@ def _add_array(
     )
 
 
-def _chunk(batch_size: int, sample_bytes: int) -> int:
-    """The samples in one chunk: whole chunks fill a batch, so that no two processes write to one."""
+def _chunk_size(batch_size: int, sample_bytes: int) -> int:
+    """Return the samples in one chunk, a divisor of the batch size, so that no two processes write to one chunk."""
     divisors = (size for size in range(batch_size, 0, -1) if batch_size % size == 0)
     return next((size for size in divisors if size * sample_bytes <= _CHUNK_BYTES), 1)
 
 
 def _labels(ndim: int, layout: Layout | None) -> tuple[str, ...]:
-    """Return what the axes of an array of activations are called; by their numbers where nobody can tell."""
+    """Return the names of the axes of an array of activations; they are numbered if the layout is unclear."""
     if layout is None:
         return ("sample", *(f"axis_{axis}" for axis in range(1, ndim)))
     units = _axes(ndim - 2)
@@ -297,9 +305,9 @@ def _metadata(layer: Layer, call: int, at: At, dtype: str) -> dict[str, Any]:
         "at": at,
         "module_type": type(layer.module).__name__,
         "dtype": dtype.removeprefix("torch."),
-        "conv": None if conv is None else {key: _plain(value) for key, value in asdict(conv).items()},
+        "conv": None if conv is None else {key: _to_json(value) for key, value in asdict(conv).items()},
     }
 
 
-def _plain(value: Any) -> Any:
+def _to_json(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value

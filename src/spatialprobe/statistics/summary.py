@@ -1,4 +1,4 @@
-"""Results in few words: what they hold, rather than every number."""
+"""Short summaries of results, which show dtypes and shapes rather than values."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ if TYPE_CHECKING:
 
 
 class Summary:
-    """A frozen dataclass whose repr names its tensors by number format and shape; made with `repr=False`."""
+    """A base of frozen dataclasses whose repr shows the dtype and shape of tensors; declare them with `repr=False`."""
 
     @property
     def layer(self) -> str | None:
-        """Whose values these are: the layer's name in what a sweep found, None in what a lone reducer did."""
+        """The name of the layer in results of a sweep, None in results of a reducer used by itself."""
         name: str | None = self.__dict__.get("_layer")
         return name
 
     @property
     def at(self) -> str | None:
-        """The point at which the layer's values were taken: "output" or "post_activation"; None of a lone reducer."""
+        """The point at which the values were taken, "output" or "post_activation"; None outside of a sweep."""
         at: str | None = self.__dict__.get("_at")
         return at
 
     def of_layer(self, layer: str, *, at: str | None = None) -> Self:
-        """Return the same result, said to be of this layer, and of values taken `at` this point.
+        """Return a copy of the result that is marked as one of this layer, with values taken `at` this point.
 
         Raises:
-            ArgumentError: `layer` is not a text, or `at` neither "output" nor "post_activation".
+            ArgumentError: `layer` is not a string, or `at` neither "output" nor "post_activation".
         """
         if not is_name(layer):
             raise ArgumentError(f"layer must be the name of a layer, not {short_repr(layer)}.")
@@ -54,7 +54,7 @@ class Summary:
 
 
 def summarize(result: object) -> str:
-    """A result's type, and the shape of the first tensor in it: `ExemplarsResult (6, 9)`."""
+    """Return the type of a result and the shape of its first tensor, such as `ExemplarsResult (6, 9)`."""
     held = [getattr(result, field.name) for field in fields(result)] if is_dataclass(result) else [result]
     shapes = (str(tuple(value.shape)) for value in held if isinstance(value, (torch.Tensor, np.ndarray)))
     return f"{type(result).__name__} {next(shapes, '')}".rstrip()

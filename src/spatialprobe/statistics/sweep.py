@@ -1,4 +1,4 @@
-"""One pass over a data set, in which every layer's activations are reduced as they come."""
+"""Sweeps: one pass over a data set, in which the activations of every layer are reduced as they are computed."""
 
 from __future__ import annotations
 
@@ -46,64 +46,67 @@ def sweep(
     timeout: float = TIMEOUT,
     layout: LayoutChoice = "auto",
 ) -> SweepResult:
-    """Run the model over all the data once, and reduce what its layers hand on, as they hand it on.
+    """Run the model over all the data once, and reduce the outputs of its layers as they are computed.
 
-    Nothing is copied or kept but what the reducers keep, so memory does not grow with the data. The model runs in
-    evaluation mode, without gradients, on copies of the batches, and everything is restored afterwards: modes,
-    buffers, plain attributes, hooks, device, random state. A layer that runs several times in a forward feeds one
+    Only the state of the reducers is kept, so memory does not grow with the data. The model runs in evaluation mode,
+    without gradients, on copies of the batches, and everything is restored afterwards: modes, buffers, plain
+    attributes, hooks, device, random state. If a layer runs several times in a forward pass, all its outputs go to one
     reducer.
 
-    Under `torchrun`, where every process must call this, each takes its own share of a data set, and all return
-    the same merged result; an iterable must bring each process its own. They need no process group, and leave one that
-    is there alone. Model, data, reducers and arguments are compared before the first batch. If one process fails or
-    ends, all do within seconds, and say which.
+    Under `torchrun`, every process must call this. Each process takes its own share of a data set, and all return the
+    same merged result; an iterable must yield each process its own share. No process group is needed, and an existing
+    one is left as it is. Model, data, reducers and arguments are compared before the first batch. If one process fails
+    or ends, all raise within seconds, and say which one it was.
 
     Args:
-        model: any module that takes one tensor of samples along its first axis.
+        model: a module that takes one tensor with samples along its first axis.
         data: a data set or a tensor of samples; or an iterable of batches, each a tensor or a tuple whose first entry
             is one, such as a `DataLoader`.
-        reducers: for each name of your choice a factory: `{"moments": sp.Moments, "top": partial(sp.Exemplars, k=4)}`;
-            or a list of classes, `[sp.Moments, sp.Dead]`, which are found as "moments" and "dead".
-        layers: as for `Probe`; each must run for every batch.
+        reducers: a mapping from names of your choice to factories, `{"moments": sp.Moments, "top":
+            partial(sp.Exemplars, k=4)}`; or a list of classes, `[sp.Moments, sp.Dead]`, whose results are named
+            "moments" and "dead".
+        layers: the layers to sweep, as for `Probe`; each must run for every batch.
         at: "output" or "post_activation", as for `Probe`.
-        batch_size: samples of a data set or tensor that run at once; iterables make their own batches.
-        device: where the model runs; by default where it is.
-        num_workers: processes that load a data set's samples; as in a `DataLoader`.
-        progress: whether a bar is shown; "auto": at a terminal and in a notebook, in the first process only.
-        checkpoint: a file for the state, written whole about every `checkpoint_seconds`, and when the sweep ends.
-            A sweep that finds its own file there continues it. Other processes than the first add `.rank1` and so on.
-            Reading it makes objects of the reducers' own classes only. A data set is known by its length and 32 of its
-            samples, a tensor by all of it.
-        checkpoint_seconds: the time between two writes.
-        store: a folder for all activations as Zarr arrays; needs the extra `store`. See `statistics/store.py`.
+        batch_size: the number of samples of a data set or tensor that run at once; iterables yield their own batches.
+        device: the device on which the model runs; by default the one it is on.
+        num_workers: the number of processes that load samples of a data set, as for a `DataLoader`.
+        progress: whether to show a progress bar in the first process; "auto": if stderr is a terminal, or in a
+            notebook.
+        checkpoint: the path of a file for the state, written atomically about every `checkpoint_seconds`, and when the
+            sweep ends. A sweep that finds its own checkpoint there continues from it. Processes other than the first
+            append `.rank1` and so on. Reading it creates objects of the reducers' own classes only. A data set is
+            identified by its length and 32 of its samples, a tensor by all of its values.
+        checkpoint_seconds: the time between two writes, in seconds.
+        store: the path of a folder for all activations as Zarr arrays; needs the extra `store`. See
+            `statistics/store.py`.
         nonfinite: "error", or "count" to leave such values out of all statistics; `Moments` counts them.
-        stop_early: end each forward but the first where all layers have run. Leave it off for a model whose layers
-            run more often for some inputs than for the first batch.
-        timeout: seconds for all processes to come to the sweep, and for a sign of life of each from then on: however
-            slow one is, it is waited for. One that ends is noticed at once. No matter in one process alone.
+        stop_early: whether to end each forward pass but the first once all layers have run. Pass False for a model
+            whose layers run more often for some inputs than for the first batch.
+        timeout: the seconds for all processes to join the sweep, and for a sign of life of each after that. A slow
+            process is waited for, and one that ends is noticed at once. A single process ignores it.
         layout: of the layers' outputs: "channels_first", (N, C, *units); "channels_last", (N, *units, C); or "auto".
 
-    The library's reducers, and those that inherit their `update`, are given (N, C, *units), whatever the layout of the
-    layer: where types and sizes of the model's modules leave it in doubt, one pass without values follows the first
-    batch, as for `receptive_fields`. Layers of which that tells nothing are left out, and `left_out` of the result says
-    why; chosen by name they are an error. Other reducers are given the output as it is.
+    The library's reducers, and those that inherit their `update`, take (N, C, *units), whatever the layout of the
+    layer: if the types and sizes of the model's modules leave the layout unclear, one pass without values follows the
+    first batch, as for `receptive_fields`. Layers whose layout stays unclear are left out, and `left_out` of the result
+    says why; if selected by name, they raise. Other reducers take the output as it is.
 
-    Positions (of `Exemplars`, say) are those in the data set, also for a `DataLoader` that shuffles one; for other
-    iterables the i-th sample has position i, and with several processes i * processes + rank (so too for a loader
-    there, unless it has a `DistributedSampler`).
+    Positions of samples (in `Exemplars`, for example) are those in the data set, also for a `DataLoader` that shuffles;
+    for other iterables the i-th sample has position i, or with several processes i * processes + rank (this holds for
+    loaders too, unless they have a `DistributedSampler`).
 
     Raises:
-        ArgumentError: an argument cannot be used, or the data is empty.
+        ArgumentError: an argument is invalid, or the data is empty.
         LayerNotFoundError: a selector of layers matches nothing.
         LayerNotRunError: a layer does not run in some batch.
         UnresolvedActivationError: no single nonlinearity follows a layer.
-        UnsupportedOutputError: a layer's output is not one tensor with the samples along its first axis; or nobody can
-            tell which axis of it holds the channels, and the layer was chosen by name, or no other is left.
-        NonFiniteActivationError: a layer handed on infinite values or NaN.
-        SweepError: the data, the model or a reducer raised; or another process failed, is gone, did not come, or was
+        UnsupportedOutputError: a layer's output is not one tensor with the samples along its first axis; or its channel
+            axis is unclear, and the layer was selected by name, or no other layer is left.
+        NonFiniteActivationError: a layer's output has infinite values or NaN.
+        SweepError: the data, the model or a reducer raised; or another process failed, is gone, did not join, or was
             called for another sweep.
-        StorageError: checkpoint or store are damaged, or of another sweep, or cannot be written. When only the last
-            write of a whole sweep failed, the error's `result` is the result.
+        StorageError: checkpoint or store are damaged, belong to another sweep, or cannot be written. If only the last
+            write of a finished sweep failed, the error's `result` is the result.
 
     >>> import torch, spatialprobe as sp
     >>> from torch import nn
@@ -112,7 +115,7 @@ def sweep(
     >>> found["2"]["moments"].mean.shape, found["2"]["top"].samples.shape
     (torch.Size([12]), torch.Size([12, 9]))
     """
-    with join_peers(timeout) as others:  # arguments are checked where all processes learn of it
+    with join_peers(timeout) as others:  # arguments are checked inside, so that all processes fail together
         check_arguments(model, at=(at, At), nonfinite=(nonfinite, NonFinite), layout=(layout, LayoutChoice))
         check_switch(stop_early, "stop_early")
         if not (isinstance(progress, str) and progress == "auto"):
@@ -121,7 +124,7 @@ def sweep(
         as_int(num_workers, "num_workers", least=0)
         where = as_device(device) or device_of(model)
         as_float(checkpoint_seconds, "checkpoint_seconds", least=0)
-        # The forward of a DistributedDataParallel waits for all ranks, and these may have different numbers of batches.
+        # The forward of a DistributedDataParallel waits for all ranks, but ranks may have different numbers of batches.
         inner = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
         with EvaluationMode(inner, device=as_device(device)):
             load = Workload(

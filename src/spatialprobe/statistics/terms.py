@@ -1,4 +1,4 @@
-"""What all processes of a sweep must have in common, compared before they begin."""
+"""The terms of a sweep, which all its processes must have in common, compared before they begin."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from spatialprobe.statistics.identity import describe, settings_identity
 from spatialprobe.statistics.reducer import Reducer
 from spatialprobe.storage.checksum import digest, fingerprint
 
-_HASHED = "#"  # before a checksum, which is not shown
-UNKNOWN = "?"  # what cannot be compared
-_NAMED = 6  # differences of a kind that are named
-_SHOWN = 80  # characters of a value
+_HASHED = "#"  # the prefix of checksums, which are not shown
+UNKNOWN = "?"  # stands for a value that cannot be compared
+_NAMED = 6  # differences shown under one heading
+_SHOWN = 80  # characters shown of a value
 
 
 @dataclass(frozen=True)
 class Terms:
-    """What one process was asked to do: under headings such as "weights" what each thing is, in words."""
+    """The terms of a sweep in one process: under headings such as "the weights", a description of each item by name."""
 
     parts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def dumps(self) -> bytes:
-        """Return them as bytes."""
+        """Return the terms as bytes."""
         return json.dumps(self.parts).encode()
 
     @staticmethod
     def loads(data: bytes) -> Terms:
-        """Return what was written."""
+        """Return the terms that `dumps` has written."""
         return Terms(json.loads(data))
 
 
 def hash_value(value: object) -> str:
-    """Return a checksum of a plain value, for what is too long to show."""
+    """Return a checksum of a plain value that is too long to show."""
     return _HASHED + digest(repr(value).encode())[:24]
 
 
 def modules_of(model: nn.Module) -> dict[str, str]:
-    """Return the type of each module, and how it was made."""
+    """Return the type and `extra_repr` of each module."""
     return {layer.name: f"{type(layer.module).__name__}({layer.module.extra_repr()})" for layer in all_layers(model)}
 
 
@@ -58,17 +58,17 @@ def settings_of(device: torch.device) -> dict[str, str]:
 
 
 def weights_of(model: nn.Module) -> dict[str, str]:
-    """Return a checksum of each parameter and buffer, and of shape and dtype where its values cannot be read."""
+    """Return a checksum of each parameter and buffer, or of its shape and dtype if its values cannot be read."""
     found = {}
     for layer in all_layers(model):
         for name, value in (*layer.module._parameters.items(), *layer.module._buffers.items()):
             if value is not None:
-                found[f"{layer.name}.{name}".lstrip(".")] = hash_value(_fingerprint(value))
+                found[f"{layer.name}.{name}".lstrip(".")] = hash_value(_try_fingerprint(value))
     return found
 
 
 def reducers_of(kinds: Mapping[str, Reducer]) -> dict[str, str]:
-    """Return what new reducers of each name are, as far as it can be described."""
+    """Return a checksum of the new reducer of each name, or the name of its class if it cannot be described."""
     found = {}
     for name, reducer in kinds.items():
         found[name] = type(reducer).__qualname__
@@ -77,24 +77,24 @@ def reducers_of(kinds: Mapping[str, Reducer]) -> dict[str, str]:
     return found
 
 
-def differences(terms: Sequence[Terms]) -> str:
-    """Return in words which ranks were asked for something else than the first; empty where none was."""
+def describe_differences(terms: Sequence[Terms]) -> str:
+    """Return a description of how the terms of some ranks differ from those of rank 0, empty if none do."""
     found = []
     for rank, other in enumerate(terms):
         parts = {**terms[0].parts, **other.parts}
-        words = [_difference(part, terms[0].parts.get(part, {}), other.parts.get(part, {})) for part in parts]
+        words = [_describe_difference(part, terms[0].parts.get(part, {}), other.parts.get(part, {})) for part in parts]
         if any(words):
             found.append(f"Rank {rank} differs from rank 0 in {'; '.join(filter(None, words))}.")
     if not found:
         return ""
     return (
         f"The {len(terms)} processes were not called for the same sweep. {' '.join(found)} All must have the same "
-        "model, data and arguments: load one file of weights, or seed random numbers before model and data are made."
+        "model, data and arguments: load one file of weights, or seed random numbers before creating model and data."
     )
 
 
-def _difference(part: str, first: Mapping[str, str], other: Mapping[str, str]) -> str:
-    """Return what differs between two ranks under one heading; empty where nothing does."""
+def _describe_difference(part: str, first: Mapping[str, str], other: Mapping[str, str]) -> str:
+    """Return a description of what differs between two ranks under one heading, empty if nothing does."""
     names = [
         name
         for name in {**first, **other}
@@ -102,13 +102,13 @@ def _difference(part: str, first: Mapping[str, str], other: Mapping[str, str]) -
     ]
     if not names:
         return ""
-    told = ", ".join(_one(name, first.get(name), other.get(name)) for name in names[:_NAMED])
+    shown = ", ".join(_describe_item(name, first.get(name), other.get(name)) for name in names[:_NAMED])
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return f"{part} {told}{more}".lstrip()
+    return f"{part} {shown}{more}".lstrip()
 
 
-def _one(name: str, first: str | None, other: str | None) -> str:
-    """Return one thing that differs, with both values where they are short enough to show."""
+def _describe_item(name: str, first: str | None, other: str | None) -> str:
+    """Return a description of one item that differs, with both values unless they are checksums."""
     if first is None or other is None:
         return f"{name} ({'only rank 0 has it' if other is None else 'rank 0 has none'})"
     if first.startswith(_HASHED) or other.startswith(_HASHED):
@@ -116,8 +116,8 @@ def _one(name: str, first: str | None, other: str | None) -> str:
     return f"{name} ({other[:_SHOWN]}, not {first[:_SHOWN]})"
 
 
-def _fingerprint(value: torch.Tensor) -> object:
+def _try_fingerprint(value: torch.Tensor) -> object:
     try:
         return fingerprint(value)
-    except Exception:  # sharded, sparse or packed: every kind raises what it likes
+    except Exception:  # sharded, sparse and packed tensors raise exceptions of different types
         return [list(value.shape), str(value.dtype)]

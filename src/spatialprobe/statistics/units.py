@@ -1,4 +1,4 @@
-"""An activation as channels of units, and walks through it in pieces that fit a processor's cache."""
+"""Activations as channels of units, split into pieces that fit a processor's cache."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from spatialprobe.errors import ArgumentError
 from spatialprobe.tensors import computable_values
 from spatialprobe.text import format_count
 
-_PIECE = {"cpu": 1 << 16}  # values; in float64 this is half of a usual second-level cache
+_PIECE = {"cpu": 1 << 16}  # values; in float64 this is half of a typical second-level cache
 _LARGE_PIECE = 1 << 24  # for accelerators, where starting a kernel costs more than reading memory
 
 
 def as_units(activation: torch.Tensor) -> torch.Tensor:
     """Return an activation (N, C, *spatial) as (N, C, L), with the units of each map in row-major order.
 
-    Booleans count as zeros and ones; sparse and quantized tensors become dense, and dtypes that torch hardly computes
-    with wider ones.
+    Booleans become zeros and ones, sparse and quantized tensors dense ones, and dtypes for which torch supports few
+    operations wider ones.
 
     Raises:
         ArgumentError: it has no channel axis, or holds complex numbers.
@@ -35,13 +35,13 @@ def as_units(activation: torch.Tensor) -> torch.Tensor:
             f"statistics of channels need real values (N, C, *spatial), not {activation.dtype} "
             f"{tuple(activation.shape)}."
         )
-    if activation.device.type == "mps":  # has no float64
+    if activation.device.type == "mps":  # MPS lacks float64
         activation = activation.cpu()
     return activation.flatten(2) if activation.ndim > 2 else activation.unsqueeze(2)
 
 
 def split_pieces(units: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
-    """The units (N, C, L) in pieces (n, c, L) of some samples and channels, each with its channels."""
+    """Yield the units (N, C, L) in pieces (n, c, L) of some samples and channels, each after its slice of channels."""
     n, c, length = units.shape
     size = _PIECE.get(units.device.type, _LARGE_PIECE)
     channels = min(c, max(1, size // max(1, length)))
@@ -53,10 +53,10 @@ def split_pieces(units: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
 
 
 def check_samples(samples: torch.Tensor, activation: torch.Tensor) -> None:
-    """Check that there is one position in the data for each sample of an activation.
+    """Check that `samples` holds one position in the data for each sample of an activation.
 
     Raises:
-        ArgumentError: there is not.
+        ArgumentError: it does not.
     """
     if not isinstance(samples, torch.Tensor) or samples.dtype != torch.int64 or samples.shape != activation.shape[:1]:
         raise ArgumentError(
@@ -66,20 +66,21 @@ def check_samples(samples: torch.Tensor, activation: torch.Tensor) -> None:
 
 
 def check_mergeable(reducer: object, other: object) -> None:
-    """Check that `other` is a reducer of the same kind.
+    """Check that `other` is a reducer of the same class.
 
     Raises:
         ArgumentError: it is not.
     """
     if type(other) is not type(reducer):
-        raise ArgumentError(f"{type(reducer).__name__} merges others of its kind, not {short_repr(other)}.")
+        name = type(reducer).__name__
+        raise ArgumentError(f"{name} merges only reducers of its class, {name}, not {short_repr(other)}.")
 
 
 def check_same_channels(seen: int, now: int) -> None:
-    """That a reducer is given as many channels as before.
+    """Check that an activation has as many channels as the reducer has seen before.
 
     Raises:
-        ArgumentError: it is not.
+        ArgumentError: it does not.
     """
     if seen != now:
         raise ArgumentError(
@@ -88,5 +89,5 @@ def check_same_channels(seen: int, now: int) -> None:
 
 
 def reduce_maps_first(length: int) -> bool:
-    """Whether maps of this many units are reduced faster along each map than across samples (measured)."""
+    """Return whether maps of this many units are reduced faster along each map than across samples (measured)."""
     return length >= 64

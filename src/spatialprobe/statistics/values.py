@@ -1,4 +1,4 @@
-"""Results of reducers as JSON and tensors, and back again: what a file can hold, and what may come of it."""
+"""Conversion of reducers' results to JSON and tensors, and back."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from spatialprobe.storage.schema import MalformedError, Or, check
 from spatialprobe.text import kind_of, with_article
 
 _SHOWN = 100  # characters of a name in a message
-_DEEPEST = 100  # containers in containers
+_DEEPEST = 100  # the deepest nesting of containers
 _OURS = "spatialprobe.statistics."
-_KEYS = (str, int, float, bool, type(None))  # what keys of mappings are made of, tuples of these beside
+_KEYS = (str, int, float, bool, type(None))  # types of keys of mappings, besides tuples of these
 _WHOLE = Or(None, bool, int, str)
 
 
 def extract_tensors(value: Any, tensors: dict[str, torch.Tensor], where: str, depth: int = 0) -> Any:
-    """Return a value as JSON holds it; its tensors go to `tensors`, under names of their own.
+    """Return a value as JSON data; its tensors are added to `tensors` under new names.
 
     Raises:
-        StorageError: it holds something that a file cannot, or is nested too deep.
+        StorageError: it holds something that a file cannot hold, or is nested too deeply.
     """
     if depth > _DEEPEST:
         raise StorageError(f"Cannot save {where[:200]}: it is nested more than {_DEEPEST} deep, or holds itself.")
@@ -59,75 +59,75 @@ def extract_tensors(value: Any, tensors: dict[str, torch.Tensor], where: str, de
         return {"dataclass": [type(value).__module__, type(value).__qualname__, parts]}
     raise StorageError(
         f"Cannot save {where}, {kind_of(value)}: a reducer's result can be written if it is made of tensors, "
-        "arrays, numbers, text, None, tuples, lists, dicts and dataclasses."
+        "arrays, numbers, strings, None, tuples, lists, dicts and dataclasses."
     )
 
 
 def insert_tensors(described: Any, tensors: Mapping[str, torch.Tensor], depth: int = 0) -> Any:
-    """Return the value that `extract_tensors` took apart.
+    """Return the value that `extract_tensors` has converted.
 
     Raises:
-        MalformedError: it describes none.
+        MalformedError: the JSON data does not describe a value.
         StorageError: it names a class that is not imported.
     """
     if depth > _DEEPEST:
         raise MalformedError(f"a result is nested more than {_DEEPEST} deep")
     if not isinstance(described, dict) or len(described) != 1:
-        raise MalformedError(f"{short_repr(described)} describes no value")
+        raise MalformedError(f"{short_repr(described)} does not describe a value")
     ((kind, held),) = described.items()
-    if kind in _MADE_OF:
-        schema, make = _MADE_OF[kind]
+    if kind in _BUILDERS:
+        schema, make = _BUILDERS[kind]
         check(held, schema, f"{with_article(kind)} in a result")
         return make(held, tensors)
-    if kind not in _MADE_OF_PARTS:
-        raise MalformedError(f"{short_repr(kind)} is no kind of value")
-    schema, make_parts = _MADE_OF_PARTS[kind]
+    if kind not in _CONTAINER_BUILDERS:
+        raise MalformedError(f"{short_repr(kind)} is not a kind of value")
+    schema, make_parts = _CONTAINER_BUILDERS[kind]
     check(held, schema, f"{with_article(kind)} in a result")
     return make_parts(held, tensors, depth + 1)
 
 
-def _float(held: str, _: object) -> float:
+def _build_float(held: str, _: object) -> float:
     try:
         return float.fromhex(held)
     except (ValueError, OverflowError) as error:
-        raise MalformedError(f"{short_repr(held)} is no float") from error
+        raise MalformedError(f"{short_repr(held)} is not a float") from error
 
 
-def _tensor(held: str, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
+def _find_tensor(held: str, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
     if held not in tensors:
         raise MalformedError(f"there is no tensor {short_repr(held)}")
     return tensors[held]
 
 
-def _array(held: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
+def _build_array(held: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
     try:
-        return _tensor(held["tensor"], tensors).numpy()
+        return _find_tensor(held["tensor"], tensors).numpy()
     except (TypeError, RuntimeError) as error:  # a dtype that numpy lacks
-        raise MalformedError(f"tensor {short_repr(held)} is no array ({error})") from error
+        raise MalformedError(f"tensor {short_repr(held)} cannot be an array ({error})") from error
 
 
-def _mapping(held: Any, tensors: Mapping[str, torch.Tensor], depth: int) -> Any:
+def _build_mapping(held: Any, tensors: Mapping[str, torch.Tensor], depth: int) -> Any:
     found = {}
     for key, item in held:
         name = insert_tensors(key, tensors, depth)
         if not _is_key(name):
-            raise MalformedError(f"{short_repr(name)} is no key of a mapping")
+            raise MalformedError(f"{short_repr(name)} cannot be a key of a mapping")
         found[name] = insert_tensors(item, tensors, depth)
     return found
 
 
-def _list(held: Any, tensors: Mapping[str, torch.Tensor], depth: int) -> list[Any]:
+def _build_list(held: Any, tensors: Mapping[str, torch.Tensor], depth: int) -> list[Any]:
     return [insert_tensors(item, tensors, depth) for item in held]
 
 
-def _tuple(held: Any, tensors: Mapping[str, torch.Tensor], depth: int) -> tuple[Any, ...]:
-    return tuple(_list(held, tensors, depth))
+def _build_tuple(held: Any, tensors: Mapping[str, torch.Tensor], depth: int) -> tuple[Any, ...]:
+    return tuple(_build_list(held, tensors, depth))
 
 
-def _instance(held: Any, tensors: Mapping[str, torch.Tensor], depth: int) -> Any:
-    """Return an instance of a dataclass with the fields that it had; no code of the class runs."""
+def _build_dataclass(held: Any, tensors: Mapping[str, torch.Tensor], depth: int) -> Any:
+    """Return an instance of a dataclass with its saved fields, without running code of the class."""
     module, name, parts = held
-    kind = _class(module, name)
+    kind = _find_dataclass(module, name)
     known = {field.name: object for field in fields(kind)}
     if parts.keys() != known.keys():
         raise MalformedError(f"{with_article(name)} has the fields {', '.join(known)}, not {short_repr(sorted(parts))}")
@@ -142,32 +142,35 @@ def _instance(held: Any, tensors: Mapping[str, torch.Tensor], depth: int) -> Any
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Return whether a value is of the type that a field is said to have, as far as that can be told."""
+    """Return whether a value has the annotated type of a field; true if that cannot be checked."""
     try:
         return isinstance(value, hint)
     except TypeError:  # such as list[int]
         return True
 
 
-# For each kind of value how it must be described, and what makes it.
-_MADE_OF: dict[str, Any] = {
+# For each kind of value, the schema of its description and the function that builds it.
+_BUILDERS: dict[str, Any] = {
     "value": (_WHOLE, lambda held, _: held),
-    "float": (str, _float),
-    "tensor": (str, _tensor),
-    "array": ({"tensor": str}, _array),
+    "float": (str, _build_float),
+    "tensor": (str, _find_tensor),
+    "array": ({"tensor": str}, _build_array),
 }
-_MADE_OF_PARTS: dict[str, Any] = {
-    "mapping": ([(dict, dict)], _mapping),
-    "list": (list, _list),
-    "tuple": (list, _tuple),
-    "dataclass": ((str, str, dict), _instance),
+_CONTAINER_BUILDERS: dict[str, Any] = {
+    "mapping": ([(dict, dict)], _build_mapping),
+    "list": (list, _build_list),
+    "tuple": (list, _build_tuple),
+    "dataclass": ((str, str, dict), _build_dataclass),
 }
 
 
-def _class(module: str, name: str) -> Any:
-    """Return a dataclass that is in memory already: a file names classes, but brings no code to run.
+def _find_dataclass(module: str, name: str) -> Any:
+    """Return a dataclass that has been imported already, or one of the library: a file must not cause other imports.
 
-    It is looked up without `getattr`, which a module may answer by importing something.
+    It is looked up without `getattr`, since a module's `__getattr__` may import something.
+
+    Raises:
+        StorageError: there is no such dataclass.
     """
     found = sys.modules.get(module)
     if found is None and module.startswith(_OURS) and module.removeprefix(_OURS).isidentifier() and find_spec(module):
@@ -194,15 +197,15 @@ def _as_tensor(array: Any, where: str) -> torch.Tensor:
 
 
 def _as_key(key: Any, where: str) -> Any:
-    """Return the key of a mapping as a plain value, numpy's numbers as Python's.
+    """Return the key of a mapping as a plain value; numpy scalars become Python numbers.
 
     Raises:
-        StorageError: it is of another kind, and would not be found again.
+        StorageError: it is of another type, which could not be read back.
     """
     plain = key.item() if isinstance(key, np.generic) else key
     if not _is_key(plain):
         raise StorageError(
-            f"Cannot save {where}: its key {short_repr(key)} is {kind_of(key)}. Keys may be text, numbers, None and "
+            f"Cannot save {where}: its key {short_repr(key)} is {kind_of(key)}. Keys may be strings, numbers, None and "
             "tuples of these."
         )
     return plain

@@ -1,9 +1,9 @@
-"""What the processes of a sweep send one another: a tree of links in which all learn of whoever fails or is gone.
+"""Communication among the processes of a sweep: a tree of links, through which all learn of a failure in any of them.
 
-Rank r is linked with r without its lowest set bit, its parent, and with those of which it is the parent. A process that
-ends closes its connections, whatever ended it: both its neighbors see that at once and tell theirs, so survivors end in
-a time that grows with the logarithm of their number. A process that is stopped, or whose machine is lost, shows no sign
-of life: it is given up after a timeout, and so is nothing else.
+The parent of rank r is r without its lowest set bit; each rank is linked with its parent and its children. When a
+process ends, for whatever reason, its connections are closed: its neighbors notice that at once and tell theirs, so all
+end in a time that grows with the logarithm of their number. A process that is stopped, or whose machine is lost, sends
+no signs of life, and is given up after a timeout; a slow process is never given up.
 """
 
 from __future__ import annotations
@@ -21,74 +21,74 @@ from weakref import ref
 from spatialprobe.errors import SweepError
 from spatialprobe.statistics.link import Link
 
-_TURN = 0.5  # seconds, the longest wait before silences are looked at
-_BEATS = 4  # signs of life in a timeout, at least
-_GRACE = 2.0  # seconds, for a failure to go out
+_TURN = 0.5  # seconds, the longest wait before silences are checked
+_BEATS = 4  # the least number of signs of life within a timeout
+_GRACE = 2.0  # seconds for a failure to be sent
 _LONGEST = 100_000  # characters of a failure
-_ENTRY = struct.Struct("!IQ")  # a rank, and the bytes that it sent
+_ENTRY = struct.Struct("!IQ")  # a rank, and the number of bytes that it sent
 
 
 class PeerGoneError(SweepError):
-    """Another process does not answer any more."""
+    """Another process is gone, or does not answer any more."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """What ended a sweep, as it is told to all."""
+    """The failure that ended a sweep, as it is sent to all processes."""
 
     rank: int
     text: str
-    gone: bool  # whether the process is gone, rather than told its failure itself
+    gone: bool  # whether the process is gone, rather than having reported its failure itself
 
     def dumps(self) -> bytes:
-        """Return it as bytes."""
+        """Return the failure as bytes."""
         return json.dumps(asdict(self)).encode()
 
     @staticmethod
     def loads(data: bytes, rank: int) -> Failure:
-        """Return what was written; if it is something else, that the process of this rank wrote it."""
+        """Return the failure that `dumps` has written, or for invalid bytes a failure of the rank that sent them."""
         try:
             found = json.loads(data)
             return Failure(int(found["rank"]), str(found["text"]), bool(found["gone"]))
         except (ValueError, TypeError, KeyError):
-            return Failure(rank, "it sent something else than its failure", gone=True)
+            return Failure(rank, "it sent invalid data instead of its failure", gone=True)
 
-    def raised(self, size: int) -> SweepError:
-        """Return the error that other ranks raise."""
+    def error(self, size: int) -> SweepError:
+        """Return the error that the other ranks raise."""
         if self.gone:
             return PeerGoneError(f"A process of the sweep is gone: rank {self.rank} of {size}: {self.text}.")
         return SweepError(f"Rank {self.rank} of {size} failed, and with it the sweep: {self.text}")
 
 
 class Wire:
-    """One process's links in the tree.
+    """The links of one process in the tree.
 
     Args:
-        rank: of this process.
-        size: how many there are.
-        timeout: seconds without a sign of life after which a process is given up.
+        rank: the rank of this process.
+        size: the number of processes.
+        timeout: the seconds without a sign of life after which a process is given up.
     """
 
     def __init__(self, rank: int, size: int, timeout: float) -> None:
         self.rank, self.size = rank, size
         self._timeout = timeout
         self._links: dict[int, Link] = {}
-        self.failure: Failure | None = None  # what ends the sweep
+        self.failure: Failure | None = None  # the failure that ends the sweep
         self._selector = selectors.DefaultSelector()
         self._last = time.monotonic()  # when silences were last counted
         self._closing = threading.Event()
-        # It does not keep the wire: one that an interrupt has left behind closes its links when it is collected.
-        show = (ref(self), self._closing, min(1.0, timeout / _BEATS))
-        self._beats = threading.Thread(target=_beat, args=show, name="spatialprobe signs of life", daemon=True)
+        # The thread holds only a weak reference: a wire left behind by an interrupt closes its links when collected.
+        arguments = (ref(self), self._closing, min(1.0, timeout / _BEATS))
+        self._beats = threading.Thread(target=_beat, args=arguments, name="spatialprobe signs of life", daemon=True)
         self._beats.start()
 
     def add(self, link: Link) -> None:
-        """Link this process with another."""
+        """Add a link to another process."""
         self._links[link.rank] = link
         self._selector.register(link.channel, selectors.EVENT_READ, link)
 
     def listen(self) -> None:
-        """Take what has come, without waiting.
+        """Process what has been received, without waiting.
 
         Raises:
             PeerGoneError: another process is gone.
@@ -99,7 +99,7 @@ class Wire:
             self._give_up()
 
     def send(self, data: bytes, rank: int) -> None:
-        """Send bytes to a process to which there is a link.
+        """Send bytes to a linked process.
 
         Raises:
             SweepError: some process has failed or is gone.
@@ -107,7 +107,7 @@ class Wire:
         self._send(data, [self._links[rank]])
 
     def receive(self, rank: int) -> bytes:
-        """Return the bytes that a process sends to which there is a link; its turn may take long.
+        """Return the bytes that a linked process sends; waits for them, however long it takes.
 
         Raises:
             SweepError: some process has failed or is gone.
@@ -138,25 +138,25 @@ class Wire:
         if self.rank > 0:
             self.send(found, parent(self.rank))
             return None
-        return _entries(found)
+        return _unpack_entries(found)
 
     def fail(self, text: str) -> None:
-        """Tell all that this process has failed, unless all are being told of a failure already."""
+        """Send the failure of this process to all, unless another failure is being sent already."""
         if self.failure is None:
-            self._tell(Failure(self.rank, text[:_LONGEST], gone=False))
+            self._broadcast_failure(Failure(self.rank, text[:_LONGEST], gone=False))
 
     def learn(self, failure: Failure) -> NoReturn:
-        """Raise the failure of another process that is known by another way, and tell the neighbors.
+        """Raise a failure of another process that was not received through a link, and send it to the neighbors.
 
         Raises:
             SweepError: always.
         """
         if self.failure is None:
-            self._tell(failure)
+            self._broadcast_failure(failure)
         self._give_up()
 
     def disconnect(self) -> None:
-        """Part from the others after all went well: wait until none needs anything from this process."""
+        """Disconnect from the others after success: wait until none needs anything from this process."""
         links = self._links.values()
         for link in links:
             link.put_farewell()
@@ -164,7 +164,7 @@ class Wire:
             self._turn(_TURN)
 
     def close(self) -> None:
-        """Close all links, after what is told by them has gone out, or some seconds."""
+        """Close all links, once everything queued has been sent or a grace period has passed."""
         end = time.monotonic() + _GRACE
         while any(link.unsent for link in self._links.values()) and time.monotonic() < end:
             self._turn(_GRACE / 10)
@@ -180,22 +180,22 @@ class Wire:
         self._wait(links, lambda: not any(link.unsent for link in links))
 
     def _wait(self, links: Sequence[Link], until: Callable[[], bool]) -> None:
-        """Take part in what goes on until some links have done something.
+        """Send and receive until a condition on some links is true.
 
         Raises:
-            SweepError: some process has failed or is gone, before they had.
+            SweepError: a process has failed or is gone before that.
         """
         self._turn(0)
         while not until():
             for link in links:
                 if self.failure is None and (link.ended or link.left):
-                    self._tell(Failure(link.rank, "its connection was closed", gone=True))
+                    self._broadcast_failure(Failure(link.rank, "its connection was closed", gone=True))
             if self.failure is not None:
                 self._give_up()
             self._turn(_TURN)
 
     def _turn(self, wait: float) -> None:
-        """Send and receive what can be, after waiting so many seconds at most for anything to be there."""
+        """Send and receive what is ready, waiting for it at most this many seconds."""
         for link in self._links.values():
             link.flush()
             self._watch(link)
@@ -203,10 +203,10 @@ class Wire:
             key.data.take()
         self._count_silences()
         for link in self._links.values():
-            self._look_at(link)
+            self._check_link(link)
 
     def _watch(self, link: Link) -> None:
-        """Let the next wait end when something comes by a link, or when something can go out that has to."""
+        """Register the events of a link that end the next wait: readable, or writable if it has something to send."""
         events = selectors.EVENT_READ | (selectors.EVENT_WRITE if link.unsent else 0)
         watched = self._selector.get_map().get(link.channel)
         if watched is not None and link.ended:
@@ -215,34 +215,34 @@ class Wire:
             self._selector.modify(link.channel, events, link)
 
     def _count_silences(self) -> None:
-        """Add to the time in which nothing came; time in which this process itself was stopped does not count."""
+        """Add the time since the last call to every link's silence, without time in which this process was stopped."""
         now = time.monotonic()
         passed, self._last = min(now - self._last, 2 * _TURN), now
         for link in self._links.values():
             link.silence += passed
 
-    def _look_at(self, link: Link) -> None:
-        """Find out whether a link tells of a failure, and tell the others."""
+    def _check_link(self, link: Link) -> None:
+        """Check whether a link has failed or reports a failure, and send it to the others."""
         if self.failure is not None:
             return
         if link.failure is not None:
-            self._tell(Failure.loads(link.failure, link.rank))
+            self._broadcast_failure(Failure.loads(link.failure, link.rank))
         elif link.ended and not link.left:
-            self._tell(Failure(link.rank, "its connection was closed", gone=True))
+            self._broadcast_failure(Failure(link.rank, "its connection was closed", gone=True))
         elif link.silence > self._timeout and not link.ended:
-            self._tell(Failure(link.rank, f"there was no sign of life for {self._timeout:g} s", gone=True))
+            self._broadcast_failure(Failure(link.rank, f"there was no sign of life for {self._timeout:g} s", gone=True))
 
-    def _tell(self, failure: Failure) -> None:
-        """Keep a failure, and send it to all neighbors."""
+    def _broadcast_failure(self, failure: Failure) -> None:
+        """Record a failure, and send it to all neighbors."""
         self.failure = failure
-        told = failure.dumps()
+        data = failure.dumps()
         for link in self._links.values():
-            link.put_failure(told)
+            link.put_failure(data)
             link.flush()
 
     def _give_up(self) -> NoReturn:
         assert self.failure is not None
-        raise self.failure.raised(self.size) from None
+        raise self.failure.error(self.size) from None
 
 
 def _beat(watched: ref[Wire], closing: threading.Event, interval: float) -> None:
@@ -256,7 +256,7 @@ def _beat(watched: ref[Wire], closing: threading.Event, interval: float) -> None
         del wire
 
 
-def _entries(gathered: bytes) -> list[bytes]:
+def _unpack_entries(gathered: bytes) -> list[bytes]:
     """Return what each rank sent, in the order of ranks."""
     found, start = {}, 0
     while start < len(gathered):
@@ -277,7 +277,7 @@ def parent(rank: int) -> int:
 
 
 def children(rank: int, size: int) -> list[int]:
-    """Return the ranks whose parent this is, in order: each is the first of the ranks below it.
+    """Return the ranks whose parent is `rank`, in ascending order; each has the lowest rank of its subtree.
 
     >>> children(0, 7), children(4, 7), children(3, 7)
     ([1, 2, 4], [5, 6], [])

@@ -1,4 +1,4 @@
-"""Laws that other people's rules and reducers can be checked against, and stores against their checksums."""
+"""Checks of your own rules and reducers against their laws, and of stores against their checksums."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A reducer held against its law: the data in any split and order gives the same result."""
+"""A check of reducers against their law: the result does not depend on how the data is split or ordered."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ from spatialprobe.statistics.state import StateFormat, SweepState
 from spatialprobe.text import kind_of
 
 _TRIALS = 20
-_DIGITS = {torch.float64: 1e-9, torch.float32: 1e-4}  # what rounding may change, as a share of the largest value
+_DIGITS = {torch.float64: 1e-9, torch.float32: 1e-4}  # the rounding error allowed, relative to the largest value
 _FEWEST_DIGITS = 1e-2  # for the half precisions
 
 
 def check_reducer(factory: Factory, activation: torch.Tensor | None = None, *, seed: int = 0) -> None:
-    """Hold a reducer against its law, on data cut and merged in many ways.
+    """Check a reducer against its law, on data split and merged in many ways.
 
-    The data comes whole, in batches of any sizes, in any order, and to several reducers that are merged in any order,
-    some of which saw nothing; the results must not differ beyond rounding. Beside that, a reducer must not write to
-    or depend on the activation once `update` has returned, leave the other as it is when merged, give its result
-    without changing, and be what it was after it was written and read.
+    The data is passed whole, in batches of random sizes, in random order, and to several reducers that are merged in
+    random order, some of which have seen nothing; the results must not differ beyond rounding. In addition, `update`
+    must neither modify the activation nor keep a reference to it, `merge` must not modify the other reducer, `result`
+    must not modify its own, and a reducer must be the same after it was written and read back.
 
     Args:
-        factory: the class, or whatever makes one without arguments, as `sweep` takes it.
-        activation: the data, at least two samples along the first axis. If left out, (24, 3, 4, 5) of normal values
-            with ties and zeros among them; give your own where the reducer expects something else.
-        seed: of the cuts.
+        factory: the class, or any callable that returns a new reducer without arguments, as for `sweep`.
+        activation: the data, at least two samples along the first axis. By default (24, 3, 4, 5) normal values with
+            ties and zeros among them; pass your own if the reducer expects something else.
+        seed: the seed of the splits.
 
     Raises:
-        AssertionError: the law is broken; the message says which cut of the data shows it, and in what.
-        ArgumentError: the factory makes no reducer.
+        AssertionError: the law is broken; the message shows the split of the data, and the difference of the results.
+        ArgumentError: the factory does not return a reducer.
 
     >>> import spatialprobe as sp
     >>> from spatialprobe.testing import check_reducer
     >>> check_reducer(sp.Moments)
     """
-    values = _example() if activation is None else activation
+    values = _example_activation() if activation is None else activation
     if not isinstance(values, torch.Tensor) or values.ndim < 2 or len(values) < 2 or values.layout != torch.strided:
         raise ArgumentError(
             f"activation must be a tensor of at least two samples (N, C, ...), not {short_repr(values)}."
@@ -54,19 +54,19 @@ def check_reducer(factory: Factory, activation: torch.Tensor | None = None, *, s
     whole = factory()
     _update(whole, values, list(range(len(values))))
     expected = whole.result()
-    _same("A second call of result()", expected, whole.result())
-    _same("Once written and read, it", expected, _written_and_read(factory, whole).result())
+    _check_same("A second call of result()", expected, whole.result())
+    _check_same("Once written and read back, the reducer", expected, _write_and_read(factory, whole).result())
     _check_independent(factory, values, expected)
     for _ in range(_TRIALS):
-        cut = _drawn_cut(len(values), draw)
-        _same(
-            f"With the samples in the parts {cut}, each part a reducer's batches, it",
+        split = _draw_split(len(values), draw)
+        _check_same(
+            f"With the samples split into {split}, the batches of each reducer, the merged reducer",
             expected,
-            _merged(factory, values, cut, draw),
+            _merge(factory, values, split, draw),
         )
 
 
-def _example() -> torch.Tensor:
+def _example_activation() -> torch.Tensor:
     drawn = torch.randn(24, 3, 4, 5, generator=torch.Generator().manual_seed(0), device="cpu")
     coarse = (drawn[::2] * 2).round() / 2  # ties and zeros
     return torch.stack([coarse, drawn[1::2]], dim=1).flatten(0, 1)
@@ -76,32 +76,34 @@ def _update(reducer: Reducer, values: torch.Tensor, samples: list[int]) -> None:
     reducer.update(values[samples], torch.tensor(samples, dtype=torch.int64, device="cpu"))
 
 
-def _written_and_read(factory: Factory, reducer: Reducer) -> Reducer:
-    """Return the reducer as a checkpoint or another process returns it."""
+def _write_and_read(factory: Factory, reducer: Reducer) -> Reducer:
+    """Return the reducer after it was written and read back, as for a checkpoint or another process."""
     try:
         form = StateFormat([""], {"reducer": factory()}, {"reducer": factory()})
         state = SweepState({"": {"reducer": reducer}})
         return form.loads(form.dumps(state)).reducers[""]["reducer"]
     except (ArgumentError, StorageError, SweepError) as error:
         raise AssertionError(
-            f"It cannot be written and read back, which checkpoint= and torchrun need: {error}"
+            f"The reducer cannot be written and read back, which checkpoint= and torchrun need: {error}"
         ) from error
 
 
 def _check_independent(factory: Factory, values: torch.Tensor, expected: object) -> None:
-    """That the activation is neither written to nor needed afterwards."""
+    """Check that `update` does not modify the activation, and that the reducer does not refer to it afterwards."""
     reducer, given = factory(), values.clone()
     samples = torch.arange(len(values), device="cpu")
     reducer.update(given, samples)
     if not torch.equal(given.nan_to_num(), values.nan_to_num()):
-        raise AssertionError("update() wrote to the activation, which is the model's own: let it work on a new tensor.")
+        raise AssertionError(
+            "update() modified the activation in place, which belongs to the model: let it work on a new tensor."
+        )
     given.zero_()
     samples.zero_()
-    _same("After the activation was written over, it", expected, reducer.result())
+    _check_same("After the activation was modified in place, the reducer", expected, reducer.result())
 
 
-def _drawn_cut(count: int, draw: random.Random) -> list[list[list[int]]]:
-    """The samples, shuffled, as parts of batches of samples; some parts are empty."""
+def _draw_split(count: int, draw: random.Random) -> list[list[list[int]]]:
+    """Return the samples, shuffled, as parts of batches of samples; some parts are empty."""
     order = draw.sample(range(count), count)
     parts: list[list[list[int]]] = [[] for _ in range(draw.randint(1, 4))]
     while order:
@@ -111,36 +113,36 @@ def _drawn_cut(count: int, draw: random.Random) -> list[list[list[int]]]:
     return parts
 
 
-def _merged(factory: Factory, values: torch.Tensor, cut: list[list[list[int]]], draw: random.Random) -> object:
-    """The result of one reducer for each part, merged two by two in any order."""
-    reducers = [_reduced(factory, values, part) for part in cut]
+def _merge(factory: Factory, values: torch.Tensor, split: list[list[list[int]]], draw: random.Random) -> object:
+    """Return the result of one reducer for each part, merged pairwise in random order."""
+    reducers = [_reduce(factory, values, part) for part in split]
     while len(reducers) > 1:
         draw.shuffle(reducers)
         other, seen = reducers.pop()
         one, seen_before = reducers.pop()
-        before = copy.deepcopy(other).result() if seen else None  # the result of nothing may be an error
+        before = copy.deepcopy(other).result() if seen else None  # `result` may raise before any update
         one.merge(other)
         if seen:
-            _same("merge(other) changed the other, which", before, other.result())
+            _check_same("merge(other) modified the other, which", before, other.result())
         reducers.append((one, seen + seen_before))
     return reducers[0][0].result()
 
 
-def _reduced(factory: Factory, values: torch.Tensor, part: list[list[int]]) -> tuple[Reducer, int]:
-    """A reducer that has seen these batches, and how many they were."""
+def _reduce(factory: Factory, values: torch.Tensor, part: list[list[int]]) -> tuple[Reducer, int]:
+    """Return a reducer that has seen these batches, and the number of batches."""
     reducer = factory()
     for batch in part:
         _update(reducer, values, batch)
     return reducer, len(part)
 
 
-def _same(what: str, expected: object, found: object) -> None:
+def _check_same(what: str, expected: object, found: object) -> None:
     for difference in _differences(expected, found, "the result"):
-        raise AssertionError(f"{what} gives another result: {difference}.")
+        raise AssertionError(f"{what} returns another result: {difference}.")
 
 
 def _differences(expected: Any, found: Any, where: str) -> Iterator[str]:
-    """What is not the same, in words."""
+    """Yield descriptions of what differs between two results."""
     if type(expected) is not type(found):
         yield f"{where} is {kind_of(found)}, not {kind_of(expected)}"
     elif isinstance(expected, torch.Tensor):
@@ -154,7 +156,7 @@ def _differences(expected: Any, found: Any, where: str) -> Iterator[str]:
             where,
         )
     elif isinstance(expected, Mapping) or is_dataclass(expected) or isinstance(expected, (tuple, list)):
-        ours, theirs, name = _parts(expected), _parts(found), _naming(expected)
+        ours, theirs, name = _parts(expected), _parts(found), _name_format(expected)
         if list(ours) != list(theirs):
             yield f"{where} has {list(theirs)}, not {list(ours)}"
             return
@@ -176,7 +178,7 @@ def _tensor_differences(expected: torch.Tensor, found: torch.Tensor, where: str)
 
 
 def _rounding(expected: torch.Tensor) -> float:
-    """How far values may be apart for rounding."""
+    """Return how far values may differ because of rounding."""
     if not (expected.is_floating_point() or expected.is_complex()):
         return 0.0
     digits = _DIGITS.get(expected.abs().dtype, _FEWEST_DIGITS)
@@ -185,7 +187,7 @@ def _rounding(expected: torch.Tensor) -> float:
 
 
 def _parts(value: Any) -> dict[Any, Any]:
-    """The entries of a mapping or sequence, or the fields of a dataclass."""
+    """Return the entries of a mapping or sequence, or the fields of a dataclass."""
     if isinstance(value, Mapping):
         return dict(value)
     if is_dataclass(value):
@@ -193,5 +195,5 @@ def _parts(value: Any) -> dict[Any, Any]:
     return dict(enumerate(value))
 
 
-def _naming(value: Any) -> Callable[[str, Any], str]:
+def _name_format(value: Any) -> Callable[[str, Any], str]:
     return (lambda where, key: f"{where}.{key}") if is_dataclass(value) else (lambda where, key: f"{where}[{key!r}]")

@@ -1,4 +1,4 @@
-"""A store of activations held against its checksums."""
+"""A check of a store of activations against its checksums."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from spatialprobe.storage.files import folder_of, shown_path
 
 
 def check_store(path: str | os.PathLike[str]) -> None:
-    """Read a store that a sweep has written, and hold every chunk and every description in it against its checksum.
+    """Read a store that a sweep has written, and check all of its chunks and metadata against their checksums.
 
-    Reading with zarr checks the chunks that are read. A chunk that is lost, though, zarr reads as values that were
-    never written, and it believes whatever describes an array. This finds all of it.
+    zarr verifies the checksums of the chunks that it reads. But it reads a missing chunk as values that were never
+    written, and it does not verify the metadata of arrays. This function detects all of these.
 
     Raises:
         ArgumentError: zarr is not installed, or there is no such folder.
-        StorageError: a chunk, an array or a layer is damaged or gone, or the sweep did not end; the message says which.
+        StorageError: a chunk, an array or a layer is damaged or missing, or the sweep did not finish; the message says
+            which.
 
     >>> import torch, spatialprobe as sp
     >>> from spatialprobe.testing import check_store
@@ -41,14 +42,18 @@ def check_store(path: str | os.PathLike[str]) -> None:
 
 
 def _read(array: Any, name: str, rows: int, root: str) -> None:
-    """Read an array chunk by chunk."""
+    """Read an array chunk by chunk.
+
+    Raises:
+        StorageError: a chunk cannot be read, or the number of samples is wrong.
+    """
     if array.shape[0] != rows:
         raise StorageError(f"the store {root} has {array.shape[0]} samples of {name!r}, not {rows}.")
     for start in range(0, rows, array.chunks[0]):
         stop = min(rows, start + array.chunks[0])
         try:
             array[start:stop]
-        except Exception as error:  # whatever zarr and its codecs raise
+        except Exception as error:  # zarr and its codecs raise exceptions of any type
             raise StorageError(
                 f"the store {root} is damaged: samples {start} to {stop - 1} of {name!r} cannot be read ({error})."
             ) from error
