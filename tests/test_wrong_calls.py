@@ -47,7 +47,7 @@ def test_wrong_calls(tmp_path):
 def test_the_worst_values(tmp_path, label):
     """Values that break what looks at them are tried in every argument of the functions used most."""
     for name, call in wrong_calls.calls(tmp_path).items():
-        if name in ("Probe", "sweep", "receptive_fields", "feature_maps", "write_report", "ablate"):
+        if name in ("Probe", "sweep", "receptive_fields", "feature_maps", "write_report", "explore", "ablate"):
             for argument in call.names():
                 found = wrong_calls.outcome(name, call, argument, label)
                 assert found.kind in ("refused", "accepted"), found

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import traceback
 import warnings
+import webbrowser
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -171,6 +173,13 @@ def run_probe(**options):
         if isinstance(net, Net):
             net(IMAGES)
     return [one.tensor for one in probe.records]
+
+
+def run_explore(**options):
+    """Explore a model where there is no browser."""
+    with tempfile.TemporaryDirectory() as folder, mock.patch("tempfile.tempdir", folder):
+        with mock.patch("webbrowser.get", side_effect=webbrowser.Error):
+            return sp.explore(**options)
 
 
 def run_edited(**options):
@@ -333,6 +342,11 @@ def calls(folder: Path) -> dict[str, Call]:
         "Gallery.__getitem__": Call(lambda key: gallery[key], {"key": "conv1"}),
         "Gallery.figure": Call(sp.feature_maps(one).figure, {}, optional=sp.feature_maps(one).figure),
         "Gallery.save": Call(sp.feature_maps(one).save, {"folder": folder / "gallery"}),
+        "explore": Call(
+            run_explore,
+            {"model": model(), "images": IMAGES[:2], "data": IMAGES, "path": folder / "seen.html", "progress": False},
+            optional=sp.explore,
+        ),
         "write_report": Call(
             sp.write_report,
             {"path": folder / "page.html", "model": model(), "images": IMAGES[:2], "sweep": result, "dataset": IMAGES},

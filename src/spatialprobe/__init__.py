@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from spatialprobe.render.kernels import kernels
     from spatialprobe.render.mosaic import Mosaic
     from spatialprobe.render.overlay import receptive_field_overlay
+    from spatialprobe.report.explore import explore
     from spatialprobe.report.result import Report
     from spatialprobe.report.write import write_report
     from spatialprobe.statistics.covariance import ChannelCovariance, ChannelCovarianceResult
@@ -117,6 +118,7 @@ __all__ = [
     "effective_receptive_field",
     "evolution",
     "exemplar_patches",
+    "explore",
     "feature_maps",
     "kernels",
     "load_activations",
@@ -145,6 +147,7 @@ _ON_FIRST_USE = {
     "render.effective_map": ("effective_field_map",),
     "render.overlay": ("receptive_field_overlay",),
     "render.exemplar_patches": ("exemplar_patches",),
+    "report.explore": ("explore",),
     "report.result": ("Report",),
     "report.write": ("write_report",),
     "statistics.covariance": ("ChannelCovariance", "ChannelCovarianceResult"),

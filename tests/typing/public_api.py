@@ -62,3 +62,4 @@ def edits_and_pages(model: nn.Module, images: torch.Tensor, path: Path) -> None:
     with sp.edited(model, {"conv1": sp.ablate([2])}):
         model(images)
     assert_type(sp.write_report(path, model, images), sp.Report)
+    assert_type(sp.explore(model, images, images, open=False), sp.Report)

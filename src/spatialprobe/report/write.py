@@ -84,14 +84,11 @@ def write_report(
     >>> report.layers, report.images, report.nbytes < 150_000, report.reduced
     (('0', '2'), 2, True, ())
     """
-    check_model(model)
-    target = _page_path(path)
-    check_bytes(max_bytes, "max_bytes")
-    check_text(title, "title")
     labels = None if labels is None else as_texts(labels, "labels")
     classes = None if classes is None else as_texts(classes, "classes")
-    _check_sweep(sweep, dataset)
+    target = check_page(model, images, path=path, labels=labels, title=title, max_bytes=max_bytes)
     batch = checked_images(images, labels)
+    _check_sweep(sweep, dataset)
     where = _checked_at(at, sweep)
     found = passes(model, batch, layers, where)
     inputs = inputs_of(batch, labels, [_answer(output, classes) for output in found.outputs])
@@ -117,6 +114,28 @@ def write_report(
     write_bytes(target, written)
     names = tuple(one.layer.name for one in page.layers)
     return Report(target, len(written), names, len(page.inputs.images), page.reduced, page.doubts, page.missing)
+
+
+def check_page(
+    model: object,
+    images: object,
+    *,
+    path: str | os.PathLike[str],
+    labels: Sequence[str] | None,
+    title: str | None,
+    max_bytes: int,
+) -> Path:
+    """Check what is said about a page before any work is done, and return the path of its file.
+
+    Raises:
+        ArgumentError: an argument cannot be used.
+    """
+    check_model(model)
+    target = _page_path(path)
+    check_bytes(max_bytes, "max_bytes")
+    check_text(title, "title")
+    checked_images(images, labels)
+    return target
 
 
 def _page_path(path: str | os.PathLike[str]) -> Path:
