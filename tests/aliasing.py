@@ -1,9 +1,10 @@
 """Random programs in which tensors share memory, and a slow interpreter that computes their gradients without sharing.
 
-A program is a list of steps on tensors named by numbers; number 0 is the model's input. As a model it runs in torch, in
-place and with views. The interpreter keeps memory as a value that is never modified: a write makes a new one. What a
-layer outputs gets a perturbation of zeros, which is added to whatever reads the tensor that the layer returned, and to
-the memory itself when something writes there. The gradient with respect to the perturbation is that of the output.
+A program is a list of steps on tensors identified by numbers; number 0 is the model's input. As a model it runs in
+torch, in place and with views. The interpreter represents memory as a value that is never modified: a write creates a
+new value. Each layer output gets a perturbation of zeros, which is added to every value that is read through the tensor
+the layer returned, and to the memory itself when it is written to. The gradient with respect to the perturbation is
+that of the output.
 """
 
 from __future__ import annotations
@@ -42,12 +43,12 @@ class Step(NamedTuple):
 
     kind: str  # "view", "write", "fresh", "same", "read"; a layer or not
     name: str
-    tensor: int  # that it works on
+    tensor: int  # the number of its operand
     is_layer: bool
 
 
 def random_program(seed: int, length: int = 9) -> list[Step]:
-    """Return a program that uses every tensor it makes at the end."""
+    """Return a program that uses each of its tensors at the end."""
     choose = random.Random(seed)
     steps, count = [], 1
     for _ in range(length):
@@ -74,7 +75,7 @@ class Layer(nn.Module):
 
 
 class Program(nn.Module):
-    """A program as a model; its output is what the reads have added up."""
+    """A program as a model; its output is the sum of all reads."""
 
     def __init__(self, steps, weight=None):
         super().__init__()
@@ -97,7 +98,7 @@ class Program(nn.Module):
 
 
 def reading(t):
-    """A number that depends on every element in its own way."""
+    """Return a scalar that depends on every element in a different way."""
     flat = t.reshape(-1)
     return (flat * torch.linspace(0.5, 1.5, flat.numel(), dtype=t.dtype)).square().sum()
 
@@ -108,26 +109,26 @@ class _Tensor:
     def __init__(self, memory, parent=None, view=None, *, in_graph, is_alias=False):
         self.memory = memory
         self.parent = parent
-        self.view = view  # of the parent
+        self.view = view  # maps the parent's value to this one
         self.in_graph = in_graph
-        self.is_alias = is_alias  # or a view of one, in a graph that the others in this memory are not in
+        self.is_alias = is_alias  # or a view of one, in a graph that does not include the others in this memory
         self.root = self if parent is None or is_alias != parent.is_alias else parent.root
-        self.pending = []  # perturbations of what is read through this tensor
+        self.pending = []  # perturbations added to reads through this tensor
         memory.tensors.append(self)
 
     def read(self):
-        """The present value."""
+        """Return the present value."""
         if not self.in_graph:
             return self.plain()
         value = self.memory.value if self.parent is None else self.view(self.parent.read())
         return value + sum(self.pending) if self.pending else value
 
     def plain(self):
-        """The present value, without the perturbations."""
+        """Return the present value without the perturbations."""
         return self.memory.value.detach() if self.parent is None else self.view(self.parent.plain())
 
     def places(self):
-        """Where in its memory each element lies."""
+        """Return the index in its memory of each element."""
         numbers = torch.arange(self.memory.value.numel()).view(self.memory.value.shape)
         return numbers if self.parent is None else self.view(self.parent.places())
 
@@ -141,9 +142,9 @@ class _Memory:
         self.tensors = []
 
     def write(self, tensor, function):
-        """Let the values that a tensor names become those of a function of them; what was pending is in the memory now.
+        """Replace the values of a tensor by a function of them, and move pending perturbations into the memory.
 
-        From now on every tensor is a view of its root, whatever it was made of.
+        Afterwards every tensor is a view of its root, whatever its parent was.
         """
         self.writes += 1
         value = self.value.reshape(-1)
@@ -167,9 +168,9 @@ def _taken(whole, places):
 
 
 def gradients_of(steps, x, weight=None, *, frozen=False):
-    """What a program computes, and the gradient of what each of its layers outputs, by step.
+    """Return the output of a program, and the gradient of the output of each of its layers, by step.
 
-    With a weight the model trains; without, the input comes from a graph, or is `frozen`, in none.
+    With a weight the model is trained; without, the input is part of a graph, or of none if `frozen`.
     """
     perturbations = {}
     tensors = [_Tensor(_Memory(x.clone() if weight is None else x * weight), in_graph=not frozen)]
@@ -193,7 +194,7 @@ def gradients_of(steps, x, weight=None, *, frozen=False):
 
 
 def _apply(step, tensor):
-    """The tensor that a step makes, or returns."""
+    """Return the tensor that a step creates or returns."""
     if step.kind == "same":
         return tensor
     if step.kind == "view":
@@ -205,7 +206,7 @@ def _apply(step, tensor):
 
 
 def _returned(tensor, others, *, was_given):
-    """What a layer returns, in a graph; an alias where the tensor itself cannot stand for the output."""
+    """Return the output of a layer, in a graph: the tensor, or an alias if the tensor cannot represent the output."""
     root = tensor.memory.tensors[0]
     views = [one for one in others if one.memory is tensor.memory and one is not root and not one.is_alias]
     if not tensor.in_graph and all(one is tensor for one in views):

@@ -1,13 +1,13 @@
-"""Interrupt every function of the library that changes a model or the process, at every point, and compare afterwards.
+"""Interrupt every function of the library that changes a model or the process at every point, and compare the state.
 
     python tests/interrupt_everywhere.py                                the small model, the first visit of each point
     python tests/interrupt_everywhere.py --visits all                   every visit of each point
     python tests/interrupt_everywhere.py --opcodes                      between any two steps of the interpreter
-    python tests/interrupt_everywhere.py --model resnet18 --signals 500 that many real signals for each context
+    python tests/interrupt_everywhere.py --model resnet18 --signals 500 500 real signals for each context
     python tests/interrupt_everywhere.py --only probe sweep             some contexts
 
 After each interrupt the model and torch's state in the process are compared, bit by bit, while the traceback is alive,
-and the model must compute what it did before. Ends with 1 if anything was left behind.
+and the model must compute the same output as before. The exit status is 1 if anything was left changed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from time import perf_counter
 from typing import Any
 
 import torch
-import torch._dynamo  # so that there is a compiler whose stance could be left changed
+import torch._dynamo  # loads the compiler, whose stance could be left changed
 import torch.nn.functional as F
 from interrupts import Point, differences, everything, interrupted, interrupted_after, points_of
 from torch import nn
@@ -35,7 +35,7 @@ FOLDER = Path(tempfile.gettempdir())
 
 
 class Small(nn.Module):
-    """Two convolutions with a batch norm, a module and functions in place; each part is in a mode of its own."""
+    """Two convolutions with a batch norm, an in-place module and functions; its parts are in different modes."""
 
     def __init__(self, *, reads: bool = False) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class Small(nn.Module):
         self.eval().conv1.train()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Conv, norm, relu, conv, relu; with `reads` a value of the input is read, as meta tensors do not allow."""
+        """Apply conv, norm, relu, conv, relu; with `reads`, read a value of the input, which fails on meta tensors."""
         x = F.relu(self.conv2(self.relu(self.norm(self.conv1(x)))))
         return x * 2 if self.reads and bool(x.sum() > 0) else x
 
@@ -64,7 +64,7 @@ class Case:
 
     @classmethod
     def small(cls, **options: Any) -> Case:
-        """A model that runs in a fifth of a millisecond."""
+        """Return a model that runs in 0.2 ms."""
         torch.manual_seed(0)
         model = Small(**options)
         model.conv1.register_forward_hook(lambda module, args, output: None)
@@ -72,7 +72,7 @@ class Case:
 
     @classmethod
     def of_torchvision(cls, name: str) -> Case:
-        """One of torchvision's classifiers, without weights, on two small images."""
+        """Return one of torchvision's classifiers, untrained, with two small images."""
         import torchvision
 
         torch.manual_seed(0)
@@ -81,7 +81,7 @@ class Case:
         return cls(model, torch.rand(2, 3, 64, 64), convolutions[0], convolutions[-1])
 
     def run(self) -> torch.Tensor:
-        """What the model computes."""
+        """Return the output of the model."""
         with torch.no_grad():
             output: torch.Tensor = self.model(self.images)
         return output
@@ -95,7 +95,7 @@ def probe(case: Case) -> None:
 
 
 def probe_of_activations(case: Case) -> None:
-    """Record what follows a layer, with a transform."""
+    """Record a layer's output after its nonlinearity, with a transform."""
     with sp.Probe(case.model, case.first, at="post_activation", transform=lambda maps: maps + 1) as found:
         case.model(case.images)
     assert len(found.records) == 1
@@ -143,11 +143,11 @@ CONTEXTS: dict[str, Callable[[Case], object]] = {
     "frozen copy": lambda case: sp.evidence.frozen_copy(case.model, case.first),
     "report": lambda case: sp.write_report(FOLDER / "interrupted.html", case.model, case.images),
 }
-SLOW = {"linear probe", "report"}  # thousands of points that have nothing to do with the model
+SLOW = {"linear probe", "report"}  # have thousands of points that do not involve the model
 
 
 class Watch:
-    """Compares a model and the process with what they were, and what the model computes."""
+    """A comparison of the state of a model and the process, and of the model's output, with those before."""
 
     def __init__(self, case: Case) -> None:
         self._case = case
@@ -156,14 +156,14 @@ class Watch:
         self._before = everything(case.model)
 
     def left_by(self, interrupt: BaseException | None) -> list[str]:
-        """What an interrupt, whose traceback is alive, left changed, or keeps from working."""
+        """Return what differs after an interrupt, whose traceback is still alive."""
         after = everything(self._case.model)
         left, self._before = differences(self._before, after), after
         return left if left or torch.equal(self._case.run(), self._output) else ["output"]
 
 
 def interrupt_at_points(case: Case, name: str, points: list[Point]) -> dict[str, list[str]]:
-    """What was left behind after an interrupt at each point, where anything was."""
+    """Return what an interrupt at each point left changed, for the points where anything was."""
     run, watch = partial(CONTEXTS[name], case), Watch(case)
     found = {str(point): watch.left_by(interrupted(run, point)) for point in points}
     gc.collect()
@@ -173,7 +173,7 @@ def interrupt_at_points(case: Case, name: str, points: list[Point]) -> dict[str,
 
 
 def interrupt_by_signals(case: Case, name: str, count: int) -> dict[str, list[str]]:
-    """What was left behind after signals at random moments of a run, where anything was."""
+    """Return what signals at random moments of a run left changed, for those that left anything."""
     run, watch, drawn = partial(CONTEXTS[name], case), Watch(case), random.Random(0)
     start = perf_counter()
     run()
@@ -187,7 +187,7 @@ def interrupt_by_signals(case: Case, name: str, count: int) -> dict[str, list[st
 
 
 def main() -> int:
-    """Print for each context how many interrupts left how much behind."""
+    """Print for each context the number of interrupts, and those that left anything changed; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="small", help="small, reads (values of its input), or one of torchvision")
     parser.add_argument("--only", nargs="+", choices=CONTEXTS, default=[name for name in CONTEXTS if name not in SLOW])

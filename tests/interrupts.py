@@ -1,4 +1,4 @@
-"""Interrupts raised at every point at which Python code can be interrupted, and all that they could leave behind."""
+"""Interrupts at every point at which Python code can be interrupted, and comparison of all state they could change."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 @dataclass(frozen=True)
 class Point:
-    """One place in the code where an interrupt can arrive, and which of its visits."""
+    """One visit of a place in the code where an interrupt can arrive."""
 
     file: str
     line: int
@@ -36,7 +36,7 @@ class Point:
 
 
 class _Trace:
-    """Counts the points of a run, and raises at one of them."""
+    """A trace function that counts the points of a run, and raises an interrupt at one of them."""
 
     def __init__(self, at: Point | None, *, opcodes: bool) -> None:
         self.visits: dict[tuple[str, int, str, str], int] = {}
@@ -65,7 +65,7 @@ class _Trace:
 
 
 def points_of(run: Callable[[], object], *, visits: int | None = 1, opcodes: bool = False) -> list[Point]:
-    """Every point that a run comes by; of those that it comes by often the first visits, or all for None."""
+    """Return every point that a run visits, with the first `visits` visits of each, or all if None."""
     trace = _Trace(None, opcodes=opcodes)
     _traced(run, trace)
     return [
@@ -76,7 +76,7 @@ def points_of(run: Callable[[], object], *, visits: int | None = 1, opcodes: boo
 
 
 def interrupted(run: Callable[[], object], at: Point) -> BaseException | None:
-    """Run, and raise an interrupt at one point; the interrupt as it came out, or None where it did not."""
+    """Run, raise an interrupt at one point, and return the interrupt that came out, or None if none did."""
     trace = _Trace(at, opcodes=at.event == "opcode")
     try:
         _traced(run, trace)
@@ -86,7 +86,7 @@ def interrupted(run: Callable[[], object], at: Point) -> BaseException | None:
 
 
 def interrupted_after(run: Callable[[], object], seconds: float) -> BaseException | None:
-    """Run, and let a real signal raise an interrupt after so many seconds."""
+    """Run, let a real signal raise an interrupt after some seconds, and return it, or None if none came out."""
 
     def ring(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -106,7 +106,7 @@ def interrupted_after(run: Callable[[], object], seconds: float) -> BaseExceptio
 
 def _traced(run: Callable[[], object], trace: _Trace) -> None:
     before, collects = sys.gettrace(), gc.isenabled()
-    gc.disable()  # callbacks of the collection, such as hypothesis's, would come at any step, and not again
+    gc.disable()  # callbacks of the collector, such as hypothesis's, would run at unrepeatable steps
     sys.settrace(trace)
     try:
         run()
@@ -117,7 +117,7 @@ def _traced(run: Callable[[], object], trace: _Trace) -> None:
 
 
 def everything(model: nn.Module) -> dict[str, Any]:
-    """All of a model and of the process that an interrupt could leave changed, as values that can be compared."""
+    """Return all state of a model and the process that an interrupt could change, as values that can be compared."""
     found = {
         f"{name or 'model'}: {what}": value for name, module in model.named_modules() for what, value in _of(module)
     }
@@ -125,7 +125,7 @@ def everything(model: nn.Module) -> dict[str, Any]:
 
 
 def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """What is not as it was; where modes are left on, under which nothing can be compared, only that."""
+    """Return the names of values that differ; if modes are left active, only those, as the rest is not comparable."""
     modes = [key for key in ("function modes", "dispatch modes", "dispatch keys") if before[key] != after[key]]
     return modes or [key for key in before.keys() | after.keys() if not _same(before.get(key), after.get(key))]
 

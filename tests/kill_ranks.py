@@ -1,11 +1,11 @@
-"""Ranks of a sweep, ended at random: do all others end soon, with an error or with the right result?
+"""Kill random ranks of a sweep, and check that all others end soon, with an error or with the right result.
 
     python tests/kill_ranks.py --rounds 100 --ranks 3
 
-Each round starts a sweep in some processes and ends one of them: before it comes to the sweep, while the processes
-meet, between batches, while results are merged, or after; by SIGKILL, SIGTERM, SIGSTOP, an exception, or a refused
-argument. A process that has not ended 15 seconds later hangs. `--timeout` is the sweep's: it bounds how long a process
-is waited for that never comes, or is stopped.
+Each round starts a sweep in several processes and ends one of them: before it joins the sweep, while the processes
+connect, between batches, while results are merged, or after; by SIGKILL, SIGTERM, SIGSTOP, an exception, or an invalid
+argument. A process that has not ended 15 seconds later counts as hanging. `--timeout` is that of the sweep: it bounds
+the wait for a process that never joins, or is stopped.
 """
 
 from __future__ import annotations
@@ -31,39 +31,39 @@ from sweeps import Numbered, _free_port, flat, small_model
 
 import spatialprobe as sp
 
-LIMIT = 15.0  # seconds, after which a process hangs
+LIMIT = 15.0  # seconds after which a process counts as hanging
 WAYS = ("SIGKILL", "SIGKILL", "SIGKILL", "SIGTERM", "SIGSTOP", "exception", "argument")
-COUNT, SECONDS = 60, 0.004  # samples, and the time that each takes
+COUNT, SECONDS = 60, 0.004  # samples, and the time of each
 REDUCERS = {"moments": sp.Moments, "top": sp.Exemplars, "covariance": sp.ChannelCovariance}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How one round goes."""
+    """The random choices of one round."""
 
-    way: str | None  # in which the victim ends
+    way: str | None  # how the victim ends
     victim: int
-    late: float  # seconds until the victim comes to the sweep
+    late: float  # seconds until the victim joins the sweep
     moment: float  # seconds until a signal ends it
-    sample: int  # at which an exception ends it
+    sample: int  # the sample at which an exception ends it
 
 
 @dataclass(frozen=True)
 class Round:
-    """What came of one."""
+    """The outcome of one round."""
 
     plan: Plan
-    seconds: dict[int, float]  # until each of the others had ended
+    seconds: dict[int, float]  # until each of the other ranks had ended
     outcomes: dict[int, object]  # the result of each, or the text of its error
     hung: list[int]
 
     def wrong(self, expected):
-        """The ranks that came to neither the right result nor an error of this library's."""
+        """Return the ranks that ended with neither the right result nor an error of this library."""
         return [rank for rank, outcome in self.outcomes.items() if not is_right(outcome, expected)]
 
 
 def main():
-    """Run the rounds, print what came of them, and return how many were not as they should be."""
+    """Run the rounds, print a summary, and return the number of bad rounds."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--ranks", type=int, default=3)
@@ -90,14 +90,14 @@ def main():
 
 
 def drawn(options, chance, usual):
-    """A round at random; `usual` is how long a sweep takes that nothing ends."""
+    """Return a random plan; `usual` is the duration of an undisturbed sweep in seconds."""
     late = chance.choice([0.0, 0.0, 0.3 * usual, usual])
     moment = chance.uniform(0, 1.2 * usual + late)
     return Plan(chance.choice(options.ways), chance.randrange(options.ranks), late, moment, chance.randrange(COUNT))
 
 
 def one_round(options, plan):
-    """One sweep by some processes of which one is ended: what the others came to, and when."""
+    """Run one sweep in several processes, end one of them, and return the outcomes of the others."""
     with tempfile.TemporaryDirectory() as name:
         folder, begun, port = Path(name), time.monotonic(), _free_port()
         children = {rank: start(rank, port, folder, options, plan) for rank in range(options.ranks)}
@@ -117,7 +117,7 @@ def one_round(options, plan):
 
 
 def start(rank, port, folder, options, plan):
-    """Fork a rank, which leaves what it came to in the folder, and return its process id."""
+    """Fork a rank, which writes its outcome to the folder, and return its process id."""
     child = os.fork()
     if child:
         return child
@@ -140,14 +140,14 @@ def start(rank, port, folder, options, plan):
 
 
 def swept(arguments, broken=()):
-    """The result of a sweep, with those arguments that it knows."""
+    """Return the result of a sweep, with those of the arguments that it accepts."""
     data = Numbered(COUNT, seconds=SECONDS, broken=broken)
     known = {name: value for name, value in arguments.items() if name in inspect.signature(sp.sweep).parameters}
     return flat(sp.sweep(small_model(), data, REDUCERS, **({"batch_size": 4, "progress": False} | known)))
 
 
 def wait_for(folder, ranks, begun):
-    """The seconds until each of some ranks had ended, of those that did in time."""
+    """Return the seconds until each of some ranks had ended, for those that ended in time."""
     seconds = {}
     while len(seconds) < len(ranks) and time.monotonic() - begun < LIMIT:
         for rank in ranks - seconds.keys():
@@ -158,7 +158,7 @@ def wait_for(folder, ranks, begun):
 
 
 def is_right(outcome, expected):
-    """Whether this is the result that one process has, or an error of this library's."""
+    """Return whether this is the result of a single process, or an error of this library."""
     if isinstance(outcome, str):
         return outcome.startswith("ours ")
     return outcome.keys() == expected.keys() and all(
@@ -169,7 +169,7 @@ def is_right(outcome, expected):
 
 
 def report(rounds, usual, bad):
-    """Print how long the others took to end, and what they came to."""
+    """Print how long the other ranks took to end, and how they ended."""
     failed = sum(isinstance(outcome, str) for one in rounds for outcome in one.outcomes.values())
     print(f"{len(rounds)} rounds, a whole sweep takes {usual:.2f} s; {dict(Counter(one.plan.way for one in rounds))}")
     print(
@@ -189,7 +189,7 @@ CAUSES = ("the victim never came", "the victim was stopped", "the victim was gon
 
 
 def cause_of(one):
-    """Why the others ended as they did."""
+    """Return the cause for which the other ranks ended."""
     texts = [outcome for outcome in one.outcomes.values() if isinstance(outcome, str)]
     if any("did not come" in text or "did not answer" in text or "timed out" in text for text in texts):
         return CAUSES[0]

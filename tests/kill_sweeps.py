@@ -1,10 +1,11 @@
-"""Sweeps, interrupted and killed again and again by real signals: does each end with the uninterrupted result?
+"""Interrupt and kill sweeps repeatedly by real signals, and check that each ends with the uninterrupted result.
 
     python tests/kill_sweeps.py --interrupts 500 --kills 500
 
 Every sweep writes its checkpoint after each batch, is ended by a signal at a random moment, and started again, until it
-is whole. Killed sweeps go on in a new process; interrupted ones by turns in a new one and in the same, with the same
-model. A result that differs in any bit is wrong; a sweep that does not continue, for whatever reason, is refused.
+finishes. Killed sweeps continue in a new process; interrupted ones alternate between a new process and the same one
+with the same model. A result that differs in any bit counts as wrong; a sweep that does not continue, for whatever
+reason, counts as refused.
 """
 
 from __future__ import annotations
@@ -32,12 +33,12 @@ from torch.utils.data import DataLoader
 
 import spatialprobe as sp
 
-COUNT, BATCH, SECONDS = 48, 4, 0.002  # samples, those in a batch, and the time that each takes
+COUNT, BATCH, SECONDS = 48, 4, 0.002  # samples, batch size, and the time of each sample
 KINDS = ("data set", "tensor", "loader", "iterable", "stored data set", "stored iterable")
 
 
 class Emptied:
-    """Keeps sums of the channels, and folds them while it is written, as a reducer had better not."""
+    """A reducer that modifies its state while it is pickled, which reducers should avoid."""
 
     def __init__(self):
         self.total, self.waiting = 0.0, []
@@ -59,7 +60,7 @@ class Emptied:
 
 
 def sweeping(kind, folder, **options):
-    """The results of a sweep over one kind of data, as plain values."""
+    """Return the results of a sweep over one kind of data, as plain values."""
     data = {
         "tensor": lambda: images(COUNT),
         "loader": lambda: DataLoader(Numbered(COUNT, seconds=SECONDS), BATCH),
@@ -75,7 +76,7 @@ def sweeping(kind, folder, **options):
 
 
 def iterable():
-    """Batches of several sizes, as they come."""
+    """Yield batches of several sizes."""
     data, sizes = Numbered(COUNT, seconds=SECONDS), itertools.cycle((3, BATCH, 1))
     start = 0
     while start < COUNT:
@@ -85,7 +86,7 @@ def iterable():
 
 
 def plain(result):
-    """A reducer's result as bytes that can be compared."""
+    """Return a reducer's result as bytes that can be compared."""
     parts = result if isinstance(result, dict) else vars(result)
     return {
         name: value.numpy().tobytes() if isinstance(value, torch.Tensor) else value for name, value in parts.items()
@@ -94,9 +95,9 @@ def plain(result):
 
 @dataclass
 class Tally:
-    """What came of many sweeps."""
+    """The outcomes of many sweeps."""
 
-    landed: Counter = field(default_factory=Counter)  # signals that came while a sweep was on
+    landed: Counter = field(default_factory=Counter)  # signals that arrived while a sweep was running
     sweeps: int = 0
     wrong: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
@@ -107,7 +108,7 @@ class Tally:
 
 
 def stop_again_and_again(kind, number, same_process, folder, draw, tally, expected, most):
-    """One sweep, ended by a signal up to so many times, until it is whole; count what comes of it."""
+    """Run one sweep, ended by a signal until it finishes or `most` signals have landed, and count its outcome."""
     options = {"checkpoint": folder / "state", "checkpoint_seconds": 0, "model": small_model()}
     call, patience = partial(sweeping, kind, folder, **options), 1.0
     while sum(tally.landed.values()) < most:
@@ -125,14 +126,14 @@ def stop_again_and_again(kind, number, same_process, folder, draw, tally, expect
 
 
 def moments(draw, patience):
-    """Random waits, in seconds; they become longer, since a busy machine needs longer to come anywhere."""
+    """Yield random waits in seconds, which increase, since a busy machine needs longer to make progress."""
     while True:
         yield patience * draw.uniform(0.0, 0.15)
         patience = min(16.0, 1.1 * patience)
 
 
 def stopped(call, number, same_process, waits, folder):
-    """Send signals to a child that calls: how many came while it did, and how it ended, None where by a signal."""
+    """Send signals to a child that runs `call`; return how many landed, and its exit status, None if ended by one."""
     reads, writes = os.pipe()
     child = os.fork()
     if not child:
@@ -158,7 +159,7 @@ INTERRUPTED = 3
 
 
 def repeat(call, pipe):
-    """Call until it returns; end the process, after the first interrupt if there is no pipe to tell them to."""
+    """Call until it returns, then end the process; without a pipe to count interrupts, end it after the first one."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     while True:
         try:
@@ -170,13 +171,13 @@ def repeat(call, pipe):
                     os._exit(INTERRUPTED)
                 os.write(pipe, b".")
             except BaseException:
-                os._exit(1)  # it is told when it is called once more, without a signal
-        except KeyboardInterrupt:  # a second one, before the first was dealt with
+                os._exit(1)  # the error is reported when it is called again without signals
+        except KeyboardInterrupt:  # a second interrupt, before the first was handled
             continue
 
 
 def in_child(call, folder):
-    """What a call returns in a process of its own, or the text of what it raises."""
+    """Return the value of a call in a process of its own, or the traceback of the exception it raises."""
     child = os.fork()
     if not child:
         try:
@@ -190,7 +191,7 @@ def in_child(call, folder):
 
 
 def stored(folder):
-    """Whether the store holds every activation at its sample."""
+    """Return whether the store holds every activation in the row of its sample."""
     import zarr
 
     group = zarr.open_group(folder / "acts.zarr", mode="r")
@@ -201,7 +202,7 @@ def stored(folder):
 
 
 def stop_sweeps(number, most, seed, same_process=(False, True), kinds=KINDS):
-    """End sweeps by one signal until so many have landed, and return what came of it."""
+    """End sweeps by one kind of signal until `most` have landed, and return the tally."""
     draw, tally, expected = random.Random(seed), Tally(), {}
     with tempfile.TemporaryDirectory() as base:
         turn = 0
@@ -218,7 +219,7 @@ def stop_sweeps(number, most, seed, same_process=(False, True), kinds=KINDS):
 
 
 def interrupt_at_points(kind, most, seed):
-    """Interrupt sweeps at points drawn from all the code of this library that one runs, continue each, and count."""
+    """Interrupt sweeps at random points of this library's code, continue each, and return the tally."""
     draw, tally, model = random.Random(seed), Tally(), small_model()
     with tempfile.TemporaryDirectory() as base:
         expected = sweeping(kind, Path(base))
@@ -238,7 +239,7 @@ def interrupt_at_points(kind, most, seed):
 
 
 def main():
-    """Count, print, and return 1 if anything was wrong or refused."""
+    """Run, print the tallies, and return 1 if anything was wrong or refused."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--interrupts", type=int, default=500)
     parser.add_argument("--kills", type=int, default=500)

@@ -1,4 +1,4 @@
-"""Kinds of tensors that a layer may return beside plain ones, each with the values that numpy says it holds."""
+"""Kinds of tensors that a layer may return in addition to plain ones, each with its values according to numpy."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ class Tagged(torch.Tensor):
 
 @dataclass(frozen=True)
 class Kind:
-    """How a layer makes such a tensor of (N, C, H, W), what it holds, and how a model may spoil it unseen."""
+    """The functions that create a kind of tensor from (N, C, H, W), compute its values, and modify it unnoticed."""
 
     make: Callable[[torch.Tensor], torch.Tensor]
-    values: Callable[[np.ndarray], np.ndarray] | None  # None: it has no values that could be read as one array
+    values: Callable[[np.ndarray], np.ndarray] | None  # None: it has no values that can be read as one array
     spoil: Callable[[torch.Tensor], object] = lambda tensor: tensor.mul_(0)
-    approximate: bool = False  # torch computes the expected values, in steps of its own
+    approximate: bool = False  # torch rounds the values differently
 
 
 def _fake_quantized(values: np.ndarray, scale: Any, zero: Any, low: int, high: int) -> np.ndarray:
-    """What is left of values in whole steps of a scale."""
+    """Return values rounded to steps of a scale."""
     steps = np.clip(np.rint(values / np.float32(scale)) + zero, low, high)
     return ((steps - zero) * np.float32(scale)).astype(np.float32)
 
@@ -52,7 +52,7 @@ def _uncoalesced_values(x: np.ndarray) -> np.ndarray:
 
 
 def _through(dtype: torch.dtype) -> Callable[[np.ndarray], np.ndarray]:
-    """What a dtype that numpy lacks makes of values, by torch's own conversion back."""
+    """Return a function that rounds values to a dtype that numpy lacks, by torch's own conversion."""
     return lambda x: torch.from_numpy(x).to(dtype).float().numpy()
 
 
@@ -163,7 +163,7 @@ KINDS = {
 
 
 class Wrapper(torch.Tensor):
-    """A wrapper subclass as small as one can be: without a way to take it apart, or gradients of its own."""
+    """A minimal wrapper subclass, which torch cannot take apart, and which has no gradients."""
 
     inside: torch.Tensor
 
@@ -183,7 +183,7 @@ class Wrapper(torch.Tensor):
 
 
 class Wrap(torch.autograd.Function):
-    """A tensor in a `Wrapper`, in the graph."""
+    """A function that wraps a tensor in a `Wrapper` that is part of the graph."""
 
     @staticmethod
     def forward(context, x):
@@ -206,7 +206,7 @@ class Odd(nn.Module):
 
 
 class Model(nn.Module):
-    """A model with one odd layer, whose output it may spoil once it has been used."""
+    """A model with one odd layer, whose output it may modify after using it."""
 
     def __init__(self, kind: Kind) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The page in headless Chromium, for the tests that use it as a person does."""
+"""The page in headless Chromium, for tests that use it as a user does."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Example(nn.Module):
 
 
 class Opened:
-    """A page in the browser, at a width, in light or dark, with a hash."""
+    """A page that is open in the browser, with a viewport size, a color scheme and a URL hash."""
 
     def __init__(self, driver, path):
         self.driver = driver
@@ -52,14 +52,14 @@ class Opened:
         return self.driver.execute_script(script, *arguments)
 
     def wait(self, condition):
-        """Until a condition holds, for ten seconds at most."""
+        """Wait until a condition holds, for ten seconds at most."""
         end = time.monotonic() + 10
         while not self.run(f"return {condition}"):
             assert time.monotonic() < end, f"{condition} did not come true; the status is {self.status!r}"
             time.sleep(0.01)
 
     def says(self, words):
-        """Wait until the status says this."""
+        """Wait until the status contains these words."""
         self.wait(f"document.getElementById('status').textContent.includes({words!r})")
 
     def text(self, name):
@@ -102,7 +102,7 @@ class Opened:
         self.driver.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
 
     def point(self, name, y, x, *, click=False):
-        """Move the mouse to a share of an element's height and width."""
+        """Move the mouse to a fraction of an element's height and width, and click if requested."""
         from selenium.webdriver import ActionChains
 
         element = self.driver.find_element("id", name)
@@ -113,7 +113,7 @@ class Opened:
         (actions.click() if click else actions).perform()
 
     def colors(self, name):
-        """How many colors an element's canvas has."""
+        """Return the number of colors of an element's canvas."""
         return self.run(
             "const c = document.getElementById(arguments[0]);"
             "const d = new Uint32Array(c.getContext('2d').getImageData(0, 0, c.width, c.height).data.buffer);"
@@ -122,5 +122,5 @@ class Opened:
         )
 
     def pixels(self, name):
-        """What an element's canvas shows, as text."""
+        """Return the content of an element's canvas as a data URI."""
         return self.run("return document.getElementById(arguments[0]).toDataURL()", name)

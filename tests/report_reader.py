@@ -1,4 +1,4 @@
-"""Reads a report's page as a browser does, sharing nothing with what wrote it."""
+"""A reader of a report's page, independent of the code that writes it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 
 class Page(HTMLParser):
-    """The texts, data and pictures of a page."""
+    """The texts, data and pictures of a page, parsed from its HTML."""
 
     def __init__(self, text):
         super().__init__()
@@ -40,7 +40,7 @@ class Page(HTMLParser):
 
     @property
     def text(self):
-        """All that is written on the page before its script runs."""
+        """The text of the page before its script runs."""
         return " ".join(" ".join(self.texts).split())
 
     @property
@@ -50,16 +50,16 @@ class Page(HTMLParser):
         return dict(one.strip().split(" ", 1) for one in meta["content"].split(";"))
 
     def pictures(self):
-        """The attributes of all still pictures."""
+        """Return the attributes of all `img` elements."""
         return [one for tag, one in self.attributes if tag == "img"]
 
     def layer(self, name):
-        """The data of the layer of this name."""
+        """Return the data of the layer with this name."""
         (found,) = [layer for layer in self.data["layers"] if layer["name"] == name]
         return found
 
     def values(self, name, image):
-        """(C, h, w): what the codes of a layer stand for, NaN where they are not finite."""
+        """Return the decoded values of a layer's maps, (C, h, w), NaN where they are not finite."""
         layer = self.layer(name)
         maps = layer["maps"][image]
         low, high = unpacked(maps["numbers"], "<f8").reshape(5, -1)[:2, :, None, None]
@@ -71,11 +71,11 @@ class Page(HTMLParser):
         return np.where(codes == 255, np.nan, low + (high - low) * codes / 254)
 
     def numbers(self, name, image):
-        """(4, C): low, high, mean and the share of units at or below zero."""
+        """Return for each channel the low, high, mean and fraction of units at or below zero, (4, C)."""
         return unpacked(self.layer(name)["maps"][image]["numbers"], "<f8").reshape(5, -1)[:4]
 
     def boxes(self, name, channel):
-        """(h, w, 8): y0, x0, y1, x1 of each unit, then the same without borders; zeros where it sees nothing."""
+        """Return y0, x0, y1, x1 of each unit, then those without clipping, (h, w, 8); zeros for empty fields."""
         layer = self.layer(name)
         which = layer["boxes"]["of"][channel] if layer["boxes"]["of"] else 0
         table = unpacked(layer["boxes"]["tables"][which], "<i4")
@@ -91,10 +91,10 @@ class Page(HTMLParser):
 
 
 def read(path):
-    """The page in a file."""
+    """Return the page in a file."""
     return Page(path.read_text(encoding="utf-8"))
 
 
 def unpacked(text, dtype):
-    """The numbers in compressed base64."""
+    """Return the array in compressed base64."""
     return np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype)

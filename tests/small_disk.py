@@ -1,4 +1,4 @@
-"""A disk so small that it is soon full."""
+"""A small disk in memory, to test a full disk."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 @contextmanager
 def mounted(options):
-    """A folder on a disk in memory, where this user may mount one."""
+    """Yield a folder on a new disk in memory; skip the test if the user may not mount one."""
     folder = Path(tempfile.mkdtemp())
     try:
         ran = subprocess.run(

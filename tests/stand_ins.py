@@ -1,4 +1,4 @@
-"""Plain results of the shape that pictures ask for, so that they are tested without the parts that make them."""
+"""Stand-ins for results that pictures take, so that pictures are tested without the code that computes results."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Field:
-    """The field of a chain of convolutions: all units have one size, and are a stride apart."""
+    """The field of a chain of convolutions, whose units all have one size and are one stride apart."""
 
     layer: str = "conv"
     input_size: tuple[int, ...] = (8, 8)
@@ -39,7 +39,7 @@ class Field:
     unknown: tuple[str, ...] = ()
 
     def box(self, y, x, channel=None, clip=True):
-        """The box of a unit, None if it sees only padding."""
+        """Return the box of a unit, None if it sees only padding."""
         first = [start + stride * at for start, stride, at in zip(self.start, self.stride, (y, x), strict=True)]
         last = [one + size for one, size in zip(first, self.size, strict=True)]
         inside = [max(one, 0) for one in first], [min(pair) for pair in zip(last, self.input_size, strict=True)]
@@ -68,7 +68,7 @@ class Histogram:
 
 
 def exemplars_of(maps, k):
-    """The exemplars of maps (N, C, H, W): each sample enters with its strongest unit, the first of equals."""
+    """Return the exemplars of maps (N, C, H, W): each sample counts once, with its first strongest unit."""
     values, flat = maps.flatten(2).max(dim=2)
     order = values.argsort(dim=0, descending=True, stable=True)[:k].T
     unit = flat.T.gather(1, order)

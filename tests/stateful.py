@@ -1,4 +1,4 @@
-"""A model that changes all that a forward pass can change, and all of a model that could have been changed."""
+"""A model whose forward pass changes all state that it can, and comparison of all state of a model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import nn
 
 
 class Memory:
-    """A plain object in which a model keeps what it has seen."""
+    """A plain object in which a model stores state."""
 
     def __init__(self):
         self.count = 0
@@ -22,9 +22,9 @@ class Memory:
 
 
 class Stateful(nn.Module):
-    """Two convolutions whose forward changes its input, its weights and everything about itself, but not its output.
+    """A model whose forward changes its input, its weights and all of its state, but not its output.
 
-    With `reads` it looks at values, so that it does not run on meta tensors.
+    With `reads` it reads values, so that it does not run on meta tensors.
     """
 
     def __init__(self, *, reads=False, seed=0):
@@ -52,7 +52,7 @@ class Stateful(nn.Module):
         self.conv1.weight.requires_grad_(False)
 
     def forward(self, x):
-        x *= 2  # the caller's own tensor, if it is
+        x *= 2  # modifies the caller's tensor unless it was copied
         x -= 0.5
         if self.reads and x.sum().item() == 1234.5:
             x = x + 1
@@ -62,7 +62,7 @@ class Stateful(nn.Module):
         return x
 
     def change(self, x):
-        """Change everything."""
+        """Change all state of the model."""
         self.calls += 1
         self.state += 1
         self.array += 1
@@ -87,7 +87,7 @@ class Stateful(nn.Module):
 
 
 class Writes(Stateful):
-    """The same, which also changes its weights' values, and so what it computes next."""
+    """A `Stateful` that also changes the values of its weights, and so its next output."""
 
     def change(self, x):
         super().change(x)
@@ -97,7 +97,7 @@ class Writes(Stateful):
 
 
 def everything(model):
-    """All that a model holds and all random states, by a walk of its own: identities, and values that can change."""
+    """Return all state of a model and all random states, collected independently of the library, to be compared."""
     return {
         "attributes": [describe(vars(module), set()) for module in model.modules()],
         "parameters": [(name, id(p), p.detach().clone()) for name, p in model.named_parameters()],
@@ -120,7 +120,7 @@ _LEAVES = (int, float, str, bytes, bool, complex, type(None), type, torch.dtype,
 
 
 def describe(value, seen):
-    """A value as identities and copies of what could be changed in it."""
+    """Return the identity of a value, and copies of everything in it that can change."""
     if isinstance(value, _LEAVES):
         return value
     if id(value) in seen:
@@ -150,7 +150,7 @@ def describe(value, seen):
 
 
 def same(one, other):
-    """Whether two descriptions say the same."""
+    """Return whether two descriptions are equal."""
     if isinstance(one, torch.Tensor):
         return isinstance(other, torch.Tensor) and one.dtype == other.dtype and bits(one) == bits(other)
     if isinstance(one, np.ndarray):
@@ -161,6 +161,6 @@ def same(one, other):
 
 
 def bits(tensor):
-    """The shape and the very bytes of a tensor."""
+    """Return the shape and the bytes of a tensor."""
     flat = tensor.detach().contiguous().reshape(-1)
     return tuple(tensor.shape), flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""

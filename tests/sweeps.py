@@ -1,9 +1,9 @@
-"""Sweeps in processes of their own: how to start, kill and question them, and small models and data for them.
+"""Sweeps in several processes: functions that start and kill them, and small models and data for them.
 
     python tests/sweeps.py file function folder processes
 
-calls `function(folder)` of the file in so many processes at once, with the environment that torchrun gives, and puts
-what each returns or raises into `folder/rank.pickle`. They are forked after torch is imported, which is the slow part.
+calls `function(folder)` of the file in this number of processes, with the environment that torchrun sets, and writes
+what each returns or raises to `folder/rank.pickle`. They are forked after importing torch, which is the slow part.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ REDUCERS = {
 
 
 class Numbered(Dataset):
-    """Images drawn from their number, each with a label, which may take their time or fail."""
+    """A data set of images generated from their index, each with a label; loading may be slow or fail."""
 
     def __init__(self, count, *, shape=(3, 8, 8), seconds=0.0, broken=()):
         self.count, self.shape, self.seconds, self.broken = count, shape, seconds, broken
@@ -56,27 +56,27 @@ class Numbered(Dataset):
 
 
 def small_model(seed=0):
-    """Two convs, a batch norm with statistics of its own, and a head."""
+    """Return a model of two convolutions, a batch norm that has seen data, and a head."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 5, 3), nn.Flatten())
         model.append(nn.Linear(5 * 4 * 4, 2))
-        model(torch.randn(16, 3, 8, 8))  # batch norm has seen something
+        model(torch.randn(16, 3, 8, 8))  # updates the statistics of the batch norm
     return model
 
 
 def images(count, shape=(3, 8, 8)):
-    """The images of `Numbered` as one tensor."""
+    """Return the images of `Numbered` as one tensor."""
     return torch.stack([Numbered(count, shape=shape)[i][0] for i in range(count)])
 
 
 def swept(data, **arguments):
-    """A sweep of the small model with all reducers."""
+    """Return the result of a sweep of the small model with all reducers."""
     return sp.sweep(small_model(), data, REDUCERS, **({"batch_size": 4, "progress": False} | arguments))
 
 
 def flat(result):
-    """A sweep's result as plain values that can be compared and pickled."""
+    """Return the result of a sweep as plain values that can be compared and pickled."""
     return {
         (layer, name, field.name): value.numpy() if isinstance(value, torch.Tensor) else value
         for layer in result
@@ -87,9 +87,9 @@ def flat(result):
 
 
 def together(function, folder, processes, *, seconds=60):
-    """What the function gives in each of some processes that know each other as under torchrun.
+    """Return the outcome of a function in each of several processes with the environment of torchrun.
 
-    The outcome of a process is what it returned, or the text of what it raised. After so many seconds all are killed.
+    The outcome is what the function returned, or the type and text of what it raised. After `seconds` all are killed.
     """
     file = inspect.getfile(function)
     command = [sys.executable, __file__, file, function.__name__, str(folder), str(processes)]
@@ -104,7 +104,7 @@ def together(function, folder, processes, *, seconds=60):
 
 
 def outcome(call):
-    """What a call returns, or the type and text of what it raises."""
+    """Return the value of a call, or the type and text of what it raises."""
     try:
         return call()
     except Exception as error:
@@ -124,7 +124,7 @@ def _free_port():
 
 
 def _imported(file):
-    """A test module, imported under its bare name, so that what it defines can be pickled."""
+    """Return a test module, imported under its bare name, so that its classes and functions can be pickled."""
     spec = importlib.util.spec_from_file_location(Path(file).stem, file)
     module = sys.modules[Path(file).stem] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

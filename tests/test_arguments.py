@@ -1,4 +1,4 @@
-"""Arguments that cannot be used: each is told by its name, with what it may be, and not by whatever it breaks later."""
+"""Invalid arguments: the error names the argument and its valid values, before anything fails inside."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def sweep(model=CONV, **options):
     ],
 )
 def test_arguments_of_the_wrong_kind(use, message):
-    """The message names the argument and what was given."""
+    """The message names the argument and the value that was passed."""
     with pytest.raises(sp.ArgumentError, match=message):
         use()
 
@@ -123,7 +123,7 @@ def test_arguments_of_the_wrong_kind(use, message):
     ids=["array", "list", "tuple", "none"],
 )
 def test_images_of_another_form(measure, images, message):
-    """What a measure is given in place of a batch is told, with how it becomes one."""
+    """The message describes what was passed instead of a batch, and how to convert it to one."""
     with pytest.raises(sp.ArgumentError, match=message):
         measure(images)
 
@@ -140,7 +140,7 @@ def test_images_of_another_form(measure, images, message):
     ],
 )
 def test_models_of_several_inputs(measure):
-    """A measure that gives images alone says so, and does not advise what it cannot take."""
+    """A measure that passes only images to the model says so, and suggests no arguments that it does not take."""
     with pytest.raises(sp.ForwardError, match="given the images alone: wrap a model of several inputs") as caught:
         measure(Two())
     assert "a tuple with one for each input" not in str(caught.value)
@@ -158,13 +158,13 @@ def test_models_of_several_inputs(measure):
     ],
 )
 def test_models_without_values(use):
-    """A model on the meta device has shapes and no values, which is said before anything is computed."""
+    """A model on the meta device, whose tensors have no values, is refused before anything is computed."""
     with pytest.raises(sp.ArgumentError, match="on the meta device, where tensors have no values"):
         use(nn.Conv2d(3, 4, 3, device="meta"))
 
 
 def test_models_whose_weights_are_not_made_yet():
-    """A lazy layer cannot be drawn anew before it was drawn."""
+    """A lazy layer cannot be re-initialized before it is initialized."""
     with pytest.raises(sp.ArgumentError, match="not made yet: run it once"):
         evidence.frozen_copy(nn.Sequential(nn.LazyConv2d(4, 3)))
 
@@ -182,6 +182,6 @@ def test_models_whose_weights_are_not_made_yet():
     ],
 )
 def test_compiled_to_torchscript(compiled, use):
-    """Layers without hooks are refused before anything runs, with the way out."""
+    """Layers without hooks are refused before anything runs, and the message says what to pass."""
     with pytest.raises(sp.ArgumentError, match="compiled to TorchScript.* give the model that it was made from"):
         use(compiled(nn.Sequential(nn.Conv2d(3, 4, 3))))

@@ -1,4 +1,4 @@
-"""The documentation's pages: every public name is there, every page is reached, and links lead somewhere."""
+"""The documentation's pages: every public name is documented, every page is listed, and all links are valid."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ TARGETS = re.compile(r"\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)")
 
 
 def anchors_of(page):
-    """The anchors that a page's headings make."""
+    """Return the anchors of a page's headings."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_every_public_name_is_in_the_reference():
-    """What `__all__` promises is documented, once."""
+    """Every name in `__all__` is documented exactly once."""
     text = "\n".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "api").glob("*.md"))
     documented = re.findall(r"auto(?:class|function|exception):: (\S+)", text)
     errors = [name for name in spatialprobe.__all__ if name.endswith("Error")]  # by automodule
@@ -36,7 +36,7 @@ def test_every_public_name_is_in_the_reference():
 
 @pytest.mark.parametrize("namespace", [spatialprobe, evidence, testing, rules], ids=lambda one: one.__name__)
 def test_every_public_name_has_an_example(namespace):
-    """Beside what it says, each class and function shows itself at work; the doctests run with the suite."""
+    """The docstring of each class and function has an example; the doctests run with the suite."""
     shown = (getattr(namespace, name) for name in namespace.__all__)
     objects = [one for one in shown if get_origin(one) is None]  # `Rule` is an alias of a type
     assert len(objects) >= len(namespace.__all__) - 1
@@ -45,7 +45,7 @@ def test_every_public_name_has_an_example(namespace):
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page):
-    """Files are there and headings too; addresses elsewhere are well-formed. Nothing is fetched."""
+    """Linked files and headings exist, and external URLs are well-formed; nothing is fetched."""
     for pair in TARGETS.findall(page.read_text(encoding="utf-8")):
         target, _, anchor = "".join(pair).partition("#")
         if re.match(r"[a-z]+:", target):
@@ -57,7 +57,7 @@ def test_links_lead_somewhere(page):
 
 
 def test_every_page_is_in_a_table_of_contents():
-    """Nothing is written that nobody finds."""
+    """Every page can be reached from a table of contents."""
     listed = set()
     for page in PAGES:
         for block in re.findall(r"```\{toctree\}\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):

@@ -1,4 +1,4 @@
-"""Models that hold every kind of tensor, in a buffer or in a plain attribute, are run and restored like others."""
+"""Models that hold any kind of tensor, in a buffer or in a plain attribute, are run and restored like others."""
 
 from contextlib import suppress
 
@@ -65,7 +65,7 @@ RUNS = {
 @pytest.mark.parametrize("as_buffer", [True, False], ids=["buffer", "attribute"])
 @pytest.mark.parametrize("name", HELD)
 def test_models_that_hold_odd_tensors(name, as_buffer, run, tmp_path):
-    """What is measured is what a model without the tensor gives, and the model holds it as before."""
+    """Results are those of the same model without the tensor, and the model still holds the tensor."""
     held = KINDS[name].make(IMAGES).detach()
     model, other = Holder(held, as_buffer=as_buffer), tmp_path / "other"
     other.mkdir()
@@ -89,7 +89,7 @@ def test_checkpoint_knows_their_values(name, tmp_path):
 @pytest.mark.parametrize("as_buffer", [True, False], ids=["buffer", "attribute"])
 @pytest.mark.parametrize("name", sorted(name for name in HELD if KINDS[name].values is not None))
 def test_odd_tensors_get_their_values_back(name, as_buffer, run, tmp_path):
-    """What a forward does to the tensor, in its hidden parts too, is undone, also where the fields are refused."""
+    """Changes by a forward pass to the tensor and its inner tensors are undone, also when the call raises."""
     kind = KINDS[name]
     tensor = kind.make(IMAGES.clone()).detach()
     refused = () if run == "sweep" else (sp.ForwardError,)
@@ -99,7 +99,7 @@ def test_odd_tensors_get_their_values_back(name, as_buffer, run, tmp_path):
 
 
 def held_by(tensor):
-    """What a tensor holds, read by torch's own means for its kind."""
+    """Return the values of a tensor, read by torch's own functions for its kind."""
     if tensor.is_quantized:
         return tensor.dequantize().numpy()
     dense = (tensor if tensor.layout is torch.strided else tensor.to_dense()).as_subclass(torch.Tensor)

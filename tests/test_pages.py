@@ -1,4 +1,4 @@
-"""The documentation's pages: their code runs as written, from top to bottom."""
+"""The code on the documentation's pages runs as written, from top to bottom."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PAGES = sorted(
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
 def test_code_runs(page, tmp_path, monkeypatch):
-    """Every block of Python, one after the other, as a module of its own."""
+    """The Python blocks of a page run in sequence, as one module."""
     monkeypatch.chdir(tmp_path)
     module = types.ModuleType(page.stem)
     monkeypatch.setitem(sys.modules, page.stem, module)

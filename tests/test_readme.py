@@ -13,12 +13,12 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def blocks(language):
-    """The fenced code blocks of a language."""
+    """Return the fenced code blocks of a language."""
     return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 
 
 def test_code_runs_and_prints_what_is_shown(tmp_path, monkeypatch):
-    """The example runs as written, writes its picture, and the table shown is the one it makes."""
+    """The example runs as written and writes its files, and the table in the README is the one it prints."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CI", "true")  # no browser opens
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -39,7 +39,7 @@ def test_pictures_exist():
 
 
 def test_the_two_commands():
-    """One command runs the study, one the tests, and both name files and extras that exist."""
+    """One command runs the study and one the tests, and the files and extras in them exist."""
     study, tests = blocks("sh")
     assert "examples/cifar10_study.py" in study
     assert "pytest" in tests
@@ -51,5 +51,5 @@ def test_the_two_commands():
 
 @pytest.mark.parametrize("name", ["README.md", "LICENSE", "pyproject.toml", "src", "tests", "docs", "examples"])
 def test_layout(name):
-    """The top level holds what the design names."""
+    """The files and folders of the repository's top level exist."""
     assert (ROOT / name).exists()

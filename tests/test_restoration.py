@@ -1,4 +1,4 @@
-"""Whatever the library runs a model for: the model, the caller's tensors and all random states are as before."""
+"""Restoration: functions that run a model leave it, the caller's tensors and all random states as they were."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def rule(model, batch, folder):
 def equivariance(model, batch, folder):
     if not model.reads:
         return evidence.equivariance_error(model, batch, "conv2", (2, 2))
-    with pytest.raises(sp.ArgumentError, match="do not lie on a grid"):  # what is read depends on the whole image
+    with pytest.raises(sp.ArgumentError, match="do not lie on a grid"):  # it reads a value of the whole image
         evidence.equivariance_error(model, batch, "conv2", (2, 2))
     return "refused"
 
@@ -62,7 +62,7 @@ RUNS = {
 
 
 def as_text(result):
-    """All that a result holds, in words."""
+    """Return the content of a result as text."""
     held = result.state_dict() if isinstance(result, nn.Module) else getattr(result, "__dict__", result)
     return repr({key: str(value) for key, value in held.items()} if isinstance(held, dict) else held)
 
@@ -71,7 +71,7 @@ def as_text(result):
 @pytest.mark.parametrize("reads", [False, True], ids=["shapes", "values"])
 @pytest.mark.parametrize("name", RUNS)
 def test_everything_is_as_before(name, reads, kind, tmp_path):
-    """A model that changes its input, its state and all random states, and maybe its weights, is as it was."""
+    """A model that changes its input, its state, all random states, and possibly its weights, is restored."""
     model, batch = kind(reads=reads), images()
     before = everything(model)
     first = RUNS[name](model, batch, tmp_path)
@@ -79,11 +79,11 @@ def test_everything_is_as_before(name, reads, kind, tmp_path):
     assert [key for key in before if not same(before[key], after[key])] == []
     assert torch.equal(batch, images())
     torch.rand(1)
-    assert as_text(RUNS[name](model, batch, tmp_path)) == as_text(first)  # what is left behind would show here
+    assert as_text(RUNS[name](model, batch, tmp_path)) == as_text(first)  # state that was not restored would show here
 
 
 def test_capture_gives_the_model_copies():
-    """Inputs of `capture` are left alone, of whatever form, and gradients reach the caller's own tensors."""
+    """Inputs of `capture` in any container are not modified, and gradients reach the caller's own tensors."""
 
     class Spoils(nn.Module):
         def __init__(self):
@@ -106,7 +106,7 @@ def test_capture_gives_the_model_copies():
 
 
 def test_a_tensor_given_twice_is_one_tensor():
-    """A model that gets one tensor in two places sees its own change in both, as it would without the library."""
+    """A model that gets one tensor for two arguments sees its changes in both, as it would without the library."""
 
     class Both(nn.Module):
         def __init__(self):
@@ -123,7 +123,7 @@ def test_a_tensor_given_twice_is_one_tensor():
 
 
 def test_plan_leaves_the_shape_of_its_input():
-    """A model that changes its input's shape in place does so on a copy, with values or without."""
+    """A model that changes its input's shape in place works on a copy, with values or without."""
 
     class Unsqueezes(nn.Module):
         def __init__(self):
@@ -140,7 +140,7 @@ def test_plan_leaves_the_shape_of_its_input():
 
 
 def test_results_are_those_of_the_model_that_clones():
-    """A model that modifies its input in place measures as its twin that works on a copy of it."""
+    """A model that modifies its input in place has the same results as one that works on a copy."""
 
     class Twin(nn.Sequential):
         def __init__(self, *layers, clones):

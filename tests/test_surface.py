@@ -1,4 +1,4 @@
-"""What the package shows: its names, what it imports when, and which way its imports point."""
+"""The surface of the package: its public names, its imports at run time, and the direction of its imports."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ conv = torch.nn.Conv2d(1, 1, 1)
 with sp.Probe(conv) as probe:
     conv(torch.ones(1, 1, 1, 1))
 """
-# The storeys of the house: a module imports from its own package and from lower storeys only.
+# The layers of the package: a module imports only from its own package and from lower layers.
 STOREYS = [
     {"errors", "text"},
     {"html_table", "notebook"},
@@ -52,7 +52,7 @@ RESULTS = {"fields.box", "fields.effective", "fields.result", "statistics.exempl
 
 
 def loaded_after(code):
-    """The top-level packages in memory after running some code in a new interpreter."""
+    """Return the top-level packages that are loaded after running some code in a new interpreter."""
     report = f"{code}\nimport sys; print(*{{name.split('.')[0] for name in sys.modules}})"
     result = subprocess.run([sys.executable, "-c", report], capture_output=True, text=True, check=True)
     return set(result.stdout.split())
@@ -60,22 +60,22 @@ def loaded_after(code):
 
 @pytest.fixture(scope="module")
 def brought_by_torch():
-    """What torch loads by itself: some of its versions load tqdm."""
+    """Return the packages that torch itself loads: some of its versions load tqdm."""
     return loaded_after("import torch")
 
 
 def test_import_is_light(brought_by_torch):
-    """Importing the package, and capturing with it, brings in torch and numpy but nothing for drawing."""
+    """Importing the package, and capturing with it, loads torch and numpy, but no package for drawing."""
     assert not (loaded_after(CAPTURE) - brought_by_torch) & HEAVY
 
 
 def test_light_import_test_can_fail(brought_by_torch):
-    """The test above sees a heavy package where one is used."""
+    """The test above detects a heavy package."""
     assert (loaded_after(f"{CAPTURE}\nprobe[''].plot()") - brought_by_torch) & HEAVY >= {"matplotlib", "PIL"}
 
 
 def test_all_is_honest():
-    """`__all__` is sorted, complete, and every name in it exists and says what it is."""
+    """`__all__` is sorted and complete, and every name in it exists and has a docstring."""
     assert spatialprobe.__all__ == sorted(spatialprobe.__all__)
     assert set(spatialprobe.__all__) <= set(dir(spatialprobe))
     for name in spatialprobe.__all__:
@@ -85,7 +85,7 @@ def test_all_is_honest():
 
 
 def test_evidence_is_found_when_asked_for():
-    """`sp.evidence` is there without an import of its own, is not loaded before, and its names say what they are."""
+    """`sp.evidence` is loaded at its first use, without an import of its own, and its names have docstrings."""
     loaded = "print(*sorted(name for name in sys.modules if name.startswith('spatialprobe.evidence')))"
     code = f"import sys, spatialprobe as sp; {loaded}; sp.evidence.footprint; {loaded}"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -101,14 +101,14 @@ def test_evidence_is_found_when_asked_for():
 
 @pytest.mark.parametrize("name", ["evidence", "testing"])
 def test_packages_are_found_without_an_import_of_their_own(name):
-    """What the documentation calls `sp.testing` and so on is there after `import spatialprobe as sp`."""
+    """Packages such as `sp.testing` can be used after `import spatialprobe as sp`."""
     code = f"import spatialprobe as sp; print(sp.{name}.__name__)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == f"spatialprobe.{name}"
 
 
 def test_error_tree_is_drawn():
-    """Every error is public, and is in the tree that the module's docstring draws with its builtin parent."""
+    """Every error is public, and is shown in the tree in the module's docstring, with its builtin base class."""
     from spatialprobe import errors
 
     for name in errors.__all__:
@@ -131,10 +131,10 @@ def storey(module):
 
 
 def imports(path):
-    """Return every import of this package in a file: the module, and where it stands.
+    """Return every import from this package in a file: the module, and the place of the statement.
 
-    It stands at the "top", where it runs when the file is imported, in a "function", where it waits, or under "types",
-    where only a type checker reads it.
+    The place is "top", where it runs when the file is imported, "function", where it is deferred, or "types", where
+    only a type checker reads it.
     """
     found = []
 
@@ -152,7 +152,7 @@ def imports(path):
 
 
 def imported_names(node):
-    """Return the modules of this package that a statement imports."""
+    """Return the modules of this package that an import statement loads."""
     if isinstance(node, ast.Import):
         names = [alias.name for alias in node.names]
     elif isinstance(node, ast.ImportFrom) and not node.level:
@@ -165,13 +165,13 @@ def imported_names(node):
 
 
 def is_module(name):
-    """Return whether a dotted name is a module or a package of this one."""
+    """Return whether a dotted name is a module or a subpackage of this package."""
     place = SOURCE.parent.joinpath(*name.split("."))
     return place.with_suffix(".py").is_file() or (place / "__init__.py").is_file()
 
 
 def upward_imports(path, module):
-    """Return the imports that point up or sideways, and are not listed as allowed."""
+    """Return the imports that point up or sideways and are not listed as allowed."""
     wrong = []
     for imported, where in imports(path):
         higher = storey(imported) > storey(module)
@@ -186,20 +186,20 @@ def upward_imports(path, module):
     "path", [p for p in sorted(SOURCE.rglob("*.py")) if p != SOURCE / "__init__.py"], ids=lambda p: p.stem
 )
 def test_imports_point_down(path):
-    """No module imports from a higher storey, or from another package of its own storey, wherever the import stands."""
+    """No module imports from a higher layer or from another package of its own layer, wherever the statement is."""
     module = ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
     assert upward_imports(path, module) == []
 
 
 def test_what_may_wait_does():
-    """Each import that is allowed to wait is there, so that the list stays short."""
+    """Each import in the list of deferred ones exists, so that the list stays short."""
     for module, imported in WAITING:
         place = SOURCE.joinpath(*module.split("."))
         assert imported in {name for name, where in imports(place.with_suffix(".py")) if where != "top"}, module
 
 
 def test_layering_test_can_fail(tmp_path):
-    """The test above sees imports that point up or sideways, in every form and place."""
+    """The test above detects imports that point up or sideways, in every form and place."""
     wrong = tmp_path / "wrong.py"
     wrong.write_text(
         "import spatialprobe.report.write\n"
@@ -219,11 +219,11 @@ def test_layering_test_can_fail(tmp_path):
     ]
 
 
-PAGES = {"figures.py", "histogram_page.py", "written.py"}  # of render: what is loaded once a figure is asked for
+PAGES = {"figures.py", "histogram_page.py", "written.py"}  # modules of render that are loaded only to draw a figure
 
 
 def test_matplotlib_is_imported_by_pages_and_pyplot_by_nothing():
-    """Only the files of pages import matplotlib while the program runs; nothing imports pyplot."""
+    """Only the modules that draw figures import matplotlib at run time; none imports pyplot."""
     for path in SOURCE.rglob("*.py"):
         text = path.read_text()
         assert "import pyplot" not in text
@@ -233,13 +233,13 @@ def test_matplotlib_is_imported_by_pages_and_pyplot_by_nothing():
         assert path.name in PAGES or not any(m.startswith("matplotlib") for m in modules), path
 
 
-# Functions of torch that make a tensor on the default device, unless they are told where.
+# Functions of torch that create a tensor on the default device unless they are passed one.
 FACTORIES = {"arange", "as_tensor", "asarray", "empty", "empty_strided", "eye", "full", "linspace", "logspace", "ones"}
 FACTORIES |= {"rand", "randint", "randn", "randperm", "range", "scalar_tensor", "sparse_coo_tensor", "tensor", "zeros"}
 
 
 def factory_calls(path):
-    """The calls in a file of functions that make a tensor on the default device."""
+    """Return the calls in a file of functions that create a tensor on the default device."""
     for node in ast.walk(ast.parse(path.read_text())):
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
             continue
@@ -248,7 +248,7 @@ def factory_calls(path):
 
 
 def test_own_tensors_are_made_with_their_device_named():
-    """No tensor of the library's own is left to torch's default device."""
+    """The library passes a device whenever it creates a tensor, rather than using torch's default device."""
     unnamed = [
         f"{path.relative_to(SOURCE)}:{node.lineno}"
         for path in sorted(SOURCE.rglob("*.py"))
@@ -259,7 +259,7 @@ def test_own_tensors_are_made_with_their_device_named():
 
 
 def test_no_message_writes_the_article_of_a_type_itself():
-    """The name of a type is not known beforehand, so its article, "a" or "an", is left to `text.kind_of`."""
+    """Messages take the article of a type's name, "a" or "an", from `text.kind_of`, since names are not fixed."""
     written = [
         str(path.relative_to(SOURCE))
         for path in sorted(SOURCE.rglob("*.py"))

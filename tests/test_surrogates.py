@@ -1,4 +1,4 @@
-"""Names that hold lone surrogates, as file names that are not UTF-8 give them: shown escaped, read back as they are."""
+"""Names with lone surrogates, such as file names that are not UTF-8: shown escaped, read back unchanged."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from spatialprobe.text import escape_surrogates, unescape_surrogates
 
 IMAGES = torch.rand(4, 3, 12, 12, generator=torch.Generator().manual_seed(0))
 LABELS = torch.tensor([0, 1, 0, 1])
-NAME, LITERAL = "conv\udc80", "conv\\udc80"  # the one that cannot be written, and the one as which it is shown
-HALVES = "\ud83d\ude00"  # two of them, which JSON and UTF-16 would take for one character
+NAME, LITERAL = "conv\udc80", "conv\\udc80"  # a name that cannot be written, and its escaped form
+HALVES = "\ud83d\ude00"  # two lone surrogates, which JSON and UTF-16 would read as one character
 
 
 class Named(nn.Module):
-    """Three convolutions whose names differ in what no file can hold."""
+    """A model of three convolutions whose names differ only in surrogates."""
 
     def __init__(self):
         super().__init__()
@@ -42,7 +42,7 @@ PIECES = st.sampled_from(["\\", "\\\\", "u", "udc80", "ud800", "\ud800", "\udc80
 
 @given(st.lists(PIECES, max_size=8).map("".join))
 def test_different_names_stay_different(text):
-    """Whatever a text holds, what is shown can be written in UTF-8, and what was shown can be told from it."""
+    """The escaped form of any text can be encoded in UTF-8, and the text can be recovered from it."""
     shown = escape_surrogates(text)
     shown.encode()
     assert unescape_surrogates(shown) == text
@@ -50,13 +50,13 @@ def test_different_names_stay_different(text):
 
 @pytest.mark.parametrize("text", ["", "conv1", "a\\b", "C:\\users\\udon", "features.0", "猫😀", "\\u00e9"])
 def test_other_texts_are_shown_as_they_are(text):
-    """Nothing but lone surrogates, and what reads as one, is changed."""
+    """Only lone surrogates, and text that looks like an escaped one, are changed."""
     assert escape_surrogates(text) == text
 
 
 @pytest.fixture(scope="module")
 def made():
-    """The records, fields and swept results of the model."""
+    """Return the records, fields and sweep results of the model."""
     model = Named().eval()
     reducers = {"moments": sp.Moments, "top": sp.Exemplars, "histogram": sp.Histogram}
     return (
@@ -91,7 +91,7 @@ PRINTED = {
 
 @pytest.mark.parametrize("printed", PRINTED)
 def test_all_can_be_printed(made, printed):
-    """What is printed, and what a notebook shows, is UTF-8, and of layers the two names differ."""
+    """Printed and notebook output can be encoded in UTF-8, and the names of different layers differ in it."""
     value = PRINTED[printed](*made)
     stream = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     print(value, repr(value), file=stream)
@@ -114,7 +114,7 @@ WRONG = {
 
 @pytest.mark.parametrize("wrong", WRONG)
 def test_errors_can_be_printed(made, wrong):
-    """A message that names such a layer can be written to any log."""
+    """An error message that names such a layer can be written to any log."""
     with pytest.raises(sp.SpatialProbeError) as caught:
         WRONG[wrong](*made[:2])
     str(caught.value).encode()
@@ -141,13 +141,13 @@ def test_pictures_can_be_saved(made, picture, tmp_path):
 
 
 def test_a_gallery_has_a_file_for_each(made, tmp_path):
-    """Names that are shown alike when escaped carelessly do not overwrite each other."""
+    """Files for different layers do not overwrite each other, even if a careless escape would make names equal."""
     sp.feature_maps(made[1]).save(tmp_path)
     assert len(list(tmp_path.glob("*.png"))) == 3
 
 
 def test_files_give_the_names_back(made, tmp_path):
-    """What is saved and loaded has the names of the model, bit for bit."""
+    """Saved results are loaded with the names of the model, bit for bit."""
     _, records, _, result = made
     loaded = sp.load_activations(sp.save_activations(tmp_path / "records.safetensors", records))
     assert list(loaded) == [NAME, LITERAL, HALVES]
@@ -159,7 +159,7 @@ def test_files_give_the_names_back(made, tmp_path):
 
 @pytest.mark.skipif(not find_spec("zarr"), reason="needs zarr")
 def test_sweeps_keep_the_names_apart(made, tmp_path):
-    """A checkpoint and a store of such layers are written, checked and continued; each layer has a group of its own."""
+    """A checkpoint and a store of such layers can be written, checked and continued; each layer has its own group."""
     import zarr
 
     store, model = tmp_path / "activations.zarr", made[0]
@@ -173,7 +173,7 @@ def test_sweeps_keep_the_names_apart(made, tmp_path):
 
 
 def test_the_page_finds_its_layers(made, tmp_path):
-    """Names in the page can be part of an address, and links go to the layers that the page has."""
+    """Names on the page can be part of a URL, and links lead to layers of the page."""
     model, _, _, result = made
     path = tmp_path / "page.html"
     sp.write_report(path, model, IMAGES[:2], sweep=result, dataset=IMAGES)

@@ -1,4 +1,4 @@
-"""Words, counts and tables of messages."""
+"""Words, counts and tables in messages."""
 
 import pytest
 
@@ -11,12 +11,12 @@ A = ("uint8", "UNet", "UserDict", "GRU", "ReLU", "Conv2d")
 
 @pytest.mark.parametrize(("word", "article"), [*((word, "an") for word in AN), *((word, "a") for word in A)])
 def test_articles(word, article):
-    """The article is the one that is spoken before a word or an abbreviation."""
+    """The article follows the pronunciation of a word or an abbreviation."""
     assert with_article(word) == f"{article} {word}"
 
 
 def test_counts():
-    """One has no plural ending, and nouns get the one that they have."""
+    """A count of one is singular, and other counts have the right plural."""
     nouns = {
         "layer": "layers",
         "class": "classes",
@@ -32,7 +32,7 @@ def test_counts():
 
 
 def test_messages():
-    """Messages say `an int`, and `1 class`."""
+    """Messages have the right articles and plurals: `an int`, `1 class`."""
     assert kind_of(1) == "an int"
     with pytest.raises(sp.ArgumentError, match="not an int"):
         sp.feature_maps(3)

@@ -1,4 +1,4 @@
-"""Whatever the program has set for all of torch (default device and dtype, modes), results are the same."""
+"""Results do not depend on global settings of torch, such as the default device, the default dtype, and modes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from spatialprobe.testing import check_reducer, check_rule
 
 
 def convolutions():
-    """A small model whose weights are on the CPU, whatever the default device is."""
+    """Return a small model whose weights are on the CPU, whatever the default device is."""
     with torch.device("cpu"), torch.random.fork_rng():
         torch.manual_seed(0)
         return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 3)).eval()
@@ -40,7 +40,7 @@ REDUCERS = {
 
 
 def recorded(folder, **options):
-    """The records of some passes of the model."""
+    """Return the records of some forward passes of the model."""
     with sp.Probe(MODEL, **options) as probe:
         for _ in range(3):
             MODEL(IMAGES)
@@ -64,7 +64,7 @@ def saved(folder):
 
 
 def swept(folder, data=IMAGES, **options):
-    """All that a sweep comes to."""
+    """Return all results of a sweep."""
     found = sp.sweep(MODEL, data, REDUCERS, batch_size=3, progress=False, **options)
     path = found.save(folder / "sweep.safetensors")
     results = [*found.layers.values(), *sp.SweepResult.load(path).layers.values()]
@@ -72,7 +72,7 @@ def swept(folder, data=IMAGES, **options):
 
 
 def continued(folder):
-    """A sweep that its checkpoint knows to be done."""
+    """Return the results of a sweep whose checkpoint is already finished."""
     swept(folder, checkpoint=folder / "state")
     return swept(folder, checkpoint=folder / "state")
 
@@ -99,14 +99,14 @@ def top(folder):
 
 
 class Stream(IterableDataset):
-    """The images one by one."""
+    """An iterable data set that yields the images one by one."""
 
     def __iter__(self):
         return iter(IMAGES)
 
 
 class Reads(nn.Module):
-    """A model that reads values, so that fields are followed on its real device."""
+    """A model that reads values, so that fields are computed on its real device rather than on meta tensors."""
 
     def __init__(self):
         super().__init__()
@@ -174,7 +174,7 @@ USES = {
 
 @contextmanager
 def setting(setter, value, usual):
-    """Something set for the whole program, as scripts do, until the block ends."""
+    """Change a global setting, as scripts do, until the block ends."""
     setter(value)
     try:
         yield
@@ -195,7 +195,7 @@ NEED_GRADIENTS = {"gradients", "probe graph"}
 
 
 def assert_alike(found, expected):
-    """That two outcomes hold the same values, and that none of them is on the default device."""
+    """Check that two outcomes hold the same values, and that none of them is on the default device."""
     if isinstance(expected, (list, tuple)):
         assert len(found) == len(expected)
         for one, other in zip(found, expected, strict=True):
@@ -212,7 +212,7 @@ def assert_alike(found, expected):
 @pytest.mark.parametrize("name", SETTINGS)
 @pytest.mark.parametrize("use", USES)
 def test_settings_change_nothing(use, name, tmp_path):
-    """The whole public API gives the same: with a default device whose tensors have no values, in every mode."""
+    """The whole public API has the same results with the meta device as the default device, and in every mode."""
     if use in NEED_GRADIENTS and name in ("inference mode", "no gradients"):
         with SETTINGS[name](), pytest.raises(sp.ProbeStateError, match="ran without gradients"):
             USES[use](tmp_path)
@@ -227,7 +227,7 @@ def test_settings_change_nothing(use, name, tmp_path):
 
 @pytest.mark.parametrize("use", sorted(use for use in USES.keys() - NEED_GRADIENTS if not use.startswith("probe")))
 def test_images_made_for_inference(use, tmp_path, monkeypatch):
-    """Images that were made under `inference_mode`, which no graph may hold, give the same as others."""
+    """Images that were created under `inference_mode`, which autograd refuses, have the same results as others."""
     for folder in ("usual", "other"):
         (tmp_path / folder).mkdir()
     expected = USES[use](tmp_path / "usual")
@@ -237,13 +237,13 @@ def test_images_made_for_inference(use, tmp_path, monkeypatch):
 
 
 def ranked(folder):
-    """What one of several processes makes of a sweep, with another default device in each."""
+    """Return the results of a sweep in one of several processes, each with another default device."""
     torch.set_default_device("meta")
     return [value.numpy() for value in swept(folder / os.environ["RANK"]) if isinstance(value, torch.Tensor)]
 
 
 def test_processes_with_another_default_device(tmp_path):
-    """What processes send one another is made on the CPU, and they come to the same result as one alone."""
+    """Processes exchange tensors on the CPU, and have the same results as a single process."""
     for name in ("0", "1", "alone"):
         (tmp_path / name).mkdir()
     alone = [value.numpy() for value in swept(tmp_path / "alone") if isinstance(value, torch.Tensor)]

@@ -15,20 +15,20 @@ from spatialprobe import evidence
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch):
-    """What a call writes under a name such as "nothing" goes to a folder of its own."""
+    """Run in a temporary folder, since some calls write files under names such as "nothing"."""
     monkeypatch.chdir(tmp_path)
 
 
-SHARE = 0.035  # of some forty thousand calls, drawn with a fixed seed
+SHARE = 0.035  # the fraction of some forty thousand calls, drawn with a fixed seed
 
 
 def test_every_public_name_has_a_right_call(tmp_path):
-    """Whatever is public is tried: a new function, class or method needs an entry in `calls`."""
+    """Every public name is tried: a new function, class or method needs an entry in `calls`."""
     assert set(wrong_calls.public_names()) <= wrong_calls.calls(tmp_path).keys() | wrong_calls.NOT_CALLED
 
 
 def test_right_calls_are_right(tmp_path):
-    """The calls that are made wrong are right as they stand; else everything would be refused."""
+    """The calls are valid before an argument is replaced; otherwise every call would be refused."""
     (tmp_path / "gallery").mkdir()
     for name, call in wrong_calls.calls(tmp_path).items():
         if name != "testing.check_store" or find_spec("zarr"):
@@ -36,7 +36,7 @@ def test_right_calls_are_right(tmp_path):
 
 
 def test_wrong_calls(tmp_path):
-    """Each wrong call is refused by an error of the library's own, or accepted; some of each are tried."""
+    """Each wrong call is refused by an error of the library, or accepted; a random share of them is tried."""
     found = list(wrong_calls.outcomes(tmp_path, share=SHARE))
     assert len(found) > 1000
     assert sum(one.kind == "refused" for one in found) > 0.8 * len(found)
@@ -45,7 +45,7 @@ def test_wrong_calls(tmp_path):
 
 @pytest.mark.parametrize("label", ["unprintable", "a long text", "object array", "infinite", "meta tensor", "NUL"])
 def test_the_worst_values(tmp_path, label):
-    """Values that break what looks at them are tried in every argument of the functions used most."""
+    """Values that break code that inspects them are tried in every argument of the most important functions."""
     for name, call in wrong_calls.calls(tmp_path).items():
         if name in ("Probe", "sweep", "receptive_fields", "feature_maps", "write_report", "explore", "ablate"):
             for argument in call.names():
@@ -54,7 +54,7 @@ def test_the_worst_values(tmp_path, label):
 
 
 def test_the_trial_can_fail(tmp_path):
-    """An error from inside, a message without end, a hang and a changed model are each seen."""
+    """A raw error, an overlong message, a hang and a changed model are each detected."""
     net = nn.Conv2d(1, 1, 1)
 
     def spoil(model, value):
@@ -89,7 +89,7 @@ def test_the_trial_can_fail(tmp_path):
         (lambda: evidence.PixelPermutation(2, 2, inverted="yes"), "inverted must be True or False"),
         (lambda: sp.Histogram(low="a", high="b"), "must be two finite numbers"),
         (lambda: sp.Histogram(bins=10**30), "bins must be at most"),
-        (lambda: sp.Moments().merge(sp.Dead()), "Moments merges others of its kind, not"),
+        (lambda: sp.Moments().merge(sp.Dead()), "Moments merges only reducers of its class, Moments, not"),
         (lambda: sp.Probe(nn.Conv2d(1, 1, 1), {"conv1": nn.Conv2d}), "not a mapping of them: pass its keys"),
         (lambda: sp.receptive_fields(nn.Conv2d(1, 1, 1), (True, 1, 4, 4)), "sizes of a shape must be whole numbers"),
         (lambda: sp.receptive_fields(nn.Conv2d(1, 1, 1), (1, 1, 2**40, 2**40)), "too large for any memory"),
@@ -104,13 +104,13 @@ def test_the_trial_can_fail(tmp_path):
     ],
 )
 def test_nothing_is_accepted_that_makes_no_sense(use, message):
-    """What could be taken for something is refused where it cannot be meant."""
+    """Values that could be interpreted, but are most likely mistakes, are refused."""
     with pytest.raises(sp.ArgumentError, match=message):
         use()
 
 
 def test_numbers_of_numpy_are_numbers():
-    """Integers of numpy, and tensors of one, count wherever a whole number does."""
+    """Numpy integers and tensors of one element are accepted as integers."""
     import numpy as np
 
     images, model = wrong_calls.IMAGES, wrong_calls.model()

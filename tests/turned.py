@@ -1,4 +1,4 @@
-"""Small models whose channels come last, each with a layer, and with that layer's output permuted by hand."""
+"""Small channels-last models, and a wrapper that also outputs a layer's output permuted to channels-first."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torchvision.ops import Permute
 
 
 class Mixer(nn.Module):
-    """Pools (N, H, W, C) over neighbors, then a linear map of the channels, as a MetaFormer does; no layer norm."""
+    """A block as in a MetaFormer, without a layer norm: pools (N, H, W, C), then maps the channels linearly."""
 
     def __init__(self, channels):
         super().__init__()
@@ -22,7 +22,7 @@ class Mixer(nn.Module):
 
 
 class Tokens(nn.Module):
-    """Patches as tokens (N, tokens, C) behind a class token."""
+    """Patches as tokens (N, tokens, C) after a class token."""
 
     def __init__(self):
         super().__init__()
@@ -35,7 +35,7 @@ class Tokens(nn.Module):
 
 
 def swin():
-    """A Swin stage: blocks of windows, then a merge of patches; 8 x 8 units, then 4 x 4."""
+    """Return a Swin stage: window-attention blocks on 8 x 8 units, then a patch merging to 4 x 4."""
     block = {"window_size": [4, 4], "num_heads": 2}
     return nn.Sequential(
         nn.Conv2d(3, 8, 4, stride=4),
@@ -48,11 +48,11 @@ def swin():
 
 
 def mixer():
-    """A channels-last network without any layer norm."""
+    """Return a channels-last network without any layer norm."""
     return nn.Sequential(nn.Conv2d(3, 6, 4, stride=4), Permute([0, 2, 3, 1]), Mixer(6), nn.Identity(), Mixer(6))
 
 
-# A model, an input's shape, and layers whose channels come last.
+# A model, its input shape, and its channels-last layers.
 TURNED = {
     "swin": (swin, (2, 3, 32, 32), ("1", "2", "3", "4", "5")),
     "mixer": (mixer, (2, 3, 32, 40), ("1", "2", "3", "4", "4.map")),
@@ -66,12 +66,12 @@ TURNED = {
 
 
 def vit():
-    """A small ViT, whose attention mixes all tokens."""
+    """Return a small ViT, whose attention mixes all tokens."""
     return VisionTransformer(32, 8, 2, 2, 12, 24, num_classes=5)
 
 
 class Permuted(nn.Module):
-    """A model that also hands one layer's output on as (N, C, *units), by a module of its own."""
+    """A model that also passes one layer's output, permuted to (N, C, *units), through a module of its own."""
 
     def __init__(self, model, layer):
         super().__init__()
@@ -90,7 +90,7 @@ class Permuted(nn.Module):
 
 
 def made(name):
-    """Return the model, an input, and the layers of this name, with weights from a seed."""
+    """Return the model with this name, with weights from a seed, an input, and its channels-last layers."""
     make, shape, layers = TURNED[name]
     with torch.random.fork_rng():
         torch.manual_seed(0)

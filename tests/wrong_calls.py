@@ -1,9 +1,9 @@
-"""Every public function called with wrong values, one argument at a time: `python tests/wrong_calls.py`, some minutes.
+"""Call every public function with wrong values, one argument at a time: `python tests/wrong_calls.py`, some minutes.
 
-Each value is tried as it is, in a list, in a tuple, and as a mapping's value where mappings are taken. Each call must
-return, or raise an error of the library's own tree whose message is short; nothing else may come out, nothing may hang,
-and the model must be as it was. `--only sweep` tries one function, `--accepted` prints what was accepted, for a reader
-to judge. `test_wrong_calls.py` runs a part of it.
+Each value is tried by itself, in a list, in a tuple, and as a mapping's value if the argument takes mappings. Each call
+must return, or raise an error of the library with a short message; it must not raise anything else or hang, and the
+model must be unchanged. `--only sweep` tries one function, `--accepted` prints the accepted calls, for review.
+`test_wrong_calls.py` runs a part of it.
 """
 
 from __future__ import annotations
@@ -36,24 +36,24 @@ from spatialprobe import evidence, testing
 from spatialprobe.fields import rules
 
 LONGEST_MESSAGE = 2000  # characters
-SECONDS = 20  # after which a call is taken to hang
+SECONDS = 20  # after which a call counts as hanging
 
 
 class Unprintable:
-    """An object that cannot even be shown."""
+    """An object whose repr raises."""
 
     def __repr__(self):
         raise RuntimeError("this object has no repr")
 
 
 class Unhashable(str):
-    """A text that cannot be a key."""
+    """A string that is not hashable."""
 
     __hash__ = None
 
 
 class Infinite:
-    """A sequence that says it has no end."""
+    """A sequence with an enormous length."""
 
     def __len__(self):
         return 2**62
@@ -114,12 +114,21 @@ WRONG: dict[str, Callable[[], object]] = {
     "generator": lambda: (one for one in (1, 2)),
     "record": lambda: sp.capture(model(), IMAGES, layers="conv1")["conv1"],
 }
-INSIDE: dict[str, Callable[[object], object]] = {  # where a value is tried, beside by itself
+INSIDE: dict[str, Callable[[object], object]] = {  # containers in which a value is tried, besides by itself
     "[{}]": lambda value: [value],
     "({},)": lambda value: (value,),
     "{{'conv1': {}}}": lambda value: {"conv1": value},
 }
-MAPPINGS = {"edits", "images", "inputs", "kwargs", "layers", "record", "records", "reducers"}  # arguments taken as one
+MAPPINGS = {
+    "edits",
+    "images",
+    "inputs",
+    "kwargs",
+    "layers",
+    "record",
+    "records",
+    "reducers",
+}  # may be mappings
 IMAGES = torch.rand(4, 3, 12, 12, generator=torch.Generator().manual_seed(0))
 LABELS = torch.tensor([0, 1, 0, 1])
 
@@ -194,12 +203,12 @@ def permute(images):
 
 
 def edit(make):
-    """Return a function that makes an edit and applies it."""
+    """Return a function that creates an edit and applies it."""
     return lambda **options: make(**options)(torch.rand(2, 4, 3, 3))
 
 
 def reducing(kind):
-    """Return a function that feeds a reducer by hand."""
+    """Return a function that updates a reducer directly."""
 
     def run(activation, samples, **options):
         reducer = kind(**options)
@@ -211,7 +220,7 @@ def reducing(kind):
 
 
 def merging(kind):
-    """Return a function that merges something into a reducer."""
+    """Return a function that merges a value into a reducer."""
 
     def run(other):
         reducer = kind()
@@ -224,12 +233,12 @@ def merging(kind):
 
 @dataclass(frozen=True)
 class Call:
-    """A right call: what is called, and arguments by name; a list for `*args`."""
+    """A valid call: the callable, and its arguments by name; a list for `*args`."""
 
     function: Callable[..., object]
     arguments: dict[str, Any]
     spread: str = ""  # the name of the argument that is passed as `*args`
-    optional: Callable[..., object] | None = None  # whose signature names further arguments
+    optional: Callable[..., object] | None = None  # a callable whose signature has further arguments
 
     def names(self) -> list[str]:
         """Return the arguments to try."""
@@ -244,7 +253,7 @@ class Call:
         return list(found)
 
     def run(self, **changes: object) -> object:
-        """Call it, with some arguments changed."""
+        """Run the call, with some arguments replaced."""
         arguments = {**self.arguments, **changes}
         positional = [arguments.pop(self.spread)] if self.spread else []
         if self.spread and isinstance(positional[0], list):
@@ -254,7 +263,7 @@ class Call:
 
 
 def calls(folder: Path) -> dict[str, Call]:
-    """Return a right call for each public function, class and method that takes arguments."""
+    """Return a valid call for each public function, class and method that takes arguments."""
     result, one, found = swept(), records(), field()
     top = result["conv1"]["top"]
     histogram = sp.activation_histogram(one["conv1"])
@@ -405,7 +414,7 @@ def calls(folder: Path) -> dict[str, Call]:
     }
 
 
-# Results, and what a rule is given: users read these, and do not make them.
+# Results, and arguments of rules: users read these objects, and do not create them.
 NOT_CALLED = frozenset(
     [
         "Activation",
@@ -444,16 +453,16 @@ NOT_CALLED = frozenset(
         "rules.union",
     ]
 )
-PASSED_ON = (ZeroDivisionError,)  # what the user's own function raised
-OWN = {"transform", "output", "pick", "forward"}  # functions of the user's own: what they raise passes through
-EDITS = {"lambda", "type"}  # of an edit: functions of the user's own, too
-INPUTS = {("capture", "inputs"), ("capture", "kwargs")}  # documented: what the model itself raises passes through
+PASSED_ON = (ZeroDivisionError,)  # raised by the user's own function
+OWN = {"transform", "output", "pick", "forward"}  # the user's own functions, whose exceptions pass through
+EDITS = {"lambda", "type"}  # values of an edit that are the user's own functions
+INPUTS = {("capture", "inputs"), ("capture", "kwargs")}  # documented: exceptions of the model pass through
 FILES_MISSING = {"load_activations", "SweepResult.load"}  # documented: FileNotFoundError
-LAWS = {"testing.check_reducer", "testing.check_rule"}  # an AssertionError says that a law is broken
+LAWS = {"testing.check_reducer", "testing.check_rule"}  # documented: AssertionError for a broken law
 
 
 def public_names() -> Iterator[str]:
-    """Yield the public functions and classes, errors aside."""
+    """Yield the names of the public functions and classes, except errors."""
     for prefix, namespace in (("", sp), ("evidence.", evidence), ("testing.", testing), ("rules.", rules)):
         for name in namespace.__all__:
             value = getattr(namespace, name)
@@ -463,7 +472,7 @@ def public_names() -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a wrong call came to."""
+    """The outcome of a wrong call."""
 
     call: str
     argument: str
@@ -474,7 +483,7 @@ class Outcome:
 
 @contextmanager
 def time_limit(seconds: int) -> Iterator[None]:
-    """Raise a TimeoutError in a block that takes longer."""
+    """Run a block, and raise a TimeoutError in it if it takes longer."""
 
     def ring(number, frame):
         raise TimeoutError(f"longer than {seconds} s")
@@ -489,7 +498,7 @@ def time_limit(seconds: int) -> Iterator[None]:
 
 
 def fingerprint(net: nn.Module) -> list[object]:
-    """Return what a call must leave as it was."""
+    """Return the state that a call must not change."""
     return [
         [(module.training, len(module._forward_hooks), len(module._forward_pre_hooks)) for module in net.modules()],
         [(name, value.sum().item(), value.requires_grad) for name, value in net.state_dict(keep_vars=True).items()],
@@ -497,7 +506,7 @@ def fingerprint(net: nn.Module) -> list[object]:
 
 
 def describe(error: BaseException) -> str:
-    """Return an error in one line, with where it was raised in the library."""
+    """Return an error as one line, with the place in the library that raised it."""
     frames = traceback.extract_tb(error.__traceback__)
     where = [frame for frame in frames if "spatialprobe" in frame.filename][-1:] or frames[-1:]
     try:
@@ -508,13 +517,13 @@ def describe(error: BaseException) -> str:
 
 
 def places(argument: str) -> Iterator[str]:
-    """Yield where a wrong value is tried: by itself, and in what holds it."""
+    """Yield the forms in which a wrong value is tried: by itself, and in containers."""
     yield "{}"
     yield from (place for place in INSIDE if not place.startswith("{{") or argument in MAPPINGS)
 
 
 def outcome(name: str, call: Call, argument: str, label: str, place: str = "{}") -> Outcome:
-    """Return what comes of a call with one argument replaced."""
+    """Return the outcome of a call with one argument replaced."""
     net = call.arguments.get("model")
     before = fingerprint(net) if isinstance(net, nn.Module) else None
     kind, words = "accepted", ""
@@ -524,7 +533,7 @@ def outcome(name: str, call: Call, argument: str, label: str, place: str = "{}")
             value = WRONG[label]()
             if place in INSIDE:
                 value = INSIDE[place](value)
-                value = [value] if argument == call.spread else value  # else its items would be the arguments
+                value = [value] if argument == call.spread else value  # otherwise its items would be the arguments
             call.run(**{argument: value})
     except TimeoutError as error:
         kind, words = "hangs", str(error)
@@ -562,7 +571,7 @@ def outcomes(folder: Path, only: str = "", share: float = 1.0, seed: int = 0) ->
 
 
 def main() -> int:
-    """Print what went wrong, and how many calls came to what; the exit status is 1 if anything did."""
+    """Print what went wrong, and the number of calls with each outcome; return 1 if anything went wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="one function, such as sweep")
     parser.add_argument("--share", type=float, default=1.0, help="try a random share of the calls")
@@ -571,7 +580,7 @@ def main() -> int:
     torch.set_num_threads(1)
     counts: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)  # some calls write under the wrong name that they are given
+        os.chdir(folder)  # some calls write files under the wrong names
         for one in outcomes(Path(folder), options.only, options.share):
             counts[one.kind] += 1
             if one.kind not in ("refused", "accepted") or (options.accepted and one.kind == "accepted"):

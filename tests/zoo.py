@@ -1,4 +1,4 @@
-"""Small hand-made models, each with one trait that has broken somebody's tool. Every part is tested on them."""
+"""Small models, each with a trait that breaks other tools, on which every part of the library is tested."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from torch import nn
 
 @dataclass(frozen=True)
 class Specimen:
-    """How to make a model, and what it takes."""
+    """A model factory, and the shape of the model's input."""
 
     make: Callable[[], nn.Module]
-    shape: tuple[int, ...]  # of its input, batch included
+    shape: tuple[int, ...]  # of the input, batch included
 
     def model(self, seed: int = 0) -> nn.Module:
-        """The model in evaluation mode, with weights drawn from the seed."""
+        """Return the model in evaluation mode, with weights drawn from the seed."""
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             return self.make().eval()
 
     def images(self, seed: int = 1) -> torch.Tensor:
-        """An input drawn from the seed."""
+        """Return an input drawn from the seed."""
         return torch.randn(self.shape, generator=torch.Generator().manual_seed(seed))
 
 
 class Chain(nn.Module):
-    """conv, ReLU module, pool, conv, in-place ReLU module."""
+    """A chain of a convolution, a ReLU module, a pool, a convolution and an in-place ReLU module."""
 
     def __init__(self):
         super().__init__()
@@ -44,7 +44,7 @@ class Chain(nn.Module):
 
 
 class Residual(nn.Module):
-    """Two convs with batch norms; the second is added to the input out of place."""
+    """A residual block: two convolutions with batch norms, added to the input out of place."""
 
     def __init__(self):
         super().__init__()
@@ -59,7 +59,7 @@ class Residual(nn.Module):
 
 
 class InPlaceResidual(Residual):
-    """The same, but the sum is written over the second batch norm's output, as in torchvision's ResNets."""
+    """A residual block whose sum modifies the second batch norm's output in place, as in torchvision's ResNets."""
 
     def forward(self, x):
         y = self.norm1(self.conv1(x)).relu_()
@@ -69,7 +69,7 @@ class InPlaceResidual(Residual):
 
 
 class Concat(nn.Module):
-    """Three branches of different depth, joined along the channels."""
+    """Three branches of different depth, concatenated along the channels."""
 
     def __init__(self):
         super().__init__()
@@ -83,7 +83,7 @@ class Concat(nn.Module):
 
 
 class Shared(nn.Module):
-    """One conv called twice, and registered under two names."""
+    """One convolution that runs twice and is registered under two names."""
 
     def __init__(self):
         super().__init__()
@@ -95,7 +95,7 @@ class Shared(nn.Module):
 
 
 class Functional(nn.Module):
-    """Nothing but functions between the layers."""
+    """A model with functions, rather than modules, between its convolutions."""
 
     def __init__(self):
         super().__init__()

@@ -268,8 +268,8 @@ def test_doors():
         came = []
         end = time.monotonic() + 5
         while (link is None or not came) and time.monotonic() < end:
-            link = link or knock.answered()
-            came += door.arrived()
+            link = link or knock.poll()
+            came += door.accept()
         assert [one.rank for one in came] == [5]
         link.put(b"hello")
         exchange(link, came[0], lambda: came[0].messages)
@@ -287,7 +287,7 @@ def test_an_address_at_which_nobody_listens():
     door.close()
     knock, began = Knock(address, own=1, rank=0), time.monotonic()
     while not knock.failed:
-        assert knock.answered() is None
+        assert knock.poll() is None
     assert time.monotonic() - began < 10
 
 

@@ -47,7 +47,7 @@ class Door:
             }
         )
 
-    def arrived(self) -> list[Link]:
+    def accept(self) -> list[Link]:
         """Return the links that have been established since the last call."""
         with suppress(OSError):
             while True:
@@ -101,7 +101,7 @@ class Knock:
         self._end = 0.0
         self.failed = False  # whether no host is left
 
-    def answered(self) -> Link | None:
+    def poll(self) -> Link | None:
         """Return the link once the other process has answered, None before that."""
         link = self._link
         if link is None:

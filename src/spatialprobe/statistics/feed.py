@@ -133,7 +133,7 @@ class Feeder:
             dense = dense_values(layer.name, value)
             computable = widen(dense)
             self._check(layer, computable)
-            if self._layouts.are_needed(layer) and self._layouts.of(layer, tuple(dense.shape)) is None:
+            if self._layouts.is_needed(layer) and self._layouts.of(layer, tuple(dense.shape)) is None:
                 self._waiting.append((layer, call, dense.clone()))
             else:
                 self._use(layer, call, dense, computable)

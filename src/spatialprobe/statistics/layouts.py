@@ -49,7 +49,7 @@ class Layouts:
         self._signs: Signs | None = None
         self._known: dict[str, Layout | None] = {}
 
-    def are_needed(self, layer: Layer) -> bool:
+    def is_needed(self, layer: Layer) -> bool:
         """Return whether this layer's layout must be determined."""
         return (self._stored or layer.name in self._counting) and layer.name not in self._known
 

@@ -44,7 +44,7 @@ class Link:
 
     @property
     def unsent(self) -> bool:
-        """Whether there is something left to send, and it can still be sent."""
+        """True if something is queued and can still be sent."""
         return bool(self._front or self._waiting) and not self.ended
 
     def put(self, message: bytes) -> None:

@@ -76,13 +76,13 @@ class Moments:
         self._start(0)
 
     def _start(self, channels: int) -> None:
-        def filled(value: float) -> _Floats:
+        def fill(value: float) -> _Floats:
             return np.full(channels, value)
 
-        self._count, self._squares = filled(0), filled(0)  # squares: sum of (x - mean)^2
-        self._mean, self._rest = filled(0), filled(0)  # the mean is the sum of both; the second is the rounding error
-        self._zeros, self._nonfinite = filled(0), filled(0)
-        self._minimum, self._maximum = filled(np.inf), filled(-np.inf)
+        self._count, self._squares = fill(0), fill(0)  # squares: sum of (x - mean)^2
+        self._mean, self._rest = fill(0), fill(0)  # the mean is the sum of both; the second is the rounding error
+        self._zeros, self._nonfinite = fill(0), fill(0)
+        self._minimum, self._maximum = fill(np.inf), fill(-np.inf)
 
     def update(self, activation: torch.Tensor, samples: torch.Tensor) -> None:
         """Add the values of one batch, (N, C, *spatial)."""

@@ -117,7 +117,7 @@ class _Gathering:
             time.sleep(_PAUSE)
 
     def _accept(self) -> None:
-        for link in self._door.arrived() if self._door is not None else ():
+        for link in self._door.accept() if self._door is not None else ():
             if link.rank in self._below:
                 self._below.remove(link.rank)
                 self._wire.add(link)
@@ -140,7 +140,7 @@ class _Gathering:
     def _continue_knock(self) -> None:
         """Continue the knock; one that is not answered is tried again with the address that is posted then."""
         assert self._knock is not None
-        link = self._knock.answered()
+        link = self._knock.poll()
         if link is not None:
             self._above.clear()
             self._wire.add(link)

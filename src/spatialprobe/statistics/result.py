@@ -62,12 +62,12 @@ class SweepResult(CompletedMapping[str, Mapping[str, Any]]):
         return "\n".join([format_table(heading, rows), *remarks])
 
     def _repr_html_(self) -> str:
-        """The table for a notebook."""
+        """Return the table as HTML for a notebook."""
         heading, rows, remarks = self._table()
         return format_html_table(heading, rows[0], rows[1:], remarks=remarks)
 
     def _table(self) -> tuple[str, list[tuple[str, ...]], list[str]]:
-        """A heading, rows of cells, the first of which names the columns, and what is below them."""
+        """Return the heading, the rows of cells, the first of which names the columns, and remarks below the table."""
         names = next(iter(self.layers.values()), {})
         rows = [(layer or "(model)", *map(summarize, results.values())) for layer, results in self.layers.items()]
         heading = f"Sweep of {self.model}: {format_count(self.samples, 'sample')}, {format_count(len(self), 'layer')}"
