@@ -141,7 +141,7 @@ def test_images_of_another_form(measure, images, message):
 )
 def test_models_of_several_inputs(measure):
     """A measure that passes only images to the model says so, and suggests no arguments that it does not take."""
-    with pytest.raises(sp.ForwardError, match="given the images alone: wrap a model of several inputs") as caught:
+    with pytest.raises(sp.ForwardError, match="called on the images alone: wrap a model of several inputs") as caught:
         measure(Two())
     assert "a tuple with one for each input" not in str(caught.value)
     assert isinstance(caught.value.__cause__, TypeError)
@@ -165,7 +165,7 @@ def test_models_without_values(use):
 
 def test_models_whose_weights_are_not_made_yet():
     """A lazy layer cannot be re-initialized before it is initialized."""
-    with pytest.raises(sp.ArgumentError, match="not made yet: run it once"):
+    with pytest.raises(sp.ArgumentError, match="not initialized yet: run it once"):
         evidence.frozen_copy(nn.Sequential(nn.LazyConv2d(4, 3)))
 
 
@@ -183,5 +183,5 @@ def test_models_whose_weights_are_not_made_yet():
 )
 def test_compiled_to_torchscript(compiled, use):
     """Layers without hooks are refused before anything runs, and the message says what to pass."""
-    with pytest.raises(sp.ArgumentError, match="compiled to TorchScript.* give the model that it was made from"):
+    with pytest.raises(sp.ArgumentError, match="compiled to TorchScript.* pass the model that was compiled"):
         use(compiled(nn.Sequential(nn.Conv2d(3, 4, 3))))

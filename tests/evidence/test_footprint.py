@@ -110,7 +110,7 @@ def test_constant_images_are_enough():
         ({"pixel": 10}, r"pixel must be whole numbers, such as pixel=\(1, 2\), not 10"),
         ({"pixel": "ab"}, "not 'ab'"),
         ({"pixel": (1.5, 2)}, r"not \(1.5, 2\)"),
-        ({"layer": "0*"}, "means 2 layers"),
+        ({"layer": "0*"}, "matches 2 layers"),
         ({"images": torch.zeros(1, 3, 32, 32, dtype=torch.uint8)}, "floating-point"),
         ({"images": torch.zeros(0, 3, 32, 32)}, "at least one image"),
         ({"images": torch.full((1, 3, 32, 32), torch.nan)}, "infinite or NaN"),

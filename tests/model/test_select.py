@@ -135,13 +135,13 @@ def test_misspelt_name_is_told_the_nearest():
     [
         (
             nn.Conv3d,
-            "no module of type Conv3d. Its convolutions are found with layers=nn.Conv2d. Its layers: conv1,",
+            "no module of type Conv3d. Select its convolutions with layers=nn.Conv2d. Its layers: conv1,",
         ),
         ((nn.Conv3d, nn.Linear), "no module of type Conv3d or Linear"),
-        ("Conv2d", "Layers of a type are found by the type itself, nn.Conv2d, not by its name"),
+        ("Conv2d", "Select layers of a type by the type itself, nn.Conv2d, not by its name"),
         ("layer*", r"No layer named 'layer\*'"),
-        (re.compile("conv"), "The pattern 'conv' matches no whole layer name"),
-        (nn.Conv2d(1, 1, 1), "This Conv2d is not a part of Chain"),
+        (re.compile("conv"), "The pattern 'conv' does not match a whole layer name"),
+        (nn.Conv2d(1, 1, 1), "This Conv2d is not part of Chain"),
         (lambda name, module: False, "The predicate is true for no module of Chain, which has 6 modules"),
         (["conv1", "nope"], "No layer named 'nope'"),
     ],
@@ -172,7 +172,7 @@ def test_no_selector_at_all(selector):
 )
 def test_predicates_of_other_arguments(predicate, signature):
     """A predicate is told what it is given, instead of an error from inside the library."""
-    with pytest.raises(ArgumentError, match=re.escape(f"takes {signature}: give one of a name and a module")):
+    with pytest.raises(ArgumentError, match=re.escape(f"takes {signature}: pass one of a name and a module")):
         select(ZOO["chain"].model(), predicate)
 
 
@@ -194,9 +194,9 @@ def test_one_layer():
     model = ZOO["chain"].model()
     assert select_one(model, "conv1").module is model.conv1
     assert select_one(model, model.pool).name == "pool"
-    with pytest.raises(ArgumentError, match=r"layer='conv\*' means 2 layers \('conv1', 'conv2'\): give one"):
+    with pytest.raises(ArgumentError, match=r"layer='conv\*' matches 2 layers \('conv1', 'conv2'\): choose one"):
         select_one(model, "conv*")
-    with pytest.raises(ArgumentError, match=r"source=.*Conv2d.* means 2 layers"):
+    with pytest.raises(ArgumentError, match=r"source=.*Conv2d.* matches 2 layers"):
         sp.receptive_fields(model, (1, 3, 12, 12), source=nn.Conv2d)
     with pytest.raises(LayerNotFoundError, match="Did you mean 'conv1'"):
         select_one(model, "covn1")

@@ -1,1 +1,1 @@
-"""The user's model: which layers, hooks on it, calling it, evaluation mode and restoring."""
+"""The user's model: selecting layers, adding hooks, calling it, evaluation mode, and restoring its state."""

@@ -1,4 +1,4 @@
-"""A mapping from layer names to what was found of each of their runs."""
+"""A mapping from layer names to one value for each run of a layer."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ T = TypeVar("T", covariant=True)
 
 
 class LayerCalls(CompletedMapping[str, T], Generic[T]):
-    """Layer names to one thing for each run of the layer, in the order in which the layers first ran.
+    """A mapping from layer names to one value for each run, in the order in which the layers first ran.
 
-    `len`, `in` and iteration speak of layers. `self["conv1"]` is that of a layer that ran once, `self["conv1", i]` the
-    i-th of several; `values()` and `items()` raise where a layer ran more than once.
+    `len`, `in` and iteration refer to layers. `self["conv1"]` is the value of a layer that ran once, `self["conv1", i]`
+    that of the i-th of several runs; `values()` and `items()` raise an error if a layer ran more than once.
     """
 
-    _called = "found"  # the name that error messages give to the mapping
-    _how_to_fix = ""  # further ways that a message about an ambiguous layer names
+    _called = "found"  # the name of the mapping in error messages
+    _how_to_fix = ""  # more that can be done about an ambiguous layer, for its error message
 
     @abstractmethod
     def calls(self, layer: str) -> tuple[T, ...]:
-        """All of one layer, in the order of execution; raises if there is none."""
+        """Return the values of all runs of one layer, in the order of execution; raise an error if there are none."""
 
     def __getitem__(self, key: str | tuple[str, int]) -> T:
         layer, index = key if isinstance(key, tuple) and len(key) == 2 else (key, None)
@@ -41,7 +41,7 @@ class LayerCalls(CompletedMapping[str, T], Generic[T]):
         index = as_int(index, "The number of a run")
         if not -len(found) <= index < len(found):
             raise LayerNotRunError(
-                f"Layer {layer!r} ran {format_count(len(found), 'time')}, counted from 0: there is no run {index}."
+                f"Layer {layer!r} ran {format_count(len(found), 'time')}: there is no run {index}, counted from 0."
             )
         return found[index]
 

@@ -1,7 +1,7 @@
-"""Run compiled models eagerly while a block is active, by torch's own compiler stance.
+"""Run compiled models eagerly while a block is active, by setting torch's compiler stance.
 
-The stance belongs to the whole process, so what is counted here does too: the first block in sets it, the last
-one out restores what was there.
+The stance is global to the process, and so are the active blocks that are counted here: the first block sets the
+stance, and the last one that ends restores it.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import torch
 from spatialprobe.model.undo import Undo
 
 _lock = threading.RLock()
-_blocks: dict[object, None] = {}  # those that need eager models
-_before: list[Any] = []  # the stance that was there, while another is set
+_blocks: dict[object, None] = {}  # the active blocks, which need eager models
+_before: list[Any] = []  # the user's stance, while another is set
 
 
 def hold_eager(undo: Undo) -> None:
-    """Whatever `torch.compile` or `Module.compile` has compiled runs eagerly, with its hooks, until `undo` runs.
+    """Let compiled functions and modules run eagerly, with their hooks, until `undo` runs.
 
-    Nothing is changed where no compiler is loaded, since then nothing is compiled.
+    Nothing is changed where no compiler is loaded, since nothing is compiled then.
     """
     if "torch._dynamo" not in sys.modules:
         return
@@ -34,7 +34,7 @@ def hold_eager(undo: Undo) -> None:
 
 
 def _update_blocks(change: Any, *arguments: object) -> None:
-    """Change which blocks need eager models, and with them the stance."""
+    """Add or remove a block that needs eager models, and update the stance."""
     try:
         _lock.acquire()
         change(*arguments)
@@ -47,7 +47,7 @@ def _set_stance() -> None:
     dynamo: Any = sys.modules.get("torch._dynamo.eval_frame") or importlib.import_module("torch._dynamo.eval_frame")
     if _blocks:
         if not _before:
-            _before.append(dynamo._stance)  # torch itself tells what was there only when another has been set
+            _before.append(dynamo._stance)  # torch returns the old stance only after another has been set
         if dynamo._stance.stance != "force_eager":
             torch.compiler.set_stance("force_eager")
     elif _before:
@@ -57,6 +57,6 @@ def _set_stance() -> None:
 
 
 def _unlock() -> None:
-    """Let other threads have the lock, if this one holds it: an interrupt may have come between."""
-    while _lock._is_owned():  # type: ignore[attr-defined]  # as `threading.Condition` asks it
+    """Release the lock if this thread holds it, also after an interrupt between acquiring and releasing."""
+    while _lock._is_owned():  # type: ignore[attr-defined]  # as in `threading.Condition`
         _lock.release()

@@ -1,4 +1,4 @@
-"""A copy of a model, or why there can be none."""
+"""Copy a model, or explain why it cannot be copied."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from spatialprobe.model.select import all_layers, check_model, model_name
 from spatialprobe.model.settings import set_gradients
 from spatialprobe.model.undo import undo_block
 
-_WHOLE = (type, ModuleType, FunctionType, BuiltinFunctionType, str, bytes)  # what holds nothing to be copied
+_WHOLE = (type, ModuleType, FunctionType, BuiltinFunctionType, str, bytes)  # types that hold no tensors to copy
 
 
 def copy_model(model: nn.Module) -> nn.Module:
     """Return a deep copy of a model, with its hooks.
 
-    Tensors that are part of a graph, such as weights that `torch.nn.utils.weight_norm` computes, or what a forward has
-    kept, are copied as plain values, as torch does not copy them.
+    Tensors that are part of a graph, such as weights that `torch.nn.utils.weight_norm` computes, or tensors that a
+    forward pass has stored, are copied as plain values, since torch cannot copy them.
 
     Raises:
-        ArgumentError: the model is no module, has weights that are not initialized, or holds something that cannot be
-            copied; the message names it.
+        ArgumentError: the model is not a module, has uninitialized weights, or holds an object that cannot be copied,
+            which the message names.
 
     >>> model = nn.Linear(1, 1)
     >>> model.kept = model(torch.ones(1))
@@ -36,13 +36,15 @@ def copy_model(model: nn.Module) -> nn.Module:
     """
     check_model(model)
     if any(map(is_lazy, model.parameters())):
-        raise ArgumentError(f"Some weights of the {model_name(model)} are not made yet: run it once on an input.")
-    # Held by the list, since the memo knows them by their ids.
+        raise ArgumentError(
+            f"Some weights of the {model_name(model)} are not initialized yet: run it once on an input."
+        )
+    # The list keeps them alive, since the memo refers to them by their ids.
     graphs = [tensor for tensor in _find_tensors(model) if not tensor.is_leaf]
     memo: dict[int, Any] = {id(tensor): tensor.detach().clone() for tensor in graphs}
     try:
         with undo_block() as undo:
-            set_gradients(undo, torch.is_grad_enabled())  # which torch turns off while it copies a tensor
+            set_gradients(undo, torch.is_grad_enabled())  # torch disables gradients while it copies a tensor
             return copy.deepcopy(model, memo)
     except Exception as error:
         raise ArgumentError(
@@ -53,7 +55,7 @@ def copy_model(model: nn.Module) -> nn.Module:
 
 
 def _find_tensors(model: nn.Module) -> Iterator[torch.Tensor]:
-    """Yield every tensor that a model holds, in attributes, containers and objects of any depth."""
+    """Yield all tensors that a model holds, in attributes, containers and objects of any depth."""
     waiting: list[Any] = [model]
     seen: set[int] = set()
     while waiting:
@@ -73,7 +75,7 @@ def _find_tensors(model: nn.Module) -> Iterator[torch.Tensor]:
 
 
 def _find_culprit(model: nn.Module) -> str:
-    """Return which attribute of which module cannot be copied, as far as one alone is to blame."""
+    """Return which attribute of which module cannot be copied, if a single one is the cause."""
     for layer in all_layers(model):
         for name, value in vars(layer.module).items():
             if isinstance(value, nn.Module) or name == "_modules":
@@ -83,4 +85,4 @@ def _find_culprit(model: nn.Module) -> str:
                 copy.deepcopy(value, memo)
             except Exception:
                 return f"because of the attribute {name!r} of {layer.name or 'the model itself'!r}"
-    return "because of something in it"
+    return "because of an object that it holds"

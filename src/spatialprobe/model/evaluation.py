@@ -1,4 +1,4 @@
-"""A model temporarily in evaluation mode, and everything that a forward pass changes in it restored."""
+"""Put a model temporarily into evaluation mode, and restore everything that forward passes change in it."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _Self = TypeVar("_Self", bound="Restored")
 
 
 class Restored(Block):
-    """A block after which a model is as it was before, however the block ends.
+    """A block that restores a model when it ends, also after an exception.
 
-    Restored are parameters, buffers, modes, hooks and plain attributes, as far as `Snapshot` follows them, and the
+    Parameters, buffers, modes, hooks and plain attributes are restored, as far as `Snapshot` follows them, and the
     random states of Python, numpy and torch.
 
     Args:
         model: any module.
-        values: whether the values of parameters and registered buffers are kept; a pass on stand-ins of them needs it
-            not.
+        values: whether the values of parameters and registered buffers are saved; not needed if the model runs on
+            other tensors in their place.
 
     Raises:
         ArgumentError: on entering; weights of the model are not initialized yet.
@@ -74,12 +74,12 @@ class Restored(Block):
             self._active.run()
 
     def reset(self) -> None:
-        """Put the model and all random states back to where they were when the block began; call it after a run."""
+        """Restore the model and all random states to those at the beginning of the block; call it after a run."""
         self._snapshot.restore(thorough=False)
         self._random_state.restore()
 
     def _change(self, undo: Undo) -> None:
-        """Change what is to be other in the block, each time after adding to `undo` how it was."""
+        """Change the settings of the block, adding to `undo` how to restore each of them before it is changed."""
         if any(map(is_lazy, self._tensors())):
             raise ArgumentError(
                 f"Some weights of the {model_name(self.model)} are not initialized yet: run it once on an input."
@@ -90,19 +90,19 @@ class Restored(Block):
 
 
 class EvaluationMode(Restored):
-    """A block in which a model is in evaluation mode, on one device; after it everything is as it was before.
+    """A block in which a model is in evaluation mode, on one device; everything is restored when it ends.
 
     Modes are set module by module, since `eval()` may be overridden with something that `train()` does not undo.
 
     Args:
         model: any module.
-        device: where its parameters and buffers are until the block ends; None leaves them where they are.
+        device: the device of its parameters and buffers until the block ends; None does not move them.
         gradients: whether operators record gradients in the block.
         values: as for `Restored`.
 
     Raises:
-        ArgumentError: on entering; weights of the model are not initialized yet, or have no values, though `values`
-            asks for them.
+        ArgumentError: on entering; weights of the model are not initialized yet, or are on the meta device although
+            `values` is True.
 
     >>> model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.Dropout())
     >>> with EvaluationMode(model):
@@ -123,7 +123,7 @@ class EvaluationMode(Restored):
         super()._change(undo)
         if self._values and any(tensor.is_meta for tensor in self._tensors()):
             raise ArgumentError(
-                f"Weights of the {model_name(self.model)} are on the meta device, where tensors have no values: make "
+                f"Weights of the {model_name(self.model)} are on the meta device, where tensors have no values: create "
                 "it on a real one, or load its weights first."
             )
         set_gradients(undo, self._gradients)
@@ -137,7 +137,7 @@ class EvaluationMode(Restored):
 
 
 def modules_in_training(model: nn.Module) -> list[nn.Module]:
-    """Return the modules that are in training mode; one without a mode is in none, and is never given one.
+    """Return the modules that are in training mode, without those that have no mode.
 
     Raises:
         ArgumentError: the mode of one cannot be changed.
@@ -152,13 +152,13 @@ def modules_in_training(model: nn.Module) -> list[nn.Module]:
 
 
 def _check_settable(name: str, module: nn.Module) -> None:
-    """Check that a mode that a class computes can be set."""
+    """Check that the mode of a module can be set where `training` is a property."""
     try:
         module.training = True
     except AttributeError as error:
         raise ArgumentError(
             f"The mode of layer {name or '(model)'!r}, {kind_of(module)}, cannot be set: its attribute `training` is "
-            "read-only, and the library runs models in evaluation mode. Let the class allow training to be set."
+            "read-only, and the library runs models in evaluation mode. Add a setter for `training` to the class."
         ) from error
 
 

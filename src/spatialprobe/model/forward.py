@@ -1,4 +1,4 @@
-"""Calling the model on a batch, of which it gets a copy that it may modify in place; and what to say if it raises."""
+"""Call the model on a copy of a batch, which it may modify in place, and describe the error if it raises one."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from spatialprobe.tensors import shape_text
 
 _FEW = 6  # inputs that a message lists
 
-Forward: TypeAlias = Callable[[nn.Module, Any], Any]  # how a model is called on a batch
+Forward: TypeAlias = Callable[[nn.Module, Any], Any]  # calls a model on a batch
 
 
 def run_model(
     model: nn.Module, batch: Any, *, forward: Forward | None = None, device: torch.device | None = None
 ) -> Any:
-    """Return what a model makes of a batch, of which it gets a copy of its own.
+    """Return the output of a model for a copy of a batch.
 
-    Every function of the library that runs a model on a batch does it here, so that a model that modifies its input in
-    place leaves the caller's tensors alone.
+    Every function of the library that runs a model on a batch calls this one, so that a model that modifies its input
+    in place does not modify the caller's tensors.
 
     Args:
         model: any module.
         batch: a tensor, or tensors in tuples, lists and mappings.
         forward: a function of the model and the batch; by default the model is called on the batch.
-        device: where the copy is made; by default where the batch is.
+        device: the device of the copy; by default that of the batch.
 
     >>> images = torch.ones(1, 3, 2, 2)
     >>> _ = run_model(nn.ReLU(inplace=True), images.neg_())
@@ -45,7 +45,7 @@ def run_model(
 
 
 def forward_error(model: nn.Module, inputs: Any, error: Exception, hint: str) -> ForwardError:
-    """The error to raise from the model's own: what it said, of which inputs, and what to do."""
+    """Return the error to raise from the model's own, with its message, the shapes of the inputs, and what to do."""
     leaves = tree_leaves(inputs)
     few = leaves[:_FEW]
     given = ", ".join(shape_text(leaf) if isinstance(leaf, torch.Tensor) else short_repr(leaf) for leaf in few)
@@ -58,8 +58,8 @@ def forward_error(model: nn.Module, inputs: Any, error: Exception, hint: str) ->
 
 
 def images_error(model: nn.Module, images: torch.Tensor, error: Exception) -> ForwardError:
-    """The same, where the model is given images alone."""
-    hint = "Give images as the model takes them: same size, channels, number format, normalisation."
+    """Return the error to raise from that of a model that was called on images alone."""
+    hint = "Pass images as the model takes them: same size, channels, dtype, normalization."
     if isinstance(error, TypeError) and "positional argument" in str(error):
-        hint = "It is given the images alone: wrap a model of several inputs in one that adds the others."
+        hint = "It is called on the images alone: wrap a model of several inputs in one that adds the others."
     return forward_error(model, images, error, hint)

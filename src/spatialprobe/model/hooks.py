@@ -1,4 +1,4 @@
-"""Add hooks to modules, keep those of probes last, and remove exactly these when a block ends."""
+"""Add hooks to modules, keep those of probes last, and remove exactly the added ones when a block ends."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from spatialprobe.model.compiled import hold_eager
 from spatialprobe.model.undo import Undo
 
 ForwardHook = Callable[[nn.Module, tuple[Any, ...], Any], Any]
-ForwardPreHook = Callable[..., Any]  # is given the module, its arguments, and its keyword arguments where it asks
+ForwardPreHook = Callable[..., Any]  # of the module, its arguments, and with `with_kwargs` its keyword arguments
 
 
 class CopiedInert:
-    """A hook of this library, of which only an idle function of Python is left in a copied or unpickled model."""
+    """A hook of this library that becomes a function without effect in a copied or unpickled model."""
 
-    content: tuple[Any, ...] = ()  # what tells it from others of its class
+    content: tuple[Any, ...] = ()  # distinguishes it from other hooks of its class
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return getattr, (nullcontext(), "__exit__")  # takes any arguments and returns None
 
 
 class ProbeHook(CopiedInert, partial[Any]):
-    """A hook that only looks, or what it returns is equal to the output."""
+    """A hook that returns None, or values equal to the output."""
 
 
 class Hooks:
-    """Hooks that are on until `undo` runs."""
+    """Hooks that stay registered until `undo` runs."""
 
     __slots__ = ("_added",)
 
@@ -40,24 +40,24 @@ class Hooks:
         undo.add(self._remove)
 
     def add(self, module: nn.Module, hook: ForwardHook, *, always_call: bool = False) -> None:
-        """A forward hook, behind those that are there."""
+        """Register a forward hook after the existing ones."""
         self._added.append((hook, module._forward_hooks, module._forward_hooks_always_called))
         module.register_forward_hook(hook, always_call=always_call)
 
     def add_before(
         self, module: nn.Module, hook: ForwardPreHook, *, prepend: bool = False, with_kwargs: bool = False
     ) -> None:
-        """A forward pre-hook."""
+        """Register a forward pre-hook."""
         self._added.append((hook, module._forward_pre_hooks, module._forward_pre_hooks_with_kwargs))
         module.register_forward_pre_hook(hook, prepend=prepend, with_kwargs=with_kwargs)
 
     def add_before_all(self, hook: ForwardPreHook) -> None:
-        """A pre-hook of every forward in the process."""
+        """Register a forward pre-hook of all modules in the process."""
         self._added.append((hook, module_hooks._global_forward_pre_hooks, {}))
         module_hooks.register_module_forward_pre_hook(hook)
 
     def _remove(self) -> None:
-        """Remove each hook, found by itself, since torch returns its handle only after it has been added."""
+        """Remove each hook, found by identity, since torch returns its handle only after it has been added."""
         while self._added:
             hook, hooks, marks = self._added[-1]
             for key, known in hooks.items():
@@ -76,10 +76,10 @@ def attach(
     ends: ProbeHook,
     before: Iterable[tuple[nn.Module, ProbeHook]] = (),
 ) -> None:
-    """Hooks on each layer, and a pair around the whole model, until `undo` runs; compiled models run eagerly.
+    """Register hooks on each layer and a pair around the whole model until `undo` runs; compiled models run eagerly.
 
-    The layers' hooks come after all that are there, so that they see what the layer returns. The pair around
-    the model encloses everything else: `begins` comes first, `ends` last, and also after an exception.
+    The layers' hooks come after all existing ones, so that they get what the layer returns. The pair around the model
+    encloses everything else: `begins` is called first, `ends` last, and also after an exception.
     """
     hold_eager(undo)
     hooks = Hooks(undo)
@@ -92,7 +92,7 @@ def attach(
 
 
 def attach_edits(undo: Undo, edits: Iterable[tuple[nn.Module, ForwardHook]]) -> None:
-    """Hooks that change what layers return: after the user's own, and before those of every probe."""
+    """Register hooks that change layers' outputs: after the user's own, and before those of every probe."""
     hold_eager(undo)
     hooks = Hooks(undo)
     for module, hook in edits:

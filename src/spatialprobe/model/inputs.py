@@ -1,4 +1,4 @@
-"""What a model is given: copies of the caller's tensors, which the model may modify in place."""
+"""Copy the inputs of a model, which may modify them in place."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ T = TypeVar("T")
 def copy_inputs(inputs: T, device: torch.device | None = None) -> T:
     """Return nested inputs with a copy of each tensor, in the graph that the tensor is in.
 
-    A tensor that is there twice is one tensor in the copy too: some models ask whether two inputs are the same one.
-    The copies are on the device, if one is given, and else where the tensors are.
+    A tensor that occurs twice is one tensor in the copy too, since some models check whether two inputs are the same
+    object. The copies are on `device`, or on the tensors' own devices if it is None.
 
     >>> image = torch.zeros(1)
     >>> first, second = copy_inputs((image, image))
@@ -33,14 +33,14 @@ def copy_inputs(inputs: T, device: torch.device | None = None) -> T:
             return kind(map(copy, part))
         if kind is dict:
             return {key: copy(value) for key, value in part.items()}
-        return tree_map_only(torch.Tensor, copy, part)  # is slower, and knows every container
+        return tree_map_only(torch.Tensor, copy, part)  # slower, but supports every container
 
     made: T = copy(inputs)
     return made
 
 
 def _copy(tensor: torch.Tensor, device: torch.device | None) -> torch.Tensor:
-    """Return a copy of a tensor, on a device if one is given; only a move to an accelerator need not be waited for."""
+    """Return a copy of a tensor, on `device` if it is not None; only copies to an accelerator are asynchronous."""
     if device is None or tensor.device == device:
         return tensor.clone()
     return tensor.to(device, non_blocking=device.type != "cpu")

@@ -1,4 +1,4 @@
-"""Which axis of a layer's output holds the channels, as far as modules and sizes tell without running anything."""
+"""Find out which axis of a layer's output holds the channels, from modules and sizes, without running the model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.nn.modules import batchnorm, conv, instancenorm, pooling
 Layout = Literal["channels_first", "channels_last"]
 LayoutChoice = Literal["auto", "channels_first", "channels_last"]
 
-# Modules whose outputs are (N, C, *units), whatever model they are in.
+# Modules whose outputs are (N, C, *units) in every model.
 _CHANNELS_FIRST: tuple[type[nn.Module], ...] = (
     conv._ConvNd,
     batchnorm._BatchNorm,
@@ -33,7 +33,7 @@ _CHANNELS_FIRST: tuple[type[nn.Module], ...] = (
     nn.ChannelShuffle,
     nn.Upsample,
 )
-# Modules that work on the last axis, whatever that is, and are the reason to put the channels there.
+# Modules that operate on the last axis, and are the reason why models put the channels there.
 _LAST_AXIS: tuple[type[nn.Module], ...] = (
     nn.LayerNorm,
     nn.MultiheadAttention,
@@ -49,10 +49,10 @@ _COUNTS_FEATURES = ("in_features", "out_features", "embed_dim", "embedding_dim",
 
 @dataclass(frozen=True)
 class Signs:
-    """What the modules of a model say about the layouts of its layers."""
+    """The sizes and types of a model's modules that indicate the layouts of its layers."""
 
-    channels: frozenset[tuple[int, int]]  # axes and channels of what convolutions and the like take and return
-    features: frozenset[int]  # sizes of the last axis that other modules take and return
+    channels: frozenset[tuple[int, int]]  # (number of axes, channels) of inputs and outputs of convolutions and norms
+    features: frozenset[int]  # sizes of the last axis of inputs and outputs of other modules
     last_axis: bool  # whether there are modules whose channels usually come last
 
     @staticmethod
@@ -77,11 +77,11 @@ class Signs:
     def layout_of(self, module: nn.Module, shape: tuple[int, ...]) -> Layout | None:
         """Return the layout of a module's output of this shape; None if it is in doubt.
 
-        Convolutions, batch, group and instance norms and poolings are channels first by their type. Of any other
-        module the sizes decide. An output is in doubt where its last axis is as long as one that a linear layer of the
-        model takes or returns, and its second is not as long as the channels of a convolution's output with as many
-        axes. In a model with layer norms or attention both must speak for channels first. Outputs (N, C) have no
-        units, so that there is nothing to doubt.
+        Convolutions, batch, group and instance norms and poolings are channels first by their type. For any other
+        module the sizes decide. An output is in doubt if its last axis is as long as the input or output of a linear
+        layer of the model, and its second is not as long as the channels of a convolution's output with as many axes.
+        In a model with layer norms or attention both must indicate channels first. Outputs (N, C) have no units, so
+        that they are never in doubt.
         """
         while type(module) is nn.Sequential and len(module):
             module = module[-1]
@@ -100,7 +100,7 @@ def is_channels_first(module: nn.Module) -> bool:
 
 
 def units_of(layout: Layout, ndim: int) -> tuple[int, ...]:
-    """Return the axes of an output of this layout that count units.
+    """Return the axes of an output of this layout that index units.
 
     >>> units_of("channels_first", 4), units_of("channels_last", 4), units_of("channels_last", 3)
     ((2, 3), (1, 2), (1,))
@@ -118,12 +118,12 @@ def channels_second(values: torch.Tensor, layout: Layout) -> torch.Tensor:
 
 
 def describe_doubt(layer: str, shape: tuple[int, ...], how: str) -> str:
-    """Say that it is not known which axis of a layer's output holds the channels, and how the user can say it.
+    """Return the message that it is not known which axis of a layer's output holds the channels, and what to do.
 
     Args:
-        layer: its name.
-        shape: that of its output.
-        how: what to write, a sentence.
+        layer: the name of the layer.
+        shape: the shape of its output.
+        how: what to do, a sentence.
     """
     return (
         f"It is not known which axis of the output {shape} of layer {layer or '(model)'!r} holds the channels: the "
@@ -132,18 +132,18 @@ def describe_doubt(layer: str, shape: tuple[int, ...], how: str) -> str:
 
 
 def _has_torch_forward(module: nn.Module) -> bool:
-    """Whether a module computes what its class in torch does; a subclass may turn axes inside."""
+    """Return whether a module uses the forward of a class of torch; that of another class may permute axes."""
     return type(module).forward.__module__.startswith("torch.")
 
 
 def _is_quantized(module: nn.Module) -> bool:
-    """Whether this is a quantized convolution, which torch derives from no other."""
+    """Return whether this is a quantized convolution, which torch does not derive from `_ConvNd`."""
     kind = type(module)
     return kind.__module__.startswith("torch.ao.") and "Conv" in kind.__name__
 
 
 def _axes(module: nn.Module) -> tuple[int, ...]:
-    """Return how many axes the outputs of a module have that is channels first."""
+    """Return the possible numbers of axes of the outputs of a channels-first module."""
     digits = [int(letter) for letter in type(module).__name__ if letter in "123"]  # Conv2d, BatchNorm1d
     kernel = getattr(module, "kernel_size", None)
     if isinstance(kernel, tuple):
@@ -152,6 +152,6 @@ def _axes(module: nn.Module) -> tuple[int, ...]:
 
 
 def _counts(modules: Iterable[nn.Module], names: tuple[str, ...]) -> list[int]:
-    """Return the whole numbers that modules have under these names."""
+    """Return the positive integer attributes of modules with these names."""
     values = (getattr(module, name, None) for module in modules for name in names)
     return [value for value in values if isinstance(value, int) and value > 0]

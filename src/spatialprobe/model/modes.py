@@ -1,4 +1,4 @@
-"""Torch's stacks of modes: a mode is put on, and taken off wherever it lies, whatever was interrupted on the way."""
+"""Push modes onto torch's stacks, and remove them wherever they are, also after an interrupt."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from spatialprobe.model.undo import Undo, undo_block
 
 
 def enter_function_mode(undo: Undo, mode: TorchFunctionMode) -> None:
-    """See every torch function of this thread until `undo` runs."""
+    """Intercept every torch function of this thread until `undo` runs."""
     undo.add(leave_function_mode, mode)
     mode.__enter__()  # type: ignore[no-untyped-call]
 
 
 def leave_function_mode(mode: TorchFunctionMode) -> None:
-    """Take a mode off this thread's stack, wherever it lies; nothing happens where it is not on it."""
+    """Remove a mode from this thread's stack, at any position; a mode that is not on the stack is ignored."""
     _FUNCTION_MODES.remove(mode)
 
 
 def enter_dispatch_mode(undo: Undo, mode: TorchDispatchMode) -> None:
-    """See every operator of this thread until `undo` runs."""
+    """Intercept every operator of this thread until `undo` runs."""
     flags = {name: value for name, value in vars(_python_dispatch).items() if name.startswith("_is_in_")}
     undo.add(_restore_flags, flags)
     undo.add(_restore_keys, torch._C._dispatch_tls_local_exclude_set())
-    place = getattr(mode, "_mode_key", None)  # of fake tensors and the like: a place of their own, below the stack
+    place = getattr(mode, "_mode_key", None)  # modes such as that of fake tensors have a place below the stack
     if place is None:
         undo.add(_DISPATCH_MODES.remove, mode)
     else:
@@ -48,14 +48,14 @@ class _Stack:
         self._pop = pop
 
     def remove(self, mode: object) -> None:
-        """Take a mode off, wherever it lies and however often; the others stay as they are."""
+        """Remove all occurrences of a mode, at any position; the others stay."""
         others = [one for one in self._read() if one is not mode]
         if len(others) < len(self._read()):
             with undo_block() as undo:
                 undo.add(self._become, others)
 
     def _become(self, modes: list[object]) -> None:
-        """Hold exactly these; may be interrupted and begun again."""
+        """Replace the stack by exactly these modes; may be interrupted and run again."""
         found = self._read()
         shared = next(
             (i for i, (a, b) in enumerate(zip(found, modes, strict=False)) if a is not b), min(len(found), len(modes))
@@ -86,10 +86,10 @@ def _restore_place(place: Any, before: TorchDispatchMode | None) -> None:
 
 
 def _restore_keys(before: Any) -> None:
-    """Let operators of this thread be seen by everything that saw them before.
+    """Restore the set of dispatch keys that are excluded in this thread.
 
-    Modes switch this off for the time of a call, by guards that set back the wrong thing if they are freed in another
-    order than they were made, as in a frame that a debugger has cut off.
+    Modes exclude keys during a call by guards, which restore a wrong set if they are not freed in the reverse order of
+    their creation, as in a frame that an interrupt has ended and a traceback keeps alive.
     """
     more = torch._C._dispatch_tls_local_exclude_set() - before
     while more.raw_repr():
@@ -99,7 +99,7 @@ def _restore_keys(before: Any) -> None:
 
 
 def _restore_flags(flags: dict[str, bool]) -> None:
-    """Make torch know again whether it is inside of any dispatch mode."""
+    """Restore torch's flags that say whether a dispatch mode is active."""
     vars(_python_dispatch).update(flags)
     tell_compiler: Callable[[bool], object] | None = getattr(
         _python_dispatch, "set_is_in_mode_without_ignore_compile_internals", None

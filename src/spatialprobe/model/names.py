@@ -1,4 +1,4 @@
-"""Layers' names looked up, and what to say where there is no such name."""
+"""Look up the names of layers, and suggest similar ones if there is no such name."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _LONGEST = 200  # characters of a name for which similar ones are looked for
 
 
 def is_name(value: object) -> TypeGuard[str]:
-    """Return whether `value` is a text that can be looked up."""
+    """Return whether `value` is a string that can be looked up."""
     return isinstance(value, str) and type(value).__hash__ is not None
 
 
 def find_name(name: object, known: Collection[str], problem: str) -> str:
-    """Return `name` if it is one of those known; `problem` says in the error what there is not.
+    """Return `name` if it is one of the known names; `problem` begins the error message otherwise.
 
     Raises:
-        LayerNotFoundError: it is not; the message names similar ones, or some of those known.
+        LayerNotFoundError: it is not known; the message lists similar names, or some of the known ones.
 
     >>> find_name("covn1", ["conv1", "conv2"], "No layer was swept that is called")
     Traceback (most recent call last):
@@ -37,7 +37,7 @@ def find_name(name: object, known: Collection[str], problem: str) -> str:
 
 
 def suggest_names(name: object, known: Iterable[str]) -> str:
-    """Return the question whether a similar name was meant, after a space; nothing if none is similar."""
+    """Return " Did you mean ...?" with similar names; an empty string if none is similar."""
     if not is_name(name) or len(name) > _LONGEST:
         return ""
     nearest = get_close_matches(name, [one for one in known if one], n=3)
@@ -45,7 +45,7 @@ def suggest_names(name: object, known: Iterable[str]) -> str:
 
 
 def list_names(names: Collection[str]) -> str:
-    """Return the first names as text, and how many more there are.
+    """Return the first names as text, with the number of further ones.
 
     >>> list_names(["conv1", "conv2"]), list_names(())
     ("'conv1', 'conv2'", 'none')

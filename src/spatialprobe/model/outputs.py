@@ -1,4 +1,4 @@
-"""What a layer or model returned, described leaf by leaf for an error message."""
+"""Describe the output of a layer or model leaf by leaf, for error messages."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import torch
 from spatialprobe.text import kind_of
 
 _SHOWN = 12  # leaves of an output in a message
-_DEEPEST = 6  # containers within containers that are looked into
+_DEEPEST = 6  # levels of nested containers that are searched
 _LONGEST_KEY = 40  # characters
 
 
 def describe_leaves(output: object) -> str:
-    """Return the kind of a nested output, with its leaves, their paths and the shapes of tensors.
+    """Return the type of a nested output, with its leaves, their paths and the shapes of tensors.
 
     >>> describe_leaves((torch.zeros(2, 3), {"note": None}))
     "a tuple with [0] a tensor (2, 3), [1]['note'] a NoneType"
@@ -29,7 +29,7 @@ def describe_leaves(output: object) -> str:
 
 
 def _leaves(value: Any, path: str, depth: int) -> Iterator[tuple[str, Any]]:
-    """Yield each leaf of a nested value with how it is reached."""
+    """Yield each leaf of a nested value with its path."""
     if isinstance(value, torch.Tensor) or depth == 0:
         yield path, value
     elif isinstance(value, Mapping):

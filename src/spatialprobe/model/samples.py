@@ -1,4 +1,4 @@
-"""Data sets and what they hold: samples by number, of which the model takes the first entry."""
+"""Data sets that are indexed by sample number, and the entry of a sample that is passed to the model."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from typing import Any, Protocol
 
 
 class Images(Protocol):
-    """Images by number: each a tensor (C, *spatial), or a tuple whose first entry is one."""
+    """A collection of images that are indexed by number: tensors (C, *spatial), or tuples that begin with one."""
 
     def __getitem__(self, index: int, /) -> object: ...
 
 
 class CountedImages(Images, Protocol):
-    """The same, where it is known how many there are."""
+    """A collection of images with a known length."""
 
     def __len__(self) -> int: ...
 
 
 def first_entry(sample: Any) -> Any:
-    """What the model takes of a sample, or of a batch: of a tuple the first entry.
+    """Return the part of a sample or batch that is passed to the model: the first entry of a tuple or list.
 
     >>> first_entry(("image", 3)), first_entry("image")
     ('image', 'image')

@@ -1,4 +1,4 @@
-"""Which layers: a type, a name or glob, a regex, a module, a predicate, or several of these."""
+"""Select layers of a model by type, name or glob, regex, module, predicate, or several of these."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ Selector: TypeAlias = (
 )
 
 _TRANSPARENT = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
-_GLOB = "*?["  # what makes a name a pattern
+_GLOB = "*?["  # the characters that make a name a pattern
 _NAMES_SHOWN = 12
 _FEW_NAMES = 6
-_SCRIPTED = "is compiled to TorchScript, whose layers take no hooks: give the model that it was made from."
+_SCRIPTED = "is compiled to TorchScript, whose layers take no hooks: pass the model that was compiled."
 
 
 @dataclass(frozen=True)
 class Layer:
     """A module of the model, with every name under which it can be found."""
 
-    name: str  # dotted, as in `named_modules()`, wrappers' prefixes left out; "" is the model itself
+    name: str  # dotted, as in `named_modules()`, without wrappers' prefixes; "" is the model itself
     aliases: tuple[str, ...]  # the other names under which the same module is registered
     raw_names: tuple[str, ...]  # all names with the wrappers' prefixes
     module: nn.Module
@@ -52,9 +52,9 @@ class Layer:
 
 
 def all_layers(model: nn.Module) -> list[Layer]:
-    """Every module of the model once, in the order of `named_modules()`; wrappers themselves left out."""
+    """Return every module of the model once, in the order of `named_modules()`, without the wrappers themselves."""
     raw_names: dict[nn.Module, list[str]] = {}
-    wrappers: dict[str, str] = {}  # the raw name of a wrapper -> the attribute that holds what it wraps
+    wrappers: dict[str, str] = {}  # the raw name of a wrapper -> the attribute that holds the wrapped module
     for raw_name, module in model.named_modules(remove_duplicate=False):
         child = _wrapped_child(module)
         if child is None:
@@ -69,11 +69,11 @@ def all_layers(model: nn.Module) -> list[Layer]:
 
 
 def select(model: nn.Module, selector: Selector, called: str = "layers") -> list[Layer]:
-    """The layers that a selector means, each once, in the model's order.
+    """Return the layers that a selector matches, each once, in the model's order.
 
     Raises:
         LayerNotFoundError: the selector, or one of a sequence of them, matches nothing.
-        ArgumentError: the selector is of no known kind, or means a layer that takes no hooks.
+        ArgumentError: the selector is of an unknown kind, or matches a layer that takes no hooks.
     """
     known = _LayerIndex(model)
     matching = {id(layer.module) for part in _split_selector(selector) for layer in _find_matches(known, part, called)}
@@ -85,22 +85,22 @@ def select(model: nn.Module, selector: Selector, called: str = "layers") -> list
 
 
 def select_one(model: nn.Module, selector: Selector, called: str = "layer") -> Layer:
-    """The one layer that a selector means.
+    """Return the single layer that a selector matches.
 
     Raises:
         LayerNotFoundError: the selector matches nothing.
-        ArgumentError: the model is no module, or the selector is of no known kind, or means several layers.
+        ArgumentError: the model is not a module, or the selector is of an unknown kind, or matches several layers.
     """
     check_model(model)
     chosen = select(model, selector, called)
     if len(chosen) > 1:
         names = ", ".join(repr(one.name) for one in chosen[:_FEW_NAMES]) + ", ..." * (len(chosen) > _FEW_NAMES)
-        raise ArgumentError(f"{called}={short_repr(selector)} means {len(chosen)} layers ({names}): give one.")
+        raise ArgumentError(f"{called}={short_repr(selector)} matches {len(chosen)} layers ({names}): choose one.")
     return chosen[0]
 
 
 def find_exact_names(model: nn.Module, selector: Selector) -> frozenset[str]:
-    """Return the layers that a selector names exactly, or holds as modules; not those that a pattern or type finds."""
+    """Return the names of the layers that a selector names exactly or holds as modules, not by pattern or type."""
     known = _LayerIndex(model)
     exact = [part for part in _split_selector(selector) if _is_exact(known, part)]
     return frozenset(layer.name for part in exact for layer in _find_matches(known, part, "layers"))
@@ -113,12 +113,12 @@ def _is_exact(known: _LayerIndex, part: Selector) -> bool:
 
 
 def model_name(model: nn.Module) -> str:
-    """The class of a model, looking through wrappers."""
+    """Return the name of a model's class, without wrappers."""
     return type(unwrap(model)).__name__
 
 
 def check_model(model: object) -> None:
-    """That the model is one.
+    """Check that `model` is a module that takes hooks.
 
     Raises:
         ArgumentError: it is not.
@@ -130,23 +130,23 @@ def check_model(model: object) -> None:
 
 
 def takes_hooks(module: nn.Module) -> bool:
-    """Whether a module is run by Python, with its hooks; TorchScript runs what it has compiled without them."""
+    """Return whether a module calls its hooks; TorchScript runs compiled modules without them."""
     return not isinstance(module, torch.jit.ScriptModule)
 
 
 def unwrap(module: nn.Module) -> nn.Module:
-    """The model inside wrappers that only pass it on."""
+    """Return the model inside of transparent wrappers, such as DataParallel."""
     child = _wrapped_child(module)
     return module if child is None else unwrap(module.get_submodule(child))
 
 
 def describe_unknown_name(name: str, layers: list[Layer]) -> str:
-    """That there is no such layer, with the nearest names."""
+    """Return the message that there is no such layer, with similar names."""
     return f"No layer named {short_repr(name)}.{suggest_names(name, [layer.name for layer in layers])}"
 
 
 def _wrapped_child(module: nn.Module) -> str | None:
-    """The attribute under which a transparent wrapper holds the model it wraps, or None."""
+    """Return the attribute under which a transparent wrapper holds the wrapped model; None for other modules."""
     if isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
         return "module"
     if isinstance(module, torch.jit.ScriptModule):  # whose `_modules` is no dictionary
@@ -155,7 +155,7 @@ def _wrapped_child(module: nn.Module) -> str | None:
 
 
 def _remove_wrappers(raw_name: str, wrappers: dict[str, str]) -> str:
-    """`module.layer1._orig_mod.0` -> `layer1.0`, judged by what the modules on the way are."""
+    """Return a raw name without the attributes of wrappers: `module.layer1._orig_mod.0` becomes `layer1.0`."""
     kept: list[str] = []
     parent = ""
     for part in raw_name.split(".") if raw_name else []:
@@ -166,21 +166,21 @@ def _remove_wrappers(raw_name: str, wrappers: dict[str, str]) -> str:
 
 
 def _split_selector(selector: Selector) -> list[Selector]:
-    """A sequence of selectors taken apart; a tuple of types is one selector, as in `isinstance`."""
+    """Return the selectors in a sequence, flattened; a tuple of types is one selector, as in `isinstance`."""
     if isinstance(selector, (str, nn.Module, torch.Tensor)) or not isinstance(selector, Iterable):
         return [selector]
     if isinstance(selector, Mapping):
         raise ArgumentError("layers takes selectors, not a mapping of them: pass its keys, list(layers).")
     parts = list(selector)
     if not parts:
-        raise ArgumentError("layers is empty: give at least one selector, such as nn.Conv2d or 'conv1'.")
+        raise ArgumentError("layers is empty: pass at least one selector, such as nn.Conv2d or 'conv1'.")
     if isinstance(selector, tuple) and all(isinstance(part, type) for part in parts):
         return [selector]
     return [inner for part in parts for inner in _split_selector(part)]
 
 
 class _LayerIndex:
-    """A model's layers, and an index by which they are found."""
+    """The layers of a model, indexed by name and by module."""
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
@@ -196,12 +196,12 @@ class _LayerIndex:
         return {id(layer.module): [layer] for layer in self.layers}
 
     def matching(self, pattern: re.Pattern[str]) -> list[Layer]:
-        """The layers of which the pattern matches a whole name."""
+        """Return the layers of which the pattern matches a whole name."""
         return [layer for name, layers in self.by_name.items() if pattern.fullmatch(name) for layer in layers]
 
 
 def _find_matches(known: _LayerIndex, selector: Selector, called: str) -> list[Layer]:
-    """The layers that one selector matches.
+    """Return the layers that one selector matches.
 
     Raises:
         LayerNotFoundError: there are none.
@@ -220,7 +220,7 @@ def _find_matches(known: _LayerIndex, selector: Selector, called: str) -> list[L
         found = [layer for layer in known.layers if selector(layer.name, layer.module)]
     else:
         raise ArgumentError(
-            f"{called} cannot be {short_repr(selector)}: give a module type, a name or glob, a compiled regex, "
+            f"{called} cannot be {short_repr(selector)}: pass a module type, a name or glob, a compiled regex, "
             "a module of the model, a predicate (name, module) -> bool, or a sequence of these."
         )
     if not found:
@@ -229,37 +229,41 @@ def _find_matches(known: _LayerIndex, selector: Selector, called: str) -> list[L
 
 
 def _describe_mismatch(known: _LayerIndex, selector: Selector) -> str:
-    """Why a selector matches nothing. The search for the nearest names takes long: it is for errors only."""
+    """Return why a selector matches nothing. The search for similar names is slow, and so is for errors only."""
     model, layers = model_name(known.model), known.layers
     if isinstance(selector, (type, tuple)):
         return f"{model} has no module of type {_format_types(selector)}.{_suggest_convolutions(layers)}"
     if isinstance(selector, nn.Module):
-        return f"This {type(selector).__name__} is not a part of {model}."
+        return f"This {type(selector).__name__} is not part of {model}."
     if isinstance(selector, re.Pattern):
-        return f"The pattern {selector.pattern!r} matches no whole layer name."
+        return f"The pattern {selector.pattern!r} does not match a whole layer name."
     if isinstance(selector, str):
         return describe_unknown_name(selector, layers) + _suggest_type(selector, layers)
     return f"The predicate is true for no module of {model}, which has {format_count(len(layers), 'module')}."
 
 
 def _check_predicate(predicate: Callable[[str, nn.Module], bool], called: str) -> None:
-    """That it takes a name and a module."""
+    """Check that a predicate takes a name and a module.
+
+    Raises:
+        ArgumentError: it takes other arguments.
+    """
     try:
         signature = inspect.signature(predicate)
-    except ValueError:  # some built-in functions tell none
+    except ValueError:  # some built-in functions have none
         return
     try:
         signature.bind("", None)
     except TypeError as error:
         raise ArgumentError(
-            f"The predicate of {called} takes {signature}: give one of a name and a module, such as "
+            f"The predicate of {called} takes {signature}: pass one of a name and a module, such as "
             "lambda name, module: module.kernel_size == (1, 1)."
         ) from error
 
 
 def _find_by_name(known: _LayerIndex, name: str) -> list[Layer]:
-    """Layers of exactly this name; else, for a glob, those whose whole name it matches."""
-    name = str(name)  # of a subclass, which may not be hashable
+    """Return the layers of exactly this name; if there are none and it is a glob, those whose whole name it matches."""
+    name = str(name)  # an instance of a subclass may not be hashable
     if name in known.by_name:
         return known.by_name[name]
     if any(mark in name for mark in _GLOB):
@@ -268,7 +272,7 @@ def _find_by_name(known: _LayerIndex, name: str) -> list[Layer]:
 
 
 def _strip_prefixes(name: str) -> str:
-    """A name as a checkpoint of a wrapped model has it, without the wrappers' prefixes."""
+    """Return a name from a checkpoint of a wrapped model without the wrappers' prefixes."""
     parts = name.split(".")
     while parts[0] in (*_TRANSPARENT, "module") and len(parts) > 1:
         parts = parts[1:]
@@ -279,7 +283,7 @@ def _check_types(selector: type | tuple[type, ...]) -> tuple[type, ...]:
     types = selector if isinstance(selector, tuple) else (selector,)
     for kind in types:
         if not issubclass(kind, nn.Module):
-            raise ArgumentError(f"layers names the type {kind.__name__}, which is no nn.Module.")
+            raise ArgumentError(f"layers holds the type {kind.__name__}, which is not an nn.Module.")
     return types
 
 
@@ -288,19 +292,19 @@ def _format_types(selector: type | tuple[type, ...]) -> str:
 
 
 def _suggest_type(name: str, layers: list[Layer]) -> str:
-    """How to ask for layers of a type, if that is what somebody named."""
+    """Return the hint to select layers by the type itself, if a name is that of a type."""
     kinds = {type(layer.module).__name__ for layer in layers}
-    return f" Layers of a type are found by the type itself, nn.{name}, not by its name." if name in kinds else ""
+    return f" Select layers of a type by the type itself, nn.{name}, not by its name." if name in kinds else ""
 
 
 def _suggest_convolutions(layers: list[Layer]) -> str:
-    """Which type to ask for, where a model has convolutions of another."""
+    """Return the hint which types of convolutions the model has."""
     kinds = {type(layer.module).__name__ for layer in layers if isinstance(layer.module, nn.modules.conv._ConvNd)}
-    return f" Its convolutions are found with layers=nn.{' or nn.'.join(sorted(kinds))}." if kinds else ""
+    return f" Select its convolutions with layers=nn.{' or nn.'.join(sorted(kinds))}." if kinds else ""
 
 
 def _describe_layers(layers: list[Layer]) -> str:
-    """What the model does have: its leaf layers by name, or by type where they are many."""
+    """Return the list of the model's leaf layers as text: by name, or by type if there are many."""
     leaves = [layer for layer in layers if not any(layer.module.children())]
     if len(leaves) <= _NAMES_SHOWN:
         return f"Its layers: {', '.join(layer.name or '(the model itself)' for layer in leaves)}."

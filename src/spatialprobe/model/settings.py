@@ -1,4 +1,4 @@
-"""Settings of torch that are changed for a while: gradients, inference mode, random state."""
+"""Change settings of torch temporarily: gradients, inference mode, random state."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from spatialprobe.model.undo import Undo, as_block
 
 
 def set_gradients(undo: Undo, enabled: bool) -> None:
-    """Compute with gradients, or without, until `undo` runs."""
+    """Enable or disable gradients until `undo` runs."""
     undo.add(torch.set_grad_enabled, torch.is_grad_enabled())
     torch.set_grad_enabled(enabled)
 
 
 @as_block
 def disable_gradients(undo: Undo) -> None:
-    """Compute without gradients inside the block."""
+    """Return a block in which gradients are disabled."""
     set_gradients(undo, False)
 
 
 @as_block
 def enable_gradients(undo: Undo) -> None:
-    """Compute with gradients inside the block, whatever the program computes with."""
+    """Return a block in which gradients are enabled, also inside `no_grad` and `inference_mode`."""
     leave_inference_mode(undo)
     set_gradients(undo, True)
 
 
 @as_block
 def disable_autocast(undo: Undo, device_type: str) -> None:
-    """Compute in the dtypes of the tensors inside the block."""
+    """Return a block in which autocast is disabled."""
     if torch.is_autocast_enabled(device_type):
         undo.add(torch.set_autocast_enabled, device_type, True)
         torch.set_autocast_enabled(device_type, False)
@@ -41,10 +41,10 @@ def disable_autocast(undo: Undo, device_type: str) -> None:
 
 @as_block
 def compute_units_apart(undo: Undo) -> None:
-    """Let convolutions compute each unit from its own field alone inside the block.
+    """Return a block in which convolutions compute each unit from its own receptive field alone.
 
-    Winograd and FFT algorithms compute neighbors together, so that rounding errors of one unit depend on pixels that
-    it does not see.
+    Winograd and FFT algorithms compute neighbors together, so that rounding errors of one unit depend on pixels
+    outside of its receptive field.
     """
     undo.add(torch._C._set_cudnn_enabled, torch._C._get_cudnn_enabled())
     undo.add(torch._C._set_nnpack_enabled, torch._C._get_nnpack_enabled())
@@ -53,7 +53,7 @@ def compute_units_apart(undo: Undo) -> None:
 
 
 def leave_inference_mode(undo: Undo) -> None:
-    """Compute outside of inference mode, if this thread is in it, until `undo` runs."""
+    """Leave inference mode, if this thread is in it, until `undo` runs."""
     if torch.is_inference_mode_enabled():
         outside = torch.inference_mode(False)
         undo.add(_reenter_inference_mode, outside)
@@ -61,7 +61,7 @@ def leave_inference_mode(undo: Undo) -> None:
 
 
 class RandomState:
-    """The state of each random generator that a forward pass on some devices may use: Python's, numpy's, torch's.
+    """The states of the random generators that a forward pass may use: Python's, numpy's, and torch's on some devices.
 
     >>> state = RandomState([torch.device("cpu")])
     >>> first = torch.rand(1), random.random()
@@ -77,7 +77,7 @@ class RandomState:
         self._cuda = {device: torch.cuda.get_rng_state(device) for device in devices if device.type == "cuda"}
 
     def restore(self) -> None:
-        """Set every generator to the state that it was in."""
+        """Restore the state of every generator."""
         random.setstate(self._python)
         np.random.set_state(self._numpy)
         torch.set_rng_state(self._torch)
@@ -86,7 +86,7 @@ class RandomState:
 
 
 def seed_generators(undo: Undo, seed: int, devices: Iterable[torch.device]) -> None:
-    """Let torch's generators on the CPU and on these devices begin at a seed; restore all when `undo` runs."""
+    """Seed torch's generators on the CPU and on these devices; restore their states when `undo` runs."""
     cuda = [device for device in devices if device.type == "cuda"]
     undo.add(RandomState(cuda).restore)
     torch.default_generator.manual_seed(seed)

@@ -1,4 +1,4 @@
-"""What a forward pass may change in a model, remembered before it and put back after it."""
+"""Save and restore everything that a forward pass may change in a model."""
 
 from __future__ import annotations
 
@@ -22,45 +22,45 @@ from spatialprobe.errors import UnsupportedOutputError
 from spatialprobe.model.undo import Undo
 from spatialprobe.tensors import parts_of
 
-_DEPTH = 2  # objects inside of objects that are looked into: a cache and its layers, but not a trainer's data
-_NOT_STATE = sys.stdlib_module_names | {"torch", "numpy", "spatialprobe", "__future__"}  # whose objects are left alone
+_DEPTH = 2  # levels of nested objects that are followed: a cache and its layers, but not a trainer's data
+_NOT_STATE = sys.stdlib_module_names | {"torch", "numpy", "spatialprobe", "__future__"}  # their objects are not saved
 _NAMESPACES = {"types.SimpleNamespace", "argparse.Namespace", "collections.UserDict", "collections.UserList"}
 
 Keep: TypeAlias = "Callable[[Snapshot, Any, int], None]"
 
 
 class Snapshot:
-    """All that a model holds: parameters, buffers, modes, hooks and plain attributes, with their values.
+    """The state of a model: parameters, buffers, modes, hooks and plain attributes, with their values.
 
-    Attributes are followed through containers of any depth, modules that are registered nowhere, and plain objects,
-    such as caches and dataclasses. Of tensors, arrays and random generators the values are kept. Not followed are what
-    functions close over, data sets, and objects of torch, numpy and the standard library.
+    Attributes are followed through containers of any depth, unregistered modules, and plain objects, such as caches
+    and dataclasses. The values of tensors, arrays and random generators are saved. Closures of functions, data sets,
+    and objects of torch, numpy and the standard library are not followed.
 
     Args:
         model: any module.
-        values: whether the values of parameters and registered buffers are kept; a pass on stand-ins of them needs it
-            not.
+        values: whether the values of parameters and registered buffers are saved; not needed if the model runs on
+            other tensors in their place.
     """
 
     def __init__(self, model: nn.Module, *, values: bool = True) -> None:
         self._steps: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
         self._values = _Values()
-        self._seen: dict[int, object] = {}  # by id, which stays their own as long as they are held
+        self._seen: dict[int, object] = {}  # by id, which is unique as long as they are held
         if not values:
             self._seen.update((id(tensor), tensor) for tensor in (*model.parameters(), *model.buffers()))
         self.visit(model, 0)
 
     def restore(self, *, thorough: bool = True) -> None:
-        """Make the model hold the same things with the same values; what has not changed is not touched.
+        """Restore the objects that the model holds and their values; what has not changed is not modified.
 
-        Values of tensors are compared. Unless that is to be thorough, they need not be where a tensor's version counter
-        stands still, and an earlier comparison found that nothing writes to the tensor behind the counter's back.
+        Values of tensors are compared. Without `thorough` the comparison is skipped if the tensor's version counter is
+        unchanged, and an earlier comparison found no write that the counter did not count.
         """
         self._values.thorough = thorough
         Undo(self._steps).run()
 
     def visit(self, value: Any, depth: int) -> None:
-        """Remember what a value holds, if it can hold anything, and visit that."""
+        """Save the content of a value, if its type can hold anything, and visit the content."""
         keep = _keeper_of(type(value))  # type: ignore[arg-type]
         if keep is None or id(value) in self._seen:
             return
@@ -83,7 +83,7 @@ _ATOMS = frozenset({int, float, bool, str, bytes, type(None), torch.dtype, torch
 
 @lru_cache(maxsize=4096)
 def _keeper_of(kind: type) -> Keep | None:
-    """How objects of a type are remembered; None for those that are taken as they are."""
+    """Return the function that saves objects of a type; None for those that are not saved."""
     for base, keep in _KEEPERS:
         if issubclass(kind, base):
             return keep
@@ -100,7 +100,7 @@ def _keep_module(snapshot: Snapshot, module: nn.Module, depth: int) -> None:
     for name, value in attributes.items():
         if type(value) in _ATOMS:
             continue
-        if name.endswith("_hooks") and isinstance(value, dict):  # whose functions are the user's, and no state
+        if name.endswith("_hooks") and isinstance(value, dict):  # hooks are the user's functions, not state
             hooks.append((value, list(value), list(value.values())))
         else:
             plain.append(value)
@@ -109,9 +109,9 @@ def _keep_module(snapshot: Snapshot, module: nn.Module, depth: int) -> None:
 
 
 def _keep_scripted(snapshot: Snapshot, module: torch.jit.ScriptModule) -> None:
-    """Remember a module that holds its attributes out of Python's sight."""
-    kind = vars(module).get("_concrete_type")  # None where it was frozen: its attributes are constants then
-    for name in () if kind is None else kind.get_attributes():  # reading one makes a copy of all but tensors
+    """Save a scripted module, whose attributes are not Python objects."""
+    kind = vars(module).get("_concrete_type")  # None if it was frozen: its attributes are constants then
+    for name in () if kind is None else kind.get_attributes():  # reading one copies everything but tensors
         value = getattr(module, name)
         snapshot.on_restore(_restore_scripted, module, name, value)
         snapshot.visit(value, 0)
@@ -154,7 +154,7 @@ def _keep_array(snapshot: Snapshot, array: npt.NDArray[Any], depth: int) -> None
 
 def _keep_object(snapshot: Snapshot, held: object, depth: int) -> None:
     if depth >= _DEPTH:
-        del snapshot._seen[id(held)]  # it may be met again, less deep
+        del snapshot._seen[id(held)]  # it may be visited again at a lower depth
         return
     slots = {slot: getattr(held, slot) for slot in _slot_names(type(held)) if hasattr(held, slot)}
     if slots:
@@ -188,14 +188,14 @@ _KEEPERS: tuple[tuple[Any, Keep | None], ...] = (
 
 
 def _slot_names(kind: type) -> list[str]:
-    """The names of the attributes that objects of a type hold in slots."""
+    """Return the names of the slots of a type's objects."""
     named = [vars(base).get("__slots__", ()) for base in kind.__mro__]
     several = [(names,) if isinstance(names, str) else names for names in named]
     return [name for names in several for name in names if not name.startswith("__")]
 
 
 def _restore_attributes(attributes: dict[str, Any], before: dict[str, Any]) -> None:
-    """Make an object's `__dict__` what it was, in such a way that it is never empty in between."""
+    """Restore an object's `__dict__` without ever emptying it in between."""
     for name in attributes.keys() - before.keys():
         del attributes[name]
     for name, value in before.items():
@@ -223,7 +223,7 @@ def _restore_scripted(module: torch.jit.ScriptModule, name: str, before: Any) ->
 
 
 def _restore_dict(held: dict[Any, Any], keys: list[Any], values: list[Any]) -> None:
-    """Give a dictionary its entries back, in their order."""
+    """Restore the entries of a dictionary, in their order."""
     kind = _kind_of(held)
     if not (_is_identical(kind.keys(held), keys) and _is_identical(kind.values(held), values)):
         kind.clear(held)
@@ -231,7 +231,7 @@ def _restore_dict(held: dict[Any, Any], keys: list[Any], values: list[Any]) -> N
 
 
 def _kind_of(held: dict[Any, Any]) -> type[dict[Any, Any]]:
-    """The class whose methods read and write a dictionary as it is: `Counter.update`, say, would add."""
+    """Return the class whose methods access a dictionary's entries plainly; `Counter.update`, for one, would add."""
     return OrderedDict if isinstance(held, OrderedDict) else dict
 
 
@@ -259,15 +259,15 @@ def _restore_array(array: npt.NDArray[Any], before: npt.NDArray[Any]) -> None:
 
 
 def _restore_memory(tensor: torch.Tensor, before: torch.Tensor) -> None:
-    """Make a tensor look at its own memory again, after its `.data` was replaced or its shape changed in place."""
+    """Restore a tensor's memory and shape, after its `.data` was replaced or its shape changed in place."""
     if _memory_place(tensor) != _memory_place(before):
         tensor.data = before
 
 
 def _restore_gradient(tensor: torch.Tensor, required: bool, gradient: torch.Tensor | None) -> None:
-    """Take a tensor out of a graph that it was written into, and give it back its flag and its gradient."""
+    """Detach a tensor from a graph that it was written into, and restore `requires_grad` and its gradient."""
     if not required and tensor.requires_grad:
-        with suppress(RuntimeError):  # a view stays in the graph of the tensor that it looks into
+        with suppress(RuntimeError):  # a view stays in the graph of its base
             tensor.detach_()
     elif tensor.is_leaf and tensor.requires_grad is not required:
         tensor.requires_grad_(required)
@@ -277,27 +277,27 @@ def _restore_gradient(tensor: torch.Tensor, required: bool, gradient: torch.Tens
 
 @dataclass
 class _SavedTensor:
-    """The values of a tensor."""
+    """A tensor and its saved values."""
 
     tensor: torch.Tensor
     before: torch.Tensor
-    version: int | None  # of the tensor when it last held these values; None where it has no counter
-    silent: bool | None = None  # whether a write was seen that its counter does not count; None before the first look
+    version: int | None  # of the tensor when it last held these values; None if it has no counter
+    silent: bool | None = None  # whether a write was found that its counter did not count; None before a comparison
 
 
 class _Values:
-    """The values of tensors, and which of them need not be compared each time."""
+    """The saved values of tensors, which are compared only as often as needed."""
 
     def __init__(self) -> None:
         self.kept: list[_SavedTensor] = []
         self.thorough = True
 
     def keep(self, tensor: torch.Tensor) -> None:
-        """Keep a copy of what a tensor holds."""
+        """Save a copy of a tensor's values."""
         self.kept.append(_SavedTensor(tensor, tensor.detach().clone(), _version(tensor)))
 
     def restore(self, index: int) -> None:
-        """Give one of the tensors its values back, if it holds others."""
+        """Restore the values of one of the tensors, if it holds others."""
         kept = self.kept[index]
         unwritten = kept.version is not None and _version(kept.tensor) == kept.version
         if unwritten and kept.silent is False and not self.thorough:
@@ -315,12 +315,12 @@ def _version(tensor: torch.Tensor) -> int | None:
 
 
 def _is_identical(held: Collection[Any], before: list[Any]) -> bool:
-    """Whether a sequence holds the very same objects in the same order."""
+    """Return whether a collection holds the same objects in the same order."""
     return len(held) == len(before) and all(map(operator.is_, held, before))
 
 
 def _memory_place(tensor: torch.Tensor) -> object:
-    """Where a tensor's elements lie; None for a kind of tensor that cannot say."""
+    """Return the storage, offset, shape and strides of a tensor; None for kinds of tensors that have none."""
     try:
         storage = tensor.untyped_storage()
         return storage._cdata, tensor.storage_offset(), tuple(tensor.shape), tensor.stride()
@@ -329,7 +329,7 @@ def _memory_place(tensor: torch.Tensor) -> object:
 
 
 def _is_equal(tensor: torch.Tensor, before: torch.Tensor) -> bool:
-    """Whether two tensors hold the same values, bit by bit; False where that cannot be told."""
+    """Return whether two tensors hold the same values, bit by bit; False if they cannot be compared."""
     try:
         # A loop, since an interrupt that arrives while a generator is closed would be lost.
         for one, other in zip(parts_of(tensor), parts_of(before), strict=True):
@@ -341,7 +341,7 @@ def _is_equal(tensor: torch.Tensor, before: torch.Tensor) -> bool:
 
 
 def _as_bits(tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor's values as whole numbers, so that NaN equals itself."""
+    """Return a tensor's values as integers of the same bits, so that NaN equals itself."""
     return tensor.detach().reshape(-1).view(_WHOLE[min(tensor.element_size(), 8)])
 
 

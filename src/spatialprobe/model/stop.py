@@ -1,4 +1,4 @@
-"""End a forward pass that has given all that was asked of it."""
+"""Stop a forward pass early, once it has computed everything that is needed."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from spatialprobe.model.undo import Undo
 
 
 class Stopped(BaseException):
-    """Ends a forward pass; no `except Exception` of a model can swallow it."""
+    """An exception that ends a forward pass; not an `Exception`, so that models do not swallow it."""
 
 
 def stop_forward(model: nn.Module, undo: Undo) -> NoReturn:
-    """Raise `Stopped`, and let no later module of the model run in this thread before `undo` runs.
+    """Raise `Stopped`, and also from every later module of the model in this thread, until `undo` runs.
 
-    The second is for models that swallow the exception all the same. One hook for all modules does it, which takes less
-    time than one on each, and stops scripted modules too.
+    The latter is for models that swallow the exception nevertheless. One global hook raises it, which takes less time
+    than a hook on each module, and stops scripted modules too.
     """
     Hooks(undo).add_before_all(_StopHook(model))
     raise Stopped
 
 
 class _StopHook:
-    """Stops each module of one model in one thread."""
+    """A hook that stops each module of one model in one thread."""
 
     def __init__(self, model: nn.Module) -> None:
         self._modules = {id(module) for module in model.modules()}

@@ -1,12 +1,12 @@
-"""Changes that are taken back when a `with` block ends, whatever interrupts it.
+"""Undo changes when a `with` block ends, also if the block is interrupted at any point.
 
-Python raises an interrupt (Ctrl-C, the alarm of a time limit) between any two steps of a program: after a change and
-before it is noted, before the first line of `__exit__`, in the middle of a `finally`. Therefore
+Python raises an interrupt (Ctrl-C, the alarm of a time limit) between any two instructions of a program: between a
+change and its registration, before the first line of `__exit__`, in the middle of a `finally`. Therefore
 
-- what takes a change back is noted before the change is made, and may run twice;
-- it is run until it has come to its end;
-- the `with` statement's hold on `__exit__` is watched: where the statement lets go of it with work left to do, the work
-  is done at that moment, before the interrupt goes any further.
+- the step that undoes a change is registered before the change is made, and may run twice;
+- it is run again until it has completed;
+- the `with` statement's reference to `__exit__` is watched: if the statement releases it while steps are left, they
+  run at that moment, before the interrupt propagates any further.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ Exit = Callable[[type[BaseException] | None, BaseException | None, TracebackType
 
 
 class Undo:
-    """Steps that take changes back.
+    """The steps that undo changes.
 
-    Add each step before the change that it takes back is made. A step may run twice, and also where its change was
-    never made: it must do no harm then.
+    Add each step before its change is made. A step may run twice, and also if its change was never made: it must have
+    no effect then.
     """
 
     __slots__ = ("__weakref__", "_steps", "_watch", "open")
@@ -42,16 +42,16 @@ class Undo:
     def __init__(self, steps: Iterable[tuple[Callable[..., object], tuple[Any, ...]]] = ()) -> None:
         self.open = True  # until the steps have run
         self._steps = list(steps)
-        self._watch: object = None  # for the end of what must not outlive the changes
+        self._watch: object = None  # a weak reference that runs the steps when its object is freed
 
     def add(self, step: Callable[..., object], *arguments: Any) -> None:
         """Call `step(*arguments)` when the steps run, before those that were added earlier."""
         self._steps.append((step, arguments))
 
     def run(self) -> None:
-        """Run every step, the last first, and forget it; then raise what was raised.
+        """Run and remove every step, the last first; then raise the first error or the last interrupt.
 
-        A step that raises an error does not keep the others from running. One that an interrupt ends runs again.
+        A step that raises an error does not keep the others from running. One that is interrupted runs again.
         """
         _close_interrupted()
         raised: BaseException | None = None
@@ -76,11 +76,11 @@ class Undo:
                 del raised  # its traceback holds this frame
 
     def run_after_statement(self, leave: object) -> None:
-        """Run at the latest when a `with` statement lets go of what it calls to leave its block."""
+        """Run at the latest when a `with` statement releases the function that it calls to leave its block."""
         self._watch = weakref.ref(leave, self._on_released)
 
     def run_after_block(self, block: Block) -> None:
-        """Run at the latest when nobody holds the block any more, even if it is part of a reference cycle."""
+        """Run at the latest when the block is freed, even if it is part of a reference cycle."""
         self._watch = finalizer = weakref.finalize(block, self.run)
         finalizer.atexit = False
 
@@ -89,7 +89,7 @@ class Undo:
 
 
 class Leaving:
-    """Makes a method the `__exit__` of a `Block`, of which the `with` statement gets an object of its own."""
+    """A decorator for the `__exit__` of a `Block`, which returns a new object for each `with` statement."""
 
     def __init__(self, method: Callable[..., None]) -> None:
         self._method = method
@@ -98,22 +98,23 @@ class Leaving:
     def __get__(self, block: Any, kind: type | None = None) -> Exit:
         if block is None:
             return self._method
-        # A partial holds the block for the statement, but no frame that an interrupt's traceback shows holds the
-        # partial: so it goes when the statement has done with it, even if the traceback is kept.
+        # The partial holds the block for the statement, but no frame in an interrupt's traceback holds the partial:
+        # so it is freed when the statement has ended, even if the traceback is kept.
         leave = partial(self._method, block)
         block._prepare(leave)
         return leave
 
 
 class Block:
-    """A base for what a `with` statement enters: `_begin` in `__enter__` gives the `Undo` to note changes in.
+    """A base class of context managers: `__enter__` calls `_begin` for the `Undo` to which it adds its steps.
 
-    `__exit__` is to be decorated with `Leaving`. A `with` statement fetches it before it calls `__enter__`, and holds
-    it until the block has ended. Entered by hand, or through an `ExitStack`, the block ends when the object is gone.
+    `__exit__` must be decorated with `Leaving`. A `with` statement fetches it before it calls `__enter__`, and holds
+    it until the block has ended. If `__enter__` is called directly, or by an `ExitStack`, the block ends at the latest
+    when the object is freed.
     """
 
     _active: Undo | None = None
-    _coming: tuple[int, Undo] | None = None  # of a thread that has fetched `__exit__`, and not called `__enter__` yet
+    _coming: tuple[int, Undo] | None = None  # of a thread that has fetched `__exit__`, but not called `__enter__` yet
 
     def _prepare(self, leave: object) -> None:
         undo = Undo()
@@ -121,7 +122,7 @@ class Block:
         self._coming = get_ident(), undo
 
     def _begin(self) -> Undo:
-        """What the block that begins notes its changes in."""
+        """Return the `Undo` of the block that begins."""
         thread, undo = self._coming or (None, None)
         self._coming = None
         if undo is None or not undo.open or thread != get_ident():
@@ -136,7 +137,7 @@ class Block:
 
 
 class UndoneBlock(Block, Generic[T]):
-    """Makes changes when it is entered, and takes them back when it is left."""
+    """A block that makes changes when it is entered, and undoes them when it is left."""
 
     def __init__(self, change: Callable[[Undo], T]) -> None:
         self._change = change
@@ -158,12 +159,12 @@ class UndoneBlock(Block, Generic[T]):
 
 
 def undo_block() -> UndoneBlock[Undo]:
-    """A block that takes back what its body notes."""
+    """Return a block that runs the steps that its body adds to the returned `Undo`."""
     return UndoneBlock(_itself)
 
 
 def as_block(change: Callable[Concatenate[Undo, P], T]) -> Callable[P, UndoneBlock[T]]:
-    """Make of a function that notes in its first argument what it changes a context manager that takes it back."""
+    """Turn a function that adds undo steps to its first argument into one that returns a context manager."""
 
     @wraps(change)
     def block(*args: P.args, **kwargs: P.kwargs) -> UndoneBlock[T]:
@@ -175,10 +176,10 @@ def as_block(change: Callable[Concatenate[Undo, P], T]) -> Callable[P, UndoneBlo
 
 
 def _close_interrupted() -> None:
-    """End torch's context managers that the exception being handled has cut off in their first or last step.
+    """Close torch's context managers that the exception being handled has interrupted while entering or leaving.
 
-    They hold guards that set back, when they are freed, what torch has switched for the time of a call. Their frames
-    are freed with the traceback: too late, and after the steps of an `Undo`. So they are cleared here.
+    They hold guards that restore torch's settings when they are freed. Their frames are freed with the traceback: too
+    late, after the steps of an `Undo`. So they are cleared here.
     """
     error = sys.exc_info()[1]
     frames = [] if error is None else [frame for frame, _ in traceback.walk_tb(error.__traceback__)][1:]
@@ -186,13 +187,13 @@ def _close_interrupted() -> None:
         if _is_of_manager(frame):
             _clear(frame)
         else:
-            for held in frame.f_locals.values():  # a debugger holds the frame that it looks at
+            for held in frame.f_locals.values():  # a debugger holds the frame that it inspects
                 if isinstance(held, FrameType) and _is_of_manager(held):
                     _clear(held)
 
 
 def _is_of_manager(frame: FrameType) -> bool:
-    """Whether a frame is that of a context manager of torch, be it a class or a generator."""
+    """Return whether a frame belongs to a context manager of torch, a class or a generator."""
     code = frame.f_code
     if not code.co_filename.startswith(_TORCH):
         return code.co_filename == contextlib.__file__
@@ -200,7 +201,7 @@ def _is_of_manager(frame: FrameType) -> bool:
 
 
 def _clear(frame: FrameType) -> None:
-    with contextlib.suppress(RuntimeError):  # it runs: an `Undo` inside of such a manager
+    with contextlib.suppress(RuntimeError):  # the frame is running: an `Undo` inside of such a manager
         frame.clear()
 
 

@@ -1,4 +1,4 @@
-"""What a model's weights say about the inputs that it takes."""
+"""The device and dtype of a model's weights, and what they imply about the inputs that it takes."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from torch.utils._pytree import tree_leaves
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where the model's weights are; the CPU for a model without any."""
+    """Return the device of the model's weights; the CPU for a model without any."""
     tensors = [*model.parameters(), *model.buffers()]
     return tensors[0].device if tensors else torch.device("cpu")
 
 
 def dtype_of(model: nn.Module) -> torch.dtype:
-    """The dtype of the model's weights, in which images for it are made."""
+    """Return the dtype of the model's weights, in which images for it are created."""
     dtypes = (parameter.dtype for parameter in model.parameters() if parameter.is_floating_point())
     return next(dtypes, torch.get_default_dtype())
 
 
 def describe_weight_mismatch(model: nn.Module, inputs: Any) -> str:
-    """A hint, after the model raised, that the inputs have another number format than the weights; else empty."""
+    """Return a hint if the inputs of a model differ in dtype from its weights; an empty string if they do not."""
     if not any(parameter.is_floating_point() for parameter in model.parameters()):
         return ""
     wanted = dtype_of(model)
@@ -34,9 +34,9 @@ def describe_weight_mismatch(model: nn.Module, inputs: Any) -> str:
 
 
 def lacks_batch(module: nn.Module, inputs: torch.Tensor, output: torch.Tensor) -> bool:
-    """Whether a model that was given these inputs has a convolution take them for one image, without a batch axis.
+    """Return whether a convolution took its inputs as one image without a batch axis.
 
-    Torch allows it, and reads (3, 32, 32) as one image of three channels.
+    Torch allows this, and takes (3, 32, 32) as one image of three channels.
     """
     if not isinstance(module, nn.modules.conv._ConvNd):
         return False
