@@ -1,4 +1,4 @@
-"""Arguments that somebody gives: numbers, choices, functions, devices and number formats, checked and told by name."""
+"""Check and convert user arguments: numbers, choices, functions, devices and dtypes; errors name the argument."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from spatialprobe.errors import ArgumentError
 from spatialprobe.text import kind_of
 
 _SHOWN = 80  # characters of a value in a message
-_MOST = 2**20  # numbers in an argument, since a sequence of the user's own may have no end
+_MOST = 2**20  # numbers in an argument, since a user's sequence may be endless
 
 
 def as_int(value: object, called: str, least: int | None = None, most: int = 2**63 - 1) -> int:
-    """It as an int.
+    """Return `value` as an int; `called` is its name in errors.
 
     Raises:
-        ArgumentError: it is no whole number, or below the least.
+        ArgumentError: it is not an integer, or is below `least` or above `most`.
 
     >>> as_int(3, "k", least=1)
     3
     >>> as_int(2.5, "k", least=1)
     Traceback (most recent call last):
-    spatialprobe.errors.ArgumentError: k must be a whole number, not 2.5.
+    spatialprobe.errors.ArgumentError: k must be an integer, not 2.5.
     """
     try:
         found = index(value)  # type: ignore[arg-type]
-    except Exception as error:  # also what an object of the user's own raises
-        raise ArgumentError(f"{called} must be a whole number, not {short_repr(value)}.") from error
+    except Exception as error:  # a user's object may raise any error
+        raise ArgumentError(f"{called} must be an integer, not {short_repr(value)}.") from error
     if _is_boolean(value):
-        raise ArgumentError(f"{called} must be a whole number, not {short_repr(value)}.")
+        raise ArgumentError(f"{called} must be an integer, not {short_repr(value)}.")
     if least is not None and found < least:
         raise ArgumentError(f"{called} must be at least {least}, not {short_repr(found)}.")
     if not -most <= found <= most:
@@ -46,35 +46,31 @@ def as_int(value: object, called: str, least: int | None = None, most: int = 2**
 
 
 def as_ints(values: Iterable[int], called: str) -> tuple[int, ...]:
-    """All of them as ints.
+    """Return `values` as a tuple of ints.
 
     Raises:
-        ArgumentError: it is no sequence, or holds something else.
+        ArgumentError: it is not a sequence, or holds something other than integers.
 
     >>> as_ints([1, 2], "pixel")
     (1, 2)
     """
     try:
         if isinstance(values, (str, bytes, Mapping, Set)):
-            raise TypeError("no order of numbers")
+            raise TypeError("not a sequence of numbers")
         given = list(islice(values, _MOST))
         found = tuple(map(index, given))
-    except Exception as error:  # also what an object of the user's own raises
-        raise ArgumentError(
-            f"{called} must be whole numbers, such as {called}=(1, 2), not {short_repr(values)}."
-        ) from error
+    except Exception as error:  # a user's object may raise any error
+        raise ArgumentError(f"{called} must be integers, such as {called}=(1, 2), not {short_repr(values)}.") from error
     if any(map(_is_boolean, given)):
-        raise ArgumentError(
-            f"{called} must be whole numbers, and these are truth values: give the places of the true ones."
-        )
+        raise ArgumentError(f"{called} must be integers, and these are booleans: pass the positions of the true ones.")
     return found
 
 
 def as_channels(values: object, count: int, owner: str) -> npt.NDArray[np.int64]:
-    """Return some of `count` channels, at least one; `owner` says in errors what has them.
+    """Return channel numbers as an array; `owner` is the subject of errors, which has `count` channels.
 
     Raises:
-        ArgumentError: they are no sequence of whole numbers, or there are no such channels.
+        ArgumentError: they are not a sequence of integers, are empty, or are out of range.
     """
     found = as_ints(values, "channels")  # type: ignore[arg-type]
     if not found:
@@ -89,10 +85,10 @@ def as_channels(values: object, count: int, owner: str) -> npt.NDArray[np.int64]
 
 
 def as_range(value: object, name: str) -> tuple[float, float]:
-    """Return two finite numbers, the lower first.
+    """Return `value` as two finite floats, the lower first.
 
     Raises:
-        ArgumentError: they are something else.
+        ArgumentError: it is something else.
 
     >>> as_range((0, 1), "span")
     (0.0, 1.0)
@@ -107,10 +103,10 @@ def as_range(value: object, name: str) -> tuple[float, float]:
 
 
 def as_float(value: object, called: str, least: float | None = None) -> float:
-    """It as a float.
+    """Return `value` as a float.
 
     Raises:
-        ArgumentError: it is no number, or below the least.
+        ArgumentError: it is not a real number, is NaN, or is below `least`.
 
     >>> as_float("5", "penalty")
     Traceback (most recent call last):
@@ -124,20 +120,20 @@ def as_float(value: object, called: str, least: float | None = None) -> float:
 
 
 def check_bytes(value: object, called: str) -> None:
-    """That it is a number of bytes.
+    """Check that `value` is a number of bytes.
 
     Raises:
-        ArgumentError: it is none.
+        ArgumentError: it is not.
     """
     if not isinstance(value, Real) or not float(value) >= 0:
-        raise ArgumentError(f"{called} is a number of bytes, such as 2**30 for 1 GiB, not {short_repr(value)}.")
+        raise ArgumentError(f"{called} must be a number of bytes, such as 2**30 for 1 GiB, not {short_repr(value)}.")
 
 
 def check_one_of(value: object, called: str, literal: Any) -> None:
-    """That it is one of the words of a `Literal`.
+    """Check that `value` is one of the strings of a `Literal`.
 
     Raises:
-        ArgumentError: it is another; the message names them all.
+        ArgumentError: it is not; the message lists them all.
 
     >>> from typing import Literal
     >>> check_one_of("median", "how", Literal["mean", "shuffle"])
@@ -153,7 +149,7 @@ def check_switch(value: object, name: str) -> None:
     """Check that `value` is True or False.
 
     Raises:
-        ArgumentError: it is something else, such as a text or a tensor.
+        ArgumentError: it is something else, such as a string or a tensor.
 
     >>> check_switch("no", "gradients")
     Traceback (most recent call last):
@@ -174,33 +170,33 @@ def check_keywords(value: object) -> None:
 
 
 def check_text(value: object, name: str) -> None:
-    """Check that `value` is a text, or None.
+    """Check that `value` is a string or None.
 
     Raises:
         ArgumentError: it is something else.
     """
     if value is not None and not isinstance(value, str):
-        raise ArgumentError(f"{name} must be a text, not {short_repr(value)}.")
+        raise ArgumentError(f"{name} must be a string, not {short_repr(value)}.")
 
 
 def as_texts(values: object, name: str) -> list[str]:
-    """Return a sequence of texts as a list.
+    """Return a sequence of strings as a list.
 
     Raises:
-        ArgumentError: it is something else, or one text alone.
+        ArgumentError: it is something else, or a single string.
     """
     found = list(islice(values, _MOST)) if is_iterable(values) and not isinstance(values, str) else [None]
     texts = [one for one in found if isinstance(one, str)]
     if len(texts) < len(found):
-        raise ArgumentError(f"{name} must be texts, such as {name}=['a', 'b'], not {short_repr(values)}.")
+        raise ArgumentError(f"{name} must be strings, such as {name}=['a', 'b'], not {short_repr(values)}.")
     return texts
 
 
 def as_numbers(value: object, name: str) -> torch.Tensor:
-    """Return one number, or several, as a real tensor of no or one axis on the CPU.
+    """Return a number or a sequence of numbers as a real tensor of zero or one dimensions on the CPU.
 
     Raises:
-        ArgumentError: they are no real numbers.
+        ArgumentError: it is something else.
 
     >>> as_numbers([1, 2.5], "value")
     tensor([1.0000, 2.5000])
@@ -208,7 +204,7 @@ def as_numbers(value: object, name: str) -> torch.Tensor:
     try:
         found = torch.as_tensor(value, device="cpu")
     except Exception as error:  # torch raises errors of many kinds
-        raise ArgumentError(f"{name} must be a number, or several, not {short_repr(value)}.") from error
+        raise ArgumentError(f"{name} must be a number or a sequence of numbers, not {short_repr(value)}.") from error
     if (
         found.ndim > 1
         or found.is_complex()
@@ -217,12 +213,12 @@ def as_numbers(value: object, name: str) -> torch.Tensor:
         or found.layout != torch.strided
         or not (found.numel() or found.ndim)
     ):
-        raise ArgumentError(f"{name} must be a number, or several in a row, not {short_repr(value)}.")
+        raise ArgumentError(f"{name} must be a number or a sequence of numbers, not {short_repr(value)}.")
     return found
 
 
 def is_iterable(value: object) -> TypeGuard[Iterable[Any]]:
-    """Return whether `value` can be iterated over to an end; a tensor without axes cannot, although its class can."""
+    """Return whether `value` is iterable and not endless; a zero-dimensional tensor is not, although its class is."""
     try:
         iter(value)  # type: ignore[call-overload]
     except TypeError:
@@ -231,20 +227,20 @@ def is_iterable(value: object) -> TypeGuard[Iterable[Any]]:
 
 
 def check_function(value: object, called: str, example: str) -> None:
-    """That it can be called, where anything is given.
+    """Check that `value` is callable or None; errors show `example`.
 
     Raises:
-        ArgumentError: it cannot.
+        ArgumentError: it is neither.
     """
     if value is not None and not callable(value):
         raise ArgumentError(f"{called} must be a function, such as {example}, not {short_repr(value)}.")
 
 
 def as_device(value: object) -> torch.device | None:
-    """Return `value` as a device that holds values, None for None.
+    """Return `value` as a device on which tensors have values; None for None.
 
     Raises:
-        ArgumentError: torch knows no such device, or cannot use it on this machine.
+        ArgumentError: torch has no such device, or cannot use it on this machine.
 
     >>> as_device("gpu")
     Traceback (most recent call last):
@@ -259,16 +255,16 @@ def as_device(value: object) -> torch.device | None:
     if found is None or found.type == "cpu":
         return found
     if found.type == "meta":
-        raise ArgumentError("device cannot be 'meta', where tensors have no values.")
+        raise ArgumentError("device cannot be 'meta', where tensors have no values: pass a real one, such as 'cpu'.")
     try:
         torch.empty(0, device=found)
-    except Exception as error:  # each kind of device has errors of its own
+    except Exception as error:  # each kind of device raises its own errors
         raise ArgumentError(f"device {str(found)!r} cannot be used on this machine: {_first_line(error)}.") from error
     return found
 
 
 def check_dtype(value: object) -> None:
-    """Check that `value` is a dtype that torch converts values to, or None.
+    """Check that `value` is a dtype to which torch can convert values, or None.
 
     Raises:
         ArgumentError: it is not.
@@ -283,21 +279,21 @@ def check_dtype(value: object) -> None:
         torch.zeros(1, device="cpu").to(value)
     except RuntimeError as error:
         raise ArgumentError(
-            f"dtype cannot be {value}, which torch converts no values to: pass another, such as torch.float16."
+            f"dtype cannot be {value}, to which torch cannot convert values: pass another, such as torch.float16."
         ) from error
 
 
 def make_generator(seed: object) -> torch.Generator:
-    """A generator of random numbers on the CPU that begins at this seed.
+    """Return a random generator on the CPU with this seed.
 
     Raises:
-        ArgumentError: the seed is no whole number.
+        ArgumentError: the seed is not an integer.
     """
     return torch.Generator().manual_seed(as_int(seed, "seed"))
 
 
 def short_repr(value: object) -> str:
-    """Return a value as a message shows it: as it is written, or its type where that is long or cannot be had.
+    """Return the repr of a value for a message, or its type with an article if the repr is long or fails.
 
     >>> short_repr("mean"), short_repr(torch.zeros(2, 3)), short_repr(list(range(99)))
     ("'mean'", 'a Tensor (2, 3)', 'a list')
@@ -306,7 +302,7 @@ def short_repr(value: object) -> str:
         return f"a Tensor {tuple(value.shape)}"
     try:
         text = repr(value)
-    except Exception:  # an object of the user's own, whose repr may do anything
+    except Exception:  # the repr of a user's object may raise any error
         return kind_of(value)
     return text if len(text) <= _SHOWN and text.isprintable() else kind_of(value)
 

@@ -1,6 +1,6 @@
-"""Every error that the library raises.
+"""The errors that the library raises.
 
-They are one tree, so that the root catches all::
+They form one tree, so that the root catches all of them::
 
     SpatialProbeError
     ├── ArgumentError              (ValueError)          an argument that cannot be used
@@ -9,15 +9,15 @@ They are one tree, so that the root catches all::
     ├── AmbiguousCallError         (LookupError)         the layer ran more than once: which run?
     ├── UnresolvedActivationError  (RuntimeError)        no single nonlinearity follows the layer
     ├── UnsupportedOutputError     (TypeError)           the layer's output is not one plain tensor
-    ├── MutatedActivationError     (RuntimeError)        a shared value was written over: gone, not wrong
+    ├── MutatedActivationError     (RuntimeError)        a shared value was modified in place and is lost
     ├── MemoryBudgetError          (MemoryError)         what is kept would exceed max_bytes
-    ├── ForwardError               (RuntimeError)        the model raised an error on the inputs given
+    ├── ForwardError               (RuntimeError)        the model raised an error on the inputs
     ├── NonFiniteActivationError   (FloatingPointError)  a layer's values or gradients are infinite or NaN
     ├── StorageError               (ValueError)          a file is damaged, foreign or of a newer version
     ├── SweepError                 (RuntimeError)        a sweep ended early: data, model or reducer raised
     └── ProbeStateError            (RuntimeError)        a probe used in the wrong order, or without gradients
 
-Beside each stands the builtin that it is too, and when it is raised.
+In parentheses is the builtin from which each also derives; then when it is raised.
 
 A message says what happened, where, and what to do about it.
 """
@@ -45,7 +45,7 @@ __all__ = [
 
 
 class SpatialProbeError(Exception):
-    """The root: catch it to catch everything that this library raises by itself.
+    """The base class of all errors that this library raises.
 
     >>> import torch, spatialprobe as sp
     >>> try:
@@ -56,7 +56,7 @@ class SpatialProbeError(Exception):
     """
 
     def __str__(self) -> str:
-        # KeyError would show the message as a quoted repr; and no terminal or log takes a lone surrogate in a name.
+        # KeyError would show the message as a quoted repr; and terminals and logs cannot encode lone surrogates.
         return Exception.__str__(self).encode("utf-8", "backslashreplace").decode()
 
 
@@ -82,7 +82,7 @@ class LayerNotFoundError(SpatialProbeError, KeyError):
 
 
 class LayerNotRunError(SpatialProbeError, KeyError):
-    """A layer was asked for that did not run, or did not run so often.
+    """A requested layer did not run, or did not run often enough.
 
     >>> import torch, spatialprobe as sp
     >>> with sp.Probe(torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1))):
@@ -93,7 +93,7 @@ class LayerNotRunError(SpatialProbeError, KeyError):
 
 
 class AmbiguousCallError(SpatialProbeError, LookupError):
-    """One record was asked for, but the layer ran more than once.
+    """A single record was requested of a layer that ran more than once.
 
     Not a `KeyError`, so that `Mapping.get` does not turn it into a default.
 
@@ -128,7 +128,7 @@ class UnsupportedOutputError(SpatialProbeError, TypeError):
 
 
 class MutatedActivationError(SpatialProbeError, RuntimeError):
-    """A record was read after memory that it shares with the model had been modified in place; or its gradient.
+    """A record or its gradient was read after memory that it shares with the model had been modified in place.
 
     >>> import torch, spatialprobe as sp
     >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1), torch.nn.ReLU(inplace=True))
@@ -160,7 +160,7 @@ class NonFiniteActivationError(SpatialProbeError, FloatingPointError):
 
 
 class ForwardError(SpatialProbeError, RuntimeError):
-    """A model that this library ran by itself raised an error on the inputs given; that error is the cause.
+    """A model that this library ran raised an error on the inputs; that error is the `__cause__`.
 
     >>> import torch, spatialprobe as sp
     >>> sp.receptive_fields(torch.nn.Conv2d(3, 6, 3), (1, 4, 32, 32))
@@ -183,11 +183,11 @@ class StorageError(SpatialProbeError, ValueError):
 
     def __init__(self, message: str = "", result: object = None) -> None:
         super().__init__(message)
-        self.result = result  # of a sweep that was whole when the last write of its checkpoint failed
+        self.result = result  # of a sweep that was complete when the last write of its checkpoint failed
 
 
 class SweepError(SpatialProbeError, RuntimeError):
-    """A sweep ended early, because the data, the model, a reducer or another process failed; says where.
+    """A sweep ended early, since the data, the model, a reducer or another process failed; the message says where.
 
     >>> import torch, spatialprobe as sp
     >>> sp.sweep(torch.nn.Conv2d(3, 6, 3), torch.rand(2, 4, 32, 32), {"moments": sp.Moments})
@@ -197,7 +197,7 @@ class SweepError(SpatialProbeError, RuntimeError):
 
 
 class ProbeStateError(SpatialProbeError, RuntimeError):
-    """A probe was used in an order that makes no sense, such as entered twice, or without gradients it needs.
+    """A probe was used in an invalid order, such as entered twice, or without the gradients that it needs.
 
     >>> import torch, spatialprobe as sp
     >>> probe = sp.Probe(torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1)))
@@ -209,16 +209,16 @@ class ProbeStateError(SpatialProbeError, RuntimeError):
 
 
 def describe_error(error: BaseException) -> str:
-    """Return an exception in one line: `ValueError: what it says`."""
+    """Return an exception as text, its type and its message: `ValueError: message`."""
     text = short_text(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def short_text(error: BaseException) -> str:
-    """Return what an exception says, without the tail of a long text."""
+    """Return the message of an exception, cut off if it is long."""
     try:
         text = str(error)
-    except Exception:  # an exception of the user's own
+    except Exception:  # the str() of a user's exception may raise any error
         return ""
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
 

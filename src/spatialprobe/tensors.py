@@ -1,7 +1,7 @@
-"""What a tensor holds as plain dense values, whatever its layout, dtype or subclass; or why it cannot be read.
+"""Read tensors of any layout, dtype or subclass as plain dense values, or explain why they cannot be read.
 
 A layer may return a conjugate or negative view, a quantized, sparse, mkldnn, float8 or nested tensor, or a subclass.
-Each reader of such values (numpy, pictures, files, statistics, measures) takes them from here, so that all agree.
+All code that reads such values (numpy, pictures, files, statistics, measures) uses these functions, so that all agree.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from spatialprobe.errors import UnsupportedOutputError
 from spatialprobe.text import kind_of
 
 _STRIDED = torch.strided
-# Private names of torch, for want of public ones: where a release lacks them, torch refuses such tensors by itself.
+# Private names of torch, since there are no public ones; where a release lacks them, torch itself raises an error.
 _is_wrapped: Callable[[torch.Tensor], bool] = getattr(
     torch._C._functorch, "is_functorch_wrapped_tensor", lambda tensor: False
 )
 _is_legacy_batched: Callable[[torch.Tensor], bool] = getattr(
     torch._C._functorch, "is_legacy_batchedtensor", lambda tensor: False
 )
-_NO_DISPATCH = torch.Tensor.__torch_dispatch__  # of tensors that hold their values themselves
+_NO_DISPATCH = torch.Tensor.__torch_dispatch__  # of tensors that are not wrapper subclasses
 _FLOAT8 = [getattr(torch, name) for name in dir(torch) if name.startswith("float8_")]
 _NOT_IN_NUMPY = {
     **dict.fromkeys([torch.bfloat16, *_FLOAT8], torch.float32),
     torch.complex32: torch.complex64,
 }
-_NOT_IN_TORCH = {  # dtypes that torch stores, but hardly computes with
+_NOT_IN_TORCH = {  # dtypes for which torch implements few operators
     **dict.fromkeys(_FLOAT8, torch.float32),
     torch.complex32: torch.complex64,
     torch.uint16: torch.int32,
     torch.uint32: torch.int64,
     torch.uint64: torch.float64,
 }
-_PARTS = {  # the methods that give what a tensor of such a layout is made of
+_PARTS = {  # the methods that return the components of a tensor of such a layout
     torch.sparse_csr: ("crow_indices", "col_indices", "values"),
     torch.sparse_bsr: ("crow_indices", "col_indices", "values"),
     torch.sparse_csc: ("ccol_indices", "row_indices", "values"),
@@ -47,14 +47,14 @@ _PARTS = {  # the methods that give what a tensor of such a layout is made of
 
 
 def is_batched(value: torch.Tensor) -> bool:
-    """Return whether a tensor is one of functorch's wrappers, or stands for many at once as under `vmap`."""
+    """Return whether a tensor is a wrapper of functorch, such as a batched tensor under `vmap`."""
     return _is_wrapped(value) or _is_legacy_batched(value)
 
 
 def holds_own_memory(value: torch.Tensor) -> bool:
-    """Return whether a tensor's values lie in one storage, whose version counter sees every write in place.
+    """Return whether a tensor's values lie in one storage, whose version counter counts every in-place write.
 
-    Those of sparse, mkldnn and nested tensors and of wrapper subclasses lie in tensors inside them.
+    The values of sparse, mkldnn and nested tensors and of wrapper subclasses lie in tensors inside them.
     """
     return (
         value.layout is _STRIDED
@@ -64,13 +64,13 @@ def holds_own_memory(value: torch.Tensor) -> bool:
 
 
 def parts_of(value: torch.Tensor) -> list[torch.Tensor]:
-    """Return plain dense tensors that together hold all that a tensor holds; itself alone, where it is one.
+    """Return the plain dense tensors that make up a tensor; for a plain dense tensor, only itself.
 
-    Those of a sparse tensor are its values and their indices, those of a quantized one its whole numbers and what they
-    stand for. A tensor on the meta device holds nothing.
+    The parts of a sparse tensor are its values and indices, those of a quantized one its integers and its dequantized
+    values. A tensor on the meta device has none.
 
     Raises:
-        UnsupportedOutputError: it is a subclass that keeps its values in a form that torch cannot take apart.
+        UnsupportedOutputError: it is a subclass that torch cannot flatten.
     """
     if value.is_meta:
         return []
@@ -87,7 +87,7 @@ def parts_of(value: torch.Tensor) -> list[torch.Tensor]:
 
 
 def count_bytes(value: torch.Tensor) -> int:
-    """Return the bytes that the values of a tensor take, with the indices of a sparse or nested one.
+    """Return the size of a tensor's values in bytes, including the indices of a sparse or nested one.
 
     >>> count_bytes(torch.zeros(2, 3)), count_bytes(torch.eye(100).to_sparse())
     (24, 2000)
@@ -101,7 +101,7 @@ def count_bytes(value: torch.Tensor) -> int:
 
 
 def shape_text(value: torch.Tensor) -> str:
-    """Return the shape of a tensor as it is written in tables and messages, also of a nested one, which has none.
+    """Return the shape of a tensor as text for tables and messages, also of a nested one, which has no single shape.
 
     >>> shape_text(torch.zeros(2, 3))
     '(2, 3)'
@@ -110,14 +110,14 @@ def shape_text(value: torch.Tensor) -> str:
 
 
 def why_unreadable(layer: str | None, value: torch.Tensor) -> str | None:
-    """Return why the values of a layer's output cannot be read as one array, with what to do; None if they can.
+    """Return why the values of a layer's output cannot be read as one array, and what to do; None if they can.
 
-    Of a tensor that came by hand the layer is not known, None.
+    The layer is None for a tensor that the user passed.
     """
     subject = "This is" if layer is None else f"Layer {layer!r} returned"
     if value.is_nested:
         return (
-            f"{subject} a nested tensor, whose parts differ in size, so that it has no one shape and no "
+            f"{subject} a nested tensor, whose parts differ in size, so that it has no single shape and no "
             "array of values: read the parts, record.tensor.unbind(), or keep a padded tensor with "
             "transform=lambda output: torch.nested.to_padded_tensor(output, 0.0)."
         )
@@ -125,20 +125,20 @@ def why_unreadable(layer: str | None, value: torch.Tensor) -> str | None:
         return f"{subject} a tensor on the meta device, where tensors have no values: run the model on a real device."
     if type(value).__torch_dispatch__ is not _NO_DISPATCH:
         return (
-            f"{subject} {kind_of(value)}, a subclass of torch.Tensor that keeps its values in a "
-            "form of its own: keep a plain tensor with transform=, such as transform=lambda output: "
+            f"{subject} {kind_of(value)}, a subclass of torch.Tensor whose values are not in its own "
+            "memory: keep a plain tensor with transform=, such as transform=lambda output: "
             "output.full_tensor() for a DTensor."
         )
     return None
 
 
 def dense_values(layer: str | None, value: torch.Tensor) -> torch.Tensor:
-    """Return the values of a layer's output as a plain dense tensor on the same device; itself if it is one.
+    """Return the values of a layer's output as a plain dense tensor on the same device; the tensor itself if it is one.
 
-    A quantized tensor gives the float32 values that it stands for, a sparse one its zeros too.
+    A quantized tensor is dequantized to float32, a sparse one becomes dense.
 
     Raises:
-        UnsupportedOutputError: it has no values (meta), no one shape (nested), or keeps them in a form of its own.
+        UnsupportedOutputError: it has no values (meta), no single shape (nested), or is a wrapper subclass.
     """
     reason = why_unreadable(layer, value)
     if reason is not None:
@@ -156,9 +156,9 @@ def dense_values(layer: str | None, value: torch.Tensor) -> torch.Tensor:
 
 
 def computable_values(layer: str | None, value: torch.Tensor) -> torch.Tensor:
-    """Return the values of a layer's output as a dense tensor of a dtype that torch computes with.
+    """Return the values of a layer's output as a dense tensor of a dtype that torch can compute with.
 
-    float8 becomes float32, complex32 complex64, and unsigned integers of 16 and more bits a dtype that holds them.
+    float8 becomes float32, complex32 complex64, and unsigned integers of 16 and more bits a larger dtype.
 
     Raises:
         UnsupportedOutputError: as `dense_values`.
@@ -167,21 +167,21 @@ def computable_values(layer: str | None, value: torch.Tensor) -> torch.Tensor:
 
 
 def real_values(layer: str, value: torch.Tensor) -> torch.Tensor:
-    """Return the same as `computable_values`, of a layer whose output is real.
+    """Return the same as `computable_values`, for a layer whose output is real.
 
     Raises:
         UnsupportedOutputError: the output is complex; or as `dense_values`.
     """
     if value.is_complex():
         raise UnsupportedOutputError(
-            f"Layer {layer!r} returned complex values ({value.dtype}), and this needs real ones: let the model compute "
-            "their abs(), angle(), real or imag in a layer of its own, and choose that."
+            f"Layer {layer!r} returned complex values ({value.dtype}), and real ones are required: let the model "
+            "compute their abs(), angle(), real or imag in a layer of its own, and choose that layer."
         )
     return computable_values(layer, value)
 
 
 def widen(value: torch.Tensor) -> torch.Tensor:
-    """Return a dense tensor in a dtype that torch computes with and that holds all of its values; mostly itself."""
+    """Return a dense tensor in a dtype that torch can compute with, without loss; the tensor itself for most dtypes."""
     wider = _NOT_IN_TORCH.get(value.dtype)
     return value if wider is None else value.to(wider)
 
@@ -192,13 +192,13 @@ def numpy_values(layer: str, value: torch.Tensor) -> npt.NDArray[Any]:
     bfloat16 and float8, which numpy lacks, become float32, and complex32 complex64, without loss.
 
     Raises:
-        UnsupportedOutputError: numpy cannot hold the dtype; or as `dense_values`.
+        UnsupportedOutputError: numpy has no such dtype; or as `dense_values`.
     """
     plain = dense_values(layer, value.detach()).cpu()
     try:
         return plain.to(_NOT_IN_NUMPY.get(plain.dtype, plain.dtype)).numpy()
     except (TypeError, RuntimeError) as error:
         raise UnsupportedOutputError(
-            f"Layer {layer!r} returned {plain.dtype}, which numpy cannot hold: keep another dtype with transform= or "
-            "dtype=."
+            f"Layer {layer!r} returned {plain.dtype}, for which numpy has no dtype: keep another dtype with transform= "
+            "or dtype=."
         ) from error

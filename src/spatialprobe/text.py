@@ -1,4 +1,4 @@
-"""How things are written out: tables of plain text, counts, byte sizes."""
+"""Format text: tables, counts, byte sizes, articles, lone surrogates."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-_UNSEEN = re.compile(r"(\\*)([\ud800-\udfff])|(\\+)(?=ud[89a-f][0-9a-f]{2})")  # lone surrogates, and what reads as one
+_UNSEEN = re.compile(r"(\\*)([\ud800-\udfff])|(\\+)(?=ud[89a-f][0-9a-f]{2})")  # lone surrogates and escapes of them
 _SHOWN = re.compile(r"(\\+)u(d[89a-f][0-9a-f]{2})")
-_LIKE_YOU = re.compile("uni|use|uint|utf", re.IGNORECASE)  # words that begin with a vowel's letter and not its sound
+_LIKE_YOU = re.compile("uni|use|uint|utf", re.IGNORECASE)  # words that begin with a vowel but sound like "you"
 
 
 def format_table(heading: str, lines: Sequence[tuple[str, ...]], flush_right: Sequence[int] = ()) -> str:
-    """A heading, and lines of cells in columns, of which some are set flush right."""
+    """Return a heading and lines of cells in columns; those in `flush_right` are right-aligned."""
     lines = [tuple(map(escape_surrogates, line)) for line in lines]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join([escape_surrogates(heading), *("  " + _align(line, widths, flush_right) for line in lines)])
 
 
 def escape_surrogates(text: str) -> str:
-    r"""Return a text with lone surrogates escaped, since no file, page or terminal can hold them.
+    r"""Return a text with lone surrogates escaped, since files, pages and terminals cannot encode them.
 
-    Different texts stay different: backslashes are doubled, but only those before what is escaped, or reads as if.
+    Different texts stay different: backslashes are doubled, but only those before an escape, or text like one.
 
     >>> print(escape_surrogates("conv\udc80"), escape_surrogates(r"conv\udc80"), escape_surrogates(r"a\b"))
     conv\udc80 conv\\udc80 a\b
@@ -30,13 +30,13 @@ def escape_surrogates(text: str) -> str:
     return _UNSEEN.sub(_escape, text)
 
 
-def unescape_surrogates(shown: str) -> str:
-    """Return the text that `escape_surrogates` shows so."""
-    return _SHOWN.sub(_unescape, shown)
+def unescape_surrogates(escaped: str) -> str:
+    """Return the text of which `escape_surrogates` returns this."""
+    return _SHOWN.sub(_unescape, escaped)
 
 
 def map_texts(function: Callable[[str], str], data: Any) -> Any:
-    """Return what JSON can hold with every text in it, keys too, replaced by what a function makes of it."""
+    """Return JSON data with a function applied to every string in it, keys too."""
     if isinstance(data, str):
         return function(data)
     if isinstance(data, Mapping):
@@ -45,7 +45,7 @@ def map_texts(function: Callable[[str], str], data: Any) -> Any:
 
 
 def as_html(text: str) -> str:
-    """Return a text as it is written in HTML.
+    """Return a text escaped for HTML.
 
     >>> as_html("a < b")
     'a &lt; b'
@@ -54,7 +54,7 @@ def as_html(text: str) -> str:
 
 
 def format_bytes(count: int) -> str:
-    """A number of bytes in the unit that suits it."""
+    """Return a number of bytes in a suitable binary unit."""
     size = float(count)
     for unit in ("B", "KiB", "MiB"):
         if size < 1024:
@@ -73,13 +73,13 @@ def format_count(count: int, noun: str) -> str:
 
 
 def with_article(word: str) -> str:
-    """Return a word after its indefinite article, as it is spoken.
+    """Return a word with its indefinite article, chosen by pronunciation.
 
     >>> with_article("int"), with_article("Tensor"), with_article("LSTM"), with_article("UNet"), with_article("ReLU")
     ('an int', 'a Tensor', 'an LSTM', 'a UNet', 'a ReLU')
     """
     bare = word.lstrip("_")
-    spelled = bare[:2].isupper() or bare == "ndarray"  # of an abbreviation the first letter is spoken
+    spelled = bare[:2].isupper() or bare == "ndarray"  # abbreviations are pronounced letter by letter
     vowel = bare[:1].upper() in "AEFHILMNORSX" if spelled else bare[:1].lower() in "aeiou" and not _LIKE_YOU.match(bare)
     return f"{'an' if bare and vowel else 'a'} {word}"
 

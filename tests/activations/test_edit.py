@@ -97,7 +97,7 @@ def test_edits_are_gone_after_an_error(chain):
         ({"conv1": lambda out: out[:1]}, r"returned float32 \(1, 4, 12, 12\), but the layer returns float32 \(2, 4,"),
         ({"conv1": lambda out: out.double()}, "returned float64 .* a tensor of that shape and dtype"),
         ({"conv1": lambda out: out.detach().numpy()}, "returned an ndarray: it must return a tensor"),
-        ({"conv1": sp.ablate}, r"channels must be whole numbers, .* not a Tensor \(2, 4, 12, 12\)"),
+        ({"conv1": sp.ablate}, r"channels must be integers, .* not a Tensor \(2, 4, 12, 12\)"),
         ({"conv1": sp.replace}, "returned a function: it must return a tensor"),
         ({"conv1": 3.0}, "is a float, not a function"),
         (["conv1"], "edits is a list: pass a mapping"),
@@ -115,10 +115,10 @@ def test_values_that_do_not_fit():
     """Values are one number or one per channel; unknown layers are told as in a probe."""
     with pytest.raises(sp.ArgumentError, match="one for each of the 2 channels"):
         sp.ablate([0, 1], [1.0, 2.0, 3.0])
-    with pytest.raises(sp.ArgumentError, match="channels must be whole numbers, .* not '0'"):
+    with pytest.raises(sp.ArgumentError, match="channels must be integers, .* not '0'"):
         sp.ablate("0")
     for mask in ([True, False, True], torch.tensor([True, False])):
-        with pytest.raises(sp.ArgumentError, match="channels must be whole numbers, and these are truth values"):
+        with pytest.raises(sp.ArgumentError, match="channels must be integers, and these are booleans"):
             sp.ablate(mask)
     with pytest.raises(sp.ArgumentError, match="takes a tensor, not a list"):
         sp.replace([1.0])

@@ -157,7 +157,7 @@ def test_budget():
         with pytest.raises(MemoryError):
             model(images)
     assert len(probe.records) == 2
-    with pytest.raises(sp.ArgumentError, match="max_bytes is a number of bytes.*not -1"):
+    with pytest.raises(sp.ArgumentError, match="max_bytes must be a number of bytes.*not -1"):
         sp.Probe(model, max_bytes=-1)
 
 

@@ -181,7 +181,7 @@ def test_nested_tensors_have_no_one_shape():
     assert [part.shape for part in record.tensor.unbind()] == [(4, 5, 6), (4, 3, 6)]
     with pytest.raises(sp.UnsupportedOutputError, match="parts differ in size"):
         record.shape  # noqa: B018
-    with pytest.raises(sp.UnsupportedOutputError, match="no one shape"):
+    with pytest.raises(sp.UnsupportedOutputError, match="no single shape"):
         sp.plan(Model(KINDS["nested"]), IMAGES, layers="odd")
     padded = sp.capture(
         Model(KINDS["nested"]),

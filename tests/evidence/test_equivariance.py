@@ -119,8 +119,8 @@ def test_silent_images_are_left_out():
         ((16, 0), "leaves nothing"),
         ((14, 0), "no interior units"),
         ((1,), "whole pixels along each spatial axis"),
-        ((0.5, 0), "shift must be whole numbers"),
-        (2, "shift must be whole numbers, .* not 2"),
+        ((0.5, 0), "shift must be integers"),
+        (2, "shift must be integers, .* not 2"),
     ],
 )
 def test_bad_shifts(shift, message):

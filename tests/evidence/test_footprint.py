@@ -107,7 +107,7 @@ def test_constant_images_are_enough():
         ({"pixel": (32, 0)}, r"no pixel \(32, 0\) in images \(1, 3, 32, 32\)"),
         ({"pixel": (0, -1)}, r"no pixel \(0, -1\)"),
         ({"pixel": (1,)}, "one number for each spatial axis"),
-        ({"pixel": 10}, r"pixel must be whole numbers, such as pixel=\(1, 2\), not 10"),
+        ({"pixel": 10}, r"pixel must be integers, such as pixel=\(1, 2\), not 10"),
         ({"pixel": "ab"}, "not 'ab'"),
         ({"pixel": (1.5, 2)}, r"not \(1.5, 2\)"),
         ({"layer": "0*"}, "matches 2 layers"),

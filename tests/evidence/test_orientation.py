@@ -129,7 +129,7 @@ def test_head_of_a_fixed_size_does_not_matter():
         ({"angles": 2}, "at least 3"),
         ({"frequencies": [0.6]}, "at most 0.5"),
         ({"shape": (3, 32)}, r"\(C, H, W\)"),
-        ({"shape": 32}, "shape must be whole numbers"),
+        ({"shape": 32}, "shape must be integers"),
     ],
 )
 def test_errors(options, message):

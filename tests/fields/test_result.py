@@ -194,6 +194,6 @@ def test_channels_last_are_seen():
 def test_places_that_are_no_whole_numbers():
     """They are refused as such, not by an array's index."""
     field = sp.receptive_fields(nn.Conv2d(1, 1, 3), (1, 1, 8, 8))[""]
-    with pytest.raises(sp.ArgumentError, match=r"unit must be whole numbers, such as unit=\(1, 2\), not \(3.0, 3\)"):
+    with pytest.raises(sp.ArgumentError, match=r"unit must be integers, such as unit=\(1, 2\), not \(3.0, 3\)"):
         field.box(3.0, 3)
     assert field.box(np.int64(3), 3) == field.box(3, 3)

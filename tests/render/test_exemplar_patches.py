@@ -236,8 +236,8 @@ def test_too_many_pixels_are_thinned_out(monkeypatch, laid_out):
         ),
         ({"exemplars": Exemplars(torch.ones(0, 1), torch.zeros(0, 1), torch.zeros(0, 1, 2))}, "are empty"),
         ({"channels": []}, "channels must be at least one channel number"),
-        ({"channels": [True, False, True]}, "these are truth values"),
-        ({"channels": [1.7]}, "channels must be whole numbers"),
+        ({"channels": [True, False, True]}, "these are booleans"),
+        ({"channels": [1.7]}, "channels must be integers"),
     ],
 )
 def test_what_does_not_belong_together(options, message):

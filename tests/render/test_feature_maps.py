@@ -339,7 +339,7 @@ def test_notebook_repr(tmp_path):
         ({"sample": 2}, "There is no sample 2: layer '' holds 2 samples"),
         ({"channels": [3]}, "has channels 0 to 2, not 3"),
         ({"channels": []}, "channels must be at least one channel number"),
-        ({"channels": [0.5]}, "channels must be whole numbers"),
+        ({"channels": [0.5]}, "channels must be integers"),
         ({"order": "size"}, "order must be"),
         ({"limit": 0}, "limit must be at least 1"),
         ({"columns": 0}, "columns must be at least 1"),

@@ -121,7 +121,7 @@ def test_other_ranges_are_stretched_and_said_to_be():
         (torch.rand(3, 8, 8), (8, 0), r"units, \(0, 0\) to \(7, 7\): there is no unit \(8, 0\)"),
         (torch.rand(3, 8, 8), (-1, 0), "there is no unit"),
         (torch.rand(3, 8, 8), (1,), "there is no unit"),
-        (torch.rand(3, 8, 8), 3, "unit must be whole numbers"),
+        (torch.rand(3, 8, 8), 3, "unit must be integers"),
     ],
 )
 def test_what_does_not_fit(image, unit, message):

@@ -494,7 +494,7 @@ FAILURES = {
     "at": (small_model, ALL, {"at": "input"}, sp.ArgumentError, "at"),
     "nonfinite": (small_model, ALL, {"nonfinite": "maybe"}, sp.ArgumentError, "nonfinite"),
     "batch size": (small_model, ALL, {"batch_size": 0}, sp.ArgumentError, "batch_size must be at least 1, not 0"),
-    "batch size in words": (small_model, ALL, {"batch_size": "4"}, sp.ArgumentError, "a whole number, not '4'"),
+    "batch size in words": (small_model, ALL, {"batch_size": "4"}, sp.ArgumentError, "an integer, not '4'"),
     "workers": (small_model, ALL, {"num_workers": -1}, sp.ArgumentError, "num_workers must be at least 0, not -1"),
     "no mapping": (small_model, sp.Moments, {}, sp.ArgumentError, "reducers is a type: pass a mapping"),
     "an instance": (small_model, {"m": sp.Moments()}, {}, sp.ArgumentError, r"reducers\['m'\] is .* cannot be called"),

@@ -137,7 +137,7 @@ def _is_shape(value: Any) -> bool:
 def _from_shape(shape: Sequence[int], model: nn.Module) -> torch.Tensor:
     """Return a meta tensor of a shape, or raise an error if it cannot be one."""
     if not all(isinstance(size, Integral) and not isinstance(size, bool) for size in shape):
-        raise ArgumentError(f"The sizes of a shape must be whole numbers, not {short_repr(tuple(shape))}.")
+        raise ArgumentError(f"The sizes of a shape must be integers, not {short_repr(tuple(shape))}.")
     if any(size < 1 for size in shape):
         raise ArgumentError(
             f"An input of shape {short_repr(tuple(shape))} holds nothing: every size must be at least 1."
@@ -169,7 +169,7 @@ def as_axes(axes: Sequence[int] | None, called: str) -> tuple[int, ...] | None:
     """Return the axes that the user named, None if there are none.
 
     Raises:
-        ArgumentError: they are not whole numbers.
+        ArgumentError: they are not integers.
     """
     return None if axes is None else as_ints(axes, called)
 
