@@ -131,7 +131,7 @@ __all__ = [
     "write_report",
 ]
 
-# Resolved on first use, so that capturing waits neither for drawing nor for what it does not need.
+# Imported on first use, so that importing the library is fast and does not import matplotlib.
 _ON_FIRST_USE = {
     "fields.box": ("Box",),
     "fields.collection": ("ReceptiveFields",),

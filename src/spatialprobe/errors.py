@@ -224,9 +224,9 @@ def short_text(error: BaseException) -> str:
 
 
 def add_note(error: BaseException, note: str) -> None:
-    """Add a sentence to what a traceback shows of an error, whose type and message stay.
+    """Add a note to an error, which tracebacks show; its type and message do not change.
 
-    Before Python 3.11 errors have no notes: there only an interrupt without a message takes it, as its message.
+    Before Python 3.11 errors have no notes; there the note becomes the message of an interrupt that has none.
     """
     if hasattr(error, "add_note"):
         error.add_note(note)

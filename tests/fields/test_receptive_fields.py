@@ -489,7 +489,7 @@ def test_chosen_layers():
         ((1, 3, 0, 12), {}, "holds nothing"),
         ("224", {}, "must be a shape.*not a str"),
         ((), {}, "must be a shape.*not an empty tuple"),
-        ((1, 3, 12.0, 12.0), {}, r"whole numbers, not \(1, 3, 12.0, 12.0\)"),
+        ((1, 3, 12.0, 12.0), {}, r"integers, not \(1, 3, 12.0, 12.0\)"),
         ((3, 12, 12), {}, r"'conv1', a Conv2d, took the input \(3, 12, 12\) for one .* whole shape, \(1, 3, 12, 12\)"),
         (torch.zeros(1, 3, 12, 12).byte(), {}, r"The inputs are torch.uint8, the model's weights torch.float32"),
         ((1, 3, 12, 12), {"axes": (4,)}, r"no axes \(4,\)"),

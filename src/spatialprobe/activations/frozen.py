@@ -43,7 +43,7 @@ def why_no_beginning(value: torch.Tensor) -> str | None:
     if value._is_zerotensor():
         return "a tensor of zeros without memory"
     if not holds_own_memory(value):
-        return f"{kind_of(value)}, a subclass of torch.Tensor that keeps its values in a form of its own"
+        return f"{kind_of(value)}, a subclass of torch.Tensor whose values are not in its own memory"
     return None
 
 

@@ -47,6 +47,7 @@ def format_layers_html(heading: str, rows: Sequence[tuple[str, ...]], remarks: S
 
 
 def _group_by_layer(records: Sequence[Activation]) -> dict[str, list[Activation]]:
+    """Return the records of each layer, in the order in which the layers first ran."""
     by_layer: dict[str, list[Activation]] = {}
     for record in records:
         by_layer.setdefault(record.layer, []).append(record)
