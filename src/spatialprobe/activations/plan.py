@@ -182,7 +182,7 @@ class _Rehearsal:
     def _outline(self, value: torch.Tensor) -> torch.Tensor:
         """Remember the shape, dtype and size of a live value; return an empty tensor to keep in its place."""
         if value.is_nested:
-            raise UnsupportedOutputError("A nested tensor has no one shape to plan: choose other layers.")
+            raise UnsupportedOutputError("A nested tensor has no single shape to plan: choose other layers.")
         if self._fake and value.layout is not torch.strided:
             raise NotImplementedError(f"the size of a {value.layout} tensor depends on its values")
         self._latest = PlannedLayer(tuple(value.shape), value.dtype, count_bytes(value), 1, "")
