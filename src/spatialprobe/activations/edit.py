@@ -150,7 +150,7 @@ class _EditHook(CopiedInert):
         if not self._replay.is_active:  # the recomputation of what was computed without the edit
             return None
         self._replay.join(self._layer)
-        if self._signs is not None and isinstance(output, torch.Tensor):
+        if self._signs is not None and isinstance(output, torch.Tensor) and not output.is_nested:
             shape = tuple(output.shape)
             if self._signs.layout_of(module, shape) is None:
                 raise ArgumentError(describe_doubt(self._layer, shape, "Pass axis=1 or axis=-1 to ablate()."))
