@@ -16,12 +16,12 @@ import torch
 from spatialprobe.errors import ArgumentError
 from spatialprobe.text import kind_of
 
-_SHOWN = 80  # characters of a value in a message
+_LONGEST = 80  # characters of a value in a message
 _MOST = 2**20  # numbers in an argument, since a user's sequence may be endless
 
 
-def as_int(value: object, called: str, least: int | None = None, most: int = 2**63 - 1) -> int:
-    """Return `value` as an int; `called` is its name in errors.
+def as_int(value: object, name: str, least: int | None = None, most: int = 2**63 - 1) -> int:
+    """Return `value` as an int; `name` is its name in errors.
 
     Raises:
         ArgumentError: it is not an integer, or is below `least` or above `most`.
@@ -35,17 +35,17 @@ def as_int(value: object, called: str, least: int | None = None, most: int = 2**
     try:
         found = index(value)  # type: ignore[arg-type]
     except Exception as error:  # a user's object may raise any error
-        raise ArgumentError(f"{called} must be an integer, not {short_repr(value)}.") from error
+        raise ArgumentError(f"{name} must be an integer, not {short_repr(value)}.") from error
     if _is_boolean(value):
-        raise ArgumentError(f"{called} must be an integer, not {short_repr(value)}.")
+        raise ArgumentError(f"{name} must be an integer, not {short_repr(value)}.")
     if least is not None and found < least:
-        raise ArgumentError(f"{called} must be at least {least}, not {short_repr(found)}.")
+        raise ArgumentError(f"{name} must be at least {least}, not {short_repr(found)}.")
     if not -most <= found <= most:
-        raise ArgumentError(f"{called} must be at most {most:,}, not {short_repr(found)}.")
+        raise ArgumentError(f"{name} must be at most {most:,}, not {short_repr(found)}.")
     return found
 
 
-def as_ints(values: Iterable[int], called: str) -> tuple[int, ...]:
+def as_ints(values: Iterable[int], name: str) -> tuple[int, ...]:
     """Return `values` as a tuple of ints.
 
     Raises:
@@ -60,9 +60,9 @@ def as_ints(values: Iterable[int], called: str) -> tuple[int, ...]:
         given = list(islice(values, _MOST))
         found = tuple(map(index, given))
     except Exception as error:  # a user's object may raise any error
-        raise ArgumentError(f"{called} must be integers, such as {called}=(1, 2), not {short_repr(values)}.") from error
+        raise ArgumentError(f"{name} must be integers, such as {name}=(1, 2), not {short_repr(values)}.") from error
     if any(map(_is_boolean, given)):
-        raise ArgumentError(f"{called} must be integers, and these are booleans: pass the positions of the true ones.")
+        raise ArgumentError(f"{name} must be integers, and these are booleans: pass the positions of the true ones.")
     return found
 
 
@@ -102,7 +102,7 @@ def as_range(value: object, name: str) -> tuple[float, float]:
     return low, high
 
 
-def as_float(value: object, called: str, least: float | None = None) -> float:
+def as_float(value: object, name: str, least: float | None = None) -> float:
     """Return `value` as a float.
 
     Raises:
@@ -113,23 +113,23 @@ def as_float(value: object, called: str, least: float | None = None) -> float:
     spatialprobe.errors.ArgumentError: penalty must be a number, not '5'.
     """
     if not isinstance(value, Real) or isinstance(value, bool) or isnan(value):
-        raise ArgumentError(f"{called} must be a number, not {short_repr(value)}.")
+        raise ArgumentError(f"{name} must be a number, not {short_repr(value)}.")
     if least is not None and value < least:
-        raise ArgumentError(f"{called} must be at least {least}, not {value}.")
+        raise ArgumentError(f"{name} must be at least {least}, not {value}.")
     return float(value)
 
 
-def check_bytes(value: object, called: str) -> None:
+def check_bytes(value: object, name: str) -> None:
     """Check that `value` is a number of bytes.
 
     Raises:
         ArgumentError: it is not.
     """
     if not isinstance(value, Real) or not float(value) >= 0:
-        raise ArgumentError(f"{called} must be a number of bytes, such as 2**30 for 1 GiB, not {short_repr(value)}.")
+        raise ArgumentError(f"{name} must be a number of bytes, such as 2**30 for 1 GiB, not {short_repr(value)}.")
 
 
-def check_one_of(value: object, called: str, literal: Any) -> None:
+def check_one_of(value: object, name: str, literal: Any) -> None:
     """Check that `value` is one of the strings of a `Literal`.
 
     Raises:
@@ -142,7 +142,7 @@ def check_one_of(value: object, called: str, literal: Any) -> None:
     """
     known = get_args(literal)
     if not (isinstance(value, str) and value in known):
-        raise ArgumentError(f"{called} must be one of {', '.join(map(repr, known))}, not {short_repr(value)}.")
+        raise ArgumentError(f"{name} must be one of {', '.join(map(repr, known))}, not {short_repr(value)}.")
 
 
 def check_switch(value: object, name: str) -> None:
@@ -226,14 +226,14 @@ def is_iterable(value: object) -> TypeGuard[Iterable[Any]]:
     return not isinstance(value, Sized) or len(value) < _MOST
 
 
-def check_function(value: object, called: str, example: str) -> None:
+def check_function(value: object, name: str, example: str) -> None:
     """Check that `value` is callable or None; errors show `example`.
 
     Raises:
         ArgumentError: it is neither.
     """
     if value is not None and not callable(value):
-        raise ArgumentError(f"{called} must be a function, such as {example}, not {short_repr(value)}.")
+        raise ArgumentError(f"{name} must be a function, such as {example}, not {short_repr(value)}.")
 
 
 def as_device(value: object) -> torch.device | None:
@@ -304,7 +304,7 @@ def short_repr(value: object) -> str:
         text = repr(value)
     except Exception:  # the repr of a user's object may raise any error
         return kind_of(value)
-    return text if len(text) <= _SHOWN and text.isprintable() else kind_of(value)
+    return text if len(text) <= _LONGEST and text.isprintable() else kind_of(value)
 
 
 def _first_line(error: Exception) -> str:

@@ -69,7 +69,7 @@ class Graphs:
         self._unaliased = [leaf for leaf, alias in pairs if leaf is alias]
         return aliased
 
-    def layer_begins(self, layer: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def note_inputs(self, layer: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Remember the input tensors of a layer, with their version counters."""
         tensors = args
         if kwargs or not all(isinstance(value, torch.Tensor) for value in args):  # else the fast way

@@ -81,7 +81,7 @@ class Trail:
         """Release `keep`, since nothing more will be kept."""
         self.keep = _keep_nothing
 
-    def problem(self) -> str | None:
+    def describe_problem(self) -> str | None:
         """Return why no single nonlinearity follows the layer; None if one does."""
         if self.mixed_by is not None:
             part = self.nonlinearities[0]
@@ -123,7 +123,7 @@ class NonlinearityMode(TorchFunctionMode):
         for trail, then in unsure:
             if not over and self._descent.has_own(trail):
                 self._unsure.append((trail, then))
-            elif trail.problem() is None:
+            elif trail.describe_problem() is None:
                 then()
 
     def __torch_function__(
@@ -189,7 +189,7 @@ class NonlinearityMode(TorchFunctionMode):
 
 def unresolved_error(trails: Iterable[Trail]) -> UnresolvedActivationError | None:
     """Return the error that names each layer that no single nonlinearity follows; None if there is no such layer."""
-    problems = list(dict.fromkeys(filter(None, (trail.problem() for trail in trails))))
+    problems = list(dict.fromkeys(filter(None, (trail.describe_problem() for trail in trails))))
     if not problems:
         return None
     return UnresolvedActivationError(

@@ -133,7 +133,7 @@ class Probe(Block, Activations):
         self._guards = {layer.name: Guard(layer.name, copy) for layer in self._layers}
         self._recorder = Recorder(model, self._layers, self._guards, self._recording)
         self._hooks = self._recorder.hooks(self._layers)
-        self._hooks_before = self._recorder.hooks_before()
+        self._pre_hooks = self._recorder.pre_hooks()
         self._around = ProbeHook(self._recorder.forward_begins), ProbeHook(self._recorder.forward_ends)
 
     def __enter__(self) -> Probe:
@@ -144,7 +144,7 @@ class Probe(Block, Activations):
             self._recorder.begin()
             self._records = []
             undo.add(self._recorder.stop_following)
-            attach(undo, self._hooks, self._model, *self._around, before=self._hooks_before)
+            attach(undo, self._hooks, self._model, *self._around, before=self._pre_hooks)
         except BaseException:
             undo.run()
             raise

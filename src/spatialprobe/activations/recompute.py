@@ -142,14 +142,14 @@ class _UnknownFunction:
         self._replay = replay
         self._layer = layer
         self._name = type(context).__name__
-        context.register_prehook(self._begins)
-        context.register_hook(self._ends)
+        context.register_prehook(self._begin_backward)
+        context.register_hook(self._end_backward)
 
-    def _begins(self, gradients: Any) -> None:
+    def _begin_backward(self, gradients: Any) -> None:
         self._replay.refuse(self._layer, self._name)
         _recomputing.by_backward.setdefault(current_backward(), []).append(self._replay)
 
-    def _ends(self, inputs: Any, outputs: Any) -> None:
+    def _end_backward(self, inputs: Any, outputs: Any) -> None:
         replays = _recomputing.by_backward.get(current_backward(), [])
         if self._replay in replays:
             replays.remove(self._replay)

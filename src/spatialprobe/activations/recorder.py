@@ -97,16 +97,16 @@ class Recorder:
         self._paused = False
         self._pick = recording.pick
         self._keeper = Keeper(recording.keeping)
-        self._forget()
+        self._reset()
 
     def begin(self) -> None:
         """Discard all entries; the thread that calls this is the owner."""
-        self._forget()
+        self._reset()
         if self._recording.gradients:
             again = partial(begin_graph_again, self._model, self._pick, self._replay)
             self._replay.open([(layer.module, ProbeHook(again, layer.name)) for layer in self._layers])
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         self._replay = Replay("began a graph (gradients=True where all is frozen)")
         self.entries: list[Entry] = []
         self.ran: set[str] = set()  # names of the layers that ran
@@ -118,12 +118,12 @@ class Recorder:
 
     def hooks(self, layers: list[Layer]) -> list[tuple[nn.Module, ProbeHook]]:
         """Return the forward hook of each layer; the hooks refer to the recorder, never the recorder to its hooks."""
-        return [(layer.module, ProbeHook(self._layer_ran, layer)) for layer in layers]
+        return [(layer.module, ProbeHook(self._record_output, layer)) for layer in layers]
 
-    def hooks_before(self) -> list[tuple[nn.Module, ProbeHook]]:
+    def pre_hooks(self) -> list[tuple[nn.Module, ProbeHook]]:
         """Return the forward pre-hook of each layer; there are none without gradients."""
         layers = self._layers if self._recording.gradients else []
-        return [(layer.module, ProbeHook(self._layer_begins, layer)) for layer in layers]
+        return [(layer.module, ProbeHook(self._note_inputs, layer)) for layer in layers]
 
     def forward_begins(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Begin a pass; the model's forward pre-hook. Returns aliases of the inputs if gradients are collected."""
@@ -197,14 +197,14 @@ class Recorder:
             view = self._views.setdefault(threading.get_ident(), self._new_view())
         return view
 
-    def _layer_begins(self, layer: Layer, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _note_inputs(self, layer: Layer, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Remember the inputs of a layer; its forward pre-hook."""
         view = self._view()
         graphs = None if view is None else view.passes[-1].graphs
         if graphs is not None and module is layer.module:
-            graphs.layer_begins(layer.name, args, kwargs)
+            graphs.note_inputs(layer.name, args, kwargs)
 
-    def _layer_ran(self, layer: Layer, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+    def _record_output(self, layer: Layer, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         """Record the output of a layer; its forward hook. Returns an alias of the output only if gradients need one."""
         if module is not layer.module:
             return None
@@ -284,7 +284,7 @@ class Recorder:
         for trail, entries in ended.trails:
             self.trails.append(trail)
             trail.end()
-            if trail.problem() is None:
+            if trail.describe_problem() is None:
                 self.entries += entries
         ended.trails.clear()
 

@@ -52,7 +52,7 @@ class Nonlinearities:
         for trail in self._recorder.trails:
             run = counts.get(trail.layer, 0)
             counts[trail.layer] = run + 1
-            problem = trail.problem()
+            problem = trail.describe_problem()
             if problem is not None:
                 place = self._followed[trail.layer][run]
                 self._runs[trail.layer][place] = f"no single nonlinearity follows {problem}."
