@@ -1,4 +1,4 @@
-"""What is known of the values that operators make of constants, and how they run on them where tensors have none."""
+"""Operators on constants: the kind of their results, and how they run on meta tensors that need values."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import torch
 from torch.utils._pytree import tree_map
 
 from spatialprobe.fields.call import Call, tensors_in
-from spatialprobe.fields.constants import Constants, Kind, covers, small
+from spatialprobe.fields.constant_storage import Kind, covers
+from spatialprobe.fields.constants import Constants, are_small
 from spatialprobe.fields.deferred import Deferred
 from spatialprobe.fields.handling import Passing
 from spatialprobe.fields.verdict import judge
@@ -17,7 +18,7 @@ _MASKS = (torch.bool, torch.uint8)
 
 
 def note_constants(call: Call, constants: Constants, result: Any) -> None:
-    """Note what is known of the results of an operator that takes nothing of the input."""
+    """Note what is known of the results of an operator on constants alone."""
     if call.traits.makes_empty and isinstance(result, torch.Tensor) and not result.numel():
         return
     if call.traits.written:
@@ -29,7 +30,7 @@ def note_constants(call: Call, constants: Constants, result: Any) -> None:
     if not made or len(made) != len(fresh):
         return
     kind = kind_of(call, constants, call.tensors)
-    if kind is Kind.KNOWN and made[0].is_meta and small(made):
+    if kind is Kind.KNOWN and made[0].is_meta and are_small(made):
         traits, free = call.traits, _of_any_values(call)
         constants.defer(made, fresh, Deferred(traits.operator, call.args, call.kwargs, free, empty=traits.makes_empty))
     else:
@@ -37,7 +38,7 @@ def note_constants(call: Call, constants: Constants, result: Any) -> None:
 
 
 def _note_written(call: Call, constants: Constants) -> None:
-    """Note what is known of constants that an operator has written into."""
+    """Note what is known of constants that an operator has modified in place."""
     replaced, written = call.traits.overwrites, call.written
     kind = kind_of(call, constants, [one for one in call.tensors if not (replaced and _is_among(one, written))])
     if kind is Kind.KNOWN and any(one.is_meta for one in call.tensors):
@@ -49,7 +50,7 @@ def _note_written(call: Call, constants: Constants) -> None:
 
 
 def kind_of(call: Call, constants: Constants, read: list[torch.Tensor]) -> Kind:
-    """Return what is known of the values that an operator makes of those of its arguments that it reads."""
+    """Return what is known of the values that an operator computes from the arguments that it reads."""
     traits = call.traits
     if traits.random:
         return Kind.WEIGHT if traits.generic else Kind.UNKNOWN
@@ -61,7 +62,7 @@ def kind_of(call: Call, constants: Constants, read: list[torch.Tensor]) -> Kind:
         return constants.kind_of_masks
     verdict = judge(traits.handling, call.arguments, constants, lambda one: True)
     layer = traits.handling.passing in (Passing.CONTRACTS, Passing.CLEARS)
-    if layer and verdict.solid:  # with a bias, whatever it is given
+    if layer and verdict.solid:  # it has a bias, so its inputs do not matter
         return Kind.WEIGHT
     if Kind.UNKNOWN in kinds:
         return Kind.UNKNOWN
@@ -69,19 +70,19 @@ def kind_of(call: Call, constants: Constants, read: list[torch.Tensor]) -> Kind:
 
 
 def note_result_of_any_values(call: Call, constants: Constants, results: list[torch.Tensor]) -> None:
-    """Note what is known of results that depend on nothing of the input, though they are made of maps."""
+    """Note what is known of results that do not depend on the input, although they are computed from maps."""
     call.of_any_values.update(call.reaches)
     kinds = constants.kinds([one for one in call.tensors if id(one) not in call.of_any_values])
     real = None
     fresh = all(id(one) in call.of_any_values and covers(one) for one in call.written)
-    if kinds <= {Kind.KNOWN} and fresh and not call.traits.random and small(results):
+    if kinds <= {Kind.KNOWN} and fresh and not call.traits.random and are_small(results):
         computed = constants.compute(call.traits.operator, call.args, call.kwargs, call.of_any_values)
         real = None if computed is None else list(tensors_in((computed,)))
     constants.note_results(results, Kind.UNKNOWN, real)
 
 
 def _of_any_values(call: Call) -> set[int]:
-    """The arguments of which only the shape counts, by identity."""
+    """Return the identities of the arguments of which only the shape counts."""
     if call.traits.makes_constants:
         return call.of_any_values | {id(call.arguments.get("self"))}
     return call.of_any_values
@@ -91,8 +92,8 @@ def run_on_meta(call: Call, constants: Constants) -> Any:
     """Return an operator's result on the meta device, with the help of constants' values where it needs them.
 
     Raises:
-        UnseenConstant: a pass that watches Python, too, would know values that it needs.
-        Exception: whatever the operator raises.
+        UnseenConstant: a pass that also watches Python would know values that it needs.
+        Exception: any that the operator raises.
     """
     try:
         return call.run()
@@ -103,7 +104,7 @@ def run_on_meta(call: Call, constants: Constants) -> Any:
         if not call.traits.written:
             real = constants.compute(call.traits.operator, call.args, call.kwargs)
             if real is not None:
-                return real if call.asks_for_cpu else constants.stand_in(real)
+                return real if call.asks_for_cpu else constants.to_stand_ins(real)
     elsewhere = {id(one): one for one in call.tensors if not one.is_meta}
     moved = {key: constants.to_meta(tensor) for key, tensor in elsewhere.items()}
     args, kwargs = tree_map(lambda leaf: moved.get(id(leaf), leaf), (call.args, call.kwargs))
@@ -117,7 +118,7 @@ def run_on_meta(call: Call, constants: Constants) -> Any:
 
 
 def _positions(call: Call, constants: Constants, index: torch.Tensor | None) -> list[torch.Tensor | None]:
-    """An index as it is, or the positions that a constant mask picks."""
+    """Return an index unchanged, or the positions that a constant mask selects."""
     if index is None or index.dtype not in _MASKS or not call.is_constant(index):
         return [index]
     values = constants.values(index)
@@ -128,4 +129,5 @@ def _positions(call: Call, constants: Constants, index: torch.Tensor | None) -> 
 
 
 def _is_among(tensor: torch.Tensor, others: list[torch.Tensor]) -> bool:
+    """Return whether a tensor is one of these very objects."""
     return any(tensor is other for other in others)

@@ -1,4 +1,4 @@
-"""What an operator makes of constants, computed when somebody asks for it."""
+"""The results of operators on constants, computed when they are needed."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import torch
 from torch._ops import OpOverload
 from torch.utils._pytree import tree_leaves, tree_map
 
-_DEEPEST = 40  # results that wait for one another, until they are computed all the same
+_DEEPEST = 40  # the longest chain of results that wait for one another
 
 
 class Deferred:
-    """One run of an operator on constants of the meta device, whose values are asked for when it is computed.
+    """A run of an operator on constants of the meta device, computed when its values are needed.
 
     Args:
         operator: one that writes nothing.
         args: its arguments.
         kwargs: its other arguments.
         free: the tensors among them of which only the shape counts, by identity.
-        empty: whether the operator makes memory that nothing is written into yet: zeros, then.
+        empty: whether the operator returns uninitialized memory: its values are then zeros.
     """
 
     __slots__ = ("_arguments", "_empty", "_free", "_operator", "_results", "_tensors", "depth", "done")
@@ -35,7 +35,7 @@ class Deferred:
         self.depth = 1
 
     def waits(self, depth_of: Callable[[torch.Tensor], int]) -> bool:
-        """Whether it may be computed later: nobody else can write into its arguments, and few others wait for it."""
+        """Return whether it may be computed later: only torch can write into its arguments, and its chain is short."""
         self.depth = 1 + max((depth_of(one) for one, _ in self._tensors), default=0)
         return self.depth < _DEEPEST and all(one.is_meta for one, _ in self._tensors)
 
@@ -76,7 +76,7 @@ def run_with(operator: OpOverload, args: Any, kwargs: dict[str, Any], taken: dic
         real_kwargs = real_kwargs | {"device": torch.device("cpu")}
     try:
         return operator(*real_args, **real_kwargs)
-    except Exception:  # whatever the CPU cannot do
+    except Exception:  # the CPU does not support it
         return None
 
 
@@ -86,5 +86,6 @@ def tensors_among(values: Any) -> list[torch.Tensor]:
 
 
 def _ones_like(tensor: torch.Tensor) -> torch.Tensor:
-    made = torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device="cpu")
-    return made.fill_(1)
+    """Return ones in the shape and strides of a tensor, on the CPU."""
+    ones = torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device="cpu")
+    return ones.fill_(1)

@@ -184,7 +184,7 @@ class _Tracer:
             )
         for name, value in parameters.items():
             frozen = None if value.requires_grad or value.is_meta else value
-            self._follower.constants.weigh(state[name], frozen, lasting=True)
+            self._follower.constants.note_weight(state[name], frozen, lasting=True)
         return state | moved, arguments
 
     def _to_real(self, example: torch.Tensor) -> torch.Tensor:
@@ -193,7 +193,7 @@ class _Tracer:
             return example.detach().clone()
         drawn = torch.rand(example.shape, generator=torch.Generator().manual_seed(0), device="cpu")
         drawn = drawn.to(device_of(self._model), example.dtype)
-        self._follower.constants.doubt(drawn)
+        self._follower.constants.note_unknown(drawn)
         return drawn
 
     def _seed_input(self, arguments: tuple[Any, ...]) -> None:
@@ -202,7 +202,7 @@ class _Tracer:
         if self._origin is None:
             self._see_itself(self._input, self._asked.input_axes(self._input, self._model))
         else:
-            self._follower.constants.weigh(self._input)  # an image may have any values
+            self._follower.constants.note_weight(self._input)  # an image may have any values
         scripted = [one for one in self._model.modules() if isinstance(one, torch.jit.ScriptModule)]
         self._follower.scripted = bool(scripted)
         if not self._meta and any("prim::tolist" in _graph_text(one) for one in scripted):
@@ -297,7 +297,7 @@ class _Tracer:
             if isinstance(leaf, torch.Tensor) and has_storage(leaf):
                 alike = [one for one in args if isinstance(one, torch.Tensor) and one.shape == leaf.shape]
                 memory.write(leaf, memory.read(alike[0]) if alike else constant(leaf.shape))
-                self._follower.constants.weigh(leaf)
+                self._follower.constants.note_weight(leaf)
 
 
 def _has_values(model: nn.Module) -> bool:

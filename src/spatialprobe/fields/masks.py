@@ -15,7 +15,7 @@ _LOST = log2(SWALLOWS)
 _SQUASHED = log2(SATURATES)
 
 
-def marked(reach: Reach) -> bool:
+def is_marked(reach: Reach) -> bool:
     """Return whether a reach has zeros, bounds or sizes that later operators must take into account."""
     return reach.zeros or not reach.exact or reach.sizes is not ORDINARY
 
@@ -47,7 +47,7 @@ def settle(
     return replace(made, exact=exact, unknown=unknown, zeros=zeros, sizes=sizes)
 
 
-def named(before: Reach, after: Reach, operator: str) -> Reach:
+def name_cause(before: Reach, after: Reach, operator: str) -> Reach:
     """Return a reach with the name of the operator that made it inexact, by its rule or by what constants hide."""
     if after.exact or after.unknown:
         return after

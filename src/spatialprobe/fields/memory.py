@@ -41,7 +41,7 @@ def form_of(tensor: torch.Tensor) -> str:
     return f"{type(tensor).__name__ if tensor.layout is torch.strided else layout} tensors"
 
 
-def unfollowed(tensor: torch.Tensor, where: str) -> NotImplementedError:
+def unfollowed_error(tensor: torch.Tensor, where: str) -> NotImplementedError:
     """Return the error that ends a pass without values at a tensor that cannot be on the meta device."""
     return NotImplementedError(f"{form_of(tensor)} are not followed without values ({where})")
 

@@ -84,7 +84,7 @@ class PythonWatch(TorchFunctionMode):
             ):
                 values = torch.tensor(data, dtype=result.dtype, device="cpu")
                 if values.shape == result.shape:
-                    self._follower.constants.know(result, values, owned=True)
+                    self._follower.constants.note_values(result, values, owned=True)
         return result
 
 

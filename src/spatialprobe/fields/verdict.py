@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from spatialprobe.fields.constants import Constants, Kind
+from spatialprobe.fields.constant_storage import Kind
+from spatialprobe.fields.constants import Constants
 from spatialprobe.fields.handling import Handling, Role
 from spatialprobe.fields.sizes import SATURATES, SWALLOWS
 from spatialprobe.fields.taps import Bools
@@ -86,7 +87,7 @@ def judge(
     return found
 
 
-def solid(constants: Constants, tensor: torch.Tensor) -> bool:
+def is_solid(constants: Constants, tensor: torch.Tensor) -> bool:
     """Return whether a constant is nowhere zero, as far as its values are known."""
     if constants.kind(tensor) in (Kind.WEIGHT, Kind.FROZEN):
         return True
@@ -94,7 +95,7 @@ def solid(constants: Constants, tensor: torch.Tensor) -> bool:
     return values is not None and bool(values.all())
 
 
-def extremes(values: torch.Tensor | None) -> tuple[float, float]:
+def find_extremes(values: torch.Tensor | None) -> tuple[float, float]:
     """Return the least and the largest of some values and zero; for unknown values (None), an assumption."""
     if values is None:
         return -_UNKNOWN, _UNKNOWN
@@ -120,7 +121,7 @@ def _is_ordinary(value: complex, role: Role) -> bool:
 def _add(found: Verdict, values: torch.Tensor | None, role: Role, factor: float) -> None:
     """Add to a verdict the effect of a constant of these values; one of unknown values (None) may hide anything."""
     if role is Role.BESIDE:
-        least, most = extremes(values)
+        least, most = find_extremes(values)
         found.least, found.most = min(found.least, least), max(found.most, most)
         return
     if values is None:
@@ -141,7 +142,7 @@ def _add(found: Verdict, values: torch.Tensor | None, role: Role, factor: float)
     elif role is Role.WEIGHS:
         found.hides = found.hides or not largest < SATURATES
     elif role in (Role.FLOOR, Role.CEILING, Role.COMPARES):
-        least, most = extremes(values)
+        least, most = find_extremes(values)
         found.floor = max(found.floor, most if role is Role.FLOOR else -least if role is Role.CEILING else largest)
     if role in (Role.MASKS, Role.SCALES, Role.DIVIDES, Role.CONTRACTS, Role.BLENDS, Role.WIDENS, Role.BOTH):
         _add_factors(found, values, sizes, role)
