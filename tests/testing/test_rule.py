@@ -176,7 +176,7 @@ def test_a_second_rule_is_refused():
     rules.register(made._qualname, window(3, 1))
     with pytest.raises(sp.ArgumentError, match="has a rule already: a second one would hide it"):
         rules.register(made._qualname, window(3, 1))
-    with pytest.raises(sp.ArgumentError, match="'aten::relu' has a rule already, as all that torch tags as pointwise"):
+    with pytest.raises(sp.ArgumentError, match="'aten::relu' has a rule already, as all operators have"):
         rules.register("aten::relu", lambda operation: operation.reach("self"))
     with pytest.raises(sp.ArgumentError, match="'aten::convolution' has a rule already"):
         rules.register(torch.ops.aten.convolution, window(3, 1))

@@ -1,7 +1,8 @@
-"""What operators do to intervals: a table, and one small function for each operator.
+"""The rules of operators: a table, with a small function for each operator that computes what its results see.
 
-`register(operator, rule)` adds an entry. A rule takes an `Operation` and returns a `Reach`, whose verbs (`tapped`,
-`reduced`, `permuted`, ...) are those of tensors; `window` and its kin say which positions a sliding operator reads.
+`register(operator, rule)` adds an entry. A rule takes an `Operation` and returns a `Reach`, whose methods (`tapped`,
+`reduced`, `permuted`, ...) correspond to operations on tensors; `window`, `adaptive` and others return the positions
+that a sliding operator reads.
 """
 
 from __future__ import annotations

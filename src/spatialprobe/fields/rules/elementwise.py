@@ -1,4 +1,4 @@
-"""Rules of operators that keep every element where it is, and of those that make constants."""
+"""Rules of operators that keep every element in its place, and of those that create constants."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import numpy as np
 
 from spatialprobe.fields.reach import Reach, union
 from spatialprobe.fields.rules.operation import Operation
-from spatialprobe.fields.rules.table import elementwise, rule, ship
+from spatialprobe.fields.rules.table import add_rule, elementwise, rule
 
-# Elementwise, but not tagged so by every release of torch.
+# Elementwise, but not tagged as such by every release of torch.
 _ELEMENTWISE = (
     "alias clone contiguous detach lift lift_fresh lift_fresh_copy _to_copy to type_as _conj _conj_physical "
     "resolve_conj real imag view_as_real_copy nan_to_num leaky_relu rrelu rrelu_with_noise "
@@ -16,7 +16,7 @@ _ELEMENTWISE = (
     "fake_quantize_per_tensor_affine _assert_tensor_metadata polar complex lerp hardswish "
     "log_sigmoid_forward log_sigmoid special_i0"
 )
-# A constant among their arguments may leave nothing of the others: a true one, a positive one, an order of zero.
+# A constant among their arguments may hide the others completely: True, a positive number, an order of zero.
 _HIDDEN_BY_CONSTANTS = (
     "prelu _prelu_kernel heaviside logical_or bitwise_or __or__ igamma special_gammainc igammac special_gammaincc "
     "special_zeta special_chebyshev_polynomial_t special_chebyshev_polynomial_u special_chebyshev_polynomial_v "
@@ -24,7 +24,7 @@ _HIDDEN_BY_CONSTANTS = (
     "special_shifted_chebyshev_polynomial_v special_shifted_chebyshev_polynomial_w special_hermite_polynomial_h "
     "special_hermite_polynomial_he special_laguerre_polynomial_l special_legendre_polynomial_p"
 )
-# Of whatever values the tensor has whose place or shape they take.
+# Their result does not depend on the values of the tensor whose memory or shape they take.
 _CONSTANTS = (
     "zeros zeros_like ones ones_like full full_like empty empty_like empty_strided empty_permuted new_empty "
     "new_empty_strided new_zeros new_ones new_full rand rand_like randn randn_like randint randint_like "
@@ -34,48 +34,48 @@ _CONSTANTS = (
 CONSTANTS = frozenset(_CONSTANTS.split())
 
 for _name in _ELEMENTWISE.split():
-    ship(f"aten::{_name}", elementwise)
+    add_rule(f"aten::{_name}", elementwise)
 
 
-def _made(operation: Operation) -> Reach:
-    """A constant, unless another tensor says of which values: a number to fill with, a mean, a range."""
+def _make_constant(operation: Operation) -> Reach:
+    """Return a constant, unless another tensor determines its values: a number to fill with, a mean, a range."""
     others = [name for name in operation.arguments if name not in ("self", "out")]
-    given = [one for one in (operation.reaches(*others) if others else ()) if not one.is_constant]
-    return union([one.everything(operation.shape) for one in given], operation.shape).inexact()
+    seeing = [one for one in (operation.reaches(*others) if others else ()) if not one.is_constant]
+    return union([one.everything(operation.shape) for one in seeing], operation.shape).inexact()
 
 
 for _name in CONSTANTS:
-    ship(f"aten::{_name}", _made)
+    add_rule(f"aten::{_name}", _make_constant)
 
 
 @rule("fill", "normal")
-def _filled(operation: Operation) -> Reach:
-    """As many values as another tensor says, or a mean and a spread; not what was there."""
+def _fill(operation: Operation) -> Reach:
+    """Return what the value to fill with, or the mean and the spread see; the previous values do not count."""
     others = [name for name in operation.arguments if name not in ("self", "out")]
     return union(operation.reaches(*others), operation.shape)
 
 
 @rule("copy")
-def _copied(operation: Operation) -> Reach:
+def _copy(operation: Operation) -> Reach:
     return operation.reach("src").expanded(operation.shape)
 
 
 @rule("masked_fill")
-def _mask_filled(operation: Operation) -> Reach:
-    """Where the mask is true an element is the number that it is filled with."""
-    return _one_of(operation, "mask", "value", "self")
+def _fill_masked(operation: Operation) -> Reach:
+    """Return what the value sees where the mask is True, and what the tensor sees elsewhere."""
+    return _select_by_mask(operation, "mask", "value", "self")
 
 
 @rule("where")
-def _chosen(operation: Operation) -> Reach:
-    """Either of the two, as a constant condition says."""
+def _choose(operation: Operation) -> Reach:
+    """Return what the one or the other argument sees, by a constant condition."""
     if "condition" not in operation or "self" not in operation:
         return elementwise(operation)
-    return _one_of(operation, "condition", "self", "other")
+    return _select_by_mask(operation, "condition", "self", "other")
 
 
-def _one_of(operation: Operation, mask: str, first: str, second: str) -> Reach:
-    """The first of two arguments where a mask is true, else the second; either, where it depends on the input."""
+def _select_by_mask(operation: Operation, mask: str, first: str, second: str) -> Reach:
+    """Return the first of two arguments where a mask is True, else the second; both, if it depends on the input."""
     if not operation.reach(mask).is_constant:
         return elementwise(operation)
     values = operation.values(mask)
@@ -88,14 +88,14 @@ def _one_of(operation: Operation, mask: str, first: str, second: str) -> Reach:
 
 
 @rule("clamp")
-def _clamped(operation: Operation) -> Reach:
-    """A bound counts where a number is beyond it and the other bound allows it, which a constant may nowhere be."""
+def _clamp(operation: Operation) -> Reach:
+    """Return what numbers and bounds see; a bound counts where a number is beyond it, which a constant may not be."""
     seen = elementwise(operation)
     return seen.inexact() if operation.reach("self").is_constant else seen
 
 
-def _hidden_by_constants(operation: Operation) -> Reach:
-    """Some numbers in one argument leave nothing of the others."""
+def _combine_hiding(operation: Operation) -> Reach:
+    """Return what all arguments see; some numbers in one argument hide the others."""
     seen = elementwise(operation)
     constants = any(one.is_constant for one in operation.reaches())
     numbers = any(isinstance(one, (int, float, complex)) for one in operation.arguments.values())
@@ -103,19 +103,19 @@ def _hidden_by_constants(operation: Operation) -> Reach:
 
 
 for _name in _HIDDEN_BY_CONSTANTS.split():
-    ship(f"aten::{_name}", _hidden_by_constants)
+    add_rule(f"aten::{_name}", _combine_hiding)
 
 
 @rule("bernoulli")
-def _drawn(operation: Operation) -> Reach:
-    """Ones and zeros, as often as each element says, or another argument for them all."""
+def _draw(operation: Operation) -> Reach:
+    """Return what the probabilities see: those of each element, or another argument."""
     if "p" in operation:
         return union(operation.reaches("p"), operation.shape).inexact()
     return elementwise(operation)
 
 
 @rule("tril", "triu")
-def _triangle(operation: Operation) -> Reach:
+def _cut_triangle(operation: Operation) -> Reach:
     ones = np.ones(operation.shape[-2:], bool)
     cut = np.tril if "tril" in operation.name else np.triu
     return elementwise(operation).emptied(~cut(ones, operation["diagonal"]))

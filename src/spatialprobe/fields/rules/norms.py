@@ -20,67 +20,67 @@ from spatialprobe.fields.rules.table import rule
     "miopen_batch_norm",
     "batch_norm",
 )
-def _batch_normed(operation: Operation) -> list[Reach]:
-    """Statistics of each channel that are given, or those over batch and positions [Ioffe and Szegedy 2015].
+def _batch_norm(operation: Operation) -> list[Reach]:
+    """Return values normalized by running statistics, or by those over batch and positions [Ioffe and Szegedy 2015].
 
-    Modules run in evaluation mode; a call outside of one, as of an instance norm, may count its own.
+    Modules run in evaluation mode; a functional call, or an instance norm, may compute statistics itself.
     """
     values = operation.reach("input")
     of_channel = ["weight", "bias"]
     if operation.arguments.get("statistics_count") or operation.name.endswith("_with_update"):
-        seen = _mixed(values, [0, *range(2, len(values.shape))])
+        seen = _mix(values, [0, *range(2, len(values.shape))])
     else:
         seen, of_channel = values, [*of_channel, "running_mean", "running_var"]
-    normed = union([seen, *_of_channels(operation, of_channel)], operation.shape)
-    return [normed, *_saved(operation, seen)]
+    normed = union([seen, *_channel_reaches(operation, of_channel)], operation.shape)
+    return [normed, *_statistics_reaches(operation, seen)]
 
 
 @rule("native_layer_norm", "layer_norm", "rms_norm", "_fused_rms_norm")
-def _layer_normed(operation: Operation) -> list[Reach]:
-    """Mean and variance over the last dimensions [Ba et al. 2016]."""
+def _layer_norm(operation: Operation) -> list[Reach]:
+    """Return values normalized by mean and variance over the last dimensions [Ba et al. 2016]."""
     seen = operation.reach("input")
-    mixed = _mixed(seen, range(len(seen.shape) - len(operation["normalized_shape"]), len(seen.shape)))
-    normed = union([mixed, *_given(operation, ["weight", "bias"])], operation.shape)
-    return [normed, *_saved(operation, mixed)]
+    mixed = _mix(seen, range(len(seen.shape) - len(operation["normalized_shape"]), len(seen.shape)))
+    normed = union([mixed, *_present_reaches(operation, ["weight", "bias"])], operation.shape)
+    return [normed, *_statistics_reaches(operation, mixed)]
 
 
 @rule("native_group_norm", "group_norm")
-def _group_normed(operation: Operation) -> list[Reach]:
-    """Mean and variance over all positions and the channels of a group [Wu and He 2018]."""
+def _group_norm(operation: Operation) -> list[Reach]:
+    """Return values normalized over all positions and the channels of a group [Wu and He 2018]."""
     seen = operation.reach("input")
     groups = operation.arguments.get("group") or operation["num_groups"]
     mixed = seen.mixed(range(2, len(seen.shape))).regrouped(1, groups, seen.shape[1])
     if prod(seen.shape[1:]) == groups:
         mixed = mixed.inexact()
-    normed = union([mixed, *_of_channels(operation, ["weight", "bias"])], operation.shape)
-    return [normed, *_saved(operation, mixed)]
+    normed = union([mixed, *_channel_reaches(operation, ["weight", "bias"])], operation.shape)
+    return [normed, *_statistics_reaches(operation, mixed)]
 
 
 @rule("renorm")
-def _renormed(operation: Operation) -> Reach:
-    """Each slice along one dimension is scaled by its own norm."""
+def _renorm(operation: Operation) -> Reach:
+    """Return slices along one dimension, each scaled by its own norm."""
     seen = operation.reach("self")
     kept = operation["dim"] % len(seen.shape)
     return seen.mixed([dim for dim in range(len(seen.shape)) if dim != kept])
 
 
-def _mixed(seen: Reach, dims: Sequence[int]) -> Reach:
-    """All along these dimensions; a number that is alone there is its own mean, and nothing of it is left."""
+def _mix(seen: Reach, dims: Sequence[int]) -> Reach:
+    """Return all along these dimensions; a single number is its own mean, and normalization cancels it."""
     mixed = seen.mixed(dims)
     return mixed.inexact() if prod(seen.shape[dim] for dim in dims) == 1 else mixed
 
 
-def _given(operation: Operation, names: Sequence[str]) -> list[Reach]:
-    """What those of these arguments see that are there."""
+def _present_reaches(operation: Operation, names: Sequence[str]) -> list[Reach]:
+    """Return what those of these arguments see that are not None."""
     return [operation.reach(name) for name in names if name in operation]
 
 
-def _of_channels(operation: Operation, names: Sequence[str]) -> list[Reach]:
-    """The same of arguments with a number for each channel, as they lie in (N, C, ...)."""
+def _channel_reaches(operation: Operation, names: Sequence[str]) -> list[Reach]:
+    """Return what arguments with a number for each channel see, broadcast to (N, C, ...)."""
     ones = (1,) * max(0, len(operation.shape) - 2)
-    return [one.reshaped((*one.shape, *ones)) for one in _given(operation, names)]
+    return [one.reshaped((*one.shape, *ones)) for one in _present_reaches(operation, names)]
 
 
-def _saved(operation: Operation, seen: Reach) -> list[Reach]:
-    """Statistics that are returned beside the result, a bound."""
+def _statistics_reaches(operation: Operation, seen: Reach) -> list[Reach]:
+    """Return an upper bound of what the statistics see that are returned beside the result."""
     return [seen.everything(tuple(one.shape)).inexact() for one in operation.results[1:]]

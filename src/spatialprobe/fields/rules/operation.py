@@ -1,4 +1,4 @@
-"""One call of an operator, as its rule sees it."""
+"""One call of an operator, in the form that its rule reads."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Operation:
 
     name: str  # "aten::convolution"
     arguments: dict[str, Any]
-    results: tuple[torch.Tensor, ...]  # the tensors returned; their values mean nothing
+    results: tuple[torch.Tensor, ...]  # the tensors returned, of which only shapes and dtypes count
     reach_of: Callable[[torch.Tensor], Reach]
     values_of: Callable[[torch.Tensor], Ints | None]
 
@@ -39,29 +39,30 @@ class Operation:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the first result."""
+        """The shape of the first result."""
         return tuple(self.results[0].shape)
 
     def reach(self, argument: str) -> Reach:
-        """What each element of a tensor argument sees."""
+        """Return what each element of a tensor argument sees."""
         return self.reach_of(self.arguments[argument])
 
     def reaches(self, *arguments: str) -> list[Reach]:
-        """What the tensors among these arguments see, or among all of them, in order; lists taken apart."""
+        """Return what the tensors in these arguments see, also in lists, in order; by default in all arguments."""
         chosen = [self.arguments[name] for name in arguments] if arguments else self.arguments.values()
         return [self.reach_of(tensor) for tensor in _tensors(chosen)]
 
     def values(self, argument: str) -> Ints | None:
-        """The values of a whole-number tensor argument that does not depend on the input; None if nobody knows them."""
+        """Return the values of an integer tensor that does not depend on the input; None if they are not known."""
         return self.values_of(self.arguments[argument])
 
     def with_all_of(self, reach: Reach, *arguments: str) -> Reach:
-        """A reach, and in each of its elements all that these arguments see, where they are not constants."""
+        """Return a reach in which each element also sees all that these arguments see."""
         others = [other.everything(reach.shape) for other in self.reaches(*arguments) if not other.is_constant]
         return union([reach, *others], reach.shape) if others else reach
 
 
 def _tensors(values: Any) -> Iterator[torch.Tensor]:
+    """Yield the tensors among values and in the lists among them."""
     for value in values:
         if isinstance(value, torch.Tensor):
             yield value
@@ -70,8 +71,8 @@ def _tensors(values: Any) -> Iterator[torch.Tensor]:
 
 
 def per_axis(value: Sequence[int] | int | None, axes: int, default: Sequence[int] | int = 1) -> list[int]:
-    """An argument that is given once or once for each spatial axis, or left out, as one number for each."""
+    """Return one number for each spatial axis, of an argument that is one number, a list of them, or left out."""
     if value is None or (isinstance(value, (list, tuple)) and not value):
         value = default
-    given = [value] if isinstance(value, int) else list(value)
-    return given * axes if len(given) == 1 else given
+    numbers = [value] if isinstance(value, int) else list(value)
+    return numbers * axes if len(numbers) == 1 else numbers

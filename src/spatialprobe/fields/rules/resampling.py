@@ -7,13 +7,13 @@ import torch
 from spatialprobe.fields.interpolation import Resize, resize_taps
 from spatialprobe.fields.reach import Reach
 from spatialprobe.fields.rules.operation import Operation
-from spatialprobe.fields.rules.table import rule, ship
+from spatialprobe.fields.rules.table import add_rule, rule
 
 
-def _resampled(operation: Operation) -> Reach:
-    """Each spatial axis on its own, as torch's kernels do it."""
+def _resample(operation: Operation) -> Reach:
+    """Return a resampling along each spatial axis in turn, as torch's kernels compute it."""
     seen, exact = operation.reach(next(iter(operation.arguments))), True
-    for resize in _resizes(operation):
+    for resize in _list_resizes(operation):
         taps, sure = resize_taps(resize)
         seen, exact = seen.tapped(2 + resize.axis, taps, resize.outputs), exact and sure
     return seen if exact else seen.inexact()
@@ -26,11 +26,11 @@ for _axes, _names in {
     3: "upsample_nearest3d _upsample_nearest_exact3d upsample_trilinear3d",
 }.items():
     for _name in _names.split():
-        ship(f"aten::{_name}", _resampled)
+        add_rule(f"aten::{_name}", _resample)
 
 
-def _resizes(operation: Operation) -> list[Resize]:
-    """Return what is done along each spatial axis."""
+def _list_resizes(operation: Operation) -> list[Resize]:
+    """Return the resize along each spatial axis."""
     image: torch.Tensor = next(iter(operation.arguments.values()))
     inputs, outputs = tuple(image.shape[2:]), operation.shape[2:]
     axes = len(outputs)
@@ -42,8 +42,8 @@ def _resizes(operation: Operation) -> list[Resize]:
             axis=axis,
             inputs=inputs[axis],
             outputs=outputs[axis],
-            beside=_beside(operation.name, inputs, outputs, axis) if axes == 2 else 1,
-            factor=_factor(operation, axis),
+            beside=_size_beside(operation.name, inputs, outputs, axis) if axes == 2 else 1,
+            factor=_scale_factor(operation, axis),
             align_corners=bool(operation.arguments.get("align_corners")),
             channels=min(4, image.shape[1]),
             channels_last=axes in layouts and image.is_contiguous(memory_format=layouts[axes]),
@@ -53,22 +53,22 @@ def _resizes(operation: Operation) -> list[Resize]:
     ]
 
 
-def _beside(name: str, inputs: tuple[int, ...], outputs: tuple[int, ...], axis: int) -> int:
-    """Return the size of the other axis, which antialiasing resizes before if it is the last."""
+def _size_beside(name: str, inputs: tuple[int, ...], outputs: tuple[int, ...], axis: int) -> int:
+    """Return the size of the other axis; antialiasing resizes the last axis first."""
     return inputs[0] if name.endswith("_aa") and axis == 1 else outputs[1 - axis]
 
 
-def _factor(operation: Operation, axis: int) -> float | None:
-    """Return the factor that was given for an axis, which counts unless the output's size was."""
-    given = operation.arguments.get("scale_factors")
-    if given is None:
-        given = [value for name, value in operation.arguments.items() if name.startswith("scales")]
-    return given[axis] if given else None
+def _scale_factor(operation: Operation, axis: int) -> float | None:
+    """Return the scale factor of an axis; None if the output's size was passed instead."""
+    factors = operation.arguments.get("scale_factors")
+    if factors is None:
+        factors = [value for name, value in operation.arguments.items() if name.startswith("scales")]
+    return factors[axis] if factors else None
 
 
 @rule("grid_sampler", "grid_sampler_2d", "grid_sampler_3d", "_grid_sampler_2d_cpu_fallback")
-def _sampled(operation: Operation) -> Reach:
-    """The grid's values decide which pixels are read: any of them, for all that shapes tell."""
+def _sample_grid(operation: Operation) -> Reach:
+    """Return a bound: the grid's values decide which pixels are read, so that it may be any."""
     image, outputs = operation.reach("input"), operation.shape
     anywhere = image.reduced(range(2, len(outputs)), keepdim=True).expanded(outputs)
     return operation.with_all_of(anywhere, "grid").inexact()

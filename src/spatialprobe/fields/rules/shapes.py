@@ -1,4 +1,4 @@
-"""Rules of operators that move elements about by position alone: views, permutations, slices, joins, paddings."""
+"""Rules of operators that move elements by position alone: views, permutations, slices, concatenations, paddings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from spatialprobe.fields.rules.table import rule
     "view", "_unsafe_view", "reshape", "_reshape_alias", "_reshape_copy", "view_copy", "flatten", "unflatten", "view_as"
 )
 @rule("unsqueeze", "squeeze", "_squeeze_copy", "unsqueeze_copy", "squeeze_copy")
-def _reshaped(operation: Operation) -> Reach:
+def _reshape(operation: Operation) -> Reach:
     seen = operation.reach("self")
     if prod(seen.shape) != prod(operation.shape):  # `view` in a dtype of another size
         return seen.everything(operation.shape).inexact()
@@ -23,12 +23,12 @@ def _reshaped(operation: Operation) -> Reach:
 
 
 @rule("permute", "permute_copy")
-def _permuted(operation: Operation) -> Reach:
+def _permute(operation: Operation) -> Reach:
     return operation.reach("self").permuted(operation["dims"])
 
 
 @rule("transpose", "transpose_copy", "swapaxes", "swapdims")
-def _transposed(operation: Operation) -> Reach:
+def _transpose(operation: Operation) -> Reach:
     seen = operation.reach("self")
     order = list(range(len(seen.shape)))
     first, second = operation["dim0"], operation["dim1"]
@@ -38,18 +38,18 @@ def _transposed(operation: Operation) -> Reach:
 
 
 @rule("t", "numpy_T", "t_copy", "mT", "adjoint")
-def _turned(operation: Operation) -> Reach:
+def _reverse_dims(operation: Operation) -> Reach:
     seen = operation.reach("self")
     return seen.permuted(range(len(seen.shape))[::-1])
 
 
 @rule("expand", "expand_copy", "expand_as", "broadcast_to")
-def _expanded(operation: Operation) -> Reach:
+def _expand(operation: Operation) -> Reach:
     return operation.reach("self").expanded(operation.shape)
 
 
 @rule("slice", "slice_copy", "narrow")
-def _sliced(operation: Operation) -> Reach:
+def _slice(operation: Operation) -> Reach:
     seen, dim = operation.reach("self"), operation["dim"]
     dim %= len(seen.shape)
     start, _, step = slice(operation["start"], operation["end"], operation["step"]).indices(seen.shape[dim])
@@ -57,7 +57,7 @@ def _sliced(operation: Operation) -> Reach:
 
 
 @rule("select", "select_copy")
-def _selected(operation: Operation) -> Reach:
+def _select(operation: Operation) -> Reach:
     seen = operation.reach("self")
     dim = operation["dim"] % len(seen.shape)
     return seen.selected(dim, operation["index"] % seen.shape[dim])
@@ -73,20 +73,20 @@ def _split(operation: Operation) -> list[Reach]:
 
 
 @rule("unbind", "unbind_copy")
-def _unbound(operation: Operation) -> list[Reach]:
+def _unbind(operation: Operation) -> list[Reach]:
     seen = operation.reach("self")
     dim = operation["dim"] % len(seen.shape)
     return [seen.selected(dim, position) for position in range(seen.shape[dim])]
 
 
 @rule("cat", "concat", "concatenate")
-def _joined(operation: Operation) -> Reach:
+def _concatenate(operation: Operation) -> Reach:
     parts = [part for part in operation.reaches("tensors") if part.shape != (0,)]  # torch allows such empty ones
     return joined(parts, operation["dim"] % len(operation.shape)) if parts else operation.reaches("tensors")[0]
 
 
 @rule("movedim", "moveaxis")
-def _moved(operation: Operation) -> Reach:
+def _move_dims(operation: Operation) -> Reach:
     seen = operation.reach("self")
     sources, targets = ([d] if isinstance(d, int) else d for d in (operation["source"], operation["destination"]))
     moved = {
@@ -97,8 +97,8 @@ def _moved(operation: Operation) -> Reach:
 
 
 @rule("view_as_complex", "view_as_real")
-def _as_complex(operation: Operation) -> Reach:
-    """A last dimension of two, real and imaginary, that comes or goes."""
+def _view_complex(operation: Operation) -> Reach:
+    """Return a tensor with a last dimension of real and imaginary parts added or removed."""
     seen = operation.reach("self")
     if operation.name.endswith("complex"):
         return seen.reduced([-1])
@@ -106,14 +106,14 @@ def _as_complex(operation: Operation) -> Reach:
 
 
 @rule("stack")
-def _stacked(operation: Operation) -> Reach:
+def _stack(operation: Operation) -> Reach:
     dim = operation["dim"] % len(operation.shape)
     parts = operation.reaches("tensors")
     return joined([part.reshaped((*part.shape[:dim], 1, *part.shape[dim:])) for part in parts], dim)
 
 
 @rule("flip")
-def _flipped(operation: Operation) -> Reach:
+def _flip(operation: Operation) -> Reach:
     seen = operation.reach("self")
     for dim in operation["dims"]:
         size = seen.shape[dim]
@@ -122,8 +122,8 @@ def _flipped(operation: Operation) -> Reach:
 
 
 @rule("roll")
-def _rolled(operation: Operation) -> Reach:
-    """Without borders nothing would come back in at the other side: rolling only shifts."""
+def _roll(operation: Operation) -> Reach:
+    """Return a rolled tensor; without borders nothing wraps around, so that rolling only shifts."""
     seen, shifts, dims = operation.reach("self"), operation["shifts"], operation["dims"]
     shape = seen.shape
     if not dims:
@@ -135,8 +135,8 @@ def _rolled(operation: Operation) -> Reach:
 
 
 @rule("repeat", "tile")
-def _repeated(operation: Operation) -> Reach:
-    """Copies one after another; without borders the first would have no end."""
+def _repeat(operation: Operation) -> Reach:
+    """Return concatenated copies; without borders the first would have no end."""
     seen, outputs = operation.reach("self"), operation.shape
     seen = seen.reshaped((1,) * (len(outputs) - len(seen.shape)) + seen.shape)
     for dim, size in enumerate(outputs):
@@ -146,7 +146,7 @@ def _repeated(operation: Operation) -> Reach:
 
 
 @rule("diagonal", "diagonal_copy")
-def _diagonal(operation: Operation) -> Reach:
+def _take_diagonal(operation: Operation) -> Reach:
     seen = operation.reach("self")
     if seen.is_constant:
         return constant(operation.shape)
@@ -159,8 +159,8 @@ def _diagonal(operation: Operation) -> Reach:
 
 
 @rule("constant_pad_nd", "pad")
-def _padded(operation: Operation) -> Reach:
-    """With constants, which see nothing."""
+def _pad(operation: Operation) -> Reach:
+    """Return a tensor padded with constants, which see nothing."""
     seen, outputs = operation.reach("self"), operation.shape
     for number, before in enumerate(operation["pad"][::2]):
         dim = len(outputs) - 1 - number
@@ -171,8 +171,8 @@ def _padded(operation: Operation) -> Reach:
 
 @rule("reflection_pad1d", "reflection_pad2d", "reflection_pad3d")
 @rule("replication_pad1d", "replication_pad2d", "replication_pad3d")
-def _mirrored(operation: Operation) -> Reach:
-    """With the border's own values; without borders there would be nothing to pad."""
+def _pad_with_border(operation: Operation) -> Reach:
+    """Return a tensor padded with values at its border; without borders there would be nothing to pad."""
     seen, outputs, padding = operation.reach("self"), operation.shape, operation["padding"]
     for number, before in enumerate(padding[::2]):
         dim = len(outputs) - 1 - number
@@ -188,8 +188,8 @@ def _mirrored(operation: Operation) -> Reach:
 
 
 @rule("pixel_shuffle")
-def _pixels_from_channels(operation: Operation) -> Reach:
-    """(*, C r^2, H, W) to (*, C, H r, W r) [Shi et al. 2016]."""
+def _shuffle_pixels(operation: Operation) -> Reach:
+    """Return (*, C, H r, W r) for (*, C r^2, H, W) [Shi et al. 2016]."""
     seen, factor = operation.reach("self"), operation["upscale_factor"]
     *before, channels, height, width = seen.shape
     split = seen.reshaped((*before, channels // factor**2, factor, factor, height, width))
@@ -199,8 +199,8 @@ def _pixels_from_channels(operation: Operation) -> Reach:
 
 
 @rule("pixel_unshuffle")
-def _channels_from_pixels(operation: Operation) -> Reach:
-    """(*, C, H r, W r) to (*, C r^2, H, W)."""
+def _unshuffle_pixels(operation: Operation) -> Reach:
+    """Return (*, C r^2, H, W) for (*, C, H r, W r)."""
     seen, factor = operation.reach("self"), operation["downscale_factor"]
     *before, channels, height, width = seen.shape
     split = seen.reshaped((*before, channels, height // factor, factor, width // factor, factor))
@@ -210,8 +210,8 @@ def _channels_from_pixels(operation: Operation) -> Reach:
 
 
 @rule("channel_shuffle", "native_channel_shuffle")
-def _channels_shuffled(operation: Operation) -> Reach:
-    """(N, g k, ...) read as (N, k, g, ...) [Zhang et al. 2018]."""
+def _shuffle_channels(operation: Operation) -> Reach:
+    """Return the channels of (N, g k, ...) in the order of (N, k, g, ...) [Zhang et al. 2018]."""
     seen, groups = operation.reach("self"), operation["groups"]
     batch, channels, *space = seen.shape
     split = seen.reshaped((batch, groups, channels // groups, *space))

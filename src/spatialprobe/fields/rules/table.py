@@ -1,4 +1,4 @@
-"""Which rule an operator has."""
+"""The table of operators' rules."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ _RULES: dict[str, Rule] = {}
 
 
 def register(operator: OpOverload | OpOverloadPacket | str, rule: Rule) -> None:
-    """Give an operator its rule: from what its arguments see to what its results see.
+    """Register the rule of an operator: from what its arguments see to what its results see.
 
     A rule is a function of an `Operation`; it returns the reach of the first result, or one for each. The in-place form
     of an operator (`relu_` of `relu`) has the same rule.
 
     Args:
         operator: `torch.ops.library.name`, one of its overloads, or "library::name".
-        rule: the function; `spatialprobe.testing.check_rule` holds it against gradients.
+        rule: the function; `spatialprobe.testing.check_rule` compares it with gradients.
 
     Raises:
-        ArgumentError: the operator has a rule already, or is none.
+        ArgumentError: the operator has a rule already, or is not an operator.
 
     >>> import torch
     >>> from spatialprobe.fields import rules
@@ -42,14 +42,16 @@ def register(operator: OpOverload | OpOverloadPacket | str, rule: Rule) -> None:
     Traceback (most recent call last):
     spatialprobe.errors.ArgumentError: Operator 'mine::blur3' has a rule already: a second one would hide it.
     """
-    name = _name(operator)
-    if _needs_none(name):
-        raise ArgumentError(f"Operator {name!r} has a rule already, as all that torch tags as pointwise have.")
-    ship(name, rule)
+    name = _name_of(operator)
+    if _needs_no_rule(name):
+        raise ArgumentError(
+            f"Operator {name!r} has a rule already, as all operators have that torch tags as pointwise."
+        )
+    add_rule(name, rule)
 
 
-def ship(name: str, rule: Rule) -> None:
-    """The same for the rules of this package, where one for a pointwise operator only says what is true anyway."""
+def add_rule(name: str, rule: Rule) -> None:
+    """Register a rule of this package, where one for a pointwise operator is allowed, though redundant."""
     if name in _RULES:
         raise ArgumentError(f"Operator {name!r} has a rule already: a second one would hide it.")
     if not callable(rule):
@@ -61,54 +63,55 @@ def ship(name: str, rule: Rule) -> None:
 def rule(*names: str) -> Callable[[Rule], Rule]:
     """Register the function below for these operators of aten."""
 
-    def registered(function: Rule) -> Rule:
+    def register_function(function: Rule) -> Rule:
         for name in names:
-            ship(f"aten::{name}", function)
+            add_rule(f"aten::{name}", function)
         return function
 
-    return registered
+    return register_function
 
 
 @lru_cache(maxsize=4096)
 def rule_for(operator: OpOverload) -> Rule | None:
-    """The rule of an operator; None if nobody has written one.
+    """Return the rule of an operator; None if it has none.
 
-    What torch itself tags as pointwise, in place or not, needs no entry.
+    Operators that torch tags as pointwise, in place or not, need no entry.
 
     >>> import torch
     >>> rule_for(torch.ops.aten.relu.default) is elementwise, rule_for(torch.ops.aten._linalg_eigh.default)
     (True, None)
     """
-    name = _name(operator)
+    name = _name_of(operator)
     found = _RULES.get(name) or _RULES.get(name.removesuffix("_"))
     return found or (elementwise if _is_pointwise(operator) else None)
 
 
 def elementwise(operation: Operation) -> Reach:
-    """Each element sees what the same elements of all tensor arguments see."""
+    """Return elements that see what the same elements of all tensor arguments see."""
     return union(operation.reaches(), operation.shape)
 
 
 def _is_pointwise(operator: OpOverload) -> bool:
-    """As torch tags it; some in-place forms lack the tag that the form returning a new tensor has."""
+    """Return whether torch tags an operator as pointwise; some in-place forms lack the tag that the other form has."""
     library, _, name = operator._schema.name.partition("::")
     other = getattr(getattr(torch.ops, library), name.removesuffix("_"), None)
     forms = [operator, *(getattr(other, overload) for overload in (other.overloads() if other else ()))]
     return any(Tag.pointwise in form.tags for form in forms)
 
 
-def _needs_none(name: str) -> bool:
-    """Whether torch has an operator of this name that is pointwise, which has its rule by that."""
+def _needs_no_rule(name: str) -> bool:
+    """Return whether torch has a pointwise operator of this name, which needs no rule."""
     library, _, short = name.partition("::")
     packet = getattr(getattr(torch.ops, library), short, None)
     return packet is not None and any(_is_pointwise(getattr(packet, overload)) for overload in packet.overloads())
 
 
-def _name(operator: OpOverload | OpOverloadPacket | str) -> str:
+def _name_of(operator: OpOverload | OpOverloadPacket | str) -> str:
+    """Return the name of an operator, "library::name"."""
     if isinstance(operator, str) and operator.count("::") == 1:
         return operator
     if isinstance(operator, OpOverload):
         return operator._schema.name
     if isinstance(operator, OpOverloadPacket):
         return operator._qualified_op_name
-    raise ArgumentError(f"{short_repr(operator)} is not an operator: pass torch.ops.library.name or 'library::name'.")
+    raise ArgumentError(f"{short_repr(operator)} is not an operator. Pass torch.ops.library.name or 'library::name'.")

@@ -14,8 +14,8 @@ from spatialprobe.fields.taps import NONE, Ints, adaptive, transposed_window, wi
 
 
 @rule("convolution", "_convolution", "convolution_overrideable")
-def _convolved(operation: Operation) -> Reach:
-    """[Dumoulin and Visin 2016]; every output channel sees all input channels of its group."""
+def _convolve(operation: Operation) -> Reach:
+    """Return a convolution [Dumoulin and Visin 2016]; each output channel sees all input channels of its group."""
     weight, outputs = operation["weight"], operation.shape
     axes = len(outputs) - 2
     slide = transposed_window if operation["transposed"] else window
@@ -25,13 +25,14 @@ def _convolved(operation: Operation) -> Reach:
         kernel = weight.shape[2 + axis]
         if kernel > 1 or stride > 1 or padding:
             seen = seen.tapped(2 + axis, slide(kernel, stride, padding, dilation), outputs[2 + axis])
-    return union([seen, *_kernels_seen(operation, axes)], outputs)
+    return union([seen, *_kernel_reaches(operation, axes)], outputs)
 
 
-def _kernels_seen(operation: Operation, axes: int) -> list[Reach]:
-    """What each output channel sees by its kernel and bias, where they are no constants.
+def _kernel_reaches(operation: Operation, axes: int) -> list[Reach]:
+    """Return what each output channel sees through its kernel and bias, if they are not constants.
 
-    All of a kernel, though at a border it does not use its taps in the padding, and a transposed one uses some.
+    This is all of the kernel, although at a border its taps in the padding are not used, and of a transposed kernel
+    only some are used.
     """
     weight, groups = operation.reach("weight"), operation["groups"]
     channels = operation.shape[1]
@@ -48,8 +49,8 @@ def _kernels_seen(operation: Operation, axes: int) -> list[Reach]:
 
 @rule("max_pool1d", "max_pool2d", "max_pool3d", "max_pool2d_with_indices", "max_pool3d_with_indices")
 @rule("avg_pool1d", "avg_pool2d", "avg_pool3d", "max_pool1d_with_indices", "mkldnn_max_pool2d", "quantized_max_pool2d")
-def _pooled(operation: Operation) -> list[Reach]:
-    """A window over each channel; what lies beyond the border counts for nothing."""
+def _pool(operation: Operation) -> list[Reach]:
+    """Return a pooling of each channel; pixels beyond the border do not count."""
     kernel_size, outputs = operation["kernel_size"], operation.shape
     axes = int(operation.name[operation.name.index("pool") + 4])
     kernels = per_axis(kernel_size, axes)
@@ -60,49 +61,49 @@ def _pooled(operation: Operation) -> list[Reach]:
     first = len(outputs) - axes
     for axis, geometry in enumerate(zip(kernels, strides, paddings, dilations, strict=True)):
         seen = seen.tapped(first + axis, window(*geometry), outputs[first + axis])
-    return _with_places(operation, seen)
+    return _add_indices(operation, seen)
 
 
 @rule(
     "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d"
 )
 @rule("adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d")
-def _adaptively_pooled(operation: Operation) -> list[Reach]:
+def _pool_adaptively(operation: Operation) -> list[Reach]:
     seen, outputs = operation.reach("self"), operation.shape
     axes = len(operation["output_size"])
     for dim in range(len(outputs) - axes, len(outputs)):
         seen = seen.tapped(dim, adaptive(seen.shape[dim], outputs[dim]), outputs[dim])
-    return _with_places(operation, seen)
+    return _add_indices(operation, seen)
 
 
-def _with_places(operation: Operation, seen: Reach) -> list[Reach]:
-    """Where a maximum was found is known without looking, if only one pixel of a window lies in the image."""
+def _add_indices(operation: Operation, seen: Reach) -> list[Reach]:
+    """Return a result and bounds for the indices of maxima, which do not depend on a window of one pixel."""
     return [seen, *(seen.inexact() for _ in operation.results[1:])]
 
 
 @rule("fractional_max_pool2d", "fractional_max_pool3d")
-def _fractionally_pooled(operation: Operation) -> Reach:
-    """Windows at random places: every place that any draw can give [Graham 2014], so an upper bound."""
+def _pool_fractionally(operation: Operation) -> Reach:
+    """Return a pooling with random windows: an upper bound over all possible draws [Graham 2014]."""
     seen, outputs = operation.reach("self"), operation.shape
     axes = len(operation["output_size"])
     for dim, kernel in zip(
         range(len(outputs) - axes, len(outputs)), per_axis(operation["kernel_size"], axes), strict=True
     ):
-        seen = seen.gathered(dim, _fractional(seen.shape[dim], outputs[dim], kernel))
+        seen = seen.gathered(dim, _fractional_positions(seen.shape[dim], outputs[dim], kernel))
     return operation.with_all_of(seen, "random_samples").inexact()
 
 
 @rule("max_unpool2d", "max_unpool3d")
-def _unpooled(operation: Operation) -> Reach:
-    """A value goes where its maximum was: anywhere within the channel, for all that shapes tell."""
+def _unpool(operation: Operation) -> Reach:
+    """Return a bound: a value goes where its maximum was, which may be anywhere in the channel."""
     seen, outputs = union(operation.reaches(), operation["self"].shape), operation.shape
     axes = len(operation["output_size"])
     return seen.reduced(range(len(outputs) - axes, len(outputs)), keepdim=True).expanded(outputs).inexact()
 
 
 @rule("unfold", "unfold_copy")
-def _unfolded(operation: Operation) -> Reach:
-    """Windows of a dimension as a new last dimension."""
+def _unfold(operation: Operation) -> Reach:
+    """Return windows of a dimension, along a new last dimension."""
     seen, size = operation.reach("self"), operation["size"]
     if not seen.shape:
         return seen.reshaped(operation.shape)
@@ -112,8 +113,8 @@ def _unfolded(operation: Operation) -> Reach:
 
 
 @rule("unfold_backward")
-def _windows_added(operation: Operation) -> Reach:
-    """Windows (..., windows, ..., taps) put back where `unfold` took them from, overlaps added up, as `istft` does."""
+def _add_windows(operation: Operation) -> Reach:
+    """Return windows (..., windows, ..., taps) added up where `unfold` took them from, as `istft` does."""
     seen, sizes, step = operation.reach("grad_in"), operation["input_sizes"], operation["step"]
     dim, taps = operation["dim"] % max(1, len(sizes)), seen.shape[-1]
     if not seen.varies(len(sizes)):
@@ -127,9 +128,9 @@ def _windows_added(operation: Operation) -> Reach:
 
 
 @rule("im2col")
-def _windows_as_columns(operation: Operation) -> Reach:
-    """`F.unfold`: (N, C, H, W) to (N, C * kernel, windows)."""
-    seen = _batched(operation.reach("self"), 4)
+def _unfold_to_columns(operation: Operation) -> Reach:
+    """Return (N, C * kernel, windows) for (N, C, H, W), as `F.unfold` does."""
+    seen = _add_batch(operation.reach("self"), 4)
     kernels, dilations, paddings, strides = _column_geometry(operation)
     counts = [
         (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
@@ -142,20 +143,20 @@ def _windows_as_columns(operation: Operation) -> Reach:
             seen.tapped(2 + axis, window(1, strides[axis], paddings[axis] - tap * dilations[axis]), counts[axis])
             for tap in range(kernels[axis])
         ]
-        seen = _stacked(shifts)
+        seen = _stack(shifts)
     return seen.permuted([0, 1, 4, 5, 2, 3]).reshaped(operation.shape)
 
 
 @rule("col2im")
-def _columns_as_windows(operation: Operation) -> Reach:
-    """`F.fold`: (N, C * kernel, windows) to (N, C, H, W), overlaps added up."""
+def _fold_columns(operation: Operation) -> Reach:
+    """Return (N, C, H, W) for (N, C * kernel, windows), with overlaps added up, as `F.fold` does."""
     kernels, dilations, paddings, strides = _column_geometry(operation)
     sizes = operation["output_size"]
     counts = [
         (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
         for size, kernel, dilation, padding, stride in zip(sizes, kernels, dilations, paddings, strides, strict=True)
     ]
-    columns = _batched(operation.reach("self"), 3)
+    columns = _add_batch(operation.reach("self"), 3)
     channels = columns.shape[1] // (kernels[0] * kernels[1])
     seen = columns.reshaped((columns.shape[0], channels, *kernels, *counts))
     for axis in (1, 0):  # (N, C, k0, k1, w0, w1) to (N, C, k0, w0, W) to (N, C, H, W)
@@ -171,17 +172,18 @@ def _column_geometry(operation: Operation) -> list[list[int]]:
     return [per_axis(operation[name], 2) for name in ("kernel_size", "dilation", "padding", "stride")]
 
 
-def _batched(seen: Reach, dimensions: int) -> Reach:
+def _add_batch(seen: Reach, dimensions: int) -> Reach:
+    """Return a reach with a batch dimension."""
     return seen if len(seen.shape) == dimensions else seen.reshaped((1, *seen.shape))
 
 
-def _stacked(parts: Sequence[Reach]) -> Reach:
-    """Along a new last dimension."""
+def _stack(parts: Sequence[Reach]) -> Reach:
+    """Return parts stacked along a new last dimension."""
     return joined([part.reshaped((*part.shape, 1)) for part in parts], len(parts[0].shape))
 
 
-def _fractional(inputs: int, outputs: int, kernel: int) -> Ints:
-    """All positions that a fractional pooling may read for each output, (outputs, k)."""
+def _fractional_positions(inputs: int, outputs: int, kernel: int) -> Ints:
+    """Return all positions that a fractional pooling may read for each output, (outputs, k)."""
     step = (inputs - kernel) / max(1, outputs - 1)
     ranges = [range(max(0, floor(i * step) - 1), min(inputs, ceil(i * step) + 1 + kernel)) for i in range(outputs)]
     table = np.full((outputs, max(map(len, ranges))), NONE)
