@@ -1,4 +1,4 @@
-"""What this library costs, as ratios to what one would otherwise do, measured in one run.
+"""The cost of this library, as ratios to the usual alternatives, measured in one run.
 
     python examples/benchmark.py                          every section
     python examples/benchmark.py --section capture        one of them

@@ -1,4 +1,4 @@
-"""Why do convolutional layers detect spatial patterns? Train small networks, measure, and let the numbers decide.
+"""A study of why convolutional layers detect spatial patterns: train small networks, measure, and decide by numbers.
 
     python examples/cifar10_study.py                                   drawn patterns, no download, minutes
     python examples/cifar10_study.py --preset full --root data         CIFAR-10, downloaded once, hours
@@ -33,7 +33,7 @@ from simple_cnn import SimpleCNN
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the study; the exit status is 0, or 2 where the data cannot be had."""
+    """Run the study; return the exit status 0, or 2 if the data is not available."""
     options = parse(arguments, __doc__ or "")
     torch.set_num_threads(1)  # for batches of four a second thread costs more than it brings
     try:
@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 class Study:
-    """One run of the study: trains and measures what is missing, decides, and writes."""
+    """A run of the study: trains and measures what is missing, decides, and writes."""
 
     def __init__(self, options: Options, data: ImageData) -> None:
         self.options, self.data = options, data
@@ -70,7 +70,7 @@ class Study:
         self.progress = Progress(sum(self.work.values()))
 
     def run(self) -> None:
-        """Every job: what an earlier run left, if that is wanted, and the rest now."""
+        """Run all jobs: use results of an earlier run, if requested, and compute the rest."""
         for job in self.jobs if self.options.resume else []:
             found = self.cache.get(job)
             if found is not None:
@@ -106,7 +106,7 @@ class Study:
         self.written += report.write(options.out, report.Run(options, data, trained, findings, verdicts, shown))
 
     def _take(self, job: Job, result: Any) -> None:
-        """Keep a result; the first pictures are drawn as soon as there is a network to show."""
+        """Store a result; draw the first pictures as soon as there is a network to show."""
         self.have[job] = result
         if job == Trial(CNN, self.options.seeds[0]):
             out = self.options.out
@@ -115,7 +115,7 @@ class Study:
             self.progress.say(f"the first pictures, and a page to point at, are in {out}")
 
     def _network(self) -> SimpleCNN:
-        """The SimpleCNN of the first seed, trained."""
+        """Return the trained SimpleCNN of the first seed."""
         trial = Trial(CNN, self.options.seeds[0])
         model = trials.restored(trial, self.have[trial], len(self.data.classes))
         assert isinstance(model, SimpleCNN)

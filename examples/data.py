@@ -27,7 +27,7 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", 
 
 
 class DataError(RuntimeError):
-    """A source of images that is unknown, unreachable or not laid out as it should be."""
+    """A source of images that is unknown, unreachable or not laid out as expected."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class ImageData:
 
 
 def load(source: str = "patterns", *, root: str | Path = "data", seed: int = 0, limit: int | None = None) -> ImageData:
-    """The images of a source: "patterns", "cifar10" or "folder:PATH", decoded once into memory.
+    """Return the images of a source: "patterns", "cifar10" or "folder:PATH", decoded once into memory.
 
     `root` is where CIFAR-10 lies or is put. `seed` draws the patterns and chooses what a `limit` keeps: at most that
     many training images and at most that many test images, in random order, whatever order the source has. Without
@@ -65,7 +65,7 @@ def load(source: str = "patterns", *, root: str | Path = "data", seed: int = 0, 
 
 
 def drawn_patterns(seed: int, limit: int | None) -> ImageData:
-    """Patterns of `patterns.draw`, training and test images from streams of their own."""
+    """Return patterns of `patterns.draw`, training and test images from separate random streams."""
     import patterns
 
     train_images, train_labels = patterns.draw(min(TRAIN_COUNT, limit or TRAIN_COUNT), 2 * seed, SIZE)
@@ -81,7 +81,7 @@ def drawn_patterns(seed: int, limit: int | None) -> ImageData:
 
 
 def cifar10(root: Path, seed: int, limit: int | None) -> ImageData:
-    """CIFAR-10 as torchvision reads it from `root`, where it is put first if it is not there yet."""
+    """Return CIFAR-10 as torchvision reads it from `root`, where it is downloaded first if necessary."""
     from torchvision.datasets import CIFAR10
 
     try:
@@ -105,7 +105,7 @@ def cifar10(root: Path, seed: int, limit: int | None) -> ImageData:
 
 
 def image_folder(path: str, seed: int, limit: int | None) -> ImageData:
-    """The images under a folder in ImageFolder layout, as RGB, brought to 32 x 32 where they are not."""
+    """Return the images under a folder in ImageFolder layout, as RGB, resized to 32 x 32 if necessary."""
     folder = Path(path).expanduser()
     if not path or not folder.is_dir():
         raise DataError(f"No folder {path!r}. {LAYOUT}")
@@ -129,7 +129,7 @@ LAYOUT = "Expected PATH/train/<class>/* and PATH/test/<class>/*, with the same t
 
 
 def class_names(split: Path) -> tuple[str, ...]:
-    """Names of the class folders of `PATH/train` or `PATH/test`, sorted."""
+    """Return the names of the class folders of `PATH/train` or `PATH/test`, sorted."""
     if not split.is_dir():
         raise DataError(f"No folder {split}. {LAYOUT}")
     names = tuple(sorted(entry.name for entry in split.iterdir() if entry.is_dir()))
@@ -139,7 +139,7 @@ def class_names(split: Path) -> tuple[str, ...]:
 
 
 def listed(split: Path, classes: Sequence[str], seed: int, limit: int | None) -> tuple[list[Path], torch.Tensor]:
-    """Image files of a split, kept by the limit, and their labels int64 `(N,)`."""
+    """Return the image files of a split, up to the limit, and their labels int64 `(N,)`."""
     files: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
@@ -155,7 +155,7 @@ def listed(split: Path, classes: Sequence[str], seed: int, limit: int | None) ->
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Image files in a folder and the folders inside it, in the order of torchvision's ImageFolder."""
+    """Return the image files in a folder and the folders inside it, in the order of torchvision's ImageFolder."""
     return [
         Path(inside, name)
         for inside, _, names in sorted(os.walk(folder, followlinks=True))
@@ -165,14 +165,14 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def kept(count: int, seed: int, limit: int | None) -> npt.NDArray[np.int64]:
-    """Indices of the images to keep out of `count`: all in order, or up to `limit` in random order."""
+    """Return the indices of the images to keep out of `count`: all in order, or up to `limit` in random order."""
     if limit is None:
         return np.arange(count)
     return np.random.default_rng(seed).permutation(count)[:limit]
 
 
 def decoded(files: Sequence[Path], what: str) -> tuple[torch.Tensor, bool]:
-    """Images uint8 `(N, 3, 32, 32)` of files, and whether any of them had to be resized."""
+    """Return the images uint8 `(N, 3, 32, 32)` of files, and whether any of them was resized."""
     from tqdm import tqdm
 
     images = np.empty((len(files), SIZE, SIZE, 3), np.uint8)
@@ -184,7 +184,7 @@ def decoded(files: Sequence[Path], what: str) -> tuple[torch.Tensor, bool]:
 
 
 def decoded_file(file: Path) -> tuple[npt.NDArray[np.uint8], bool]:
-    """One image as RGB `(32, 32, 3)`, its short side brought to 32 and its center kept, and whether that was so."""
+    """Return an image as RGB `(32, 32, 3)`, resized and center-cropped, and whether it was resized."""
     from PIL import Image, ImageOps
 
     try:
@@ -201,5 +201,5 @@ def decoded_file(file: Path) -> tuple[npt.NDArray[np.uint8], bool]:
 
 
 def channels_first(images: npt.NDArray[np.uint8]) -> torch.Tensor:
-    """Images `(N, H, W, 3)` as a contiguous tensor `(N, 3, H, W)`."""
+    """Return images `(N, H, W, 3)` as a contiguous tensor `(N, 3, H, W)`."""
     return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))

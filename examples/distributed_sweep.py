@@ -1,4 +1,4 @@
-"""A sweep over a data set by several processes, each with its share, on one machine or on many.
+"""A sweep over a data set by several processes, each with its share, on one or several machines.
 
     torchrun --standalone --nproc-per-node 2 examples/distributed_sweep.py
 

@@ -36,7 +36,7 @@ EDGE_WIDTH = 0.35  # pixels; a harder edge would show the pixel grid
 
 @dataclass(frozen=True)
 class Canvas:
-    """Coordinates of N pictures, each with its own random origin, tilt and period."""
+    """The coordinates of N pictures, each with its own random origin, tilt and period."""
 
     x: FloatArray  # (N, H, W), pixels to the right of the origin
     y: FloatArray  # (N, H, W), pixels below the origin
@@ -47,14 +47,14 @@ class Canvas:
 
 
 def wave(distance: FloatArray, canvas: Canvas) -> FloatArray:
-    """A sine along a distance in pixels, one period of the canvas long, with a random phase per picture."""
+    """Return a sine along a distance in pixels, one period of the canvas long, with a random phase per picture."""
     phase = canvas.generator.random(canvas.period.shape, dtype=np.float32)
     height: FloatArray = np.sin(2 * np.pi * (distance / canvas.period + phase), dtype=np.float32)
     return height
 
 
 def from_motif(canvas: Canvas) -> tuple[FloatArray, FloatArray]:
-    """Offsets right and down, in cells of a lattice, from the motif in each pixel's cell.
+    """Return offsets right and down, in cells of a lattice, from the motif in each pixel's cell.
 
     Rows of cells slide against each other and motifs stray within their cells, so that knowing where one motif lies
     says little about the others.
@@ -70,7 +70,7 @@ def from_motif(canvas: Canvas) -> tuple[FloatArray, FloatArray]:
 
 
 def checkerboard(canvas: Canvas) -> FloatArray:
-    """Squares that alternate in both directions."""
+    """Return squares that alternate in both directions."""
     # Less bent than stripes, or squares would look like blobs. A square is half a wave, hence the longer waves.
     x: FloatArray = canvas.rigid_x + CHECKER_BEND * (canvas.x - canvas.rigid_x)
     y: FloatArray = canvas.rigid_y + CHECKER_BEND * (canvas.y - canvas.rigid_y)
@@ -81,17 +81,17 @@ def checkerboard(canvas: Canvas) -> FloatArray:
 
 
 def dots(canvas: Canvas) -> FloatArray:
-    """Scattered discs."""
+    """Return scattered discs."""
     return -np.hypot(*from_motif(canvas))
 
 
 def rings(canvas: Canvas) -> FloatArray:
-    """Closed lines around one center."""
+    """Return closed lines around one center."""
     return wave(np.hypot(canvas.x, canvas.y), canvas)
 
 
 def crosses(canvas: Canvas) -> FloatArray:
-    """Scattered plus signs."""
+    """Return scattered plus signs."""
     across, down = np.abs(from_motif(canvas))
     slenderness = np.float32(2.9)  # length of an arm over its width, at every share that is covered
     height: FloatArray = -np.maximum(slenderness * np.minimum(across, down), np.maximum(across, down))
@@ -99,7 +99,7 @@ def crosses(canvas: Canvas) -> FloatArray:
 
 
 def corners(canvas: Canvas) -> FloatArray:
-    """Scattered right angles, in each picture all open towards the same one of four directions."""
+    """Return scattered right angles, in each picture all open towards the same one of four directions."""
     flip = canvas.generator.choice(np.array([-1, 1], np.float32), (2, *canvas.period.shape))
     offsets = flip * from_motif(canvas) + np.float32(0.2)
     slenderness = np.float32(3.5)
@@ -109,7 +109,7 @@ def corners(canvas: Canvas) -> FloatArray:
 
 
 def blobs(canvas: Canvas) -> FloatArray:
-    """Patches of irregular outline: white noise without its fine detail."""
+    """Return patches of irregular outline: white noise without its fine detail."""
     return smooth_noise(canvas.x.shape, canvas.period / 3.2, canvas.generator)
 
 
@@ -129,7 +129,7 @@ CLASSES: tuple[str, ...] = tuple(PATTERNS)
 
 
 def draw(count: int, seed: int, size: int = 32) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    """Images `(N, 3, size, size)` uint8 and labels `(N,)` int64, in random order, classes equally frequent.
+    """Return images `(N, 3, size, size)` uint8 and labels `(N,)` int64, in random order, classes equally frequent.
 
     The same arguments give the same arrays, bit for bit. Classes differ in frequency by at most one image, where
     `count` is not a multiple of ten. Raises ValueError for a count below one or a size below eight pixels.
@@ -154,7 +154,7 @@ def draw(count: int, seed: int, size: int = 32) -> tuple[npt.NDArray[np.uint8], 
 
 
 def new_canvas(count: int, size: int, generator: np.random.Generator) -> Canvas:
-    """Coordinates of `count` pictures with random origins in the middle half, random tilts and periods."""
+    """Return the coordinates of `count` pictures with random origins in the middle half, tilts and periods."""
     per_picture = (count, 1, 1)
     tilt = np.radians(uniform(generator, (-TILT, TILT), per_picture))
     origin = uniform(generator, (0.25 * size, 0.75 * size), (2, *per_picture))
@@ -174,7 +174,7 @@ def new_canvas(count: int, size: int, generator: np.random.Generator) -> Canvas:
 
 
 def cover(height: FloatArray, generator: np.random.Generator) -> FloatArray:
-    """Coverage `(N, H, W)` in 0..1: the highest pixels of each picture, a random share of them, with soft edges."""
+    """Return coverage `(N, H, W)` in 0..1: the highest pixels of each picture, a random share, with soft edges."""
     count = len(height)
     shares = uniform(generator, COVERED_SHARE, (count,))
     ascending = np.sort(height.reshape(count, -1), axis=1)
@@ -189,7 +189,7 @@ def cover(height: FloatArray, generator: np.random.Generator) -> FloatArray:
 
 
 def paint(coverage: FloatArray, generator: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """Images `(N, 3, H, W)` uint8: two random colors mixed by coverage `(N, H, W)`, with light noise.
+    """Return images `(N, 3, H, W)` uint8: two random colors mixed by coverage `(N, H, W)`, with light noise.
 
     The two colors are exchangeable, so that a pattern is as often brighter than its ground as darker.
     """
@@ -206,7 +206,7 @@ def paint(coverage: FloatArray, generator: np.random.Generator) -> npt.NDArray[n
 
 
 def smooth_noise(shape: tuple[int, ...], length: FloatArray | float, generator: np.random.Generator) -> FloatArray:
-    """Random fields `(N, H, W)` of mean square one per picture, correlated over about `length` pixels."""
+    """Return random fields `(N, H, W)` of mean square one per picture, correlated over about `length` pixels."""
     size = shape[-1]
     spectrum = np.fft.rfft2(generator.standard_normal(shape, dtype=np.float32))
     radius = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size))  # cycles per pixel
@@ -216,7 +216,7 @@ def smooth_noise(shape: tuple[int, ...], length: FloatArray | float, generator: 
 
 
 def uniform(generator: np.random.Generator, bounds: tuple[float, float], shape: tuple[int, ...]) -> FloatArray:
-    """Independent numbers between two bounds."""
+    """Return independent numbers between two bounds."""
     low, high = bounds
     drawn: FloatArray = low + (high - low) * generator.random(shape, dtype=np.float32)
     return drawn

@@ -15,7 +15,7 @@ from training import as_input
 import spatialprobe as sp
 
 # %%
-# A SimpleCNN that has learnt ten drawn patterns, and one test image. `at="post_activation"` takes the value after the
+# A SimpleCNN trained on ten drawn patterns, and one test image. `at="post_activation"` takes the value after the
 # ReLU, which is a function call inside the model's `forward`.
 
 data, model = patterns(), trained()

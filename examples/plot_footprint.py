@@ -27,7 +27,7 @@ def draw(axes: Axes, found: sp.evidence.Footprint) -> None:
 
 
 # %%
-# A SimpleCNN that has learnt ten drawn patterns, which takes a few seconds, and sixteen test images.
+# A SimpleCNN that is trained on ten drawn patterns, which takes a few seconds, and sixteen test images.
 
 data, model = patterns(), trained()
 images = as_input(data.test_images[:16], torch.device("cpu"))

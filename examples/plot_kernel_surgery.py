@@ -3,7 +3,7 @@ Kernels without their pattern
 =============================
 
 Averaged kernels keep what they weigh each color with, shuffled ones keep their numbers; both lose the arrangement, and
-nothing else. How much of the answer goes with it? The head is trained anew on the outputs of the changed kernels: the
+nothing else. How much of the answer goes with it? The head is trained again on the outputs of the changed kernels: the
 old one would only meet values that it does not know.
 """
 

@@ -31,7 +31,7 @@ def read_off(model: nn.Module) -> list[float]:
 
 
 # %%
-# A network of three convolutions, before and after it has learnt the drawn patterns.
+# A network of three convolutions, before and after training on the drawn patterns.
 
 deep = partial(DeepCNN, 3)
 torch.manual_seed(0)

@@ -35,7 +35,7 @@ def draw(axes: PolarAxes, tuning: sp.evidence.OrientationTuning, channel: int) -
 
 
 # %%
-# The same network before and after it has learnt ten drawn patterns.
+# The same network before and after training on ten drawn patterns.
 
 torch.manual_seed(0)
 tunings = {

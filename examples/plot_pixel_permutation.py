@@ -2,7 +2,7 @@
 The same pixels in another order
 ================================
 
-Both networks are trained anew on images whose pixels are permuted, always in the same way, so that nothing is strange
+Both networks are trained again on images whose pixels are permuted, always in the same way, so that nothing is strange
 to them. To the fully connected one the permuted problem is the very same problem. The convolutional one looks for
 patterns of neighbors, and there are none left.
 """

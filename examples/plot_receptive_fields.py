@@ -23,7 +23,7 @@ NAMES = {
 }
 
 # %%
-# The whole shape of the input, batch included, is all that is asked for.
+# The whole shape of the input, batch included, is all that is needed.
 
 fields = {
     name: sp.receptive_fields(get_model(name, weights=None).eval(), (1, 3, 224, 224), layers=nn.Conv2d)

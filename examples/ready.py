@@ -1,4 +1,4 @@
-"""A small network that has learnt the drawn patterns: trained in seconds, and once for all examples that show it."""
+"""A small network trained on the drawn patterns: trained in seconds, once for all examples that show it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from training import train
 
 
 def patterns() -> ImageData:
-    """The drawn patterns that the examples share."""
+    """Return the drawn patterns that the examples share."""
     return _patterns()
 
 
 def trained(make: Callable[[], nn.Module] = SimpleCNN) -> nn.Module:
-    """A network of this kind after one pass over the patterns, in evaluation mode; a copy for each call."""
+    """Return a network of this class after one pass over the patterns, in evaluation mode; a copy for each call."""
     return deepcopy(_trained(make))
 
 

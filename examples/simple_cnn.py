@@ -10,7 +10,7 @@ from torch import nn
 
 
 class SimpleCNN(nn.Module):
-    """Two convolutions, each with ReLU and 2 x 2 max-pooling, and two fully connected layers.
+    """A CNN of two convolutions, each with ReLU and 2 x 2 max-pooling, and two fully connected layers.
 
     Takes images (N, 3, 32, 32) in [0, 1] and returns logits (N, classes). It does nothing to save its feature
     maps: spatialprobe takes them from outside.
@@ -66,7 +66,7 @@ class DeepCNN(nn.Module):
 
 
 class MLP(nn.Module):
-    """One hidden layer of fully connected units: about as many weights as the SimpleCNN has, and no notion of place.
+    """A network with one hidden layer of fully connected units: about as many weights as the SimpleCNN.
 
     Takes images (N, 3, 32, 32) in [0, 1], which it centers: without that, its units die in the first steps.
     """

@@ -16,7 +16,7 @@ LEARNING_RATE = 1e-3
 
 @dataclass(frozen=True)
 class Score:
-    """How well a model does on some images."""
+    """The loss and accuracy of a model on some images."""
 
     loss: float  # mean cross-entropy, nats
     accuracy: float  # share of right answers, 0 to 1
@@ -24,7 +24,7 @@ class Score:
 
 
 def as_input(images: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """uint8 images (N, 3, H, W) as what the networks take: float32 in [0, 1]."""
+    """Return uint8 images (N, 3, H, W) as the networks take them: float32 in [0, 1]."""
     return images.to(device).float() / 255
 
 
@@ -38,7 +38,7 @@ def train(
     batches: int | None = None,
     tick: Callable[[], object] | None = None,
 ) -> list[Score]:
-    """One score an epoch, over the images as they were trained on: batches of 4, shuffled, Adam, cross-entropy.
+    """Return one score an epoch, over the training images: batches of 4, shuffled, Adam, cross-entropy.
 
     `batches` ends every epoch after so many; the model is changed and left in training mode. A bar shows how far it
     is, unless `tick` is called after each batch instead.
@@ -70,7 +70,7 @@ def train(
 
 @torch.no_grad()
 def evaluate(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> Score:
-    """The model's score in evaluation mode; it is left in that mode."""
+    """Return the model's score in evaluation mode; it is left in that mode."""
     device = next(model.parameters()).device
     model.eval()
     loss_sum = right = 0.0

@@ -1,4 +1,4 @@
-"""What capturing the outputs of all convolutions costs beside the bare forward pass, without gradients.
+"""The cost of capturing the outputs of all convolutions relative to the bare forward pass, without gradients.
 
 Beside each cost stands how many of the records are right: equal, but for rounding, to a clone taken in an independent
 hook.
@@ -36,7 +36,7 @@ SLOW = {"TorchLens record"}  # takes too long for many rounds
 
 
 def measure(quick: bool) -> Iterator[Table]:
-    """Each model with memory as the allocator comes, and already mapped, in a process of its own."""
+    """Yield the tables of each model, with fresh memory and with memory already mapped, in a process of its own."""
     for model in list(MODELS)[:1] if quick else MODELS:
         for memory, variables in MEMORY.items():
             for table in in_child("benchmarks.capture:measured", model, variables):
@@ -46,7 +46,7 @@ def measure(quick: bool) -> Iterator[Table]:
 
 @torch.no_grad()
 def measured(name: str) -> list[Table]:
-    """One model's contestants in this process."""
+    """Return one model's figures, measured in this process."""
     torch.set_num_threads(1)
     shape, rounds = MODELS[name]
     model = network(name).eval()
@@ -66,7 +66,7 @@ def measured(name: str) -> list[Table]:
 
 
 def network(name: str) -> nn.Module:
-    """The model of that name, with weights as they are initialized."""
+    """Return the model of that name, with weights as they are initialized."""
     if name.startswith("SimpleCNN"):
         return SimpleCNN()
     from torchvision import models
@@ -84,7 +84,7 @@ def share_right(records: Mapping[str, torch.Tensor], truth: Mapping[str, torch.T
 
 
 def hooks(model: nn.Module, images: torch.Tensor, layers: Mapping[str, nn.Module]) -> dict[str, Run]:
-    """What one would write by hand; the hooks are on only while their contestant runs."""
+    """Return hand-written hooks, which are registered only while their contestant runs."""
     buffers: dict[str, torch.Tensor] = {}
 
     def with_hooks(keep: Callable[[str, torch.Tensor], torch.Tensor], *, around: bool = False) -> Run:
@@ -119,7 +119,7 @@ def hooks(model: nn.Module, images: torch.Tensor, layers: Mapping[str, nn.Module
 
 
 def probes(model: nn.Module, images: torch.Tensor) -> dict[str, Run]:
-    """A probe that is entered again for each pass, and drops the records of the last, in two kinds; and a new one."""
+    """Return probes: two that are entered again for each pass and drop the last records, and a new one for each."""
 
     def with_probe(make: Callable[[], sp.Probe]) -> Run:
         def run() -> Mapping[str, torch.Tensor]:
@@ -138,7 +138,7 @@ def probes(model: nn.Module, images: torch.Tensor) -> dict[str, Run]:
 
 
 def held_open(model: nn.Module, images: torch.Tensor, truth: Mapping[str, torch.Tensor], rounds: int) -> list[Figure]:
-    """A probe that stays on for several passes and keeps the records of all, beside as many bare passes."""
+    """Return the cost of a probe that stays on for several passes and keeps all records, over bare passes."""
     probe = sp.Probe(model)
 
     def passes() -> None:
@@ -156,7 +156,7 @@ def held_open(model: nn.Module, images: torch.Tensor, truth: Mapping[str, torch.
 
 
 class Records(Mapping[str, torch.Tensor]):
-    """The tensors of a probe's records, read only when asked for."""
+    """The tensors of a probe's records, read only when needed."""
 
     def __init__(self, probe: sp.Probe) -> None:
         self._probe = probe

@@ -1,4 +1,4 @@
-"""What the receptive fields of all modules cost beside one plain forward pass on meta tensors, which have only shapes.
+"""The cost of the receptive fields of all modules relative to one forward pass on meta tensors without values.
 
 TorchLens is the peer that answers for branched networks: it traces real values. Beside its cost stands how many sizes
 and strides of convolutions are right, by the gradients of a copy of the model in which nothing cancels.
@@ -37,7 +37,7 @@ PEER_MODELS = ("vgg16", "resnet18", "densenet121")
 
 
 def measure(quick: bool) -> Iterator[Table]:
-    """Twelve architectures of torchvision, then the peer on three of them."""
+    """Yield the tables of twelve architectures of torchvision, then of the peer on three of them."""
     torch.set_num_threads(1)
     names, rounds = (MODELS[1:3], 5) if quick else (MODELS, 15)
     figures = [beside_meta_forward(name, rounds) for name in names]
@@ -48,7 +48,7 @@ def measure(quick: bool) -> Iterator[Table]:
 
 
 def built(name: str) -> nn.Module:
-    """An architecture with random weights, in evaluation mode."""
+    """Return an architecture with random weights, in evaluation mode."""
     from torchvision.models import get_model
 
     plain = {"aux_logits": False, "init_weights": False} if name == "googlenet" else {}
@@ -56,7 +56,7 @@ def built(name: str) -> nn.Module:
 
 
 def beside_meta_forward(name: str, rounds: int) -> Figure:
-    """One model: its fields over its forward pass with parameters and input on the meta device."""
+    """Return one model's time for fields over its forward pass with parameters and input on the meta device."""
     model = built(name)
     shapes_only, image = copy.deepcopy(model).to("meta"), torch.empty(SHAPE, device="meta")
 
@@ -72,7 +72,7 @@ def beside_meta_forward(name: str, rounds: int) -> Figure:
 
 
 def peers(names: tuple[str, ...]) -> Table:
-    """TorchLens over these fields: a trace of real values, and its table of modules."""
+    """Return TorchLens's time over ours: a trace of real values, and its table of modules."""
     if find_spec("torchlens") is None:
         return Table("other calculators", "times sp.receptive_fields", (), ("TorchLens",))
     figures = []
@@ -90,7 +90,7 @@ def peers(names: tuple[str, ...]) -> Table:
 
 
 def elapsed(run: Callable[[nn.Module], object], model: nn.Module) -> float:
-    """Seconds."""
+    """Return the seconds that a call takes."""
     start = time.perf_counter()
     run(model)
     return time.perf_counter() - start
@@ -100,13 +100,13 @@ Geometry = tuple[tuple[int, ...], tuple[float, ...]]  # size and stride, of rows
 
 
 def ours_of(model: nn.Module) -> dict[str, Geometry]:
-    """Each module's size and stride."""
+    """Return each module's size and stride."""
     fields = sp.receptive_fields(model, SHAPE, layers=nn.Conv2d)
     return {layer: (field.size, field.stride) for layer, field in fields.items()}
 
 
 def torchlens_of(model: nn.Module) -> dict[str, Geometry]:
-    """The same, from a trace."""
+    """Return each module's size and stride, from a trace of TorchLens."""
     import torchlens
 
     with torch.no_grad():
@@ -116,7 +116,7 @@ def torchlens_of(model: nn.Module) -> dict[str, Geometry]:
 
 
 def by_gradients(model: nn.Module) -> Mapping[str, Geometry]:
-    """The sizes and strides of all convolutions whose fields fit, from which pixels move two neighboring units.
+    """Return the sizes and strides of all convolutions whose fields fit, by the gradients of two neighboring units.
 
     Weights are positive, nonlinearities and norms let everything pass, and maxima are means: no gradient cancels. The
     units are those in the middle; layers whose fields the border cuts are left out.
@@ -145,7 +145,7 @@ def by_gradients(model: nn.Module) -> Mapping[str, Geometry]:
 
 
 def swap(model: nn.Module) -> None:
-    """Norms and nonlinearities by nothing, max-pools by average pools of the same window."""
+    """Replace norms and nonlinearities by identities, max-pools by average pools of the same window."""
     for name, child in model.named_children():
         if isinstance(child, (nn.ReLU, nn.ReLU6, nn.BatchNorm2d, nn.Dropout)):
             setattr(model, name, nn.Identity())

@@ -1,4 +1,4 @@
-"""How the costs grow: with layers, channels, images in a batch, images in a data set, pixels, and processes.
+"""The growth of the costs with layers, channels, images in a batch or data set, pixels, and processes.
 
 Each table is one curve. What bounds it is said beside it.
 """
@@ -22,7 +22,7 @@ BARE = "times the bare forward"
 
 
 def measure(quick: bool) -> Iterator[Table]:
-    """One curve after the other."""
+    """Yield one curve after the other."""
     torch.set_num_threads(1)
     rounds, steps = (10, 3) if quick else (ROUNDS, 99)
     yield from in_child("benchmarks.growth:captures", "quick" if quick else "full", MEMORY["mapped"])
@@ -53,7 +53,7 @@ def measure(quick: bool) -> Iterator[Table]:
 
 @torch.no_grad()
 def captures(effort: str) -> list[Table]:
-    """The curves of capture, in a process whose allocator keeps its memory: page faults would hide everything else."""
+    """Return the curves of capture, in a process whose allocator keeps its memory: page faults would dominate."""
     torch.set_num_threads(1)
     rounds, steps = (10, 3) if effort == "quick" else (ROUNDS, 99)
     return [
@@ -87,19 +87,19 @@ def captures(effort: str) -> list[Table]:
 
 
 def stack(layers: int, channels: int) -> nn.Module:
-    """Convolutions with their ReLUs."""
+    """Return convolutions with their ReLUs."""
     torch.manual_seed(0)
     pairs = [(nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU()) for _ in range(layers)]
     return nn.Sequential(*[module for pair in pairs for module in pair]).eval()
 
 
 def pooled() -> nn.Module:
-    """A stack that halves its maps once."""
+    """Return a stack that halves its maps once."""
     return nn.Sequential(stack(4, 8), nn.MaxPool2d(2), stack(4, 8)).eval()
 
 
 def captured(name: str, model: nn.Module, images: torch.Tensor, rounds: int) -> Figure:
-    """A probe that is entered again for each pass."""
+    """Return the cost of a probe that is entered again for each pass."""
     probe = sp.Probe(model)
 
     def run() -> None:
@@ -111,13 +111,13 @@ def captured(name: str, model: nn.Module, images: torch.Tensor, rounds: int) -> 
 
 
 def followed(name: str, model: nn.Module, shape: tuple[int, ...], rounds: int) -> Figure:
-    """The receptive fields of all modules."""
+    """Return the cost of the receptive fields of all modules."""
     shapes_only, image = copy.deepcopy(model).to("meta"), torch.empty(shape, device="meta")
     return paired(lambda: shapes_only(image), {name: lambda: sp.receptive_fields(model, shape)}, rounds)[0]
 
 
 def swept(name: str, count: int, rounds: int) -> Figure:
-    """A sweep over images that are there already."""
+    """Return the cost of a sweep over images in memory."""
     model, data = SimpleCNN().eval(), torch.rand(count, 3, 32, 32)
 
     def loop() -> None:
@@ -132,7 +132,7 @@ def swept(name: str, count: int, rounds: int) -> Figure:
 
 
 def ranks(batches: int) -> Table:
-    """Throughput of several processes over that of one."""
+    """Return the throughput of several processes over that of one."""
     cores = len(os.sched_getaffinity(0))
     figures = (sweep.throughput(str(processes), processes, batches) for processes in range(1, cores + 1))
     return Table(

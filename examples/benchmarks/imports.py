@@ -1,4 +1,4 @@
-"""What `import spatialprobe` adds to the start of a program that imports torch anyway."""
+"""The time that `import spatialprobe` adds to the start of a program that imports torch anyway."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CODE = "import time, torch; start = time.perf_counter(); {}; print(1000 * (time.
 
 
 def measure(quick: bool) -> Iterator[Table]:
-    """Fresh interpreters in turn, each after one that is not counted."""
+    """Yield the times of fresh interpreters in turn, each after one that is not counted."""
     rounds = 3 if quick else 11
     found: dict[str, list[float]] = {name: [] for name in CASES}
     for _ in range(rounds):
@@ -28,6 +28,6 @@ def measure(quick: bool) -> Iterator[Table]:
 
 
 def milliseconds(code: str) -> float:
-    """How long some code takes in a new interpreter in which torch is there already."""
+    """Return the time that some code takes in a new interpreter in which torch is imported already."""
     child = subprocess.run([sys.executable, "-c", CODE.format(code)], stdout=subprocess.PIPE, check=True)
     return float(child.stdout)

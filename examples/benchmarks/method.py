@@ -1,4 +1,4 @@
-"""How everything here is measured: contestant and yardstick in turn, and a figure is a ratio within one such pair.
+"""The method of all measurements: contestant and yardstick in turn; a figure is a ratio within one such pair.
 
 Machines are shared and noisy, so no figure is a time. A contestant runs right after its yardstick, on one thread, in
 bursts of a few pairs; the bursts of all contestants take turns, in a new random order each time. A figure is the
@@ -34,7 +34,7 @@ BURST = 5  # pairs in a row
 
 @dataclass(frozen=True)
 class Figure:
-    """One row of a table."""
+    """A row of a table."""
 
     name: str
     low: float  # lower quartile
@@ -51,7 +51,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Table:
-    """Some contestants side by side."""
+    """A table of contestants side by side."""
 
     title: str
     unit: str  # what the figures count: "times the bare forward"
@@ -69,7 +69,7 @@ def paired(
     remarks: Mapping[str, str] | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> list[Figure]:
-    """Each contestant's time over that of the yardstick right before it."""
+    """Return each contestant's time over that of the yardstick right before it."""
     torch.set_num_threads(1)
     found: dict[str, list[float]] = {name: [] for name in contestants}
     order, shuffle = list(contestants), random.Random(0).shuffle
@@ -83,7 +83,7 @@ def paired(
 def _burst(
     yardstick: Callable[[], object], contestant: Callable[[], object], clock: Callable[[], float]
 ) -> list[float]:
-    """The ratios of some pairs in a row, after one that is not counted: it finds the caches of another contestant."""
+    """Return the ratios of some pairs in a row, after one that is not counted because caches are cold."""
     ratios = []
     for _ in range(BURST + 1):
         start = clock()
@@ -95,7 +95,7 @@ def _burst(
 
 
 def in_child(function: str, argument: object, environment: Mapping[str, str]) -> list[Table]:
-    """What `module.function(argument)` returns, run in a process of its own with those variables set."""
+    """Return what `module.function(argument)` returns, run in a process of its own with those variables set."""
     module, name = function.split(":")
     code = (
         f"import json, importlib; from dataclasses import asdict; "
@@ -113,13 +113,13 @@ def in_child(function: str, argument: object, environment: Mapping[str, str]) ->
 
 
 def table_from(entry: dict[str, Any]) -> Table:
-    """A table from its JSON form."""
+    """Return a table from its JSON form."""
     figures = tuple(Figure(**figure) for figure in entry["figures"])
     return Table(**(entry | {"figures": figures, "missing": tuple(entry["missing"])}))
 
 
 def as_text(table: Table) -> str:
-    """A table to read in a terminal."""
+    """Return a table to read in a terminal."""
     width = max((len(figure.name) for figure in table.figures), default=0)
     rows = [
         f"  {figure.name:{width}}  {figure.median:7.2f}  [{figure.low:.2f}, {figure.high:.2f}]  {figure.remark}"
@@ -132,7 +132,7 @@ def as_text(table: Table) -> str:
 
 
 def as_markdown(table: Table) -> str:
-    """A table for a page."""
+    """Return a table for a page."""
     rows = [
         f"| {figure.name} | {figure.median:.2f} | {figure.low:.2f} to {figure.high:.2f} | {figure.remark} |"
         for figure in table.figures

@@ -1,4 +1,4 @@
-"""The same on a CUDA device, timed by its own events: capture, moving records to the CPU, and memory on the card."""
+"""The costs on a CUDA device, timed by its own events: capture, moving records to the CPU, and GPU memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SHAPE = (16, 3, 224, 224)
 
 
 def measure(quick: bool) -> Iterator[Table]:
-    """ResNet-50 on the card; without one, a table that says so."""
+    """Yield the tables of ResNet-50 on the GPU; without one, a table that says so."""
     if not torch.cuda.is_available():
         yield Table("on CUDA", "times the bare forward", (), ("a CUDA device",))
         return
@@ -32,7 +32,7 @@ def measure(quick: bool) -> Iterator[Table]:
 
 
 def event_clock() -> Callable[[], float]:
-    """Seconds since now on the card: an event is recorded and waited for."""
+    """Return a clock of seconds on the GPU: an event is recorded and waited for."""
     start = torch.cuda.Event(enable_timing=True)
     start.record()
 
@@ -46,7 +46,7 @@ def event_clock() -> Callable[[], float]:
 
 
 def offload(model: nn.Module, images: torch.Tensor, layers: Mapping[str, nn.Module], rounds: int) -> Table:
-    """Records on the CPU: by a hook that waits for each copy, and by a probe that does not."""
+    """Return the time to move records to the CPU: by a hook that waits for each copy, and by a probe that does not."""
 
     def waiting() -> None:
         kept = {}
@@ -70,7 +70,7 @@ def offload(model: nn.Module, images: torch.Tensor, layers: Mapping[str, nn.Modu
 
 
 def memory(model: nn.Module, images: torch.Tensor) -> Table:
-    """The most memory on the card during one pass, over that of a bare one."""
+    """Return the peak GPU memory during one pass, over that of a bare one."""
     figures = []
     bare = peak(lambda: model(images))
     for name, device in {"Probe": None, "Probe(device='cpu')": "cpu"}.items():
@@ -81,7 +81,7 @@ def memory(model: nn.Module, images: torch.Tensor) -> Table:
 
 
 def peak(run: Callable[[], object]) -> int:
-    """Bytes."""
+    """Return the peak GPU memory in bytes."""
     torch.cuda.synchronize()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()

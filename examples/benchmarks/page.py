@@ -43,7 +43,7 @@ in `examples/benchmarks/method.py`.
 
 
 def surroundings() -> str:
-    """The machine and the versions, in a line."""
+    """Return the machine and the versions, in a line."""
     found = [f"Python {platform.python_version()}"]
     for package in PACKAGES:
         try:
@@ -54,7 +54,7 @@ def surroundings() -> str:
 
 
 def processor() -> str:
-    """The processor's name where the system tells it, and its architecture."""
+    """Return the processor's name, if the system provides it, and its architecture."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -65,7 +65,7 @@ def processor() -> str:
 
 
 def add(folder: Path, section: str, tables: Iterable[Table], command: str) -> None:
-    """Put a section's tables into the folder's results, and write the page anew."""
+    """Put a section's tables into the folder's results, and write the page again."""
     path = folder / "results.json"
     results = json.loads(path.read_text()) if path.exists() else {}
     results[section] = {
@@ -80,7 +80,7 @@ def add(folder: Path, section: str, tables: Iterable[Table], command: str) -> No
 
 
 def write(folder: Path) -> None:
-    """The page and its pictures, from the results alone."""
+    """Write the page and its pictures, from the results alone."""
     results = json.loads((folder / "results.json").read_text())
     alike = {entry["surroundings"] for entry in results.values()}
     about = f"Measured on {alike.pop()}." if len(alike) == 1 else "Machines differ: see each section."
@@ -100,7 +100,7 @@ def write(folder: Path) -> None:
 
 
 def curve(table: Table) -> Page:
-    """A table whose rows count something, as a line with its quartiles."""
+    """Return a table whose rows count something, as a line with its quartiles."""
     steps = np.array([float(figure.name) for figure in table.figures])
     low, median, high = np.array([(f.low, f.median, f.high) for f in table.figures]).T
     page = Page(figsize=(5.6, 3), dpi=110, layout="constrained")

@@ -17,7 +17,7 @@ Run = Callable[[], Mapping[str, torch.Tensor]]
 
 
 def capture_peers(model: nn.Module, images: torch.Tensor, layers: Mapping[str, nn.Module]) -> dict[str, Run | None]:
-    """Each peer's way to have the outputs of these layers; None for a peer that is not installed or cannot."""
+    """Return each peer's way to get the outputs of these layers; None for a peer that is not installed or cannot."""
     return {
         "baukit-style trace": lambda: _traced(model, images, layers, clone=False),
         "baukit-style trace, clone": lambda: _traced(model, images, layers, clone=True),
@@ -30,7 +30,7 @@ def capture_peers(model: nn.Module, images: torch.Tensor, layers: Mapping[str, n
 def _traced(
     model: nn.Module, images: torch.Tensor, layers: Mapping[str, nn.Module], *, clone: bool
 ) -> dict[str, torch.Tensor]:
-    """One retaining hook a layer, all in one context."""
+    """Return the outputs, kept by one retaining hook a layer, all in one context."""
     with _retained(layers, clone=clone) as outputs:
         model(images)
     return outputs
@@ -55,7 +55,7 @@ def _retained(layers: Mapping[str, nn.Module], *, clone: bool) -> Iterator[dict[
 
 
 def _torchvision(model: nn.Module, images: torch.Tensor, layers: Mapping[str, nn.Module]) -> Run | None:
-    """The model traced once into a graph that returns the layers' outputs; only the graph's run is timed.
+    """Return the model traced once into a graph that returns the layers' outputs; only the graph's run is timed.
 
     None where it cannot name the layers, as those of a ConvNeXt.
     """
@@ -78,7 +78,7 @@ def _captum(model: nn.Module, images: torch.Tensor, layers: Mapping[str, nn.Modu
 
 
 def _torchlens(model: nn.Module, images: torch.Tensor, layers: Mapping[str, nn.Module]) -> Run | None:
-    """The convolutions' results in order of execution, which is the order of the layers in the models measured."""
+    """Return the convolutions' results in order of execution, the order of the layers in the models measured."""
     if find_spec("torchlens") is None:
         return None
     import torchlens

@@ -1,4 +1,4 @@
-"""What a picture of many feature maps costs in CPU time, and in memory.
+"""The cost of a picture of many feature maps in CPU time, and in memory.
 
 The floor is zlib at level 1 on the maps' 8-bit codes: what compressing them would cost if there were nothing to
 quantize, lay out, number and explain. The peers draw the same maps to a PNG in memory.
@@ -27,7 +27,7 @@ SLOW_ROUNDS = 5  # of what takes seconds
 
 
 def measure(quick: bool) -> Iterator[Table]:
-    """Time against the floor, time of the peers against ours, memory against the picture."""
+    """Yield time relative to the floor, time of the peers relative to ours, memory relative to the picture."""
     torch.set_num_threads(1)
     maps, rounds = (64, 10) if quick else (512, ROUNDS)
     title = f"{maps} maps of 56 x 56 to a PNG, CPU time"
@@ -46,7 +46,7 @@ def measure(quick: bool) -> Iterator[Table]:
 
 
 def record_of(maps: int, *, relu: bool) -> sp.Activation:
-    """The outputs of a second convolution for a smooth image, as they come from a network."""
+    """Return the outputs of a second convolution for a smooth image, as they come from a network."""
     torch.manual_seed(0)
     second = nn.Sequential(nn.Conv2d(64, maps, 3, padding=1), *([nn.ReLU()] if relu else []))
     model = nn.Sequential(nn.Conv2d(3, 64, 3, padding=1), nn.ReLU(), second)
@@ -55,19 +55,19 @@ def record_of(maps: int, *, relu: bool) -> sp.Activation:
 
 
 def ours(record: sp.Activation) -> Callable[[], bytes]:
-    """The whole way from the record to the file."""
+    """Return a contestant: from the record to the bytes of the file."""
     return lambda: sp.feature_maps(record).to_png()
 
 
 def floor_of(record: sp.Activation) -> Callable[[], bytes]:
-    """Nothing but the compression of the codes, made beforehand."""
+    """Return a contestant that only compresses the codes, which are made beforehand."""
     maps = maps_of(record, 0)
     codes = np.ascontiguousarray(quantize(maps, choose_scale(maps, "robust")))
     return lambda: zlib.compress(codes.data, 1)
 
 
 def peers(record: sp.Activation) -> dict[str, Callable[[], object]]:
-    """Other ways to one PNG of all maps."""
+    """Return other ways to one PNG of all maps."""
     from torchvision.utils import save_image
 
     maps = record.tensor[0][:, None]
@@ -86,7 +86,7 @@ def peers(record: sp.Activation) -> dict[str, Callable[[], object]]:
 
 
 def one_axes_a_map(record: sp.Activation) -> None:
-    """What most tutorials do."""
+    """Draw one axes for each map, as most tutorials do."""
     maps = record.numpy()[0]
     columns = 32
     page = Page(figsize=(columns * 0.6, -(-len(maps) // columns) * 0.74), dpi=100)
@@ -97,7 +97,7 @@ def one_axes_a_map(record: sp.Activation) -> None:
 
 
 def memory(maps: int) -> Table:
-    """The most memory that is held at once on the way to the file, the record and the file itself included."""
+    """Return the peak memory on the way to the file, the record and the file itself included."""
     record = sp.capture(nn.Identity(), torch.rand(1, maps, 56, 56), layers="")[""]
     sp.feature_maps(record, limit=1).to_png()  # imports, fonts
     tracemalloc.start()

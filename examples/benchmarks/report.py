@@ -1,4 +1,4 @@
-"""What the interactive page weighs, what it costs to write, and how soon it shows another layer.
+"""The size of the interactive page, the time to write it, and the time until it shows another layer.
 
 The bounds stand in the tables' titles: they hold on one core of a common machine. Redrawing is measured by the page
 itself in headless Chromium, from the choice of the layer until all its pictures are drawn; without a browser that
@@ -26,7 +26,7 @@ LARGE = "large.1"  # the ReLU of the large layer
 
 
 class WithLargeLayer(SimpleCNN):
-    """The SimpleCNN on images of 56 x 56, with one more layer of 512 maps of that size, and a ReLU after it."""
+    """A SimpleCNN on images of 56 x 56, with one more layer of 512 maps of that size, and a ReLU after it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class WithLargeLayer(SimpleCNN):
 
 
 def measure(quick: bool) -> Iterator[Table]:
-    """Size, time to write, time to redraw."""
+    """Yield size, time to write, time to redraw."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     small, large = SimpleCNN().eval(), WithLargeLayer().eval()
@@ -69,14 +69,14 @@ def measure(quick: bool) -> Iterator[Table]:
 
 
 def seconds(call: Callable[[], object]) -> float:
-    """How long a call takes."""
+    """Return the seconds that a call takes."""
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
 
 
 def redraw(page: Path, rounds: int) -> Table:
-    """From the choice of the large layer until it is drawn, each time in a page just opened, and when chosen again."""
+    """Return the time to draw the large layer, each time in a page just opened, and when chosen again."""
     title = "time until the layer of 512 x 56 x 56 is drawn: at most 100"
     driver = browser()
     if driver is None:
@@ -96,7 +96,7 @@ def redraw(page: Path, rounds: int) -> Table:
 
 
 def browser() -> Any:
-    """Headless Chromium, or None where it, its driver or selenium is missing."""
+    """Return headless Chromium, or None if it, its driver or selenium is missing."""
     paths = shutil.which("chromium"), shutil.which("chromedriver")
     try:
         from selenium import webdriver
@@ -112,7 +112,7 @@ def browser() -> Any:
 
 
 def switched(driver: Any, layer: str) -> float:
-    """Choose a layer, and wait until it is drawn; the milliseconds that the page measured."""
+    """Choose a layer, wait until it is drawn, and return the milliseconds that the page measured."""
     script = """
     const [name, done] = arguments, choice = document.getElementById("layer");
     const begin = () => {

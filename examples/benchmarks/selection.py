@@ -1,4 +1,4 @@
-"""How long it takes to say which layers are meant: all of a deep network's, in each of the ways."""
+"""The time to select all layers of a deep network, by each kind of selector."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import spatialprobe as sp
 
 
 def measure(quick: bool) -> Iterator[Table]:
-    """Make a probe of each way in turn; the first is not counted."""
+    """Yield the times to make a probe with each selector in turn; the first is not counted."""
     model = torchvision.models.densenet121()
     modules = dict(model.named_modules())
     del modules[""]

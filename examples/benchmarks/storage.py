@@ -1,4 +1,4 @@
-"""What records on disk cost beside a plain file of the same tensors.
+"""The cost of records on disk relative to a plain file of the same tensors.
 
 `save_activations` writes all metadata and a checksum of each tensor, and the file appears whole or not at all;
 `load_activations` checks every byte. The yardsticks do neither.
@@ -20,7 +20,7 @@ import spatialprobe as sp
 
 
 def measure(quick: bool) -> Iterator[Table]:
-    """Writing, then reading, the outputs of all convolutions of a VGG-like stack for one batch."""
+    """Yield the times to write, then read, the outputs of all convolutions of a VGG-like stack for one batch."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     model = nn.Sequential(*[nn.Conv2d(3 if i == 0 else 32, 32, 3, padding=1) for i in range(2 if quick else 8)])

@@ -1,4 +1,4 @@
-"""What a sweep costs beside the loop that one would write without it: time, two processes, writing, memory.
+"""The cost of a sweep relative to the loop that one would write without it: time, processes, writing, memory.
 
 The loop is `model(batch)` over the same tensor without gradients. Everything is on one thread a process.
 """
@@ -33,7 +33,7 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 
 
 def measure(quick: bool) -> Iterator[Table]:
-    """The pass itself, two processes, the store, and memory at ten times the data."""
+    """Yield the tables of the pass itself, two processes, the store, and memory at ten times the data."""
     torch.set_num_threads(1)
     rounds = 5 if quick else ROUNDS
     yield overhead("of CIFAR's shape (3 x 3 stem, no pooling)", resnet(wide=True), 2 if quick else WIDE, rounds)
@@ -51,7 +51,7 @@ def measure(quick: bool) -> Iterator[Table]:
 
 
 def resnet(*, wide: bool = False) -> nn.Module:
-    """ResNet-18 for ten classes, untrained: time does not depend on the weights; wide is the usual one for CIFAR."""
+    """Return ResNet-18 for ten classes, untrained: time does not depend on the weights; wide is usual for CIFAR."""
     from torchvision.models import resnet18
 
     torch.manual_seed(0)
@@ -62,20 +62,20 @@ def resnet(*, wide: bool = False) -> nn.Module:
 
 
 def images(batches: int) -> torch.Tensor:
-    """Smooth images of CIFAR-10's size."""
+    """Return smooth images of CIFAR-10's size."""
     torch.manual_seed(0)
     return nn.functional.interpolate(torch.rand(BATCH * batches, 3, 8, 8), (32, 32), mode="bilinear")
 
 
 def loop(model: nn.Module, data: torch.Tensor) -> None:
-    """The same forward passes, and nothing else."""
+    """Run the same forward passes, and nothing else."""
     with torch.no_grad():
         for first in range(0, len(data), BATCH):
             model(data[first : first + BATCH])
 
 
 def by_hand(model: nn.Module, data: torch.Tensor) -> dict[str, list[tuple[torch.Tensor, torch.Tensor]]]:
-    """What one would write oneself: each batch's variances and means, channel by channel, still to be merged."""
+    """Compute each batch's variances and means by hand, channel by channel, still to be merged."""
     found: dict[str, list[tuple[torch.Tensor, torch.Tensor]]] = {}
 
     def hook(name: str) -> Callable[..., None]:
@@ -90,7 +90,7 @@ def by_hand(model: nn.Module, data: torch.Tensor) -> dict[str, list[tuple[torch.
 
 
 def overhead(kind: str, model: nn.Module, batches: int, rounds: int, bound: str = "") -> Table:
-    """A sweep over all convolutions, with each reducer and both, over the loop."""
+    """Return the time of a sweep over all convolutions, with each reducer and both, over the loop."""
     data = images(batches)
     sweeping = partial(sp.sweep, model, data, batch_size=BATCH, progress=False)
     chosen = {"Moments and Exemplars": REDUCERS} | {one.__name__: {"": one} for one in REDUCERS.values()}
@@ -104,7 +104,7 @@ def overhead(kind: str, model: nn.Module, batches: int, rounds: int, bound: str 
 
 
 def scaling(batches: int) -> Table:
-    """Samples a second of two processes over those of one, each timed inside its own run."""
+    """Return samples a second of two processes over those of one, each timed inside its own run."""
     cores = len(os.sched_getaffinity(0))
     return Table(
         f"sweep under torchrun, {BATCH * batches} images",
@@ -114,13 +114,13 @@ def scaling(batches: int) -> Table:
 
 
 def throughput(name: str, processes: int, batches: int, remark: str = "") -> Figure:
-    """Of so many processes over that of one, in three turns."""
+    """Return the throughput of several processes over that of one, in three turns."""
     ratios = [seconds_with(1, batches) / seconds_with(processes, batches) for _ in range(3)]
     return Figure.of(name, ratios, remark)
 
 
 def seconds_with(processes: int, batches: int) -> float:
-    """How long so many processes take for one sweep, without starting up."""
+    """Return the seconds that several processes take for one sweep, without starting up."""
     child = subprocess.run(
         [*TORCHRUN, str(processes), __file__, "time", str(batches)],
         stdout=subprocess.PIPE,
@@ -131,7 +131,7 @@ def seconds_with(processes: int, batches: int) -> float:
 
 
 def writing(batches: int) -> Table:
-    """What `store=` adds to a sweep, over `numpy.save` of the same activations."""
+    """Return the time that `store=` adds to a sweep, over `numpy.save` of the same activations."""
     model, data = nn.Sequential(nn.Conv2d(3, 32, 3, padding=1), nn.ReLU()).eval(), images(batches)
     with torch.no_grad():
         parts = [model(data[first : first + BATCH]).numpy() for first in range(0, len(data), BATCH)]
@@ -155,7 +155,7 @@ def writing(batches: int) -> Table:
 
 
 def memory(batches: int) -> Table:
-    """The most memory that a process ever held, with ten times the data over once."""
+    """Return the peak memory of a process with ten times the data over that with the data once."""
     peaks = []
     for times in (1, 10):
         command = [sys.executable, __file__, "memory", str(batches * times)]
@@ -170,13 +170,13 @@ def memory(batches: int) -> Table:
 
 
 def environment() -> dict[str, str]:
-    """One thread a process, and this folder's modules."""
+    """Return an environment of one thread a process, with this folder's modules."""
     path = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))
     return os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
 
 
 class Drawn(torch.utils.data.Dataset[torch.Tensor]):
-    """Images that are drawn when they are read, so that a data set takes no memory."""
+    """A data set of images that are drawn when they are read, so that it takes no memory."""
 
     def __init__(self, count: int) -> None:
         self._count = count
@@ -189,7 +189,7 @@ class Drawn(torch.utils.data.Dataset[torch.Tensor]):
 
 
 def child(task: str, batches: int) -> None:
-    """What a process of its own measures: the seconds of a sweep, or its peak memory in KiB."""
+    """Print what a child process measures: the seconds of a sweep, or its peak memory in KiB."""
     torch.set_num_threads(1)
     model = resnet()
     if task == "memory":

@@ -1,4 +1,4 @@
-"""Results on disk, each in a file of its own, known by the whole configuration that led to it."""
+"""Results on disk, each in a file of its own, identified by the whole configuration that led to it."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ class Cache:
         }
 
     def path(self, job: Job) -> Path:
-        """Where a job's result lies: the name says which job, and its end which configuration."""
+        """Return the path of a job's result: its name identifies the job, and its end the configuration."""
         about = json.dumps({**self._about, "job": repr(job)}, sort_keys=True)
         name = "".join(letter if letter.isalnum() else "-" for letter in str(job))
         return self._folder / f"{name}-{hashlib.sha256(about.encode()).hexdigest()[:16]}.pt"
 
     def get(self, job: Job) -> Any:
-        """A job's result, if there is one; a damaged file counts as none."""
+        """Return a job's result, if there is one; a damaged file counts as none."""
         try:
             found = torch.load(self.path(job), weights_only=True)
         except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
@@ -52,7 +52,7 @@ class Cache:
         return Trained(found["state"], tuple(Score(**one) for one in found["train"]), Score(**found["test"]))
 
     def keep(self, job: Job, result: Any) -> None:
-        """Write a job's result, whole or not at all."""
+        """Write a job's result atomically."""
         if isinstance(result, Trained):
             train = [asdict(score) for score in result.train]
             result = {"state": dict(result.state), "train": train, "test": asdict(result.test)}
@@ -64,7 +64,7 @@ class Cache:
 
 
 def _digest(data: ImageData) -> str:
-    """A checksum of all images and labels, and of what the classes are called."""
+    """Return a checksum of all images and labels, and of the class names."""
     whole = hashlib.sha256(repr(data.classes).encode())
     for tensor in (data.train_images, data.train_labels, data.test_images, data.test_labels):
         whole.update(repr(tuple(tensor.shape)).encode())

@@ -1,4 +1,4 @@
-"""The seven claims: what must hold for each, and the sentences and tables that its numbers make."""
+"""The seven claims: the conditions of each, and the sentences and tables of its numbers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROUNDING = 1e-4  # a relative error below is that of 32-bit sums
 
 
 def small_window(findings: Findings) -> Verdict:
-    """A unit sees only a small window."""
+    """Return the verdict on: a unit sees only a small window."""
     layers = {"conv1": "conv1", "conv2": "conv2", "mlp": "hidden units of the MLP (control)"}
     rows = [("layer", "units that changed", "predicted by the field", "of all")]
     for key, words in layers.items():
@@ -52,7 +52,7 @@ def small_window(findings: Findings) -> Verdict:
 
 
 def same_detector(findings: Findings) -> Verdict:
-    """The same detector runs everywhere."""
+    """Return the verdict on: the same detector runs everywhere."""
     error = {key: findings.each("equivariance", key) for key in findings.of_seed[0]["equivariance"]}
     rows = [
         ("layer", "relative error after a shift"),
@@ -82,7 +82,7 @@ def same_detector(findings: Findings) -> Verdict:
 
 
 def arrangement(findings: Findings) -> Verdict:
-    """The arrangement of pixels matters to a CNN."""
+    """Return the verdict on: the arrangement of pixels matters to a CNN."""
     cnn, permuted = findings.accuracy(CNN), findings.accuracy(PERMUTED)
     mlp, mlp_permuted = findings.accuracy(MLP_PLAIN), findings.accuracy(MLP_PERMUTED)
     loss, loss_mlp = minus(cnn, permuted), minus(mlp, mlp_permuted)
@@ -120,7 +120,7 @@ def arrangement(findings: Findings) -> Verdict:
 
 
 def pattern_in_kernel(findings: Findings) -> Verdict:
-    """The pattern inside the kernel matters."""
+    """Return the verdict on: the pattern inside the kernel matters."""
     kept, averaged, shuffled = (findings.accuracy(kind) for kind in HEADS)
     whole = findings.accuracy(CNN)
     rows = [
@@ -154,7 +154,7 @@ def pattern_in_kernel(findings: Findings) -> Verdict:
 
 
 def training_shapes(findings: Findings) -> Verdict:
-    """Training shapes the kernels."""
+    """Return the verdict on: training shapes the kernels."""
     chosen = {name: findings.each("selectivity", name) for name in ("trained", "random", "permuted")}
     kept, random = findings.accuracy(HEADS[0]), findings.accuracy(RANDOM)
     return decided(
@@ -185,7 +185,7 @@ def training_shapes(findings: Findings) -> Verdict:
 
 
 def nameable(findings: Findings) -> Verdict:
-    """Channels detect something nameable."""
+    """Return the verdict on: channels detect something nameable."""
     rows = [("layer", "exemplars", "random patches (control)", "exemplars, untrained network")]
     differences, sentences = [], []
     for layer in findings.of_seed[0]["coherence"]["trained"]:
@@ -216,7 +216,7 @@ def nameable(findings: Findings) -> Verdict:
 
 
 def growing(findings: Findings) -> Verdict:
-    """Patterns grow with depth."""
+    """Return the verdict on: patterns grow with depth."""
     names = list(findings.layers[0])
 
     def each(layer: str, what: str) -> tuple[float, ...]:
@@ -277,7 +277,7 @@ RULES: tuple[Callable[[Findings], Verdict], ...] = (
 
 
 def _once(values: Sequence[float]) -> str:
-    """A number that is the same in every seed, or the range."""
+    """Return a number that is the same in every seed, or the range, as text."""
     low, high = min(values), max(values)
     return f"{low:.0f}" if low == high else f"{low:.0f} to {high:.0f}"
 
@@ -287,5 +287,5 @@ def _small(values: Sequence[float]) -> str:
 
 
 def decide(findings: Findings) -> list[Verdict]:
-    """Every claim, in the order of the study."""
+    """Return the verdict on every claim, in the order of the study."""
     return [rule(findings) for rule in RULES]

@@ -1,4 +1,4 @@
-"""The same network with more convolutions: how maps, fields and numbers change with depth."""
+"""The same network with more convolutions: the change of maps, fields and numbers with depth."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SHOWN = 4  # channels of each depth in the figure, so that four depths stand sid
 
 
 def of_depth(depth: int, seed: int, have: Mapping[Trial, Trained], data: ImageData) -> dict[str, Any]:
-    """What `measures.along_layers` says of one network, with its size and accuracy."""
+    """Return the results of `measures.along_layers` for one network, with its size and accuracy."""
     trial = Trial(CNN, seed, depth)
     model = trials.restored(trial, have[trial], len(data.classes))
     blank = measures.untrained(seed, len(data.classes), depth)
@@ -34,7 +34,7 @@ def of_depth(depth: int, seed: int, have: Mapping[Trial, Trained], data: ImageDa
 def figure(
     depths: Sequence[int], seed: int, have: Mapping[Trial, Trained], data: ImageData, image: torch.Tensor
 ) -> sp.Evolution:
-    """The maps of the last convolution of every depth for one image (3, H, W), side by side."""
+    """Return the maps of the last convolution of every depth for one image (3, H, W), side by side."""
     records = {}
     for depth in depths:
         trial, layer = Trial(CNN, seed, depth), f"conv{depth}"
@@ -45,7 +45,7 @@ def figure(
 
 
 def table(found: Mapping[int, Sequence[Mapping[str, Any]]]) -> list[tuple[str, ...]]:
-    """A row for each depth, from `of_depth` of every seed: numbers of the last convolution, mean and spread."""
+    """Return a row for each depth, from `of_depth` of every seed: numbers of the last convolution, mean and spread."""
     rows: list[tuple[str, ...]] = [
         (
             "convolutions",
@@ -78,7 +78,7 @@ def table(found: Mapping[int, Sequence[Mapping[str, Any]]]) -> list[tuple[str, .
 
 
 def sentences(found: Mapping[int, Sequence[Mapping[str, Any]]], chance: float, test_images: int) -> list[str]:
-    """What the table comes to, in words; networks that did not learn are named."""
+    """Return the conclusions from the table, in words; networks that did not learn are named."""
     best = max(found, key=lambda depth: sum(one["accuracy"] for one in found[depth]))
     words = [
         f"The highest mean test accuracy is that of {best} convolutions: "

@@ -1,4 +1,4 @@
-"""The measurements as jobs: each knows which networks it needs, and can run in any process."""
+"""The measurements as jobs: each knows the networks that it needs, and can run in any process."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from experiments.workers import Procedure
 
 @dataclass(frozen=True)
 class OfSeed:
-    """What the claims need of all networks of one seed."""
+    """The job that measures what the claims need of all networks of one seed."""
 
     seed: int
 
     @property
     def needs(self) -> tuple[Trial, ...]:
-        """The networks."""
+        """The networks that it needs."""
         return tuple(Trial(kind, self.seed) for kind in KINDS)
 
     def work(self, steps: int) -> float:
-        """Milliseconds, roughly."""
+        """The approximate work, in milliseconds."""
         return 6000.0
 
     def run(
         self, data: ImageData, procedure: Procedure, have: Mapping[Trial, Trained], tick: Callable[[float], object]
     ) -> dict[str, Any]:
-        """The numbers."""
+        """Return the measured numbers."""
         found = measures.of_seed(self.seed, have, data)
         tick(self.work(0))
         return found
@@ -41,24 +41,24 @@ class OfSeed:
 
 @dataclass(frozen=True)
 class OfDepth:
-    """What is measured along the layers of one network."""
+    """The job that measures the layers of one network."""
 
     depth: int
     seed: int
 
     @property
     def needs(self) -> tuple[Trial, ...]:
-        """The network."""
+        """The network that it needs."""
         return (Trial(CNN, self.seed, self.depth),)
 
     def work(self, steps: int) -> float:
-        """Milliseconds, roughly."""
+        """The approximate work, in milliseconds."""
         return 4000.0 + 1000.0 * self.depth
 
     def run(
         self, data: ImageData, procedure: Procedure, have: Mapping[Trial, Trained], tick: Callable[[float], object]
     ) -> dict[str, Any]:
-        """The numbers."""
+        """Return the measured numbers."""
         found = depths.of_depth(self.depth, self.seed, have, data)
         tick(self.work(0))
         return found

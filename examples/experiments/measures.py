@@ -1,4 +1,4 @@
-"""What is measured on the networks of one seed: plain numbers, so that they can be kept and averaged."""
+"""The measurements of the networks of one seed: plain numbers, so that they can be stored and averaged."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 
 
 def of_seed(seed: int, have: Mapping[Trial, Trained], data: ImageData) -> dict[str, Any]:
-    """Everything that the claims need of one seed."""
+    """Return everything that the claims need of one seed."""
 
     def network(kind: str) -> nn.Module:
         trial = Trial(kind, seed)
@@ -48,12 +48,12 @@ def of_seed(seed: int, have: Mapping[Trial, Trained], data: ImageData) -> dict[s
 
 
 def untrained(seed: int, classes: int, depth: int = 2) -> nn.Module:
-    """The network of a seed as it was before training."""
+    """Return the network of a seed before training."""
     return trials.beginning(Trial(trials.CNN, seed, depth), classes).eval()
 
 
 def footprints(cnn: nn.Module, mlp: nn.Module, images: torch.Tensor) -> dict[str, Any]:
-    """For each layer how many units one pixel moves, how many are predicted, and whether they are the same."""
+    """Return for each layer the units that one pixel changes, those predicted, and whether they are the same."""
     found = {}
     for name, model, layer in (("conv1", cnn, "conv1"), ("conv2", cnn, "conv2"), ("mlp", mlp, "fc1")):
         print_ = sp.evidence.footprint(model, images, layer, PIXEL)
@@ -68,7 +68,7 @@ def footprints(cnn: nn.Module, mlp: nn.Module, images: torch.Tensor) -> dict[str
 
 
 def shift_errors(cnn: nn.Module, mlp: nn.Module, images: torch.Tensor) -> dict[str, float]:
-    """The mean relative error of each layer at each shift."""
+    """Return the mean relative error of each layer at each shift."""
     found = {
         f"{layer}, {kind}": sp.evidence.equivariance_error(cnn, images, layer, shift).mean
         for layer, shifts in SHIFTS.items()
@@ -79,7 +79,7 @@ def shift_errors(cnn: nn.Module, mlp: nn.Module, images: torch.Tensor) -> dict[s
 
 
 def surgery(cnn: nn.Module, data: ImageData, seed: int) -> dict[str, float]:
-    """Test accuracy with kernels averaged or shuffled and the head as it was trained."""
+    """Return the test accuracy with kernels averaged or shuffled and the head as it was trained."""
     found = {}
     for how in ("mean", "shuffle"):
         for name, layers in (("conv1", "conv1"), ("conv2", "conv2"), ("both", nn.Conv2d)):
@@ -89,12 +89,12 @@ def surgery(cnn: nn.Module, data: ImageData, seed: int) -> dict[str, float]:
 
 
 def selectivity(model: nn.Module) -> float:
-    """The mean orientation selectivity of conv1's channels."""
+    """Return the mean orientation selectivity of conv1's channels."""
     return float(sp.evidence.orientation_tuning(model, "conv1").selectivity.mean())
 
 
 def coherences(cnn: nn.Module, data: ImageData, seed: int) -> dict[str, dict[str, float]]:
-    """For each convolution how alike its channels' exemplars are, and random patches."""
+    """Return the similarity of the exemplars of each convolution's channels, and that of random patches."""
     images = as_input(data.test_images[:MOST], CPU)
     found = {}
     for layer, results in exemplars(cnn, images).items():
@@ -113,7 +113,7 @@ def exemplars(cnn: nn.Module, images: torch.Tensor) -> sp.SweepResult:
 def along_layers(
     model: nn.Module, blank: nn.Module, layers: Sequence[str], data: ImageData
 ) -> dict[str, dict[str, Any]]:
-    """For each of the layers field, effective field, sparsity, and what a linear probe reads, also untrained."""
+    """Return for each layer field, effective field, sparsity, and linear-probe accuracies, also untrained."""
     images = as_input(data.test_images[:MOST], CPU)
     fields = sp.receptive_fields(model, images[:1], layers=list(layers))
     swept = sp.sweep(
@@ -141,7 +141,7 @@ def along_layers(
 
 
 def read_off(model: nn.Module, layer: str, data: ImageData) -> float:
-    """The accuracy of a linear probe on a layer after its ReLU."""
+    """Return the accuracy of a linear probe on a layer after its ReLU."""
     return sp.evidence.linear_probe(
         model,
         as_input(data.train_images[:MOST], CPU),

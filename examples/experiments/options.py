@@ -1,4 +1,4 @@
-"""What was asked for, checked before anything is loaded or trained."""
+"""The options of a study, checked before anything is loaded or trained."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PRESETS: dict[str, tuple[str, int, int | None]] = {  # data, epochs, most images
 
 @dataclass(frozen=True)
 class Options:
-    """A whole study."""
+    """The options of a whole study."""
 
     preset: str
     data: str
@@ -37,7 +37,7 @@ class Options:
 
 
 def parse(arguments: list[str] | None, about: str) -> Options:
-    """The options; ends the program with a message if one is wrong."""
+    """Return the options, or end the program with a message if one is wrong."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", choices=tuple(PRESETS), default="quick", help=_PRESET_HELP)
     parser.add_argument("--data", help="patterns, cifar10, or folder:PATH (default: the preset's)")
@@ -120,5 +120,5 @@ def _listed(numbers: tuple[int, ...]) -> str:
 
 
 def _cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

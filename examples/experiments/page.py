@@ -1,4 +1,4 @@
-"""The interactive page: the layers of the first trained network to point at."""
+"""The interactive page of the first trained network's layers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SWEPT = 1000  # test images, at most, among which the page's exemplars are found
 
 
 def write(model: nn.Module, data: ImageData, index: int, out: Path) -> list[Path]:
-    """`report.html`: every unit of the chosen test image and some others, with its channel's top-activating patches."""
+    """Write `report.html`: every unit of some test images, with its channel's top-activating patches."""
     count = len(data.test_images)
     chosen = list(dict.fromkeys(number % count for number in range(index, index + SHOWN)))
     swept = as_input(data.test_images[:SWEPT], CPU)

@@ -1,4 +1,4 @@
-"""The figures of the study, each written as soon as what it shows is there."""
+"""The figures of the study, each written as soon as its data is there."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CLAIMED, CONTROL = "#2b2f5e", "#c9862b"  # blue and orange, apart for color-blin
 
 
 def first_light(model: nn.Module, data: ImageData, index: int, out: Path) -> list[Path]:
-    """One test image, its maps after each convolution's ReLU, and the first kernels."""
+    """Write one test image, its maps after each convolution's ReLU, and the first kernels."""
     image = data.test_images[index % len(data.test_images)]
     label = data.classes[int(data.test_labels[index % len(data.test_images)])]
     with torch.no_grad(), sp.Probe(model, at="post_activation") as probe:
@@ -44,7 +44,7 @@ def first_light(model: nn.Module, data: ImageData, index: int, out: Path) -> lis
 
 
 def evidence(cnn: SimpleCNN, data: ImageData, layer: str, findings: Findings, out: Path) -> list[Path]:
-    """What the claims rest on: accuracies, footprints, orientation, exemplars."""
+    """Write the evidence for the claims: accuracies, footprints, orientation, exemplars."""
     images = as_input(data.test_images[: measures.MOST], measures.CPU)
     top = measures.exemplars(cnn, images)[layer]["top"]
     field = sp.receptive_fields(cnn, images[:1], layers=layer)[layer]
@@ -62,13 +62,13 @@ def evidence(cnn: SimpleCNN, data: ImageData, layer: str, findings: Findings, ou
 
 
 def depth_figure(evolution: sp.Evolution, data: ImageData, out: Path) -> list[Path]:
-    """The maps of one image along networks of more convolutions."""
+    """Write the maps of one image along networks of more convolutions."""
     title = f"One test image of {data.name} in the last convolution of deeper and deeper networks"
     return _written({"depths.png": evolution.figure(title=title)}, data, out)
 
 
 def overview(image: torch.Tensor, probe: sp.Probe, about: str) -> Figure:
-    """The image and the maps of every layer side by side, each layer on a robust scale of its own."""
+    """Return the image and the maps of every layer side by side, each layer on a robust scale of its own."""
     mosaics = {name: sp.feature_maps(record, scale="robust") for name, record in probe.items()}
     panels = {"input": image.permute(1, 2, 0).numpy(), **{name: mosaic.array for name, mosaic in mosaics.items()}}
     shapes = [panel.shape[1] / panel.shape[0] for panel in panels.values()]
@@ -87,7 +87,7 @@ def overview(image: torch.Tensor, probe: sp.Probe, about: str) -> Figure:
 
 
 def of_image(image: torch.Tensor, title: str) -> Figure:
-    """One uint8 image (3, H, W), enlarged without smoothing."""
+    """Return one uint8 image (3, H, W), enlarged without smoothing."""
     figure = Figure(figsize=(4.6, 4.4), layout="constrained")
     axes = figure.add_subplot()
     axes.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")
@@ -97,7 +97,7 @@ def of_image(image: torch.Tensor, title: str) -> Figure:
 
 
 def accuracies(findings: Findings, source: str) -> Figure:
-    """The test accuracy of every kind of network: a dot for each seed, a line for the mean."""
+    """Return the test accuracy of every kind of network: a dot for each seed, a line for the mean."""
     rows = {
         CNN: ("CNN", CLAIMED),
         PERMUTED: ("CNN, pixels permuted", CONTROL),
@@ -134,7 +134,7 @@ def accuracies(findings: Findings, source: str) -> Figure:
 
 
 def footprints(cnn: nn.Module, images: torch.Tensor, source: str) -> Figure:
-    """The units of both convolutions that one pixel moves, and the edge of what its field predicts."""
+    """Return the units of both convolutions that one pixel changes, and the edge of what its field predicts."""
     figure = Figure(figsize=(8.2, 4.9), layout="constrained", facecolor="white")
     for axes, layer in zip(figure.subplots(1, 2), ("conv1", "conv2"), strict=True):
         found = sp.evidence.footprint(cnn, images, layer, measures.PIXEL)
@@ -157,7 +157,7 @@ def footprints(cnn: nn.Module, images: torch.Tensor, source: str) -> Figure:
 
 
 def orientation(cnn: SimpleCNN, source: str) -> Figure:
-    """How much each channel of conv1 answers to stripes of each direction, at its best frequency."""
+    """Return how strongly each channel of conv1 responds to stripes of each direction, at its best frequency."""
     tuning = sp.evidence.orientation_tuning(cnn, "conv1")
     channels = len(tuning.angle)
     figure = Figure(figsize=(1.9 * channels, 2.9), layout="constrained", facecolor="white")

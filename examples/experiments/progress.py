@@ -1,4 +1,4 @@
-"""How far the study is, and how long it will still take."""
+"""The progress of the study, and the remaining time."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ class Progress:
         self._bar = tqdm(total=round(total), desc="study", disable=None, bar_format=_BAR, smoothing=0)
 
     def advance(self, work: float) -> None:
-        """So much more is done."""
+        """Add work that is done."""
         self._done += work
         self._bar.update(min(self._done, self._total) - self._bar.n)
 
     def skip(self, work: float) -> None:
-        """So much need not be done."""
+        """Subtract work that need not be done."""
         self._total -= work
         self._bar.total = round(self._total)
 
     def say(self, words: str) -> None:
-        """Something is done."""
+        """Report that something is done."""
         if self._bar.disable:
             print(f"{self.words()}  {words}", flush=True)
         else:
             self._bar.write(words)
 
     def words(self) -> str:
-        """How far it is, how long it took, and how long it may still take."""
+        """Return the progress, the elapsed time and the remaining time in words."""
         gone = self._clock() - self._begun
         share = min(1.0, self._done / self._total) if self._total else 1.0
         left = f"about {duration(gone * (1 - share) / share)} left" if share > 0.01 else "time left unknown yet"
@@ -58,7 +58,7 @@ _BAR = "{desc}: {percentage:3.0f}% |{bar:30}| {elapsed} gone, {remaining} left"
 
 
 def duration(seconds: float) -> str:
-    """Seconds in words.
+    """Return seconds in words.
 
     >>> duration(8), duration(75), duration(4000)
     ('8 s', '1 min 15 s', '1 h 6 min')

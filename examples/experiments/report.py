@@ -1,4 +1,4 @@
-"""metrics.json and report.md: what was measured, on what, and what it decides. Every figure is the run's own."""
+"""The files metrics.json and report.md: the measurements and the verdicts. Every figure is the run's own."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LITERATURE = (
 
 @dataclass(frozen=True)
 class Run:
-    """What a whole study was asked for, and what came of it."""
+    """The options of a whole study, and its results."""
 
     options: Options
     data: ImageData
@@ -41,7 +41,7 @@ class Run:
 
 
 def metrics(run: Run) -> dict[str, Any]:
-    """Everything measured, as plain values."""
+    """Return everything measured, as plain values."""
     options, data, have, findings = run.options, run.data, run.have, run.findings
     shown = have[Trial(CNN, options.seeds[0])]
     return {
@@ -146,7 +146,7 @@ def _lines(run: Run) -> list[str]:
 
 
 def _premise(options: Options, have: Mapping[Trial, Trained]) -> str:
-    """What the network reaches beside what it is said to reach."""
+    """Return the network's figures beside its reference figures."""
     runs = [have[Trial(CNN, seed)] for seed in options.seeds]
     train, test = [run.train[-1].accuracy for run in runs], [run.test.accuracy for run in runs]
     return (
@@ -178,7 +178,7 @@ def _section(number: int, verdict: Verdict) -> list[str]:
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows of cells as Markdown, the first as heading.
+    """Return rows of cells as Markdown, the first as heading.
 
     >>> table([("a", "b"), ("1", "2")])
     ['| a | b |', '|---|---|', '| 1 | 2 |']

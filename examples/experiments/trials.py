@@ -1,4 +1,4 @@
-"""The networks that are trained: which, on what, and from which beginning."""
+"""The networks that are trained: which, on what, and from which initialization."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KINDS = (CNN, PERMUTED, MLP_PLAIN, MLP_PERMUTED, RANDOM, *HEADS)
 
 @dataclass(frozen=True)
 class Trial:
-    """One network to train."""
+    """A network to train."""
 
     kind: str
     seed: int
@@ -40,7 +40,7 @@ class Trial:
         return self.kind in (PERMUTED, MLP_PERMUTED)
 
     def work(self, steps: int) -> float:
-        """Milliseconds that so many batches take on one core, roughly: to foretell the remaining time."""
+        """Return the approximate milliseconds of work on one core, from which the remaining time is estimated."""
         return steps * self._cost
 
     @property
@@ -81,7 +81,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Trained:
-    """What came of a trial."""
+    """The result of a trial."""
 
     state: Mapping[str, torch.Tensor]
     train: tuple[Score, ...]  # one an epoch
@@ -89,18 +89,18 @@ class Trained:
 
 
 def plan(seeds: tuple[int, ...], depths: tuple[int, ...]) -> list[Trial]:
-    """All trials: those that pictures and other trials need first, then the longest."""
+    """Return all trials: those that pictures and other trials need first, then the longest."""
     deep = [Trial(CNN, seed, depth) for depth in sorted(depths, reverse=True) if depth != 2 for seed in seeds]
     return [*(Trial(CNN, seed) for seed in seeds), *deep, *(Trial(kind, seed) for kind in KINDS[1:] for seed in seeds)]
 
 
 def permutation(seed: int) -> sp.evidence.PixelPermutation:
-    """The order of pixels that belongs to a seed."""
+    """Return the order of pixels that belongs to a seed."""
     return sp.evidence.PixelPermutation(SIZE, SIZE, seed=seed)
 
 
 def beginning(trial: Trial, classes: int, trained: nn.Module | None = None) -> nn.Module:
-    """The network before training; `trained` is the one that it needs."""
+    """Return the network before training; `trained` is the one that it needs."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(trial.seed)
         if trial.kind in (MLP_PLAIN, MLP_PERMUTED):
@@ -116,14 +116,14 @@ def beginning(trial: Trial, classes: int, trained: nn.Module | None = None) -> n
 
 
 def changed(trained: nn.Module, kind: str, seed: int) -> nn.Module:
-    """The trained network with its kernels as they are, averaged or shuffled."""
+    """Return the trained network with its kernels as they are, averaged or shuffled."""
     if kind == HEADS[0]:
         return trained
     return sp.evidence.kernel_surgery(trained, nn.Conv2d, how="mean" if kind == HEADS[1] else "shuffle", seed=seed)
 
 
 def with_kernels_of(source: nn.Module, model: nn.Module) -> nn.Module:
-    """The model with the source's convolutions, which do not train."""
+    """Return the model with the source's convolutions, which do not train."""
     kernels = dict(source.named_parameters())
     for name, parameter in model.named_parameters():
         if name.startswith("conv"):
@@ -132,7 +132,7 @@ def with_kernels_of(source: nn.Module, model: nn.Module) -> nn.Module:
 
 
 def restored(trial: Trial, trained: Trained, classes: int) -> nn.Module:
-    """The trained network of a trial, in evaluation mode, on the CPU."""
+    """Return the trained network of a trial, in evaluation mode, on the CPU."""
     model: nn.Module
     if trial.kind in (MLP_PLAIN, MLP_PERMUTED):
         model = MLP(classes)

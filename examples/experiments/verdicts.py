@@ -17,7 +17,7 @@ FEWEST_SEEDS = 3
 
 @dataclass(frozen=True)
 class Difference:
-    """A claimed quantity less its control, over seeds."""
+    """The difference of a claimed quantity and its control, over seeds."""
 
     what: str
     values: tuple[float, ...]  # one for each seed
@@ -25,7 +25,7 @@ class Difference:
 
     @property
     def mean(self) -> float:
-        """Over the seeds."""
+        """The mean over the seeds."""
         return fmean(self.values)
 
     @property
@@ -35,18 +35,18 @@ class Difference:
 
     @property
     def needed(self) -> float:
-        """What the mean must exceed to count."""
+        """The value that the mean must exceed to count."""
         return 2 * max(self.spread, self.sampling)
 
     @property
     def counts(self) -> bool:
-        """Whether it is there for all we can tell."""
+        """Whether the difference is significant."""
         return len(self.values) >= FEWEST_SEEDS and self.mean > self.needed
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One claim, decided."""
+    """A claim, decided."""
 
     claim: str
     supported: bool
@@ -73,27 +73,27 @@ class Findings:
     classes: int
 
     def each(self, *path: str) -> tuple[float, ...]:
-        """One number of every seed, found along a path of names."""
+        """Return one number of every seed, found along a path of names."""
         return tuple(_follow(found, path) for found in self.of_seed)
 
     def accuracy(self, kind: str) -> tuple[float, ...]:
-        """Test accuracy of a kind of network."""
+        """Return the test accuracy of a kind of network."""
         return self.each("accuracy", kind)
 
     def between(self, what: str, higher: Sequence[float], lower: Sequence[float]) -> Difference:
-        """A difference of accuracies measured on the same test images."""
+        """Return a difference of accuracies measured on the same test images."""
         shares = [*higher, *lower]
         error = (2 * fmean(share * (1 - share) for share in shares) / self.test_images) ** 0.5
         return Difference(what, minus(higher, lower), error)
 
 
 def minus(one: Sequence[float], other: Sequence[float]) -> tuple[float, ...]:
-    """Seed by seed."""
+    """Return the differences of two quantities, seed by seed."""
     return tuple(a - b for a, b in zip(one, other, strict=True))
 
 
 def percent(values: Sequence[float]) -> str:
-    """Mean and spread of shares, in percent.
+    """Return the mean and spread of shares, in percent.
 
     >>> percent([0.5, 0.52, 0.54])
     '52.0 ± 2.0 %'
@@ -103,7 +103,7 @@ def percent(values: Sequence[float]) -> str:
 
 
 def number(values: Sequence[float]) -> str:
-    """Mean and spread.
+    """Return the mean and spread of numbers.
 
     >>> number([0.25, 0.35, 0.3])
     '0.30 ± 0.05'
@@ -120,7 +120,7 @@ def decided(
     differences: Sequence[Difference] = (),
     table: Sequence[Sequence[str]] = (),
 ) -> Verdict:
-    """Supported if every condition holds and every difference counts; what does not is said."""
+    """Return a verdict: supported if every condition holds and every difference counts; it names those that do not."""
     failed = [words for words, holds in conditions.items() if not holds]
     for one in differences:
         if len(one.values) < FEWEST_SEEDS:

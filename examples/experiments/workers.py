@@ -1,4 +1,4 @@
-"""Jobs side by side in processes of their own, each as soon as what it needs is there."""
+"""Jobs side by side in separate processes, each as soon as its prerequisites are done."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _POLL = 0.5  # seconds between two looks at how far the processes are
 
 @dataclass(frozen=True)
 class Procedure:
-    """How every network is trained."""
+    """The training procedure of all networks."""
 
     epochs: int
     batches: int | None  # of each epoch; None for all
     device: str
 
     def steps(self, data: ImageData) -> int:
-        """Batches that a training takes."""
+        """Return the batches that a training takes."""
         whole = -(-len(data.train_images) // 4)
         return self.epochs * (whole if self.batches is None else min(self.batches, whole))
 
@@ -38,10 +38,10 @@ class Job(Hashable, Protocol):
 
     @property
     def needs(self) -> tuple[Job, ...]:
-        """The jobs whose results it takes."""
+        """The jobs whose results it needs."""
 
     def work(self, steps: int) -> float:
-        """Milliseconds that it takes on one core, roughly; `steps` is how many batches a training takes."""
+        """Return the approximate milliseconds of work on one core; `steps` is the batches that a training takes."""
 
     def run(
         self, data: ImageData, procedure: Procedure, have: Mapping[Any, Any], tick: Callable[[float], object]
@@ -57,7 +57,7 @@ def results(
     processes: int,
     progress: Progress,
 ) -> Iterator[tuple[Job, Any]]:
-    """Each job with its result, as they end; the first of the list that can begins next. `have`: earlier results."""
+    """Yield each job with its result, as they end; the first that can begin is next. `have`: earlier results."""
     steps = procedure.steps(data)
     if processes == 1 or sum(job.work(steps) for job in jobs) < WORTH_A_PROCESS:
         yield from _one_by_one(list(jobs), data, procedure, dict(have), progress)
@@ -66,7 +66,7 @@ def results(
 
 
 def _next(waiting: list[Job], have: Mapping[Job, Any]) -> Job | None:
-    """Takes the first job out of the list whose needs are met."""
+    """Remove the first job whose needs are met from the list, and return it."""
     for job in waiting:
         if all(needed in have for needed in job.needs):
             waiting.remove(job)
@@ -104,7 +104,7 @@ def _side_by_side(
 
 
 def _taken(done: Any) -> float:
-    """The work reported since the last look."""
+    """Return the work reported since the last call."""
     with done.get_lock():
         work, done.value = done.value, 0.0
     return float(work)
@@ -120,7 +120,7 @@ def _set_up(data: ImageData, procedure: Procedure, done: Any) -> None:
 
 
 def _end_with_parent() -> None:
-    """A killed study leaves no process behind that waits for more to do."""
+    """End this process with its parent, so that a killed study leaves no process behind."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -136,7 +136,7 @@ def _run(job: Job, have: Mapping[Job, Any]) -> Any:
 
 
 class _Reporter:
-    """Adds up what is done, and hands it on a few times a second."""
+    """A reporter that adds up the work done, and sends it on a few times a second."""
 
     def __init__(self, done: Any) -> None:
         self._done = done
