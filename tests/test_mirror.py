@@ -53,7 +53,7 @@ PROMISES = {
         "fields/rules/windows"
     ),
     "fields/test_chains": "fields/taps",
-    "fields/test_constants": "fields/constant_calls fields/deferred",
+    "fields/test_constants": "fields/constant_calls fields/constant_storage fields/deferred",
     "fields/test_effective": "fields/gradient_sums fields/images fields/unit_gradients",
     "fields/test_frames": "fields/spacing fields/strided",
     "fields/test_masks": "fields/handling fields/sizes fields/unused fields/verdict",
@@ -94,7 +94,7 @@ PROMISES = {
     "storage/test_archive": "storage/checksum storage/schema storage/tensors",
     "storage/test_files": "storage/temporary",
     "storage/test_restricted_pickle": "storage/rebuilding",
-    "testing/test_rule": "fields/rules/operation fields/rules/table",
+    "testing/test_rule": "fields/rule_results fields/rules/operation fields/rules/table",
     "statistics/test_moments": "testing/reducer",
 }
 
