@@ -39,6 +39,11 @@ PROMISES = {
     "activations/test_capture": "model/stop",
     "activations/test_sequences": "",
     "activations/test_unseen_writes": "",
+    "attribution/test_attribute": (
+        "attribution/ablation attribution/collection attribution/forwards attribution/observing attribution/result "
+        "attribution/samples attribution/target"
+    ),
+    "attribution/test_captum": "attribution/integrated attribution/run",
     "evidence/test_restoration": "evidence/layer evidence/result",
     "evidence/test_surgery": "evidence/reparametrized",
     "examples/test_claims": "",

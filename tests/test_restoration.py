@@ -27,6 +27,10 @@ def report(model, batch, folder):
     return (folder / "page.html").read_text()
 
 
+def mean(output):
+    return output.mean((1, 2, 3))
+
+
 def rule(model, batch, folder):
     check_rule(model, (1, 3, 7, 7))
 
@@ -42,6 +46,13 @@ def equivariance(model, batch, folder):
 RUNS = {
     "fields": lambda model, batch, folder: repr(sp.receptive_fields(model, batch[:1])),
     "fields of a shape": lambda model, batch, folder: repr(sp.receptive_fields(model, (1, 3, 24, 24))),
+    "attribution": lambda model, batch, folder: sp.attribute(model, batch, mean, layers="conv2", at="output")["conv2"],
+    "ablation": lambda model, batch, folder: sp.attribute(
+        model, batch, mean, layers="conv2", at="output", method="ablation", batch_size=12
+    )["conv2"],
+    "integrated gradients": lambda model, batch, folder: sp.attribute(
+        model, batch, mean, layers="conv2", at="output", method="integrated_gradients", batch_size=12
+    )["conv2"],
     "plan": lambda model, batch, folder: repr(sp.plan(model, batch)),
     "effective field": lambda model, batch, folder: sp.effective_receptive_field(model, batch, "conv2"),
     "sweep": lambda model, batch, folder: sp.sweep(model, batch, REDUCERS, batch_size=4, progress=False),

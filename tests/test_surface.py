@@ -37,6 +37,7 @@ STOREYS = [
         "render.palette",
     },
     {"statistics", "fields", "render"},
+    {"attribution"},
     {"report", "evidence"},
     {"testing"},
 ]

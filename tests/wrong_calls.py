@@ -275,6 +275,7 @@ def calls(folder: Path) -> dict[str, Call]:
     store = folder / "acts.zarr"
     if find_spec("zarr"):
         sp.sweep(model(), IMAGES, {"dead": sp.Dead}, store=store, progress=False)
+    explained = sp.attribute(model(), IMAGES, 1)
     erf = {"model": model(), "images": IMAGES, "layer": "conv2"}
     fed = {"activation": IMAGES, "samples": torch.arange(4)}
     return {
@@ -302,6 +303,15 @@ def calls(folder: Path) -> dict[str, Call]:
         "ReceptiveField.boxes": Call(found.boxes, {}, optional=found.boxes),
         "ReceptiveField.reached_by": Call(found.reached_by, {"pixel": [1, 1]}, "pixel", found.reached_by),
         "effective_receptive_field": Call(sp.effective_receptive_field, erf, optional=sp.effective_receptive_field),
+        "attribute": Call(
+            sp.attribute,
+            {"model": model(), "images": IMAGES, "target": 1, "progress": False},
+            optional=sp.attribute,
+        ),
+        "Attribution.top": Call(explained["conv1"].top, {"k": 2}),
+        "Attributions.__getitem__": Call(lambda key: explained[key], {"key": "conv1"}),
+        "Attributions.__contains__": Call(lambda key: key in explained, {"key": "conv1"}),
+        "Attributions.calls": Call(explained.calls, {"layer": "conv1"}),
         "sweep": Call(
             sp.sweep,
             {"model": model(), "data": IMAGES, "reducers": {"moments": sp.Moments}, "progress": False},
@@ -425,6 +435,8 @@ NOT_CALLED = frozenset(
         "MomentsResult",
         "ActivationHistogram",
         "Activations",
+        "Attribution",
+        "Attributions",
         "Box",
         "ConvSpec",
         "EffectiveReceptiveField",
@@ -454,7 +466,7 @@ NOT_CALLED = frozenset(
     ]
 )
 PASSED_ON = (ZeroDivisionError,)  # raised by the user's own function
-OWN = {"transform", "output", "pick", "forward"}  # the user's own functions, whose exceptions pass through
+OWN = {"transform", "output", "pick", "forward", "target"}  # the user's own functions, whose exceptions pass through
 EDITS = {"lambda", "type"}  # values of an edit that are the user's own functions
 INPUTS = {("capture", "inputs"), ("capture", "kwargs")}  # documented: exceptions of the model pass through
 FILES_MISSING = {"load_activations", "SweepResult.load"}  # documented: FileNotFoundError

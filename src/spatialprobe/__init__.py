@@ -40,6 +40,9 @@ from spatialprobe.errors import (
 
 if TYPE_CHECKING:
     from spatialprobe import evidence as evidence
+    from spatialprobe.attribution.attribute import attribute
+    from spatialprobe.attribution.collection import Attributions
+    from spatialprobe.attribution.result import Attribution
     from spatialprobe.fields.box import Box
     from spatialprobe.fields.collection import ReceptiveFields
     from spatialprobe.fields.effective import EffectiveReceptiveField, effective_receptive_field
@@ -74,6 +77,8 @@ __all__ = [
     "Activations",
     "AmbiguousCallError",
     "ArgumentError",
+    "Attribution",
+    "Attributions",
     "Box",
     "ChannelCovariance",
     "ChannelCovarianceResult",
@@ -112,6 +117,7 @@ __all__ = [
     "UnsupportedOutputError",
     "ablate",
     "activation_histogram",
+    "attribute",
     "capture",
     "edited",
     "effective_field_map",
@@ -133,6 +139,9 @@ __all__ = [
 
 # Imported on first use, so that importing the library is fast and does not import matplotlib.
 _ON_FIRST_USE = {
+    "attribution.attribute": ("attribute",),
+    "attribution.collection": ("Attributions",),
+    "attribution.result": ("Attribution",),
     "fields.box": ("Box",),
     "fields.collection": ("ReceptiveFields",),
     "fields.effective": ("EffectiveReceptiveField", "effective_receptive_field"),

@@ -38,6 +38,17 @@ def records(record: sp.Activation) -> None:
     assert_type(sp.feature_maps(record).array, npt.NDArray[np.uint8])
 
 
+def attributions(model: nn.Module, images: torch.Tensor) -> None:
+    """What layers contribute, by name and run."""
+    found = sp.attribute(model, images, "predicted", method="ablation")
+    assert_type(found, sp.Attributions)
+    assert_type(found["conv1"], sp.Attribution)
+    assert_type(found["conv1", 1], sp.Attribution)
+    assert_type(found["conv1"].values, torch.Tensor | None)
+    assert_type(found["conv1"].top(3), torch.Tensor)
+    sp.attribute(model, images, lambda output: output["logits"][:, 3])
+
+
 def sweeps(model: nn.Module, images: torch.Tensor) -> None:
     """Results by layer and reducer; a reducer's own type is what its user knows."""
     result = sp.sweep(model, images, {"moments": sp.Moments, "top": sp.Exemplars})

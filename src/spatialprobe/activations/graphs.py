@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.utils._pytree import tree_leaves
 
 from spatialprobe.activations.frozen import alias_inputs, begin_graph, lasting_memory, memory_of, why_no_beginning
@@ -134,6 +135,15 @@ class Graphs:
     def _is_input(self, layer: str, tensor: torch.Tensor) -> bool:
         """Return whether a tensor is an input of a layer that the layer did not modify in place."""
         return any(ref() is tensor and tensor._version == version for ref, version in self._taken.get(layer, ()))
+
+
+def origin_of(source: torch.Tensor) -> GradientEdge:
+    """Return where a backward pass must come so that it brings the whole gradient of what is watched in this tensor.
+
+    Of a view that is the tensor of which it is one, since writes in place lead past the view itself.
+    """
+    root = root_of(source)
+    return get_gradient_edge(root if root.requires_grad else source)
 
 
 def begin_graph_again(

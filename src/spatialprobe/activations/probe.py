@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
+from torch.autograd.graph import GradientEdge
 
 from spatialprobe.activations.collection import Activations
 from spatialprobe.activations.guard import Copy, Guard
@@ -190,6 +191,10 @@ class Probe(Block, Activations):
     def _set_listener(self, listener: Callable[[Entry], None]) -> None:
         """Call the listener with each new entry, until the block is left; it may raise."""
         self._recorder.after_each = listener
+
+    def _note_origins(self, origins: list[GradientEdge]) -> None:
+        """Add to a list where backward passes end that bring the gradient of each record; whoever has it drops it."""
+        self._recorder.origins = origins
 
     def _make_record(self, order: int, entry: Entry) -> Activation:
         """Return the record of a layer's run, with the properties of its module."""

@@ -12,11 +12,12 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import nn
+from torch.autograd.graph import GradientEdge
 
 from spatialprobe.activations.budget import WatchedTensor
 from spatialprobe.activations.checkpoints import hide_from_checkpoints
 from spatialprobe.activations.gradient import Gradient, require_gradients
-from spatialprobe.activations.graphs import Graphs, begin_graph_again
+from spatialprobe.activations.graphs import Graphs, begin_graph_again, origin_of
 from spatialprobe.activations.guard import Guard, KeptValue
 from spatialprobe.activations.keeper import Keeper, Keeping
 from spatialprobe.activations.post import NonlinearityMode, Trail
@@ -90,6 +91,7 @@ class Recorder:
         self, model: nn.Module, layers: list[Layer], guards: Mapping[str, Guard], recording: Recording
     ) -> None:
         self.after_each: Callable[[Entry], None] | None = None  # called with every new entry; may raise
+        self.origins: list[GradientEdge] | None = None  # where backward passes end that bring all gradients, if asked
         self._model = model
         self._guards = guards
         self._recording = recording
@@ -258,6 +260,8 @@ class Recorder:
         if current.graphs is not None:
             gradient = Gradient(layer.name, self._keeper.budget, self._recording.keeping.device)
             current.graphs.watch(gradient, value, value if source is None else source)
+            if self.origins is not None:
+                self.origins.append(origin_of(value if source is None else source))
         kept = self._keep_value(layer, value, current)
         if kept.version is not None:
             current.shared.append(kept)

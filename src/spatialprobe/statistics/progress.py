@@ -25,7 +25,7 @@ class Silent:
 
 
 @contextmanager
-def progress_bar(shown: Shown, *, done: int, total: int | None) -> Iterator[Silent]:
+def progress_bar(shown: Shown, *, done: int, total: int | None, title: str = "sweep") -> Iterator[Silent]:
     """Yield a progress bar to update with the number of samples done; it is silent unless shown.
 
     With "auto" it is shown if stderr is a terminal, or in a notebook. At the end it stays, and shows how many samples
@@ -34,7 +34,7 @@ def progress_bar(shown: Shown, *, done: int, total: int | None) -> Iterator[Sile
     if not (sys.stderr.isatty() or is_notebook() if shown == "auto" else shown):
         yield Silent()
         return
-    with _make_bar(desc="sweep", initial=done, total=total, unit=" samples", dynamic_ncols=True) as made:
+    with _make_bar(desc=title, initial=done, total=total, unit=" samples", dynamic_ncols=True) as made:
         yield made  # type: ignore[misc]
         _finish(made, done)
 

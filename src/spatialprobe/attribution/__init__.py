@@ -1,0 +1,1 @@
+"""Which channels and places of a layer an answer rests on."""

@@ -1,0 +1,87 @@
+"""What a layer's channels and units contribute to the scores of a batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from spatialprobe.activations.records import At
+from spatialprobe.arguments import as_int
+from spatialprobe.attribution.target import Target
+from spatialprobe.errors import ArgumentError
+from spatialprobe.model.forward import Forward
+from spatialprobe.model.layout import Layout
+from spatialprobe.text import format_count
+
+Method = Literal["gradient_x_activation", "grad_cam", "integrated_gradients", "ablation"]
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """What was asked: for pictures, and for what checks an attribution by removing channels."""
+
+    model: nn.Module
+    images: Any  # the batch
+    forward: Forward | None
+    target: Target
+    baseline: float | torch.Tensor
+    reach: float  # of every picture's scale: contributions times the units of a layer, the largest robust end of all
+
+
+@dataclass(frozen=True, eq=False)
+class Attribution:
+    """What the channels and units of one run of a layer contribute to the score of each image.
+
+    All numbers are signed: what is below zero speaks against the answer. They are in units of the score.
+
+    >>> import torch, spatialprobe as sp
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 10))
+    >>> found = sp.attribute(model, torch.rand(4, 3, 16, 16), target=3)["0"]
+    >>> found
+    Attribution('0', gradient_x_activation, post_activation, 4 images, 6 channels, units (14, 14))
+    >>> found.values.shape, found.channels.shape, found.map.shape, found.score.shape
+    (torch.Size([4, 6, 14, 14]), torch.Size([4, 6]), torch.Size([4, 14, 14]), torch.Size([4]))
+    >>> found.top(2).shape
+    torch.Size([4, 2])
+    """
+
+    layer: str  # dotted name, as in `named_modules()`
+    call: int  # the layer's runs in the forward pass, counted from 0
+    at: At  # "output", or "post_activation": of the value of the nonlinearity that follows
+    method: Method
+    values: torch.Tensor | None  # (N, C, *units) float32, on the CPU; None for "ablation"
+    channels: torch.Tensor  # (N, C) float32: the sum over all units, leading tokens included
+    map: torch.Tensor | None  # (N, *units) float32: the sum over channels; None for "ablation"
+    score: torch.Tensor  # (N,) float32: what is explained, as the model returns it
+    target: torch.Tensor  # (N,) int64: the class of each image, -1 where a function says the score
+    residual: torch.Tensor | None  # (N,): of integrated gradients, the score's change less the sum of values; else None
+    layout: Layout = field(repr=False, default="channels_first")  # of the layer's own output
+    _question: Question = field(repr=False, kw_only=True)
+
+    def top(self, k: int) -> torch.Tensor:
+        """Return the k channels of each image that contribute most, (N, k) int64, the largest contribution first.
+
+        Of equal ones the lower number comes first.
+
+        Raises:
+            ArgumentError: there are not so many channels.
+        """
+        count = as_int(k, "k", least=1)
+        if count > self.channels.shape[1]:
+            raise ArgumentError(
+                f"k={count} is more than layer {self.layer!r} has: {format_count(self.channels.shape[1], 'channel')}."
+            )
+        return self.channels.argsort(dim=1, descending=True, stable=True)[:, :count]
+
+    def __repr__(self) -> str:
+        images, channels = self.channels.shape
+        run = f", run {self.call}" if self.call else ""
+        units = f", units {tuple(self.map.shape[1:])}" if self.map is not None else ""
+        return (
+            f"Attribution({self.layer!r}{run}, {self.method}, {self.at}, {format_count(images, 'image')}, "
+            f"{format_count(channels, 'channel')}{units})"
+        )
