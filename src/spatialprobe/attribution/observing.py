@@ -143,7 +143,7 @@ def _leave_out_silent(probe: Probe, chosen: Chosen) -> None:
     for name in probe.silent:
         chosen.leave_out(name, f"Layer {name!r} did not run on these images.", LayerNotRunError)
     for trail in probe._recorder.trails:
-        problem = trail.problem()
+        problem = trail.describe_problem()
         if problem is not None:
             why = f"No single nonlinearity follows layer {problem}. at='output' takes what the layer itself returns."
             chosen.leave_out(trail.layer, why, UnresolvedActivationError)
