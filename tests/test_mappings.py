@@ -67,6 +67,8 @@ def test_frozen():
     assert frozen == {"a": 1, "b": [2]}
     assert (list(frozen), len(frozen), frozen["a"], frozen.get("c")) == (["a", "b"], 2, 1, None)
     assert pickle.loads(pickle.dumps(frozen)) == frozen
+    assert repr(frozen.keys()) == "dict_keys(['a', 'b'])"
+    assert list(frozen.items()) == list(zip(frozen.keys(), frozen.values(), strict=True))
     with pytest.raises(TypeError, match="does not support item assignment"):
         frozen["a"] = 2
     with pytest.raises(KeyError):

@@ -24,6 +24,7 @@ with sp.Probe(conv) as probe:
 STOREYS = [
     {"errors", "text"},
     {"html_table", "notebook"},
+    {"html_fields"},
     {"arguments", "tensors", "mappings"},
     {"model", "storage"},
     {
@@ -46,6 +47,7 @@ STOREYS = [
 WAITING = {
     ("activations.records", "render.feature_maps"),
     ("activations.collection", "render.thumbnails"),
+    ("fields.effective", "render.effective_map"),
     ("statistics.layouts", "fields.layout"),
 }
 # The plain result types that pictures name without depending on what makes them.

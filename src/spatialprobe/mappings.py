@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, ValuesView
 from typing import Any, TypeVar
 
+from spatialprobe.html_fields import wrap_cell
 from spatialprobe.html_table import format_html_table
 
 K = TypeVar("K")
@@ -38,6 +39,18 @@ class FrozenMapping(CompletedMapping[K, V]):
     def __len__(self) -> int:
         return len(self._items)
 
+    def keys(self) -> KeysView[K]:
+        """Return the keys, which print as those of a dict."""
+        return self._items.keys()
+
+    def values(self) -> ValuesView[V]:
+        """Return the values."""
+        return self._items.values()
+
+    def items(self) -> ItemsView[K, V]:
+        """Return the pairs of keys and values."""
+        return self._items.items()
+
     def __repr__(self) -> str:
         return repr(self._items)
 
@@ -48,7 +61,7 @@ class FrozenMapping(CompletedMapping[K, V]):
     def _repr_html_(self) -> str:
         """A row for each key, for a notebook."""
         shown = [(str(key), value if isinstance(value, str) else repr(value)) for key, value in self._items.items()]
-        return format_html_table("", (), [(key or "(model)", value) for key, value in shown])
+        return format_html_table("", (), [(key or "(model)", wrap_cell(value)) for key, value in shown])
 
     def __reduce__(self) -> tuple[Callable[..., FrozenMapping[K, V]], tuple[dict[K, V]]]:
         return type(self), (self._items,)

@@ -14,6 +14,7 @@ from spatialprobe.evidence.layer import compute_outputs
 from spatialprobe.evidence.result import Bools
 from spatialprobe.fields.images import check_images, field_of
 from spatialprobe.fields.result import ReceptiveField
+from spatialprobe.html_fields import format_fields_html
 from spatialprobe.model.evaluation import EvaluationMode
 from spatialprobe.model.layout import LayoutChoice
 from spatialprobe.model.select import select_one
@@ -53,6 +54,11 @@ class Footprint:
     def equal(self) -> bool:
         """Whether the units that changed are exactly those whose field holds the pixel."""
         return bool((self.changed == self.predicted).all())
+
+    def _repr_html_(self) -> str:
+        """The numbers for a notebook."""
+        changed = {"share": self.share, "equal": self.equal}
+        return format_fields_html(self, self.layer, changed)
 
     def __repr__(self) -> str:
         verdict = "exactly those predicted" if self.equal else f"{int(self.predicted.sum())} predicted"

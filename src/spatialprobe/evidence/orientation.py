@@ -15,6 +15,7 @@ from spatialprobe.arguments import as_int, as_ints, short_repr
 from spatialprobe.errors import ArgumentError, ForwardError, UnsupportedOutputError
 from spatialprobe.evidence.layer import compute_outputs, layout_for
 from spatialprobe.evidence.result import Floats
+from spatialprobe.html_fields import format_fields_html
 from spatialprobe.model.evaluation import EvaluationMode
 from spatialprobe.model.layout import Layout, LayoutChoice
 from spatialprobe.model.select import select_one
@@ -53,6 +54,10 @@ class OrientationTuning:
     response: Floats  # (C, angles, frequencies): root mean square over phases of the difference from plain gray
     angles: Floats  # (angles,) degrees
     frequencies: Floats  # (frequencies,) cycles per pixel
+
+    def _repr_html_(self) -> str:
+        """The numbers for a notebook."""
+        return format_fields_html(self, self.layer)
 
     def __repr__(self) -> str:
         shown = f"selectivity {self.selectivity.min():.2f} to {self.selectivity.max():.2f}"

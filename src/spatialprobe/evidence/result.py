@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from spatialprobe.html_fields import format_fields_html
+
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
@@ -31,6 +33,11 @@ class Averaged:
     def spread(self) -> float:
         """The standard deviation of these values, not an estimate for a population."""
         return float(self.values.std())
+
+    def _repr_html_(self) -> str:
+        """The numbers for a notebook."""
+        numbers = {"n": self.n, "mean": self.mean, "spread": self.spread}
+        return format_fields_html(self, getattr(self, "layer", None), numbers)
 
     def _format_values(self) -> str:
         """Return the mean, the spread and the number of values as text."""

@@ -17,6 +17,7 @@ from spatialprobe.fields.box import Box
 from spatialprobe.fields.images import check_images, field_of
 from spatialprobe.fields.result import ReceptiveField
 from spatialprobe.fields.unit_gradients import Floats, Statistic, sum_gradients
+from spatialprobe.html_fields import format_fields_html
 from spatialprobe.mappings import FrozenMapping
 from spatialprobe.model.evaluation import EvaluationMode
 from spatialprobe.model.layout import LayoutChoice
@@ -60,6 +61,14 @@ class EffectiveReceptiveField:
             f"EffectiveReceptiveField({self.layer!r}, unit {self.unit}, {self.statistic}, n={self.n}: half its mass "
             f"within {self.sides[0.5]} pixels of {' x '.join(map(str, self.box.shape))}, std {spread})"
         )
+
+    def _repr_html_(self) -> str:
+        """The field as a picture for a notebook; its numbers alone where it is not over two axes."""
+        from spatialprobe.render.effective_map import effective_field_map  # a field is measured without any drawing
+
+        if self.map.ndim == 2:
+            return effective_field_map(self)._repr_html_()
+        return format_fields_html(self, self.layer)
 
 
 def effective_receptive_field(

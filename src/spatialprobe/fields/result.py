@@ -18,6 +18,7 @@ from spatialprobe.fields.lattice import Lattice
 from spatialprobe.fields.reach import Reach
 from spatialprobe.fields.spacing import BEYOND
 from spatialprobe.fields.taps import Ints
+from spatialprobe.html_fields import format_fields_html
 from spatialprobe.model.layout import Layout
 from spatialprobe.text import format_count
 
@@ -60,6 +61,10 @@ class ReceptiveField:
     source: str | None = None  # the layer in whose units boxes are; None if they are in the input's pixels
     layout: Layout | None = None  # of the output; None if unit_axes= named the axes that count units
     _reach: Reach = field(repr=False, kw_only=True)  # of (channels, *units)
+
+    def _repr_html_(self) -> str:
+        """The numbers for a notebook."""
+        return format_fields_html(self, self.layer)
 
     @property
     def padding(self) -> tuple[int, ...]:

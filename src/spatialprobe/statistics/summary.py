@@ -12,6 +12,7 @@ import torch
 from spatialprobe.activations.records import At
 from spatialprobe.arguments import check_one_of, short_repr
 from spatialprobe.errors import ArgumentError
+from spatialprobe.html_fields import format_fields_html
 from spatialprobe.model.names import is_name
 
 if TYPE_CHECKING:
@@ -47,6 +48,10 @@ class Summary:
             check_one_of(at, "at", At)
             made.__dict__["_at"] = at
         return made
+
+    def _repr_html_(self) -> str:
+        """The fields for a notebook, tensors in few words."""
+        return format_fields_html(self, self.layer)
 
     def __repr__(self) -> str:
         parts = (f"{field.name}={_brief(getattr(self, field.name))}" for field in fields(self) if field.repr)  # type: ignore[arg-type]
