@@ -20,7 +20,19 @@ from pathlib import Path
 from benchmarks import page
 from benchmarks.method import Table, as_markdown, as_text
 
-SECTIONS = ("capture", "selection", "fields", "pictures", "report", "sweep", "storage", "imports", "growth", "on_cuda")
+SECTIONS = (
+    "capture",
+    "selection",
+    "fields",
+    "attribution",
+    "pictures",
+    "report",
+    "sweep",
+    "storage",
+    "imports",
+    "growth",
+    "on_cuda",
+)
 
 
 def main() -> int:

@@ -43,6 +43,7 @@ PROMISES = {
         "attribution/ablation attribution/collection attribution/forwards attribution/observing attribution/result "
         "attribution/samples attribution/target"
     ),
+    "attribution/test_picture": "render/attribution_map",
     "attribution/test_captum": "attribution/integrated attribution/run",
     "evidence/test_restoration": "evidence/layer evidence/result",
     "evidence/test_surgery": "evidence/reparametrized",

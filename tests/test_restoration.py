@@ -53,6 +53,9 @@ RUNS = {
     "integrated gradients": lambda model, batch, folder: sp.attribute(
         model, batch, mean, layers="conv2", at="output", method="integrated_gradients", batch_size=12
     )["conv2"],
+    "channel deletion": lambda model, batch, folder: evidence.channel_deletion(
+        model, batch, sp.attribute(model, batch, mean, layers="conv2", at="output")["conv2"], k=1
+    ),
     "plan": lambda model, batch, folder: repr(sp.plan(model, batch)),
     "effective field": lambda model, batch, folder: sp.effective_receptive_field(model, batch, "conv2"),
     "sweep": lambda model, batch, folder: sp.sweep(model, batch, REDUCERS, batch_size=4, progress=False),

@@ -308,6 +308,7 @@ def calls(folder: Path) -> dict[str, Call]:
             {"model": model(), "images": IMAGES, "target": 1, "progress": False},
             optional=sp.attribute,
         ),
+        "Attribution.plot": Call(explained["conv1"].plot, {"sample": 1}, optional=explained["conv1"].plot),
         "Attribution.top": Call(explained["conv1"].top, {"k": 2}),
         "Attributions.__getitem__": Call(lambda key: explained[key], {"key": "conv1"}),
         "Attributions.__contains__": Call(lambda key: key in explained, {"key": "conv1"}),
@@ -401,6 +402,11 @@ def calls(folder: Path) -> dict[str, Call]:
             {"exemplars": top, "dataset": IMAGES, "field": found},
             optional=evidence.patch_coherence,
         ),
+        "evidence.channel_deletion": Call(
+            evidence.channel_deletion,
+            {"model": model(), "images": IMAGES, "attribution": explained["conv1"]},
+            optional=evidence.channel_deletion,
+        ),
         "evidence.frozen_copy": Call(evidence.frozen_copy, {"model": model()}, optional=evidence.frozen_copy),
         "evidence.kernel_surgery": Call(
             evidence.kernel_surgery, {"model": model(), "layer": "conv1"}, optional=evidence.kernel_surgery
@@ -450,6 +456,7 @@ NOT_CALLED = frozenset(
         "Reducer",
         "Report",
         "SweepResult",
+        "evidence.ChannelDeletion",
         "evidence.EquivarianceError",
         "evidence.Footprint",
         "evidence.LinearProbe",

@@ -14,6 +14,7 @@ from PIL import Image
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NAMES = [
+    "attribution",
     "equivariance",
     "footprint",
     "kernel_surgery",

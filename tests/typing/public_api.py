@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from matplotlib.figure import Figure
 from torch import nn
 from typing_extensions import assert_type
 
@@ -46,6 +47,9 @@ def attributions(model: nn.Module, images: torch.Tensor) -> None:
     assert_type(found["conv1", 1], sp.Attribution)
     assert_type(found["conv1"].values, torch.Tensor | None)
     assert_type(found["conv1"].top(3), torch.Tensor)
+    deletion = sp.evidence.channel_deletion(model, images, found["conv1"], k=2)
+    assert_type(deletion, sp.evidence.ChannelDeletion)
+    assert_type(found["conv1"].plot(0, deletion=deletion), Figure)
     sp.attribute(model, images, lambda output: output["logits"][:, 3])
 
 

@@ -115,7 +115,8 @@ def attribute(
         with EvaluationMode(model, gradients=method != "ablation") as mode:
             forwards = Forwards(mode, images, forward, meant)
             runs, scores, meant = observe(forwards, chosen, at, layout, gradients=uses_gradients)
-            mode.reset()
+            if not uses_gradients:  # else that was the only pass, and the end of the block restores the model
+                mode.reset()
             forwards = Forwards(mode, images, forward, meant)
             found: list[tuple[Run, Found]] = []
             work = _samples(method, runs, steps, meant.count)

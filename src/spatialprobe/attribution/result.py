@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
@@ -15,6 +16,11 @@ from spatialprobe.errors import ArgumentError
 from spatialprobe.model.forward import Forward
 from spatialprobe.model.layout import Layout
 from spatialprobe.text import format_count
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from spatialprobe.attribution.picture import Check
 
 Method = Literal["gradient_x_activation", "grad_cam", "integrated_gradients", "ablation"]
 
@@ -76,6 +82,42 @@ class Attribution:
                 f"k={count} is more than layer {self.layer!r} has: {format_count(self.channels.shape[1], 'channel')}."
             )
         return self.channels.argsort(dim=1, descending=True, stable=True)[:, :count]
+
+    def plot(
+        self,
+        sample: int = 0,
+        *,
+        deletion: Check | None = None,
+        image: object = None,
+        mean: float | Sequence[float] | None = None,
+        std: float | Sequence[float] | None = None,
+        title: str | None = None,
+        width: float | None = None,
+        dpi: float | None = None,
+    ) -> Figure:
+        """Return a figure of one image's map over the input, with the pixels that its strongest unit sees.
+
+        Colors are contributions per input pixel, violet for the answer and orange against it, on one scale for all
+        layers and images that were attributed together. The caption says how the attribution was checked by removing
+        channels, or that it was not.
+
+        Args:
+            sample: which image.
+            deletion: the result of `evidence.channel_deletion` for this attribution.
+            image: what to draw over, in place of the image in the batch; (3, H, W), a PIL image or an array (H, W, 3).
+            mean: what the image was normalized by, one number or one for each channel, so that it looks as before.
+            std: the same.
+            title: in place of the picture's own.
+            width: of the page in inches, as for `Mosaic.figure`.
+            dpi: of a raster that is made from the figure.
+
+        Raises:
+            ArgumentError: there is no map over two axes (ablation has none), no such sample, or no image.
+        """
+        from spatialprobe.attribution.picture import draw_attribution  # so that numbers wait for no drawing
+
+        mosaic = draw_attribution(self, sample, deletion, image, mean, std)
+        return mosaic.figure(title=title, width=width, dpi=dpi)
 
     def __repr__(self) -> str:
         images, channels = self.channels.shape

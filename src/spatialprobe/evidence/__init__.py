@@ -8,11 +8,13 @@ kernel_surgery       kernels without their pattern        what the pattern is wo
 frozen_copy          kernels that training never touched  what training is worth
 patch_coherence      do a channel's exemplars look alike? more than random patches?
 linear_probe         what can be read off a layer         layer by layer
+channel_deletion     do the named channels carry it?      more than random channels?
 """
 
 from __future__ import annotations
 
 from spatialprobe.evidence.coherence import PatchCoherence, patch_coherence
+from spatialprobe.evidence.deletion import ChannelDeletion, channel_deletion
 from spatialprobe.evidence.equivariance import EquivarianceError, equivariance_error
 from spatialprobe.evidence.footprint import Footprint, footprint
 from spatialprobe.evidence.orientation import OrientationTuning, orientation_tuning
@@ -21,12 +23,14 @@ from spatialprobe.evidence.probing import LinearProbe, linear_probe
 from spatialprobe.evidence.surgery import frozen_copy, kernel_surgery
 
 __all__ = [
+    "ChannelDeletion",
     "EquivarianceError",
     "Footprint",
     "LinearProbe",
     "OrientationTuning",
     "PatchCoherence",
     "PixelPermutation",
+    "channel_deletion",
     "equivariance_error",
     "footprint",
     "frozen_copy",

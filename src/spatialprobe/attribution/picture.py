@@ -1,0 +1,148 @@
+"""The picture of an attribution: its map over the image, with what its strongest unit sees and how it was checked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+
+from spatialprobe.arguments import as_int, short_repr
+from spatialprobe.errors import ArgumentError, SpatialProbeError
+from spatialprobe.fields.receptive_fields import receptive_fields
+from spatialprobe.fields.result import ReceptiveField
+from spatialprobe.render.attribution_map import attribution_map
+from spatialprobe.render.field_words import name_layer
+from spatialprobe.render.images import Normalization, image_values
+from spatialprobe.render.mosaic import Mosaic
+from spatialprobe.text import format_count, kind_of
+
+if TYPE_CHECKING:
+    from spatialprobe.attribution.result import Attribution
+
+_UNIT_AXES = 2
+_BATCH_AXES = 4  # (N, C, H, W)
+
+
+class Check(Protocol):
+    """How an attribution was checked by removing channels, as `evidence.channel_deletion` returns it."""
+
+    @property
+    def layer(self) -> str:
+        """The name of the layer."""
+
+    @property
+    def call(self) -> int:
+        """Which of its runs."""
+
+    def words(self, sample: int | None = None) -> str:
+        """Return what was found, for one image or on average."""
+
+
+def draw_attribution(
+    attribution: Attribution, sample: int, check: Check | None, image: object, mean: object, std: object
+) -> Mosaic:
+    """Return the picture of one image's map.
+
+    Raises:
+        ArgumentError: there is no map over two axes, no such sample, or no image to draw it over; or the check is of
+            another layer.
+    """
+    if attribution.map is None:
+        raise ArgumentError(
+            f"Ablation measures one number for each channel and has no map: read attribution.channels of layer "
+            f"{attribution.layer!r}, or use another method."
+        )
+    if attribution.map.ndim != _UNIT_AXES + 1:
+        raise ArgumentError(
+            f"The map of layer {attribution.layer!r} has units {tuple(attribution.map.shape[1:])}: only maps over two "
+            "axes can be drawn over an image."
+        )
+    count = len(attribution.score)
+    if not -count <= as_int(sample, "sample") < count:
+        raise ArgumentError(f"There is no sample {sample}: the attribution is of {format_count(count, 'image')}.")
+    sample %= count
+    shown = _image_of(attribution, sample) if image is None else image
+    values = image_values(shown, None, "The image", Normalization.of(mean, std))
+    field, unknown = _field_of(attribution, values.shape[:2])
+    return attribution_map(
+        attribution.map[sample].double().numpy(),
+        values,
+        reach=attribution._question.reach / (values.shape[0] * values.shape[1]),
+        field=field,
+        title=f"{name_layer(attribution.layer)}: what {_score_words(attribution, sample)} rests on",
+        words=[*_words(attribution, sample), _check_words(attribution, sample, check), *unknown],
+    )
+
+
+def _score_words(attribution: Attribution, sample: int) -> str:
+    target = int(attribution.target[sample])
+    of = "the score" if target < 0 else f"the score of class {target}"
+    return f"{of}, {float(attribution.score[sample]):.3g},"
+
+
+def _words(attribution: Attribution, sample: int) -> list[str]:
+    """Return the method, the strongest channels and the sum, in sentences."""
+    method = attribution.method.replace("_x_", " times ").replace("_", " ")
+    top = attribution.top(min(3, attribution.channels.shape[1]))[sample]
+    numbers = ", ".join(f"{int(one)} ({float(attribution.channels[sample, one]):+.3g})" for one in top)
+    place = "after the nonlinearity" if attribution.at == "post_activation" else "as the layer returns it"
+    total = float(attribution.channels[sample].sum())
+    return [
+        f"{method[0].upper()}{method[1:]}, {place}; all contributions add up to {total:+.3g}.",
+        f"Channels that contribute most: {numbers}.",
+    ]
+
+
+def _check_words(attribution: Attribution, sample: int, check: Check | None) -> str:
+    """Return how the attribution was checked by removal, or that it was not.
+
+    Raises:
+        ArgumentError: the check is none, or is of another layer.
+    """
+    if check is None:
+        return "Not checked by removing channels: sp.evidence.channel_deletion(model, images, attribution) does."
+    if not callable(getattr(check, "words", None)) or not hasattr(check, "call"):
+        raise ArgumentError(
+            f"deletion is {kind_of(check)}: pass what sp.evidence.channel_deletion(model, images, attribution) returns."
+        )
+    if (check.layer, check.call) != (attribution.layer, attribution.call):
+        raise ArgumentError(
+            f"deletion is of layer {check.layer!r}, run {check.call}, and the attribution of {attribution.layer!r}, "
+            f"run {attribution.call}: pass that of this attribution."
+        )
+    return check.words(sample)
+
+
+def _image_of(attribution: Attribution, sample: int) -> object:
+    """Return an image of the batch.
+
+    Raises:
+        ArgumentError: the batch is no tensor of images.
+    """
+    images = attribution._question.images
+    if isinstance(images, torch.Tensor) and images.ndim == _BATCH_AXES and images.shape[1] in (1, 3):
+        return images[sample]
+    raise ArgumentError(
+        f"The batch, {short_repr(images)}, holds no images (N, 3, H, W) or (N, 1, H, W) to draw over: pass image=."
+    )
+
+
+def _field_of(attribution: Attribution, size: tuple[int, ...]) -> tuple[ReceptiveField | None, list[str]]:
+    """Return the field of the attribution's run, and in words why it is not known."""
+    question = attribution._question
+    if question.forward is not None or not isinstance(question.images, torch.Tensor):
+        return None, ["What its units see is not known, since the model is called by forward=."]
+    try:
+        found = receptive_fields(
+            question.model,
+            question.images[:1],
+            layers=question.model if not attribution.layer else attribution.layer,
+            at=attribution.at,
+            layout=attribution.layout,
+        ).calls(attribution.layer)[attribution.call]
+    except (SpatialProbeError, IndexError) as error:
+        return None, [f"What its units see is not known: {str(error).splitlines()[0]}"]
+    shape = None if attribution.map is None else tuple(attribution.map.shape[1:])
+    if found.output_size != shape or found.input_size != tuple(size):
+        return None, ["What its units see is not known: the image is not of the size that the model takes."]
+    return found, []

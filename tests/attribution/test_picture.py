@@ -1,0 +1,91 @@
+"""The picture of an attribution says what its colors mean, over which pixels, and whether it was checked."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from explained_models import images, make
+from torch import nn
+
+import spatialprobe as sp
+from spatialprobe import evidence
+from spatialprobe.attribution.picture import draw_attribution
+from spatialprobe.render.attribution_map import attribution_map
+
+
+def drawn(attribution, sample=0, check=None, image=None):
+    return draw_attribution(attribution, sample, check, image, None, None)
+
+
+def test_contributions_lie_over_their_pixels():
+    """A unit's color is over the pixels nearest to its field's middle, and pixels add up to the map's sum."""
+    contributions = np.zeros((4, 4))
+    contributions[1, 2] = 2.0
+    image = np.full((8, 8, 1), 0.5, np.float32)
+    mosaic = attribution_map(contributions, image, reach=0.5, field=None, title="t", words=[])
+    assert mosaic.color_bar.high == 0.5  # 2.0 over 4 pixels
+    factor = 288 // 8
+    panel = mosaic.pixels[-8 * factor - 12 :, 8 * factor + 24 :]
+    colored = np.argwhere((panel.max(2).astype(int) - panel.min(2) > 60)[:, : 8 * factor])
+    assert len(colored) == (2 * factor) ** 2  # one unit of 2 x 2 pixels, at the end of the scale
+    assert np.ptp(colored[:, 0]) == np.ptp(colored[:, 1]) == 2 * factor - 1
+
+
+def test_units_are_placed_by_their_fields():
+    """Without padding the first unit's middle is not the first pixel: the fields say where it is."""
+    conv = nn.Conv2d(1, 1, 5, bias=False)
+    nn.init.constant_(conv.weight, 0.04)
+    model = nn.Sequential(conv, nn.ReLU(), nn.Flatten(), nn.Linear(36, 2)).eval()
+    field = sp.receptive_fields(model, (1, 1, 10, 10))["0"]
+    contributions = np.zeros((6, 6))
+    contributions[0, 0] = 1.0
+    image = np.zeros((10, 10, 1), np.float32)
+    mosaic = attribution_map(contributions, image, reach=1.0, field=field, title="t", words=[])
+    assert "The strongest unit, (0, 0), contributes +1 and sees rows 0 to 4 and columns 0 to 4" in mosaic.caption
+
+
+def test_one_scale_for_all_layers_and_images():
+    """Every picture of one attribution has the same ends of its color bar, symmetric around zero."""
+    found = sp.attribute(make("vgg").float(), images("vgg").float(), 2)
+    bars = [drawn(one, sample).color_bar for one in found.values() for sample in range(2)]
+    assert len({(bar.low, bar.high) for bar in bars}) == 1
+    assert bars[0].low == -bars[0].high
+    assert bars[0].signed
+
+
+def test_the_check_is_in_the_caption():
+    """What removing channels showed for the image stands there; without a check, that there was none."""
+    model, pictures = make("vgg").float(), images("vgg").float()
+    found = sp.attribute(model, pictures, 2)
+    deletion = evidence.channel_deletion(model, pictures, found["3"], k=2)
+    words = drawn(found["3"], 1, deletion).caption
+    assert f"falls by {deletion.values[1]:.3g}; without as many random ones by {deletion.random[1]:.3g}" in words
+    assert ("no better than random" in words) is not deletion.better
+    assert "Not checked by removing channels" in drawn(found["3"]).caption
+    assert "class 2" in drawn(found["3"]).title
+    assert found["3"].plot(1, deletion=deletion, width=8).get_figwidth() == 8
+    with pytest.raises(sp.ArgumentError, match=r"deletion is of layer '3', run 0, and the attribution of '0'"):
+        found["0"].plot(deletion=deletion)
+    with pytest.raises(sp.ArgumentError, match="deletion is a float"):
+        found["0"].plot(deletion=0.5)
+
+
+def test_what_cannot_be_drawn():
+    """Ablation has no map, tokens have one axis, a batch of four channels no picture: each says what to do."""
+    model, pictures = make("vgg"), images("vgg")
+    with pytest.raises(sp.ArgumentError, match="Ablation measures one number for each channel"):
+        sp.attribute(model, pictures, 2, layers="0", method="ablation")["0"].plot()
+    with pytest.raises(sp.ArgumentError, match="There is no sample 2: the attribution is of 2 images"):
+        sp.attribute(model, pictures, 2)["0"].plot(2)
+    vit = sp.attribute(make("vit"), images("vit"), 2, layers="encoder.layers.encoder_layer_0.mlp", at="output")
+    with pytest.raises(sp.ArgumentError, match=r"has units \(17,\)"):
+        vit["encoder.layers.encoder_layer_0.mlp"].plot()
+    four = nn.Sequential(nn.Conv2d(4, 3, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    found = sp.attribute(four, torch.rand(2, 4, 6, 6), 1)["0"]
+    with pytest.raises(sp.ArgumentError, match="pass image="):
+        found.plot()
+    assert "rests on" in drawn(found, image=torch.rand(3, 6, 6)).title
+    assert "the image is not of the size" in drawn(found, image=torch.rand(3, 9, 9)).caption
+    called = sp.attribute(model, pictures, 2, forward=lambda net, batch: net(batch))["3"]
+    assert "is not known, since the model is called by forward=" in drawn(called).caption
