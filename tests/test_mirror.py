@@ -20,6 +20,7 @@ PROMISES = {
     "test_surface": "",
     "test_mirror": "",
     "test_docs": "",
+    "test_words": "",
     "test_pages": "",
     "test_readme": "",
     "test_wrong_calls": "",

@@ -1,4 +1,4 @@
-"""Whether a notebook is there to show something, and showing it."""
+"""Detect a notebook, and show objects in it."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def test_edits_come_before_probes(chain, probe_first, by_hand):
 
 
 def test_edits_come_after_the_users_hooks(chain):
-    """An edit replaces what the layer would have handed on, with the user's own hooks."""
+    """An edit replaces what the layer would have output, with the user's own hooks."""
     model, images = chain
     model.conv1.register_forward_hook(lambda module, args, output: output * 0 + 1)
     with sp.edited(model, {nn.Conv2d: lambda out: out + 1}):
@@ -51,7 +51,7 @@ def test_edits_come_after_the_users_hooks(chain):
 
 
 def test_replace(chain):
-    """A tensor is handed on in the place of the output; one of another shape is refused with both shapes."""
+    """A tensor takes the place of the output; one of another shape is refused with both shapes."""
     model, images = chain
     patch = torch.rand(2, 4, 12, 12, dtype=torch.float64)
     with sp.edited(model, {"conv1": sp.replace(patch)}):

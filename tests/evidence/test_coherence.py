@@ -122,7 +122,7 @@ def test_what_does_not_belong_together_is_refused():
     with pytest.raises(sp.ArgumentError, match="of the data set holds values that are infinite or NaN"):
         patch_coherence(top, images / torch.zeros_like(images), field)
     smaller = sp.receptive_fields(nn.Conv2d(1, 2, 8), images[:1])[""]
-    with pytest.raises(sp.ArgumentError, match="take the field of the layer"):
+    with pytest.raises(sp.ArgumentError, match="pass the field of the layer"):
         patch_coherence(top, images, smaller)
     flat = sp.receptive_fields(nn.Sequential(nn.Flatten(), nn.Linear(81, 2)), images[:1])["1"]
     with pytest.raises(sp.ArgumentError, match=r"of layer '', the field is of '1'.* exemplars.of_layer\('1'\) says so"):

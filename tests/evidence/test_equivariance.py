@@ -102,7 +102,7 @@ def test_one_axis():
 
 
 def test_silent_images_are_left_out():
-    """An image that excites no unit compared counts for nothing, and if none does, there is nothing to measure."""
+    """An image that activates no unit compared counts for nothing, and if none does, there is nothing to measure."""
     model = nn.Conv2d(1, 1, 3, bias=False)
     images = torch.rand(3, 1, 12, 12)
     images[1] = 0

@@ -1,4 +1,4 @@
-"""The patches that excite a channel most, against crops that are made here."""
+"""The patches that activate a channel most, against crops that are made here."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_channels():
 
 
 def test_each_image_is_read_once():
-    """However many channels an image excites, it is read once; those that excite none are not read."""
+    """However many channels an image activates, it is read once; those that activate none are not read."""
     data, read = images(), []
 
     class Counting:

@@ -73,7 +73,7 @@ def test_a_unit_that_sees_only_padding():
 
 
 def test_channel():
-    """The channel is handed on to the field, where channels see different pixels."""
+    """The channel is passed to the field, where channels see different pixels."""
 
     class ByChannel(Field):
         def box(self, y, x, channel=None, clip=True):
@@ -148,7 +148,7 @@ def test_file(tmp_path):
 def test_what_is_no_field():
     """The fields of all layers are refused, with how to name one."""
     fields = sp.receptive_fields(torch.nn.Conv2d(3, 4, 3), (1, 3, 8, 8))
-    with pytest.raises(sp.ArgumentError, match=r"field is a ReceptiveFields: give one layer's .*\['conv1'\]"):
+    with pytest.raises(sp.ArgumentError, match=r"field is a ReceptiveFields: pass one layer's .*\['conv1'\]"):
         sp.receptive_field_overlay(torch.rand(3, 8, 8), fields, (0, 0))
 
 

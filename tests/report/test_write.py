@@ -250,8 +250,8 @@ def test_model_is_given_back_as_it_was(name, path):
         ({"images": torch.rand(3, 12, 12)}, r"not one of \(3, 12, 12\).*image\[None\]"),
         ({"images": torch.rand(0, 3, 12, 12)}, r"not one of \(0, 3, 12, 12\)\.$"),
         ({"images": "cat.png"}, "not a str"),
-        ({"sweep": {"conv1": {}}}, "sweep is a dict: give what sp.sweep"),
-        ({"dataset": torch.rand(2, 3, 12, 12)}, "give the sweep of it too"),
+        ({"sweep": {"conv1": {}}}, "sweep is a dict: pass what sp.sweep"),
+        ({"dataset": torch.rand(2, 3, 12, 12)}, "pass the sweep of it too"),
         ({"labels": ["a"]}, "2 images, but 1 label: pass one for each image"),
         ({"labels": "ab"}, "labels must be strings"),
         ({"classes": "ab"}, "classes must be strings"),
@@ -277,16 +277,16 @@ def test_sweeps_of_something_else(path):
     sweep = sp.sweep(model, data, {"top": sp.Exemplars}, progress=False)
     with pytest.raises(sp.ArgumentError, match="the sweep took values at 'output'"):
         sp.write_report(path, model, data, at="post_activation", sweep=sweep)
-    with pytest.raises(sp.ArgumentError, match="give images of the size that was swept"):
+    with pytest.raises(sp.ArgumentError, match="pass images of the size that was swept"):
         sp.write_report(path, model, data[..., :8, :8], sweep=sweep)
     other = nn.Sequential()
     other.conv1 = nn.Conv2d(3, 7, 3, padding=1)
-    with pytest.raises(sp.ArgumentError, match="is of 4 channels, but the layer handed on 7"):
+    with pytest.raises(sp.ArgumentError, match="is of 4 channels, but the layer returned 7"):
         sp.write_report(path, other, data, sweep=sweep)
 
 
 def test_layers_without_maps(path):
-    """A selection without any map is refused with what the layers handed on."""
+    """A selection without any map is refused with what the layers output."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(27, 2))
     with pytest.raises(sp.ArgumentError, match=r"None of these layers has maps.*returned \(1, 2\)"):
         sp.write_report(path, model, torch.rand(1, 3, 3, 3), layers=nn.Linear)

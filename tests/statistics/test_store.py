@@ -1,4 +1,4 @@
-"""Stores: all activations on disk, labelled, compressed, equal to what the layers handed on."""
+"""Stores: all activations on disk, labelled, compressed, equal to what the layers output."""
 
 from __future__ import annotations
 

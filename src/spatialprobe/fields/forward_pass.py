@@ -301,7 +301,7 @@ class _Tracer:
 
 
 def _has_values(model: nn.Module) -> bool:
-    """Whether the model could run on a real device."""
+    """Return whether the model could run on a real device."""
     return not any(value.is_meta for value in (*model.parameters(), *model.buffers()))
 
 

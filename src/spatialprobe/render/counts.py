@@ -1,4 +1,4 @@
-"""How often values fall where: counted from the values, or taken from a sweep's histogram."""
+"""Counts of values in bins: counted from the values, or taken from a sweep's histogram."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def _nested(counts: Integers, edges: Floats) -> tuple[Integers, Floats]:
 
 
 def _far_constants(counts: Integers, edges: Floats) -> npt.NDArray[np.bool_]:
-    """Which channels have all their values in one bin, further from those of the others than these are spread."""
+    """Return which channels have all values in one bin, further from the others than these are spread."""
     used = counts > 0
     constant = used.sum(axis=1) == 1
     others = used & ~constant[:, None]

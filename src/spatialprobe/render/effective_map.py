@@ -108,7 +108,7 @@ def _window(effective: EffectiveReceptiveField) -> Frame:
 
 
 def _words(effective: EffectiveReceptiveField, window: Frame) -> list[str]:
-    """What the frames are, and the numbers of the field."""
+    """Return what the frames are, and the numbers of the field."""
     half, most = effective.sides[_HALF], effective.sides[_NEARLY_ALL]
     center = ", ".join(f"{value:.1f}" for value in effective.centroid)
     spread = " x ".join(f"{value:.1f}" for value in effective.std)
@@ -122,7 +122,7 @@ def _words(effective: EffectiveReceptiveField, window: Frame) -> list[str]:
 
 
 def _window_words(window: Frame, size: tuple[int, ...]) -> list[str]:
-    """Which part of the input is shown, in a list; an empty list where all of it is."""
+    """Return which part of the input is shown, in a list; an empty list where all of it is."""
     if window == tuple((0, length) for length in size):
         return []
     rows, columns = (f"{first} to {last - 1}" for first, last in window)

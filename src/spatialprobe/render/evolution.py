@@ -204,7 +204,7 @@ def _scales(
 
 
 def _full(choice: EvolutionScale) -> ScaleChoice:
-    """What "all" and "auto" are for the maps that they hold for."""
+    """Return what "all" and "auto" are for the maps that they hold for."""
     return "layer" if isinstance(choice, str) and choice in ("all", "auto") else cast(ScaleChoice, choice)
 
 
@@ -218,14 +218,14 @@ def _each_words(names: Sequence[str], scales: Sequence[Scale]) -> str:
 
 
 def _below_words(scales: Sequence[Scale]) -> str:
-    """Where the ranges stand, and how much lies beyond them."""
+    """Return where the ranges stand, and how much lies beyond them."""
     beyond = max(one.beyond for one in scales)
     most = f"; at most {share_words(beyond)} of a step's values lie beyond its ends" if beyond else ""
     return f"Below each step stands its own scale{most}."
 
 
 def _color_bar(scales: Sequence[Scale]) -> ColorBar | None:
-    """That of the one scale of all steps, None where there are several."""
+    """Return that of the one scale of all steps, None where there are several."""
     bars = {ColorBar.of(scale) for scale in scales}
     return bars.pop() if len(bars) == 1 else None
 
@@ -237,7 +237,7 @@ def _common_layer(runs: Sequence[Activation]) -> str:
 
 
 def _counts(steps: Sequence[Step], order: Order, channels: Sequence[int] | None) -> str:
-    """How many channels are shown; where steps differ in that, each says it above its maps."""
+    """Return how many channels are shown; where steps differ in that, each says it above its maps."""
     counts = {(len(step.channels), step.total) for step in steps}
     if len(counts) == 1:
         return count_words(*counts.pop(), order, channels)
@@ -245,14 +245,14 @@ def _counts(steps: Sequence[Step], order: Order, channels: Sequence[int] | None)
 
 
 def _once(names: Sequence[str], counts: Sequence[str]) -> list[str]:
-    """What holds for each step; once, where it is the same for all."""
+    """Return what holds for each step; once, where it is the same for all."""
     if len(set(counts)) == 1:
         return [counts[0]]
     return [f"{name}: {count}" for name, count in zip(names, counts, strict=True)]
 
 
 def _remarks(maps: Sequence[Values], steps: Sequence[Step]) -> list[str]:
-    """What the tiles hold, and how many of all steps are marked."""
+    """Return what the tiles hold, and how many of all steps are marked."""
     kinds = ("dead", "constant", "nonfinite")
     marks = Marks(*(np.concatenate([getattr(step.marks, kind) for step in steps]) for kind in kinds))
     slices = _once([step.name for step in steps], [" ".join(slice_words(item)) for item in maps])
@@ -262,7 +262,7 @@ def _remarks(maps: Sequence[Values], steps: Sequence[Step]) -> list[str]:
 def _metadata(
     runs: Sequence[Activation], sample: int, steps: Sequence[Step], scale: str, extremes: Sequence[Extremes]
 ) -> dict[str, str]:
-    """What a lone file needs to explain itself."""
+    """Return what a lone file needs to explain itself."""
     names = [step.name for step in steps]
     return {
         "Software": "spatialprobe",

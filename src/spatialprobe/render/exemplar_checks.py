@@ -1,4 +1,4 @@
-"""What pictures and measures ask of a channel's exemplars, and whether field and data are those that they are of."""
+"""Checks of exemplars: whether field and data set are those that they come from."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 def check_exemplars(exemplars: ExemplarsResult, dataset: Images, field: ReceptiveField) -> None:
-    """That these are exemplars of the field's layer, in this data set.
+    """Check that these are exemplars of the field's layer, in this data set.
 
     Raises:
         ArgumentError: they are not, or there are none.
     """
     if not all(hasattr(exemplars, name) for name in ("values", "samples", "positions")):
         raise ArgumentError(
-            f"exemplars is {kind_of(exemplars)}: give one layer's result of the Exemplars reducer, such as "
+            f"exemplars is {kind_of(exemplars)}: pass one layer's result of the Exemplars reducer, such as "
             "result['conv1']['top'] of a sweep with {'top': sp.Exemplars}."
         )
     check_is_field(field)
@@ -34,7 +34,7 @@ def check_exemplars(exemplars: ExemplarsResult, dataset: Images, field: Receptiv
 
 
 def check_samples(exemplars: ExemplarsResult, dataset: Images) -> None:
-    """That the data set has the samples that the exemplars name.
+    """Check that the data set has the samples that the exemplars name.
 
     Raises:
         ArgumentError: it is too short, or cannot be asked for a sample.
@@ -44,7 +44,7 @@ def check_samples(exemplars: ExemplarsResult, dataset: Images) -> None:
     furthest = int(exemplars.samples.max())
     if isinstance(dataset, Sized) and furthest >= len(dataset):
         raise ArgumentError(
-            f"The exemplars name sample {furthest}, and the data set has {len(dataset)}: give the data that the sweep "
+            f"The exemplars name sample {furthest}, and the data set has {len(dataset)}: pass the data that the sweep "
             "saw."
         )
 
@@ -53,7 +53,7 @@ def _check_layer(exemplars: ExemplarsResult, field: ReceptiveField) -> None:
     swept = getattr(exemplars, "layer", None)
     if swept is not None and swept != field.layer:
         raise ArgumentError(
-            f"The exemplars are of layer {swept!r}, the field is of {field.layer!r}: give both of one layer. If these "
+            f"The exemplars are of layer {swept!r}, the field is of {field.layer!r}: pass both of one layer. If these "
             f"are two names of one, exemplars.of_layer({field.layer!r}) says so."
         )
     _check_size(exemplars, field)
@@ -61,11 +61,11 @@ def _check_layer(exemplars: ExemplarsResult, field: ReceptiveField) -> None:
     if not sizes or len(furthest) != len(sizes):
         raise ArgumentError(
             f"The exemplars have units of {format_count(len(furthest), 'axis')}, layer {field.layer!r} of "
-            f"{len(sizes)}: take the field of the layer that the exemplars are of."
+            f"{len(sizes)}: pass the field of the layer that the exemplars are of."
         )
     if any(most >= size for most, size in zip(furthest, sizes, strict=True)):
         raise ArgumentError(
-            f"The exemplars have units up to {furthest}, but the maps of {field.layer!r} are of {by(sizes)}: take the "
+            f"The exemplars have units up to {furthest}, but the maps of {field.layer!r} are of {by(sizes)}: pass the "
             "field of the layer, and of the input size, that the exemplars are of."
         )
 
@@ -75,7 +75,7 @@ def _check_size(exemplars: ExemplarsResult, field: ReceptiveField) -> None:
     size, at = getattr(exemplars, "map_size", None), getattr(exemplars, "at", None)
     if size is None or tuple(size) == field.output_size:
         return
-    why = "take the field of the layer, and of the input size, that the exemplars are of."
+    why = "pass the field of the layer, and of the input size, that the exemplars are of."
     taken = getattr(field, "at", at)
     if at is not None and at != taken:
         why = (

@@ -1,4 +1,4 @@
-"""The patches of a data set that excite each channel most."""
+"""The patches of a data set that activate each channel most."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def exemplar_patches(
 
 @dataclass(frozen=True)
 class _Unit:
-    """Which unit of which sample; sample -1 is an empty place, where a channel has fewer than others."""
+    """A unit of a sample; sample -1 is an empty place, where a channel has fewer than others."""
 
     sample: int
     y: int
@@ -149,7 +149,7 @@ def _units(exemplars: ExemplarsResult, channel: int, field: ReceptiveField, *, i
 
 
 def _leaves_image(field: ReceptiveField, unit: _Unit) -> bool:
-    """Whether the border cuts a unit's field; that of an empty place counts as cut."""
+    """Return whether the border cuts a unit's field; that of an empty place counts as cut."""
     box = _box(field, unit)
     if box is None:
         return True
@@ -225,7 +225,7 @@ def _enlarged(pixels: npt.NDArray[np.uint8], ground: npt.NDArray[np.uint8], fact
 
 
 def _labelled(units: Sequence[_Unit], columns: int, cut: _Cut) -> tuple[list[str], Rows]:
-    """What stands above each patch, and where the patches go: wide enough for it."""
+    """Return what stands above each patch, and where the patches go: wide enough for it."""
     labels = [f"{unit.value:.3g} #{unit.sample}" if unit.shown else "" for unit in units]
     for first in range(0, len(units), columns):
         if units[first].silent:
@@ -242,7 +242,7 @@ def _words(
     *,
     interior: bool,
 ) -> list[str]:
-    """How to read the sheet."""
+    """Return the sentences that say how to read the sheet."""
     words = [
         f"{len(shown)} of {format_count(len(exemplars.values), 'channel')} shown, a row each: the largest value of a "
         "unit, # the image's position in the data set, and the pixels that the unit sees, padding hatched."

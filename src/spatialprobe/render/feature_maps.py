@@ -155,7 +155,7 @@ def feature_maps(
 
 
 def _record_of(maps: torch.Tensor | npt.NDArray[Any]) -> Activation:
-    """Maps that are nobody's output, as a record."""
+    """Return maps that no layer has output as a record."""
     if isinstance(maps, np.ndarray):
         if maps.dtype.kind not in "buifc":
             raise ArgumentError(f"feature_maps() draws an array of numbers, not of {maps.dtype}.")
@@ -210,7 +210,7 @@ def _mosaic(
 def _metadata(
     record: Activation, sample: int, shown: npt.NDArray[np.int64], scale: Scale, extremes: Extremes
 ) -> dict[str, str]:
-    """What a lone file needs to explain itself."""
+    """Return what a lone file needs to explain itself."""
     return {
         "Software": "spatialprobe",
         "Layer": f"{record.layer} ({record.module_type}), {record.at}",

@@ -1,4 +1,4 @@
-"""What pictures ask of a receptive field, and what they say about its boxes."""
+"""Checks of receptive fields for pictures, and words about their boxes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def check_is_field(field: object) -> None:
     """
     if not hasattr(field, "output_size"):
         raise ArgumentError(
-            f"field is {kind_of(field)}: give one layer's receptive field, such as "
+            f"field is {kind_of(field)}: pass one layer's receptive field, such as "
             "sp.receptive_fields(model, images)['conv1']."
         )
     source = getattr(field, "source", None)
@@ -71,7 +71,7 @@ def by(size: Sequence[int]) -> str:
 
 
 def box_words(box: Box, size: Sequence[int]) -> str:
-    """Which rows and columns, both ends included, and how many pixels of how many."""
+    """Return which rows and columns, both ends included, and how many pixels of how many."""
     ranges = [
         f"{name} {start} to {stop - 1}"
         for (name, _, _), start, stop in zip(_AXIS_WORDS, box.start, box.stop, strict=True)
@@ -81,7 +81,7 @@ def box_words(box: Box, size: Sequence[int]) -> str:
 
 
 def cut_words(whole: Box, size: Sequence[int]) -> str | None:
-    """How much of an unclipped box lies outside the image, None if nothing does."""
+    """Return how much of an unclipped box lies outside the image, None if nothing does."""
     parts = []
     for (name, before, after), start, stop, length in zip(_AXIS_WORDS, whole.start, whole.stop, size, strict=True):
         parts += [f"{-start} {name} {before} the image"] if start < 0 else []

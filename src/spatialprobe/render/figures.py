@@ -58,7 +58,7 @@ def check_dpi(dpi: float | None) -> float:
     """Return the dots per inch that a page is drawn at.
 
     Raises:
-        ArgumentError: it is no number between 10 and 1200.
+        ArgumentError: it is not a number between 10 and 1200.
     """
     return UNIT if dpi is None else _within(dpi, "dpi", *_DPIS)
 
@@ -67,7 +67,7 @@ def check_width(width: float | None) -> float | None:
     """Return the width of a page in pixels, None where it follows from the picture.
 
     Raises:
-        ArgumentError: it is no number of inches between 1 and 100.
+        ArgumentError: it is not a number of inches between 1 and 100.
     """
     return None if width is None else UNIT * _within(width, "width", *_WIDTHS)
 
@@ -95,7 +95,7 @@ class _Panel:
 
     @property
     def above(self) -> int:
-        """What the title takes."""
+        """The height that the title takes."""
         return MARGIN + TITLE_LINE * len(self.head) + (6 if self.head else 0)
 
     @property
@@ -238,7 +238,7 @@ def _text_width(text: str, font: FontProperties) -> float:
 
 @cache
 def _renderer() -> RendererAgg:
-    """What draws the page: its letters are wider than the font's own measures."""
+    """Return what draws the page: its letters are wider than the font's own measures."""
     return RendererAgg(1, 1, UNIT)  # type: ignore[no-untyped-call]
 
 

@@ -43,7 +43,7 @@ class Gallery(CompletedMapping[Key, Mosaic]):
     Gallery of 1 mosaic
       0  Mosaic('0, output, sample 0', 400 x 296 pixels)
     left out
-      3  Layer '3' handed on (1, 2), which is not maps of (N, C, H, W), (N, C, L) or (N, C, D, H, W): draw another
+      3  Layer '3' returned (1, 2), which is not maps of (N, C, H, W), (N, C, L) or (N, C, D, H, W): draw another
          layer, or bring it into that shape.
     """
 

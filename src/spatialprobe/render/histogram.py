@@ -1,4 +1,4 @@
-"""How the values of a layer are distributed, channel by channel, as a picture."""
+"""Pictures of the distribution of a layer's values, channel by channel."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def activation_histogram(
     bins: int | None = None,
     span: tuple[float, float] | None = None,
 ) -> ActivationHistogram:
-    """How a layer's values are distributed: for each channel, and for all together.
+    """Return how a layer's values are distributed: for each channel, and for all together.
 
     Args:
         record: of any layer with outputs (N, C, ...), or a convolution's without the batch: all its samples and units
@@ -151,7 +151,7 @@ def _by_channel(record: Activation) -> Values:
         tensor = tensor[None]
     if tensor.ndim < 2 or not tensor.numel() or tensor.dtype.is_complex:
         raise ArgumentError(
-            f"Layer {record.layer!r} handed on {record.shape} of {record.dtype}: a histogram needs real values "
+            f"Layer {record.layer!r} returned {record.shape} of {record.dtype}: a histogram needs real values "
             "(N, C, ...), at least one."
         )
     return np.asarray(tensor.transpose(0, 1).flatten(1).double())
@@ -162,7 +162,7 @@ def _shown(count: int, whose: str, channels: Sequence[int] | None) -> Integers:
 
 
 def _words(found: Counts, count: int) -> list[str]:
-    """How to read the picture, and what it cannot show."""
+    """Return how to read the picture, and what it cannot show."""
     each = found.inside.sum(axis=1) + found.outside + (0 if found.nonfinite is None else found.nonfinite)
     total = max(1, int(each.sum()))
     numbers = f"{each.min()} values each" if each.min() == each.max() else f"{each.min()} to {each.max()} values each"
@@ -182,7 +182,7 @@ def _words(found: Counts, count: int) -> list[str]:
 
 
 def _metadata(found: Counts, shown: Integers) -> dict[str, str]:
-    """What a lone file needs to explain itself, as far as counts tell it."""
+    """Return what a lone file needs to explain itself, as far as counts tell it."""
     used = np.flatnonzero(found.inside.any(axis=0))
     low, high = (found.edges[used[0]], found.edges[used[-1] + 1]) if len(used) else (found.edges[0], found.edges[-1])
     return {

@@ -23,17 +23,17 @@ _ROUNDING = 0.01  # that mean and std written with three digits leave behind at 
 
 @dataclass(frozen=True)
 class Normalization:
-    """What was taken from each channel of an image and what it was divided by, before the model saw it."""
+    """The mean and the standard deviation by which an image was normalized before the model saw it."""
 
     mean: tuple[float, ...]  # one for all channels, or one each
     std: tuple[float, ...]
 
     @staticmethod
     def of(mean: object, std: object) -> Normalization | None:
-        """That of `mean=` and `std=`, None where neither is given.
+        """Return that of `mean=` and `std=`, None where neither is given.
 
         Raises:
-            ArgumentError: one of them is no number and no sequence of one or three, or a `std` is not above zero.
+            ArgumentError: one of them is neither a number nor a sequence of one or three, or a `std` is not above zero.
         """
         if mean is None and std is None:
             return None
@@ -111,7 +111,7 @@ def image_values(
 
 
 def _is_first(tensor: torch.Tensor, size: Sequence[int] | None) -> bool:
-    """Whether the first axis of an image counts its channels: the size tells, or that it can."""
+    """Return whether the first axis of an image counts its channels: the size tells, or that it can."""
     first = tensor.shape[0] in (1, 3)
     return first and (size is None or tuple(tensor.shape[1:]) == tuple(size) or tuple(tensor.shape[:2]) != tuple(size))
 
@@ -143,7 +143,7 @@ def _kind(image: object) -> str:
 
 @dataclass(frozen=True)
 class Stretch:
-    """How image values become brightness: 0 to 1 as they are, any other range drawn out from `low` to `high`."""
+    """The mapping from image values to brightness: 0 to 1 as they are, any other range stretched from low to high."""
 
     low: float = 0.0
     high: float = 1.0
@@ -156,7 +156,7 @@ class Stretch:
         return Stretch(low, high if high > low else low + 1)
 
     def words(self) -> list[str]:
-        """What was done, in a list; an empty list where the values are shown as they are."""
+        """Return what was done, in a list; an empty list where the values are shown as they are."""
         if (self.low, self.high) == (0, 1):
             return []
         return [f"Image values from {self.low:.4g} to {self.high:.4g} are stretched from black to white."]
@@ -172,7 +172,7 @@ class Stretch:
 
 
 def nonfinite_words(values: Image) -> list[str]:
-    """That some values are not finite, in a list; an empty list where all are."""
+    """Say that some values are not finite, in a list; an empty list where all are."""
     return [] if np.isfinite(values).all() else ["Pixels with values that are not finite are crimson."]
 
 

@@ -89,7 +89,7 @@ def _around_zero(weights: Values, choice: ScaleChoice) -> Scale:
 
 
 def _count(shown: npt.NDArray[np.int64], weights: Values) -> list[str]:
-    """How many are shown, in a list; an empty list where all are."""
+    """Return how many are shown, in a list; an empty list where all are."""
     return [] if len(shown) == len(weights) else [f"{len(shown)} of {format_count(len(weights), 'kernel')} shown."]
 
 
@@ -160,7 +160,7 @@ def _strongest(
     shown: npt.NDArray[np.int64],
     choice: ScaleChoice,
 ) -> Mosaic:
-    """Of each kernel the input channel with the largest norm."""
+    """Return, of each kernel the input channel with the largest norm."""
     norms = np.square(np.where(np.isfinite(weights), weights, 0)).reshape(*weights.shape[:2], -1).sum(axis=2)
     source = norms.argmax(axis=1)
     drawn = weights[np.arange(len(weights)), source]

@@ -35,16 +35,16 @@ def no_maps(record: Activation) -> str | None:
     shape, spatial = record.shape, _spatial_axes(record)
     if spatial not in (1, 2, 3) or len(shape) not in (spatial + 1, spatial + 2):
         return (
-            f"Layer {record.layer!r} handed on {shape}, which is not maps of (N, C, H, W), (N, C, L) or "
+            f"Layer {record.layer!r} returned {shape}, which is not maps of (N, C, H, W), (N, C, L) or "
             "(N, C, D, H, W): draw another layer, or bring it into that shape."
         )
     doubt = why_in_doubt(record)
     if doubt is not None:
         return doubt
     if record.dtype.is_complex:
-        return f"Layer {record.layer!r} handed on complex values: draw .abs() or .angle() of them."
+        return f"Layer {record.layer!r} returned complex values: draw .abs() or .angle() of them."
     if 0 in shape[-spatial - 1 :]:
-        return f"Layer {record.layer!r} handed on {shape}, which has nothing to draw."
+        return f"Layer {record.layer!r} returned {shape}, which has nothing to draw."
     return None
 
 
@@ -108,12 +108,12 @@ def _means(maps: Sequence[Values]) -> npt.NDArray[np.float64]:
 
 
 def count_words(shown: int, count: int, order: Order, channels: Sequence[int] | None) -> str:
-    """How many channels of how many are shown, and by what they were chosen."""
+    """Return how many channels of how many are shown, and by what they were chosen."""
     return f"{shown} of {format_count(count, 'channel')} shown{order_words(order, channels)}."
 
 
 def order_words(order: Order, channels: Sequence[int] | None) -> str:
-    """How the channels shown were chosen, after a comma; nothing for the plain order."""
+    """Return how the channels shown were chosen, after a comma; nothing for the plain order."""
     return (", as chosen" if channels is not None and order == "index" else "") + _ORDER_WORDS[order]
 
 
@@ -156,7 +156,7 @@ def _slices(codes: Codes) -> Codes:
 
 
 def slice_words(maps: Values) -> list[str]:
-    """What the tiles of maps with three axes hold, in a list; an empty list for others."""
+    """Return what the tiles of maps with three axes hold, in a list; an empty list for others."""
     if maps.ndim != 4:
         return []
     return [f"Each tile holds the {maps.shape[1]} slices along the first axis, row by row."]

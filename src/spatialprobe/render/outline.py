@@ -37,7 +37,7 @@ def outlined(
 
 
 def _pixels(box: Box | None, factor: int) -> tuple[slice, slice]:
-    """Where a box lies on the enlarged image; a box of None has all of it."""
+    """Return where a box lies on the enlarged image; a box of None has all of it."""
     if box is None:
         return slice(None), slice(None)
     ys, xs = (slice(start * factor, stop * factor) for start, stop in zip(box.start, box.stop, strict=True))

@@ -1,4 +1,4 @@
-"""What all pictures have in common: shown as an array, a figure or a PNG, saved by the suffix of a name."""
+"""The base of all pictures: shown as an array, a figure or a PNG, saved by the suffix of a name."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ _WIDEST_NAME = 160  # pixels
 
 @dataclass(frozen=True)
 class Rows:
-    """Where each of `count` rows of `columns` tiles of (height, width) units goes."""
+    """The place of each of `count` rows of `columns` tiles of (height, width) units goes."""
 
     count: int
     columns: int

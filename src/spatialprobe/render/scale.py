@@ -22,7 +22,7 @@ _SMALL_SPAN = 1e-30  # of a scale: its inverse, times LEVELS, would come near th
 
 @dataclass(frozen=True, eq=False)
 class Scale:
-    """Which value has which code: code k stands for values around `low + (k + 1/2) / LEVELS * (high - low)`."""
+    """The codes of values: code k stands for values around `low + (k + 1/2) / LEVELS * (high - low)`."""
 
     choice: str  # "robust", "layer", "map" or "given"
     signed: bool  # diverging colors around zero, else sequential ones
@@ -176,7 +176,7 @@ def _given(maps: Values, extremes: Extremes, bounds: tuple[float, float]) -> Sca
 
 
 def _cut(extremes: Extremes, low: float, high: float) -> tuple[bool, bool]:
-    """Whether some finite value lies below a range, and whether some lies above it."""
+    """Return whether some finite value lies below a range, and whether some lies above it."""
     return bool(np.fmin.reduce(extremes.low) < low), bool(np.fmax.reduce(extremes.high) > high)
 
 

@@ -24,7 +24,7 @@ _LARGEST_SHEET = 1000  # pixels a side that enlarging does not exceed
 
 @dataclass(frozen=True)
 class Grid:
-    """Where each of `count` maps of (height, width) units goes; all lengths but these two in pixels."""
+    """The place of each of `count` maps of (height, width) units goes; all lengths but these two in pixels."""
 
     count: int
     height: int  # units
@@ -136,5 +136,5 @@ def lay_out(tiles: Pixels, labels: Sequence[str], grid: Grid, dead: npt.NDArray[
 
 
 def room_for(label: str, grid: Grid) -> bool:
-    """Whether a label fits above a tile."""
+    """Return whether a label fits above a tile."""
     return width_of(label) <= grid.cell[1] - _GAP

@@ -26,7 +26,7 @@ _BAR_HEIGHT = 10  # pixels
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """What is drawn of one step."""
+    """The maps of one step, as they are drawn."""
 
     name: str
     tiles: Codes  # (channels, h, w)

@@ -1,4 +1,4 @@
-"""Whether the exemplars of a sweep are those of this model, with these weights, over this data set."""
+"""Check whether the exemplars of a sweep are those of this model, with these weights, over this data set."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from spatialprobe.statistics.exemplars import ExemplarsResult
 from spatialprobe.statistics.loading import collate_inputs
 from spatialprobe.statistics.result import SweepResult
 
-_TOLERANCE = 0.1  # of the values' norm: far above what number formats and devices do, far below what other weights do
+_TOLERANCE = 0.1  # of the norm of the values: far above what dtypes and devices differ by, far below what weights do
 
 
 def doubts(model: nn.Module, layers: Sequence[str], sweep: SweepResult, dataset: Images | None, at: At) -> list[str]:
-    """What of a sweep does not fit, a sentence each; an empty list if all does, or nothing can be tried.
+    """Return what of a sweep does not fit, a sentence each; an empty list if all does, or nothing can be tried.
 
-    The last layer with exemplars is tried, which depends on all before it: on the sample that excites most of its
+    The last layer with exemplars is tried, which depends on all before it: on the sample that activates most of its
     channels, it must reach the values that were swept.
     """
     for layer in reversed(layers):
@@ -43,7 +43,7 @@ def _of_layer(model: nn.Module, layer: str, result: ExemplarsResult, dataset: Im
         return []
     try:
         reached = _reached(model, layer, collate_inputs([dataset[sample]]), at)
-    except Exception as error:  # a data set for the eye, of bytes say, that the model does not take
+    except Exception as error:  # a data set of bytes, say, that the model does not take
         return [
             f"Whether the sweep fits is not known: on sample {sample} of the data set there was {describe_error(error)}"
         ]

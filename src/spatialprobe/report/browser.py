@@ -1,4 +1,4 @@
-"""Where a page can be shown: the web browser of the person who runs this, if there is one."""
+"""The web browser in which a page is shown, if there is one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def find_browser() -> webbrowser.BaseBrowser | None:
 
 
 def has_viewer() -> bool:
-    """Return whether somebody looks at a screen of this machine: not in CI, through ssh, or at ranks but the first."""
+    """Return whether this process has a screen to show a page on: not in CI, through ssh, or at ranks but the first."""
     if os.environ.get("CI", "").lower() not in ("", "0", "false") or os.environ.get("RANK", "0") != "0":
         return False
     if sys.platform in _WITHOUT_DISPLAY:

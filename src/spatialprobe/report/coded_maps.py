@@ -58,7 +58,7 @@ class CodedMaps:
 
     @property
     def extremes(self) -> Extremes:
-        """What marks and pictures ask for."""
+        """The extremes that marks and pictures need."""
         return Extremes(self.low, self.high, self.nonfinite, self.codes[0].size)
 
     def every(self, step: int) -> CodedMaps:

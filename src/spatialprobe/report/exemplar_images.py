@@ -72,7 +72,7 @@ class StoredImages:
         return sum(len(picture) + 6 * len(label) + 24 for picture, label in self.pictures.values())
 
     def left_out(self) -> list[str]:
-        """What is not kept, in a list."""
+        """Return what is not kept, in a list."""
         kept = len(self.pictures)
         if kept == self.of:
             return []

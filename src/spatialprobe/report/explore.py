@@ -1,4 +1,4 @@
-"""From a model and images to the page on the screen, in one call."""
+"""Sweep, write the page and show it, in one call."""
 
 from __future__ import annotations
 

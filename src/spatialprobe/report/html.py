@@ -59,7 +59,7 @@ class Page:
 
     @property
     def reduced(self) -> tuple[str, ...]:
-        """What the page does not hold, a sentence each."""
+        """The parts that the page does not hold, a sentence each."""
         kept, of = len(self.inputs.images), self.inputs.of
         images = [f"{kept} of {of} images kept, the first."] if kept < of else []
         layers = [f"{one.layer.name}: {'; '.join(told)}." for one in self.layers if (told := one.layer.left_out())]
@@ -68,7 +68,7 @@ class Page:
 
     @property
     def missing(self) -> str:
-        """What the page does not hold, in one line; empty where it holds everything."""
+        """The parts that the page does not hold, in one line; empty where it holds everything."""
         kept, of = len(self.inputs.images), self.inputs.of
         channels = sum(len(one.layer.channels) for one in self.layers), sum(one.layer.of for one in self.layers)
         told = [one.layer.left_out() for one in self.layers]
@@ -89,7 +89,7 @@ class Page:
         return ", ".join(part for part in parts if part)
 
     def remarks(self) -> list[str]:
-        """How the page is to be read."""
+        """Return how the page is to be read."""
         return [
             "Each map is stored in 8 bits between its own least and greatest value, so a value read here is at most "
             "0.2 % of its map's range from the model's. Least, greatest and mean are exact.",

@@ -1,4 +1,4 @@
-"""What the page holds of each layer: taken from the model, image by image."""
+"""The part of the page for each layer: taken from the model, image by image."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class PageLayer:
         return np.asarray(np.max([maps.reach for maps in self.maps], axis=0))
 
     def left_out(self) -> list[str]:
-        """What of the layer is not kept."""
+        """Return what of the layer is not kept."""
         kept = len(self.channels)
         return [
             *([f"{kept} of {self.of} channels, the ones with the largest values"] if kept < self.of else []),
@@ -103,7 +103,7 @@ class PageLayer:
 
 @dataclass(frozen=True, eq=False)
 class Passes:
-    """What the forward passes of all images gave."""
+    """The values and fields of the forward passes of all images."""
 
     maps: dict[Run, list[CodedMaps]]
     kinds: dict[Run, str]
@@ -243,14 +243,14 @@ def _fitting(field: ReceptiveField, maps: CodedMaps) -> ReceptiveField:
     """The field, if it is one of these maps."""
     if tuple(field.output_size) != maps.codes.shape[1:] or len(field.input_size) != 2:
         raise ArgumentError(
-            f"Layer {field.layer!r} handed on maps of {maps.codes.shape[1:]}, but its field has units "
+            f"Layer {field.layer!r} returned maps of {maps.codes.shape[1:]}, but its field has units "
             f"{field.output_size}: the page shows maps (N, C, H, W) of images (N, C, H, W)."
         )
     return field
 
 
 def _name(run: Run, runs: int, taken: Sequence[str]) -> str:
-    """What the page calls a run: its layer, with a number where it ran several times."""
+    """Return what the page calls a run: its layer, with a number where it ran several times."""
     name = (run[0] or "(model)") + (f" run {run[1]}" if runs > 1 else "")
     while name in taken:
         name += "'"

@@ -1,4 +1,4 @@
-"""What goes when a page would be too large: patches, resolution, images, channels, kernels, in this order."""
+"""Leave out parts of a page that would be too large: patches, resolution, images, channels, kernels, in this order."""
 
 from __future__ import annotations
 

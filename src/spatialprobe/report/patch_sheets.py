@@ -31,7 +31,7 @@ class Patches:
     columns: int  # cells beside each other on the sheet
 
     def remarks(self) -> list[str]:
-        """How the patches are stored, where not pixel by pixel."""
+        """Return how the patches are stored, where not pixel by pixel."""
         return ["Patches are shown as JPEG."] if self.sheet.startswith("data:image/jpeg") else []
 
 
@@ -47,7 +47,7 @@ def check_places(result: ExemplarsResult, field: ReceptiveField) -> None:
     if axes != 2 or any(most >= size for most, size in zip(furthest, field.output_size, strict=True)):
         raise ArgumentError(
             f"The sweep's exemplars of {field.layer!r} lie at units up to {furthest}, but its maps for these images "
-            f"are of {' x '.join(map(str, field.output_size))}: give images of the size that was swept."
+            f"are of {' x '.join(map(str, field.output_size))}: pass images of the size that was swept."
         )
 
 

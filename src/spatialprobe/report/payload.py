@@ -25,7 +25,7 @@ _SURROGATE = re.compile(r"\\ud[89a-f]")
 
 
 def packed(array: npt.NDArray[Any], dtype: str) -> str:
-    """The bytes of an array in a number format such as "<f8", compressed, in base64."""
+    """The bytes of an array of a dtype such as "<f8", compressed, in base64."""
     return base64.b64encode(zlib.compress(np.ascontiguousarray(array, dtype).data, _LEVEL)).decode()
 
 
@@ -94,7 +94,7 @@ class PackedLayer:
         )
 
     def data(self) -> dict[str, Any]:
-        """What the page's script reads."""
+        """Return what the page's script reads."""
         layer = self.layer
         whole = len(layer.channels) == layer.of
         return {

@@ -23,7 +23,7 @@ _EFFORT = 100  # of a WebP without loss
 
 
 def is_lossless(height: int, width: int) -> bool:
-    """Whether a picture of this size is stored pixel by pixel."""
+    """Return whether a picture of this size is stored pixel by pixel."""
     return height * width <= _LOSSLESS
 
 

@@ -1,4 +1,4 @@
-"""What writing a report gives back."""
+"""The result of writing a report."""
 
 from __future__ import annotations
 

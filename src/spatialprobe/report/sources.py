@@ -1,4 +1,4 @@
-"""What each convolution took: the image itself, or the very values of a layer that is captured."""
+"""The inputs of convolutions: the image itself, or the very values of a layer that is captured."""
 
 from __future__ import annotations
 

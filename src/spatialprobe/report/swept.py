@@ -1,4 +1,4 @@
-"""What a sweep says about the channels of one layer."""
+"""The results of a sweep for the channels of one layer."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Swept:
         field: ReceptiveField,
         dataset: Images | None,
     ) -> Swept:
-        """What the results of a layer's shipped reducers say; those of others are passed over.
+        """Return what the results of a layer's shipped reducers say; those of others are passed over.
 
         Raises:
             ArgumentError: they are of another layer than the maps, or the data set is not the one that was swept.
@@ -57,7 +57,7 @@ class Swept:
         if lengths - {channels}:
             raise ArgumentError(
                 f"The sweep of {field.layer!r} is of {', '.join(map(str, sorted(lengths)))} channels, but the layer "
-                f"handed on {channels}: give the sweep of this model."
+                f"returned {channels}: pass the sweep of this model."
             )
         if exemplars is None:
             return Swept(samples, statistics)
@@ -72,7 +72,7 @@ class Swept:
         )
 
     def left_out(self) -> str | None:
-        """What of the patches is not kept, None if all is."""
+        """Return what of the patches is not kept, None if all is."""
         if not self.wants_sheet or self.values is None or self.sheet_ranks == self.values.shape[1]:
             return None
         ranks = f"patches of {self.sheet_ranks} of {self.values.shape[1]} exemplars of each channel"

@@ -56,7 +56,7 @@ def write_report(
     Args:
         path: of the file, `.html`, which is written whole or not at all.
         model: any module that takes images (N, C, H, W).
-        images: a batch as the model takes it. Values outside [0, 1] are stretched for the eye, and the page says so.
+        images: a batch as the model takes it. Values outside [0, 1] are contrast-stretched, and the page says so.
         layers: as for `Probe`; those with maps of two axes are shown, the others, and any that do not run, are named.
         at: "output", or "post_activation", as for `Probe`; if left out, that of the sweep, or "output".
         sweep: of the same model: results of `Moments`, `Dead` and `Exemplars` are shown for its layers.
@@ -155,10 +155,10 @@ def _page_path(path: str | os.PathLike[str]) -> Path:
 
 def _check_sweep(sweep: object, dataset: object) -> None:
     if sweep is not None and not isinstance(sweep, SweepResult):
-        raise ArgumentError(f"sweep is {kind_of(sweep)}: give what sp.sweep(...) returned.")
+        raise ArgumentError(f"sweep is {kind_of(sweep)}: pass what sp.sweep(...) returned.")
     if sweep is None and dataset is not None:
         raise ArgumentError(
-            "dataset= is where the patches of a sweep's exemplars come from: give the sweep of it too, "
+            "dataset= is where the patches of a sweep's exemplars come from: pass the sweep of it too, "
             "sweep=sp.sweep(model, dataset, {'top': sp.Exemplars})."
         )
 
@@ -172,7 +172,7 @@ def _check_shared(sweep: SweepResult, shown: Sequence[PageLayer]) -> None:
 
 
 def _checked_at(at: At | None, sweep: SweepResult | None) -> At:
-    """Where values are taken: as asked, as swept, or at the layers' outputs."""
+    """Return where values are taken: as asked, as swept, or at the layers' outputs."""
     if at is not None:
         check_one_of(at, "at", At)
     if sweep is None:
