@@ -155,7 +155,7 @@ class NonFiniteActivationError(SpatialProbeError, FloatingPointError):
     >>> images = torch.full((2, 1, 4, 4), torch.nan)
     >>> sp.sweep(torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1)), images, {"moments": sp.Moments})
     Traceback (most recent call last):
-    spatialprobe.errors.NonFiniteActivationError: The output of layer '0' has 16 NaN and 0 infinite values for sample 0, ...
+    spatialprobe.errors.NonFiniteActivationError: The output of layer '0' has 16 NaN and 0 infinite values ...
     """
 
 
