@@ -22,7 +22,7 @@ from spatialprobe.model.forward import forward_error
 from spatialprobe.model.inputs import copy_inputs
 from spatialprobe.model.modes import enter_dispatch_mode
 from spatialprobe.model.names import find_name
-from spatialprobe.model.select import Selector, model_name, unwrap
+from spatialprobe.model.select import Selector, model_name, without_devices
 from spatialprobe.model.settings import set_gradients
 from spatialprobe.model.undo import Undo, undo_block
 from spatialprobe.model.weights import device_of
@@ -158,7 +158,7 @@ class _Rehearsal:
 
     def run(self, inputs: tuple[Any, ...], kwargs: dict[str, Any], *, fake: bool) -> None:
         """Run the model on fake tensors, or on real ones with copies of its buffers and inputs."""
-        bare = unwrap(self._model)  # a wrapper may require devices of its own
+        bare = without_devices(self._model)  # a wrapper may require devices of its own
         state: dict[str, torch.Tensor] = {name: value.detach() for name, value in bare.named_parameters()}
         state |= {name: value.detach().clone() for name, value in bare.named_buffers()}
         arguments: Any = (inputs, kwargs)

@@ -27,7 +27,7 @@ from spatialprobe.model.forward import forward_error
 from spatialprobe.model.hooks import Hooks, ProbeHook
 from spatialprobe.model.layout import units_of
 from spatialprobe.model.modes import enter_dispatch_mode, enter_function_mode
-from spatialprobe.model.select import Layer, takes_hooks, unwrap
+from spatialprobe.model.select import Layer, takes_hooks, without_devices
 from spatialprobe.model.settings import leave_inference_mode
 from spatialprobe.model.undo import Undo, undo_block
 from spatialprobe.model.weights import device_of, lacks_batch
@@ -113,7 +113,7 @@ class _Tracer:
         meta: bool,
         watched: bool = True,
     ) -> None:
-        self._model = unwrap(model)  # a wrapper may require devices of its own
+        self._model = without_devices(model)  # a wrapper may require devices of its own
         self._layers = layers
         self._asked = asked
         self._origin = origin

@@ -29,7 +29,8 @@ Selector: TypeAlias = (
     | Sequence["Selector"]
 )
 
-_TRANSPARENT = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
+_CALLED = "_called_by_function"  # the attribute under which `CalledBy` holds its model
+_TRANSPARENT = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", _CALLED})
 _GLOB = "*?["  # the characters that make a name a pattern
 _NAMES_SHOWN = 12
 _FEW_NAMES = 6
@@ -138,6 +139,11 @@ def unwrap(module: nn.Module) -> nn.Module:
     """Return the model inside of transparent wrappers, such as DataParallel."""
     child = _wrapped_child(module)
     return module if child is None else unwrap(module.get_submodule(child))
+
+
+def without_devices(module: nn.Module) -> nn.Module:
+    """Return the model inside wrappers that may want devices of their own, with the function that calls it, if any."""
+    return module if _CALLED in module._modules else unwrap(module)
 
 
 def describe_unknown_name(name: str, layers: list[Layer]) -> str:

@@ -11,12 +11,13 @@ from spatialprobe.activations.capture import capture
 from spatialprobe.activations.records import At, values_of, why_in_doubt
 from spatialprobe.errors import describe_error
 from spatialprobe.fields.layout import Layouts, layouts_of
+from spatialprobe.model.batch import BatchReader
 from spatialprobe.model.evaluation import EvaluationMode
 from spatialprobe.model.layout import Layout, channels_second
 from spatialprobe.model.samples import Images
 from spatialprobe.model.weights import device_of
 from spatialprobe.statistics.exemplars import ExemplarsResult
-from spatialprobe.statistics.loading import collate_inputs
+from spatialprobe.statistics.loading import Collate
 from spatialprobe.statistics.result import SweepResult
 
 _TOLERANCE = 0.1  # of the norm of the values: far above what dtypes and devices differ by, far below what weights do
@@ -42,7 +43,7 @@ def _of_layer(model: nn.Module, layer: str, result: ExemplarsResult, dataset: Im
     if sample < 0 or not swept[alike].any():
         return []
     try:
-        reached = _reached(model, layer, collate_inputs([dataset[sample]]), at)
+        reached = _reached(model, layer, Collate(BatchReader.of(model)).of_samples([dataset[sample]]), at)
     except Exception as error:  # a data set of bytes, say, that the model does not take
         return [
             f"Whether the sweep fits is not known: on sample {sample} of the data set there was {describe_error(error)}"

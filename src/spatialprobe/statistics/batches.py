@@ -12,13 +12,12 @@ import torch
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset, TensorDataset
 
 from spatialprobe.errors import ArgumentError, StorageError, SweepError
-from spatialprobe.model.samples import first_entry
+from spatialprobe.model.batch import BatchReader, first_tensor
 from spatialprobe.statistics.identity import describe
 from spatialprobe.statistics.loading import (
+    Collate,
     CPUSeededLoader,
     Inputs,
-    collate,
-    collate_inputs,
     hash_samples,
     is_plain_loader,
     locate_samples,
@@ -37,7 +36,7 @@ class Batch:
     """A batch of samples, in the form that the model takes."""
 
     number: int  # within this process's share, counted from 0
-    inputs: torch.Tensor  # (N, ...)
+    inputs: Any  # a tensor (N, ...), a list of images, or a mapping of arguments; the whole batch for `forward=`
     samples: torch.Tensor  # int64 (N,): positions in the data
     row: int  # of its first sample in a store, which holds the samples in sequence
 
@@ -82,6 +81,7 @@ class Workload:
     pinned: bool
     rank: int
     ranks: int
+    reader: BatchReader  # what the model takes of a batch
     aligned: bool = False  # whether shares begin at multiples of the batch size
     checked: bool = False  # whether a checkpoint or store must recognize the data later
 
@@ -103,7 +103,9 @@ def source_of(data: Data, load: Workload) -> Source:
         first, last = share(len(data), load.rank, load.ranks, unit)
         return _Indexed(data, first, last, load)
     if isinstance(data, IterableDataset):
-        data = CPUSeededLoader(data, load.batch_size, num_workers=load.workers, collate_fn=collate_inputs)
+        data = CPUSeededLoader(
+            data, load.batch_size, num_workers=load.workers, collate_fn=Collate(load.reader).of_samples
+        )
     if not isinstance(data, Iterable) or isinstance(data, (str, bytes, Mapping, np.ndarray)):
         raise ArgumentError(
             f"the data is {kind_of(data)}: pass a data set, a tensor with samples along its first axis "
@@ -139,22 +141,24 @@ class _Indexed:
     def batches(self, done: Progress) -> Iterator[tuple[Batch, Progress]]:
         start, number = self.first + done.samples, done.batches
         for inputs in self._inputs(start):
-            samples = torch.arange(start, start + len(inputs), device="cpu")
-            start, number = start + len(inputs), number + 1
-            yield Batch(number - 1, inputs, samples, start - len(inputs)), Progress(start - self.first, number)
+            inputs = self._load.reader.part(inputs)
+            count = self._load.reader.count(inputs)
+            samples = torch.arange(start, start + count, device="cpu")
+            start, number = start + count, number + 1
+            yield Batch(number - 1, inputs, samples, start - count), Progress(start - self.first, number)
 
-    def _inputs(self, start: int) -> Iterator[torch.Tensor]:
+    def _inputs(self, start: int) -> Iterator[Any]:
         size = self._load.batch_size
         if isinstance(self._data, torch.Tensor):
             for first in range(start, self._last, size):
                 yield self._data[first : min(first + size, self._last)]
         elif start < self._last:
             yield from CPUSeededLoader(
-                Inputs(self._data),
+                Inputs(self._data, self._load.reader),
                 size,
                 sampler=range(start, self._last),
                 num_workers=self._load.workers,
-                collate_fn=collate,
+                collate_fn=Collate(self._load.reader),
                 pin_memory=self._load.pinned,
             )
 
@@ -163,8 +167,9 @@ class _Indexed:
             return describe(self._data)
         length = len(self._data)
         if isinstance(self._data, TensorDataset):
-            return ["TensorDataset", length, describe(self._data.tensors[0])]
-        inputs = Inputs(self._data)
+            tensors = self._data.tensors if self._load.reader.whole else self._data.tensors[:1]
+            return ["TensorDataset", length, *map(describe, tensors)]
+        inputs = Inputs(self._data, self._load.reader)
         probed = _spread(length, _PROBED)
         known = [describe(inputs[i][1]) for i in probed]
         if describe(inputs[probed[0]][1]) != known[0]:
@@ -181,7 +186,7 @@ class _Indexed:
             return known | {"its values": hash_value(describe(self._data))}
         return known | {
             f"sample {i}": found
-            for i, found in hash_samples(self._data, _spread(length, _COMPARED), self._load.workers)
+            for i, found in hash_samples(self._data, self._load.reader, _spread(length, _COMPARED), self._load.workers)
         }
 
 
@@ -205,12 +210,11 @@ class _Stream:
         progress = Progress()
         for item in self._data:
             where, item = item if self._has_positions else (None, item)
-            inputs = _first_tensor(item)
-            if not len(inputs):
+            inputs = self._load.reader.part(_checked(item))
+            count = self._load.reader.count(inputs)
+            if not count:
                 continue
-            batch = Batch(
-                progress.batches, inputs, self._samples(where, progress.samples, len(inputs)), progress.samples
-            )
+            batch = Batch(progress.batches, inputs, self._samples(where, progress.samples, count), progress.samples)
             progress = self._after(batch, progress)
             if progress.batches > done.batches:
                 yield batch, progress
@@ -240,7 +244,8 @@ class _Stream:
     def _after(self, batch: Batch, progress: Progress) -> Progress:
         trail = progress.trail
         if self._load.checked:
-            seen = repr((trail, fingerprint(batch.inputs), batch.samples.tolist()))
+            known = fingerprint(batch.inputs) if isinstance(batch.inputs, torch.Tensor) else describe(batch.inputs)
+            seen = repr((trail, known, batch.samples.tolist()))
             trail = hashlib.sha256(seen.encode()).hexdigest()
         return Progress(progress.samples + len(batch.samples), progress.batches + 1, trail)
 
@@ -262,13 +267,13 @@ def _spread(length: int, count: int) -> list[int]:
     return sorted({round(i * (length - 1) / (count - 1)) for i in range(count)})
 
 
-def _first_tensor(item: Any) -> torch.Tensor:
-    """Return the model's input from one item of an iterable."""
-    inputs = first_entry(item)
-    if isinstance(inputs, torch.Tensor) and inputs.ndim:
-        return inputs
-    kind = "a tensor without axes" if isinstance(inputs, torch.Tensor) else kind_of(inputs)
+def _checked(item: Any) -> Any:
+    """Return one item of an iterable, or raise an error if there is no tensor with samples in it."""
+    if first_tensor(item) is not None:
+        return item
+    first = item[0] if isinstance(item, (tuple, list)) and item else item
+    kind = "a tensor without axes" if isinstance(first, torch.Tensor) else kind_of(first)
     raise SweepError(
-        f"The data yielded {kind}: an iterable must yield batches, each a tensor with samples along its first axis, or "
-        "a tuple whose first entry is one."
+        f"The data yielded {kind}: an iterable must yield batches, each a tensor with samples along its first axis, a "
+        "tuple whose first entry is one, a list of images, or a mapping with tensors."
     )

@@ -32,6 +32,7 @@ _PARTS = {
     "layers": "the layers",
     "at": "at=",
     "layout": "layout=",
+    "forward": "forward=",
     "nonfinite": "nonfinite=",
     "stop_early": "stop_early=",
     "reducers": "the reducers or their parameters",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import nn
@@ -23,8 +23,9 @@ from spatialprobe.errors import (
     UnsupportedOutputError,
     describe_error,
 )
-from spatialprobe.model.forward import run_model
+from spatialprobe.model.forward import describe_batch, run_model
 from spatialprobe.model.hooks import ProbeHook, attach
+from spatialprobe.model.inputs import copy_inputs
 from spatialprobe.model.layout import Layout, channels_second
 from spatialprobe.model.select import Layer
 from spatialprobe.model.settings import disable_autocast
@@ -33,6 +34,7 @@ from spatialprobe.model.undo import Undo, undo_block
 from spatialprobe.model.weights import describe_weight_mismatch, lacks_batch
 from spatialprobe.statistics.batches import Batch
 from spatialprobe.statistics.layouts import Layouts
+from spatialprobe.statistics.loading import describe_shapes
 from spatialprobe.statistics.reducer import Reducer, counts_channels
 from spatialprobe.tensors import dense_values, widen
 from spatialprobe.text import format_count, kind_of
@@ -161,8 +163,10 @@ class Feeder:
         if not self._waiting:
             return
         with self._recorder.paused():
-            inputs = self._batch.inputs.to(self._device)
-            self._layouts.settle(inputs, [(layer, tuple(value.shape)) for layer, _, value in self._waiting])
+            inputs = copy_inputs(self._batch.inputs, self._device)
+            self._layouts.settle(
+                self._model, inputs, [(layer, tuple(value.shape)) for layer, _, value in self._waiting]
+            )
         for layer, call, value in self._waiting:
             self._use(layer, call, value, widen(value))
         self._waiting = []
@@ -187,7 +191,7 @@ class Feeder:
 
     def _check(self, layer: Layer, value: torch.Tensor) -> None:
         count = len(self._batch.samples)
-        if lacks_batch(layer.module, self._batch.inputs, value):
+        if isinstance(self._batch.inputs, torch.Tensor) and lacks_batch(layer.module, self._batch.inputs, value):
             raise ArgumentError(self._describe_missing_batch(layer))
         if value.ndim == 0 or len(value) != count:
             raise UnsupportedOutputError(
@@ -211,8 +215,18 @@ class Feeder:
     def _describe_model_error(self, error: Exception) -> str:
         where = f"after layer {self._seen[-1]!r}" if self._seen else "before any of the layers had run"
         inputs = self._batch.inputs
-        text = f"The model raised {describe_error(error)} in {self._batch}, inputs {tuple(inputs.shape)}, {where}."
-        return text + describe_weight_mismatch(self._model, inputs)
+        given = f"{self._batch}, inputs {describe_batch(inputs)}, {where}."
+        hints = describe_weight_mismatch(self._model, inputs) + self._describe_shapes(inputs)
+        return f"The model raised {describe_error(error)} in {given}{hints}"
+
+    def _describe_shapes(self, inputs: Any) -> str:
+        """Say that samples have different shapes, which most models do not take; empty if they have not."""
+        shapes = [tuple(one.shape) for one in inputs if isinstance(one, torch.Tensor)] if type(inputs) is list else []
+        other = next((at for at, shape in enumerate(shapes) if shape != shapes[0]), None)
+        if other is None:
+            return ""
+        numbers = self._batch.samples.tolist()
+        return f" {describe_shapes(numbers[other], shapes[other], numbers[0], shapes[0])}"
 
     def _describe_missing_batch(self, layer: Layer) -> str:
         shape = tuple(self._batch.inputs.shape)

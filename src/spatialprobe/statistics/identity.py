@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -41,6 +41,20 @@ def model_identity(model: nn.Module) -> dict[str, Any]:
         "hooks": _hooks(model, layers, describes),
         "attributes": _attributes(layers, describes),
     }
+
+
+def forward_identity(forward: Callable[..., Any] | None) -> dict[str, Any]:
+    """Return what tells the function that calls the model from others: its code, and what it holds and uses.
+
+    Raises:
+        ArgumentError: it holds something that cannot be described.
+    """
+    if forward is None:
+        return {}  # as in files of sweeps without one
+    try:
+        return {"forward": describe(forward)}
+    except UndescribableError as error:
+        raise ArgumentError(f"forward= holds {error}: {_UNKNOWN}.") from error
 
 
 def settings_identity(device: torch.device) -> dict[str, Any]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
 from spatialprobe.errors import SpatialProbeError, UnsupportedOutputError
+from spatialprobe.model.batch import tensors_of
+from spatialprobe.model.forward import as_tensor_model
 from spatialprobe.model.layout import Layout, LayoutChoice, Signs, describe_doubt, is_channels_first
 from spatialprobe.model.select import Layer
 from spatialprobe.statistics.reducer import Reducer, counts_channels
@@ -71,8 +74,13 @@ class Layouts:
             self._signs = Signs.of(self._model)
         return self._signs.layout_of(layer.module, shape)
 
-    def settle(self, inputs: torch.Tensor, doubted: Sequence[tuple[Layer, tuple[int, ...]]]) -> None:
+    def settle(self, model: nn.Module, inputs: Any, doubted: Sequence[tuple[Layer, tuple[int, ...]]]) -> None:
         """Determine the layouts of unclear layers, from a pass without values on inputs of this shape.
+
+        Args:
+            model: the one that is swept, in which hooks may stay.
+            inputs: a batch, of which one tensor is followed: the first of the most axes.
+            doubted: layers, and the shapes of their outputs.
 
         Raises:
             UnsupportedOutputError: the layout of a layer that was selected by name stays unclear.
@@ -81,7 +89,7 @@ class Layouts:
 
         names = [layer.name for layer, _ in doubted]
         try:
-            found = layouts_of(self._model, inputs, names)
+            found = layouts_of(*_of_one_tensor(model, inputs), names)
         except SpatialProbeError:  # a model that cannot be followed
             found = {}
         for layer, shape in doubted:
@@ -95,3 +103,11 @@ class Layouts:
         if layer.name in self._exact:
             raise UnsupportedOutputError(why)
         self._left_out[layer.name] = why
+
+
+def _of_one_tensor(model: nn.Module, inputs: Any) -> tuple[nn.Module, torch.Tensor]:
+    """Return a model of one tensor, and the tensor: of other inputs one is followed, the others stay as they are."""
+    if isinstance(inputs, torch.Tensor):
+        return model, inputs
+    followed = max(tensors_of(inputs), key=lambda tensor: tensor.ndim)
+    return as_tensor_model(model, inputs, followed), followed

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence, Sized
+from collections.abc import Callable, Mapping, MutableMapping, Sequence, Sized
+from copy import copy
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 
 from spatialprobe.arguments import short_repr
 from spatialprobe.errors import ArgumentError, SweepError, describe_error
-from spatialprobe.model.samples import first_entry
+from spatialprobe.model.batch import BatchReader, as_mapping, first_tensor
 from spatialprobe.statistics.identity import describe
 from spatialprobe.statistics.terms import UNKNOWN, hash_value
 from spatialprobe.text import kind_of
@@ -20,24 +23,25 @@ _MAKE_TENSORS = "For images, pass the data set a transform that returns tensors.
 
 
 class Inputs(Dataset[Any]):
-    """A data set reduced to the model's input, with the position of each sample."""
+    """A data set reduced to what the model takes of each sample, with its position."""
 
-    def __init__(self, dataset: Any) -> None:
+    def __init__(self, dataset: Any, reader: BatchReader) -> None:
         self._dataset = dataset
+        self._reader = reader
 
     def __getitem__(self, index: int) -> tuple[int, Any]:
         try:
             sample = self._dataset[index]
         except Exception as error:
             raise SweepError(f"The data set raised {describe_error(error)} at sample {index}.") from error
-        return index, first_entry(sample)
+        return index, self._reader.part_of_sample(sample)
 
 
 class _Checksums(Dataset[Any]):
-    """A data set of checksums of the model's input from each sample."""
+    """A data set of checksums of what the model takes of each sample."""
 
-    def __init__(self, dataset: Any) -> None:
-        self._inputs = Inputs(dataset)
+    def __init__(self, dataset: Any, reader: BatchReader) -> None:
+        self._inputs = Inputs(dataset, reader)
 
     def __getitem__(self, index: int) -> tuple[int, str]:
         try:
@@ -122,7 +126,7 @@ def locate_samples(loader: DataLoader[Any]) -> DataLoader[Any]:
     )
 
 
-def hash_samples(dataset: Any, positions: list[int], workers: int) -> list[tuple[int, str]]:
+def hash_samples(dataset: Any, reader: BatchReader, positions: list[int], workers: int) -> list[tuple[int, str]]:
     """Return a checksum of some samples, `UNKNOWN` for those that cannot be read or differ each time they are read.
 
     They are read where the sweep reads them: by a worker, if it has any, since a data set that opens its files at the
@@ -131,42 +135,96 @@ def hash_samples(dataset: Any, positions: list[int], workers: int) -> list[tuple
     order = [positions[0], *positions]
     with torch.random.fork_rng(devices=[]):
         loader = CPUSeededLoader(
-            _Checksums(dataset), None, sampler=order, num_workers=min(workers, 1), generator=torch.Generator()
+            _Checksums(dataset, reader), None, sampler=order, num_workers=min(workers, 1), generator=torch.Generator()
         )
         (_, again), *found = loader
     return found if again == found[0][1] else [(position, UNKNOWN) for position in positions]
 
 
-def collate(pairs: list[tuple[int, Any]]) -> torch.Tensor:
-    """Return some samples as one tensor.
+@dataclass(frozen=True)
+class Collate:
+    """Makes a batch of what the model takes of some samples; a class, since workers must pickle it.
 
-    Raises:
-        SweepError: their shapes differ; the message names the first that differs.
+    Mappings, dataclasses and sequences are collated entry by entry. Tensors of one shape are stacked; images (C, H, W)
+    of several shapes stay a list, as detectors take them, and so do entries of other kinds.
     """
-    first, expected = pairs[0][0], _shape(pairs[0][1])
-    for index, value in pairs:
-        if _shape(value) != expected:
+
+    reader: BatchReader
+
+    def __call__(self, pairs: list[tuple[int, Any]]) -> Any:
+        """Return a batch of samples with their positions.
+
+        Raises:
+            SweepError: they cannot be in one batch; the message names the first that differs.
+        """
+        values = [value for _, value in pairs]
+        first, expected = pairs[0][0], _shape(values[0])
+        if isinstance(values[0], torch.Tensor) and not self.reader.is_image_list(values):
+            for index, value in pairs:
+                if _shape(value) != expected:
+                    raise SweepError(describe_shapes(index, _shape(value), first, expected))
+        return self.of_parts(values)
+
+    def of_samples(self, samples: list[Any]) -> Any:
+        """Return a batch of samples as a data set yields them."""
+        return self.of_parts([self.reader.part_of_sample(sample) for sample in samples])
+
+    def of_parts(self, values: list[Any]) -> Any:
+        """Return a batch of what the model takes of each sample.
+
+        Raises:
+            SweepError: there is no tensor in it.
+        """
+        try:
+            made = _collate(values)
+        except (TypeError, RuntimeError, ValueError, KeyError, AttributeError) as error:
             raise SweepError(
-                f"Sample {index} has shape {_shape(value)}, but sample {first}, in the same batch, {expected}. "
-                "Bring all samples to one shape, or pass batch_size=1."
+                f"Samples of type {type(values[0]).__name__} cannot be collated into a batch ({error}). {_MAKE_TENSORS}"
+            ) from error
+        if not isinstance(made, torch.Tensor) and first_tensor(made) is None:
+            raise SweepError(
+                f"A sample is {kind_of(values[0])}: it must be a tensor, or a tuple whose first entry is one, or a "
+                f"mapping with tensors. {_MAKE_TENSORS}"
             )
-    return collate_inputs([value for _, value in pairs])
+        return made
 
 
-def collate_inputs(samples: list[Any]) -> torch.Tensor:
-    """Return the model's inputs from some samples as one tensor."""
-    values = [first_entry(sample) for sample in samples]
+def describe_shapes(index: int, shape: tuple[int, ...], first: int, expected: tuple[int, ...]) -> str:
+    """Say that two samples of a batch have different shapes, and what to do."""
+    return (
+        f"Sample {index} has shape {shape}, but sample {first}, in the same batch, {expected}. Bring all samples to "
+        "one shape, or pass batch_size=1."
+    )
+
+
+def _collate(values: list[Any]) -> Any:
+    """Return samples, or an entry of each, as one batch."""
+    first = values[0]
+    entries = [as_mapping(value) for value in values]
+    if entries[0] is not None:
+        made = {key: _collate([entry[key] for entry in entries if entry is not None]) for key in entries[0]}
+        return _with_entries(first, made)
+    if isinstance(first, tuple) and hasattr(first, "_fields"):
+        return type(first)(*(_collate(list(part)) for part in zip(*values, strict=True)))
+    if isinstance(first, (tuple, list)):
+        return [_collate(list(part)) for part in zip(*values, strict=True)]
+    if isinstance(first, (torch.Tensor, np.ndarray)) and len({_shape(value) for value in values}) > 1:
+        return [torch.from_numpy(value) if isinstance(value, np.ndarray) else value for value in values]
     try:
-        made = default_collate(values)
-    except (TypeError, RuntimeError) as error:
-        raise SweepError(
-            f"Samples of type {type(values[0]).__name__} cannot be collated into a batch ({error}). {_MAKE_TENSORS}"
-        ) from error
-    if not isinstance(made, torch.Tensor):
-        raise SweepError(
-            f"A sample is {kind_of(values[0])}: it must be a tensor, or a tuple whose first entry is one. "
-            f"{_MAKE_TENSORS}"
-        )
+        return default_collate(values)
+    except TypeError:  # None, images of PIL, annotations in classes of their own
+        return list(values)
+
+
+def _with_entries(sample: Any, entries: dict[str, Any]) -> Any:
+    """Return a mapping or dataclass of a sample's class with the entries of a batch."""
+    if isinstance(sample, dict) or not isinstance(sample, MutableMapping):
+        made: Any = entries if isinstance(sample, Mapping) else copy(sample)
+        for name, value in () if isinstance(sample, Mapping) else entries.items():
+            object.__setattr__(made, name, value)  # of frozen dataclasses, too
+        return made
+    made = copy(sample)
+    made.update(entries)
     return made
 
 

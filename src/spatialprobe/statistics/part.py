@@ -10,6 +10,8 @@ from torch import nn
 
 from spatialprobe.activations.records import At
 from spatialprobe.errors import ArgumentError, SpatialProbeError, StorageError, SweepError, add_note, describe_error
+from spatialprobe.model.batch import Forward
+from spatialprobe.model.forward import called_by
 from spatialprobe.model.layout import LayoutChoice
 from spatialprobe.model.select import Layer, model_name
 from spatialprobe.model.undo import undo_block
@@ -17,13 +19,13 @@ from spatialprobe.statistics.batches import Batch, Progress, Source, Workload
 from spatialprobe.statistics.checkpoint import Checkpoint, checkpoint_path
 from spatialprobe.statistics.distributed import Peers
 from spatialprobe.statistics.feed import Feeder, NonFinite
-from spatialprobe.statistics.identity import describe, model_identity
+from spatialprobe.statistics.identity import describe, forward_identity, model_identity
 from spatialprobe.statistics.layouts import Layouts
 from spatialprobe.statistics.progress import Shown, progress_bar
 from spatialprobe.statistics.reducer import Factories, create_reducers
 from spatialprobe.statistics.state import StateFormat, SweepState
 from spatialprobe.statistics.store import Store
-from spatialprobe.statistics.terms import Terms, modules_of, reducers_of, settings_of, weights_of
+from spatialprobe.statistics.terms import Terms, code_of, modules_of, reducers_of, settings_of, weights_of
 from spatialprobe.storage.checksum import digest
 from spatialprobe.storage.files import shown_path
 from spatialprobe.text import format_count
@@ -43,8 +45,10 @@ class Part:
         nonfinite: NonFinite,
         layout: LayoutChoice,
         exact: frozenset[str],
+        forward: Forward | None = None,
     ) -> None:
         self._model = model
+        self._forward = forward
         self._source = source
         self._load = load
         self._layers = layers
@@ -103,6 +107,7 @@ class Part:
                     "at=": repr(self._at),
                     "nonfinite=": repr(self._nonfinite),
                     "layout=": repr(self._layout),
+                    "forward=": code_of(self._forward),
                     **given,
                     **settings_of(device),
                 },
@@ -141,7 +146,7 @@ class Part:
     def run(self, others: Peers, device: torch.device, *, stop_early: bool, progress: Shown) -> None:
         """Reduce this process's share of the data."""
         feeder = Feeder(
-            self._model,
+            called_by(self._model, self._forward),
             self._layers,
             self.state.reducers,
             at=self._at,
@@ -254,6 +259,7 @@ class Part:
         return {
             **settings,
             **model_identity(self._model),
+            **forward_identity(self._forward),
             "data": self._source.identity(),
             "layers": [layer.name for layer in self._layers],
             "at": self._at,

@@ -9,9 +9,10 @@ from torch import nn
 
 from spatialprobe.activations.probe import check_arguments
 from spatialprobe.activations.records import At
-from spatialprobe.arguments import as_device, as_float, as_int, check_switch
+from spatialprobe.arguments import as_device, as_float, as_int, check_function, check_switch
 from spatialprobe.errors import ArgumentError, StorageError, UnsupportedOutputError
 from spatialprobe.mappings import FrozenMapping
+from spatialprobe.model.batch import BatchReader, Forward
 from spatialprobe.model.evaluation import EvaluationMode
 from spatialprobe.model.layout import LayoutChoice
 from spatialprobe.model.select import Selector, find_exact_names, model_name, select
@@ -45,6 +46,7 @@ def sweep(
     stop_early: bool = True,
     timeout: float = TIMEOUT,
     layout: LayoutChoice = "auto",
+    forward: Forward | None = None,
 ) -> SweepResult:
     """Run the model over all the data once, and reduce the outputs of its layers as they are computed.
 
@@ -59,9 +61,8 @@ def sweep(
     or ends, all raise within seconds, and say which one it was.
 
     Args:
-        model: a module that takes one tensor with samples along its first axis.
-        data: a data set or a tensor of samples; or an iterable of batches, each a tensor or a tuple whose first entry
-            is one, such as a `DataLoader`.
+        model: any module.
+        data: a data set or a tensor of samples; or an iterable of batches, such as a `DataLoader`.
         reducers: a mapping from names of your choice to factories, `{"moments": sp.Moments, "top":
             partial(sp.Exemplars, k=4)}`; or a list of classes, `[sp.Moments, sp.Dead]`, whose results are named
             "moments" and "dead".
@@ -84,7 +85,14 @@ def sweep(
             whose layers run more often for some inputs than for the first batch.
         timeout: the seconds for all processes to join the sweep, and for a sign of life of each after that. A slow
             process is waited for, and one that ends is noticed at once. A single process ignores it.
+        forward: a function `(model, batch) -> output` that calls the model on a batch. By default the model is called
+            on a tensor, or a list of images (C, H, W) as detectors take them, as it is; of another tuple or list on the
+            first entry; of a mapping or dataclass on the entries that its `forward` names as parameters, without
+            labels. If that is unclear, the error shows the function to write.
         layout: of the layers' outputs: "channels_first", (N, C, *units); "channels_last", (N, *units, C); or "auto".
+
+    The samples of a batch are counted along the first axis of its first tensor, or as the images of its list. Samples
+    of a data set are collated as by a `DataLoader`; images of several sizes become a list.
 
     The library's reducers, and those that inherit their `update`, take (N, C, *units), whatever the layout of the
     layer: if the types and sizes of the model's modules leave the layout unclear, one pass without values follows the
@@ -125,6 +133,7 @@ def sweep(
         where = as_device(device) or device_of(model)
         as_float(checkpoint_seconds, "checkpoint_seconds", least=0)
         # The forward of a DistributedDataParallel waits for all ranks, but ranks may have different numbers of batches.
+        check_function(forward, "forward", "lambda model, batch: model(batch['image'])")
         inner = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
         with EvaluationMode(inner, device=as_device(device)):
             load = Workload(
@@ -133,11 +142,12 @@ def sweep(
                 pinned=where.type == "cuda",
                 rank=others.rank,
                 ranks=others.size,
+                reader=BatchReader.of(inner, forward),
                 aligned=store is not None,
                 checked=checkpoint is not None or store is not None,
             )
             chosen, exact = select(inner, layers), find_exact_names(inner, layers)
-            part = Part(inner, source_of(data, load), load, chosen, reducers, at, nonfinite, layout, exact)
+            part = Part(inner, source_of(data, load), load, chosen, reducers, at, nonfinite, layout, exact, forward)
             settings = {**settings_identity(where), "stop_early": stop_early, "store": store is not None}
             part.check(kept=checkpoint is not None, stores=store is not None)
             others.compare(lambda: part.terms(where, checkpoint=checkpoint, store=store))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
@@ -65,6 +66,15 @@ def weights_of(model: nn.Module) -> dict[str, str]:
             if value is not None:
                 found[f"{layer.name}.{name}".lstrip(".")] = hash_value(_try_fingerprint(value))
     return found
+
+
+def code_of(function: Callable[..., Any] | None) -> str:
+    """Return a checksum of a function's code, and of what it holds and uses; UNKNOWN if that cannot be described."""
+    if function is None:
+        return "None"
+    with suppress(Exception):  # it may hold anything
+        return hash_value(describe(function))
+    return UNKNOWN
 
 
 def reducers_of(kinds: Mapping[str, Reducer]) -> dict[str, str]:
