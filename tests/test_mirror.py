@@ -38,6 +38,7 @@ PROMISES = {
     "activations/test_probe": "activations/records activations/collection activations/table model/calls model/names",
     "activations/test_post": "activations/descent",
     "activations/test_capture": "model/stop",
+    "activations/test_left_out": "",
     "activations/test_sequences": "",
     "activations/test_unseen_writes": "",
     "attribution/test_attribute": (

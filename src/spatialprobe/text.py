@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 _UNSEEN = re.compile(r"(\\*)([\ud800-\udfff])|(\\+)(?=ud[89a-f][0-9a-f]{2})")  # lone surrogates and escapes of them
+_FEW = 6  # layers left out that a table names
 _SHOWN = re.compile(r"(\\+)u(d[89a-f][0-9a-f]{2})")
 _LIKE_YOU = re.compile("uni|use|uint|utf", re.IGNORECASE)  # words that begin with a vowel but sound like "you"
 
@@ -70,6 +71,17 @@ def format_count(count: int, noun: str) -> str:
     ('1 layer', '2 layers', '0 classes', '2 axes')
     """
     return f"{count} {noun if count == 1 else _pluralize(noun)}"
+
+
+def describe_left_out(left_out: Mapping[str, str]) -> str:
+    """Return a sentence that names the layers that are left out; empty if none are.
+
+    >>> describe_left_out({"head": "It did not run."})
+    'Left out: head; .left_out says why.'
+    """
+    names = [name or "(model)" for name in left_out]
+    more = f" and {len(names) - _FEW} more" if len(names) > _FEW else ""
+    return f"Left out: {', '.join(names[:_FEW])}{more}; .left_out says why." if names else ""
 
 
 def with_article(word: str) -> str:

@@ -145,8 +145,13 @@ def test_in_place_residual_is_not_taken_for_an_activation():
     """In a ResNet block the ReLU after `+=` is not the second conv's."""
     model, images = ZOO["in-place"].model(), ZOO["in-place"].images()
     with pytest.raises(sp.UnresolvedActivationError, match="'conv2': its output was taken by __iadd__|add_"):
-        with sp.Probe(model, at="post_activation"):
+        with sp.Probe(model, "conv2", at="post_activation"):
             model(images)
+    with sp.Probe(model, at="post_activation") as probe:
+        model(images)
+    assert "conv2" not in probe
+    assert "no" in probe.left_out["conv2"].lower()
+    assert "conv2" in repr(probe)
 
 
 def test_layer_run_outside_the_forward():

@@ -162,15 +162,28 @@ def test_ambiguous_call():
 
 
 def test_layer_that_did_not_run():
-    """A chosen layer that never ran is an error at the end, a warning, or nothing, as the user says."""
+    """A layer that never ran is an error at the end, a warning, or left out, as the user says or chose it."""
     model = ZOO["chain"].model()
     images = ZOO["chain"].images()
     with (
         pytest.raises(sp.LayerNotRunError, match="never ran inside the block: 'conv2'"),
-        sp.Probe(model) as probe,
+        sp.Probe(model, missing="error") as probe,
     ):
         model.conv1(images)
     assert list(probe) == ["conv1"]
+    for exact in (["conv1", "conv2"], [model.conv1, model.conv2]):
+        with pytest.raises(sp.LayerNotRunError, match="'conv2'"), sp.Probe(model, exact):
+            model.conv1(images)
+    for pattern in (nn.Conv2d, "conv*", lambda name, module: name.startswith("conv")):
+        with sp.Probe(model, pattern) as probe:
+            model.conv1(images)
+            assert not probe.left_out  # the block has not ended
+        assert dict(probe.left_out) == {"conv2": "It did not run inside the block."}
+        assert "Left out: conv2; .left_out says why." in repr(probe)
+        assert "Left out: conv2" in probe._repr_html_()
+    for missing in (None, "warn", "error"):
+        with pytest.raises(sp.LayerNotRunError, match="'conv1', 'conv2'"), sp.Probe(model, missing=missing):
+            pass
     with pytest.warns(UserWarning, match="'conv2'"), sp.Probe(model, missing="warn"):
         model.conv1(images)
     with sp.Probe(model, missing="ignore") as probe:

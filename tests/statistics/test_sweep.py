@@ -626,11 +626,17 @@ class TestNonFinite:
 
 class TestLayers:
     def test_one_that_does_not_run(self):
-        """An error in the first batch, not an empty result."""
+        """An error in the first batch where it was chosen by name, else left out by name; no empty result."""
         model = nn.ModuleDict({"used": nn.Conv2d(3, 2, 1), "idle": nn.Conv2d(3, 2, 1)})
         model.forward = lambda x: model["used"](x)
-        with pytest.raises(sp.LayerNotRunError, match=r"did not run in batch 0 \(samples 0 to 3\): 'idle'"):
-            quiet(model, images(8), ALL, batch_size=4)
+        for exact in (["used", "idle"], model["idle"]):
+            with pytest.raises(sp.LayerNotRunError, match=r"'idle' did not run in batch 0 \(samples 0 to 3\)"):
+                quiet(model, images(8), ALL, batch_size=4, layers=exact)
+        with pytest.raises(sp.LayerNotRunError, match=r"All layers are left out. Layer 'idle' did not run"):
+            quiet(model, images(8), ALL, batch_size=4, layers="idl*")
+        result = quiet(model, images(8), ALL, batch_size=4)
+        assert (list(result), list(result.left_out)) == (["used"], ["idle"])
+        assert "Left out: idle" in repr(result)
 
     def test_one_without_a_batch(self):
         """A layer whose first axis is not the batch is refused."""
@@ -770,7 +776,7 @@ def test_no_mode_of_torch_is_left_on(stop_early):
 
 
 def test_a_layer_that_stops_running():
-    """A layer must run for every batch: one that runs for bright images only is told with the batch that lacks it."""
+    """A layer that runs for bright images only has no statistics of all samples: the batch that lacks it says so."""
 
     class Sometimes(nn.Module):
         def __init__(self):
@@ -781,8 +787,11 @@ def test_a_layer_that_stops_running():
             return self.always(x) + (self.bright(x) if x.mean() > 0 else 0)
 
     batches = [images(4) * 0 + 1, images(4) * 0 - 1]
-    with pytest.raises(sp.LayerNotRunError, match=r"did not run in batch 1 \(samples 4 to 7\): 'bright'"):
-        sp.sweep(Sometimes(), batches, {"moments": sp.Moments}, progress=False)
+    with pytest.raises(sp.LayerNotRunError, match=r"'bright' did not run in batch 1 \(samples 4 to 7\)"):
+        sp.sweep(Sometimes(), batches, {"moments": sp.Moments}, progress=False, layers=["always", "bright"])
+    found = sp.sweep(Sometimes(), batches, {"moments": sp.Moments}, progress=False)
+    assert list(found) == ["always"]
+    assert "batch 1" in found.left_out["bright"]
 
 
 def test_a_list_of_reducer_classes():

@@ -60,7 +60,7 @@ def capture(
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
     max_bytes: int | None = None,
-    missing: Missing = "error",
+    missing: Missing | None = None,
     threads: Threads = "owner",
     pick: OutputPicker | None = None,
     output: OutputPicker | None = None,

@@ -85,7 +85,7 @@ class Activations(LayerCalls[Activation]):
         return len({record.layer for record in self.records})
 
     def __repr__(self) -> str:
-        return format_records(self._title, self.records)
+        return "\n".join([format_records(self._title, self.records), *self._remarks()])
 
     def _repr_html_(self) -> str:
         """The table for a notebook, with thumbnails of each layer's maps."""
@@ -94,7 +94,11 @@ class Activations(LayerCalls[Activation]):
             draw_thumbnails,
         )
 
-        return format_records_html(self._title, self.records, draw_thumbnails, THUMBNAILS_REMARK)
+        return format_records_html(self._title, self.records, draw_thumbnails, THUMBNAILS_REMARK, self._remarks())
+
+    def _remarks(self) -> list[str]:
+        """Return sentences that stand below the table."""
+        return []
 
     def _name_of(self, layer: str) -> str:
         """Return the name under which a layer's records are kept."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -27,7 +27,7 @@ from spatialprobe.model.settings import set_gradients
 from spatialprobe.model.undo import Undo, undo_block
 from spatialprobe.model.weights import device_of
 from spatialprobe.tensors import count_bytes
-from spatialprobe.text import format_bytes, format_count
+from spatialprobe.text import describe_left_out, format_bytes, format_count
 
 _UNFAKEABLE = {
     torch.ops.aten.quantize_per_tensor,
@@ -67,6 +67,7 @@ class Plan(CompletedMapping[str, PlannedLayer]):
     layers: Mapping[str, PlannedLayer]
     model: str
     fallback: str | None  # why the pass ran on real tensors instead of fake ones; None if it ran on fake ones
+    left_out: Mapping[str, str] = field(default_factory=dict)  # chosen layers that are not in the plan, and why
 
     @property
     def nbytes(self) -> int:
@@ -100,11 +101,14 @@ class Plan(CompletedMapping[str, PlannedLayer]):
         return f"Plan for {self.model}: {format_count(len(self), 'layer')}, {format_bytes(self.nbytes)} per forward"
 
     def __repr__(self) -> str:
-        return format_layers(self._heading, self._rows())
+        return "\n".join([format_layers(self._heading, self._rows()), *self._left_out_words()])
+
+    def _left_out_words(self) -> list[str]:
+        return list(filter(None, [describe_left_out(self.left_out)]))
 
     def _repr_html_(self) -> str:
         ran = [] if self.fallback is None else [f"The model ran for real: {self.fallback}."]
-        return format_layers_html(self._heading, self._rows(), ran)
+        return format_layers_html(self._heading, self._rows(), [*ran, *self._left_out_words()])
 
 
 def plan(model: nn.Module, *inputs: Any, kwargs: Mapping[str, Any] | None = None, layers: Selector = nn.Conv2d) -> Plan:
@@ -144,7 +148,7 @@ def plan(model: nn.Module, *inputs: Any, kwargs: Mapping[str, Any] | None = None
             raise
         except Exception as cause:
             raise forward_error(model, (inputs, given), cause, _describe_hint(inputs)) from cause
-    return Plan(rehearsal.planned_layers(), model_name(model), fallback)
+    return Plan(rehearsal.planned_layers(), model_name(model), fallback, rehearsal.left_out)
 
 
 class _Rehearsal:
@@ -171,6 +175,11 @@ class _Rehearsal:
             else:
                 arguments = copy_inputs(arguments)
             torch.func.functional_call(bare, state, *arguments)
+
+    @property
+    def left_out(self) -> Mapping[str, str]:
+        """The chosen layers that returned no single tensor or did not run, and why."""
+        return self._probe.left_out
 
     def planned_layers(self) -> dict[str, PlannedLayer]:
         """Return the output of each layer, in the order in which the layers first ran."""

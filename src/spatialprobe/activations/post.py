@@ -81,6 +81,11 @@ class Trail:
         """Release `keep`, since nothing more will be kept."""
         self.keep = _keep_nothing
 
+    def describe_reason(self) -> str | None:
+        """Return why the layer is left out, a sentence; None if one nonlinearity follows it."""
+        problem = self.describe_problem()
+        return problem and f"No single nonlinearity follows it: {problem.removeprefix(f'{self.layer!r}: ')}."
+
     def describe_problem(self) -> str | None:
         """Return why no single nonlinearity follows the layer; None if one does."""
         if self.mixed_by is not None:

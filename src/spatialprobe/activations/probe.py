@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from types import TracebackType
 from typing import Any, Literal
@@ -27,12 +27,29 @@ from spatialprobe.arguments import (
     check_switch,
     short_repr,
 )
-from spatialprobe.errors import ArgumentError, LayerNotFoundError, LayerNotRunError, ProbeStateError, SpatialProbeError
+from spatialprobe.errors import (
+    ArgumentError,
+    LayerNotFoundError,
+    LayerNotRunError,
+    ProbeStateError,
+    SpatialProbeError,
+    UnsupportedOutputError,
+)
+from spatialprobe.mappings import FrozenMapping
 from spatialprobe.model.hooks import ProbeHook, attach
 from spatialprobe.model.layout import Layout, Signs, is_channels_first
 from spatialprobe.model.names import is_name, list_names
-from spatialprobe.model.select import Selector, all_layers, check_model, describe_unknown_name, model_name, select
+from spatialprobe.model.select import (
+    Selector,
+    all_layers,
+    check_model,
+    describe_unknown_name,
+    find_exact_names,
+    model_name,
+    select,
+)
 from spatialprobe.model.undo import Block, Leaving
+from spatialprobe.text import describe_left_out
 
 Missing = Literal["error", "warn", "ignore"]
 
@@ -112,13 +129,15 @@ class Probe(Block, Activations):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         max_bytes: int | None = None,
-        missing: Missing = "error",
+        missing: Missing | None = None,
         threads: Threads = "owner",
         pick: OutputPicker | None = None,
         output: OutputPicker | None = None,
     ) -> None:
         pick = choose_picker(pick, output)
-        check_arguments(model, at=(at, At), copy=(copy, Copy), missing=(missing, Missing), threads=(threads, Threads))
+        check_arguments(model, at=(at, At), copy=(copy, Copy), threads=(threads, Threads))
+        if missing is not None:
+            check_one_of(missing, "missing", Missing)
         if max_bytes is not None:
             check_bytes(max_bytes, "max_bytes")
         check_function(transform, "transform", "lambda maps: maps.mean((2, 3))")
@@ -128,8 +147,9 @@ class Probe(Block, Activations):
         super().__init__(title=f"Probe of {model_name(model)}")
         keeping = Keeping(copy, transform, as_device(device), dtype, keep_graph, max_bytes)
         self._model = model
-        self._missing: Missing = missing
-        self._recording = Recording(at, gradients, threads, pick, keeping)
+        self._missing = missing
+        self._exact = find_exact_names(model, layers)
+        self._recording = Recording(at, gradients, threads, pick, keeping, None if missing == "error" else self._exact)
         self._layers = select(model, layers)
         self._guards = {layer.name: Guard(layer.name, copy) for layer in self._layers}
         self._recorder = Recorder(model, self._layers, self._guards, self._recording)
@@ -162,7 +182,7 @@ class Probe(Block, Activations):
             raise ProbeStateError("This probe is not active: enter its block first.")
         self._active.run()
         self._recorder.finish()
-        if kind is None and self._missing != "ignore":
+        if kind is None:
             self._report_missing()
 
     @cached_property
@@ -179,6 +199,24 @@ class Probe(Block, Activations):
     def silent(self) -> tuple[str, ...]:
         """The names of the watched layers that have not run."""
         return tuple(name for name in self.watched if name not in self._recorder.ran)
+
+    @property
+    def left_out(self) -> Mapping[str, str]:
+        """The chosen layers without a record, or without one of some of their runs, and why; known when the block ends.
+
+        A layer that ran and has records of other runs is in the mapping of records as well.
+        """
+        found = dict(self._recorder.left_out)
+        if self._active is not None and not self._is_active:
+            found |= dict.fromkeys(self.silent, "It did not run inside the block.")
+            for trail in self._recorder.trails:
+                reason = trail.describe_reason()
+                if reason is not None:
+                    found.setdefault(trail.layer, reason)
+        return FrozenMapping({name: found[name] for name in self.watched if name in found})
+
+    def _remarks(self) -> list[str]:
+        return list(filter(None, [describe_left_out(self.left_out)]))
 
     @property
     def records(self) -> tuple[Activation, ...]:
@@ -244,24 +282,33 @@ class Probe(Block, Activations):
         return "It has not run inside the block."
 
     def _report_missing(self) -> None:
-        """Raise an error or warn about layers that did not run or that no single nonlinearity follows."""
-        if len(self._recorder.ran) == len(self._layers) and not self._recorder.trails:
+        """Raise an error or warn about layers without a record, as `missing` says."""
+        if self._missing == "ignore" or not (self.silent or self._recorder.left_out or self._recorder.trails):
             return
-        silent = self.silent
-        problems: list[SpatialProbeError | None] = [
-            LayerNotRunError(
+        all_of_them = frozenset(self.watched)
+        must = all_of_them if self._missing == "error" or not self._recorder.entries else self._exact
+        if self._missing == "warn" and self._recorder.ran:
+            must = frozenset()
+        for problem in self._problems(must):
+            raise problem
+        for problem in self._problems(all_of_them) if self._missing == "warn" else ():
+            warnings.warn(str(problem), stacklevel=4)
+
+    def _problems(self, layers: frozenset[str]) -> Iterator[SpatialProbeError]:
+        """Yield an error for each reason for which some of these layers have no record."""
+        silent = [name for name in self.silent if name in layers]
+        if silent:
+            yield LayerNotRunError(
                 f"These layers never ran inside the block: {', '.join(map(repr, silent))}. Run the model inside it, in "
                 "this thread and not through a scripted or exported copy; or choose fewer layers; or pass "
                 "missing='ignore' if they need not run."
             )
-            if silent
-            else None,
-            unresolved_error(self._recorder.trails),
-        ]
-        for problem in filter(None, problems):
-            if self._missing == "error":
-                raise problem
-            warnings.warn(str(problem), stacklevel=3)
+        unresolved = unresolved_error(trail for trail in self._recorder.trails if trail.layer in layers)
+        if unresolved is not None:
+            yield unresolved
+        for name, why in self._recorder.left_out.items():
+            if name in layers:
+                yield UnsupportedOutputError(why)
 
 
 def check_arguments(model: object, **options: tuple[str, Any]) -> None:

@@ -46,6 +46,7 @@ class Recording:
     threads: Threads = "owner"
     pick: OutputPicker | None = None
     keeping: Keeping = field(default_factory=Keeping)
+    required: frozenset[str] | None = None  # layers that must return a tensor, others are left out; None: all of them
     take: Take | None = None  # called with each live value, which is then not kept
 
 
@@ -112,6 +113,7 @@ class Recorder:
         self._replay = Replay("began a graph (gradients=True where all is frozen)")
         self.entries: list[Entry] = []
         self.ran: set[str] = set()  # names of the layers that ran
+        self.left_out: dict[str, str] = {}  # layers that returned no single tensor, and what they did return
         self.trails: list[Trail] = []  # of each output, for "post_activation" only
         self._keeper.budget.held = 0
         self._numbers = itertools.count()  # of forwards
@@ -221,7 +223,11 @@ class Recorder:
         self.ran.add(layer.name)
         value = output if self._pick is None else self._pick(output)
         if not isinstance(value, torch.Tensor) or is_batched(value):
-            raise UnsupportedOutputError(_describe_unusable(layer, output, value, picked=self._pick is not None))
+            why = _describe_unusable(layer, output, value, picked=self._pick is not None)
+            if self._is_required(layer) or self._pick is not None or isinstance(value, torch.Tensor):
+                raise UnsupportedOutputError(why)
+            self.left_out.setdefault(layer.name, why)
+            return None
         changed, source = None, None
         if current.graphs is not None:
             reached = current.graphs.reach(layer.name, output, value, args)
@@ -237,6 +243,9 @@ class Recorder:
             current.trails.append((trail, kept))
             view.follower.follow(value, [trail])
         return changed
+
+    def _is_required(self, layer: Layer) -> bool:
+        return self._recording.required is None or layer.name in self._recording.required
 
     def _keep(
         self,

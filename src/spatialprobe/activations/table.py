@@ -23,17 +23,28 @@ def format_records(title: str, records: Sequence[Activation]) -> str:
 
 
 def format_records_html(
-    title: str, records: Sequence[Activation], thumbnails: Callable[[Sequence[Activation]], list[Html]], remark: str
+    title: str,
+    records: Sequence[Activation],
+    thumbnails: Callable[[Sequence[Activation]], list[Html]],
+    remark: str,
+    more: Sequence[str] = (),
 ) -> str:
-    """Return the table of records as HTML, with thumbnails of each layer's first run and a remark on them, if any."""
+    """Return the table of records as HTML, with thumbnails of each layer's first run and a remark on them, if any.
+
+    Args:
+        title, records: what is shown.
+        thumbnails: draws them.
+        remark: what is said below if there are thumbnails.
+        more: what is said below in any case.
+    """
     by_layer = _group_by_layer(records)
     strips = thumbnails([runs[0] for runs in by_layer.values()])
     rows = [_format_row(layer, runs) for layer, runs in by_layer.items()]
     if not any(strip.code for strip in strips):
-        return format_layers_html(_format_heading(title, records), rows)
+        return format_layers_html(_format_heading(title, records), rows, more)
     heading = _format_heading(title, records)
     cells: list[tuple[Cell, ...]] = [(*row, strip) for row, strip in zip(rows, strips, strict=True)]
-    return format_html_table(heading, (*_HEADINGS, "maps"), cells, flush_right=_NUMBERS, remarks=[remark])
+    return format_html_table(heading, (*_HEADINGS, "maps"), cells, flush_right=_NUMBERS, remarks=[remark, *more])
 
 
 def format_layers(heading: str, rows: Sequence[tuple[str, ...]]) -> str:

@@ -20,6 +20,7 @@ from spatialprobe.errors import (
     NonFiniteActivationError,
     SpatialProbeError,
     SweepError,
+    UnresolvedActivationError,
     UnsupportedOutputError,
     describe_error,
 )
@@ -70,6 +71,8 @@ class Feeder:
         stop_early: bool,
         layouts: Layouts,
         writer: Writer | None = None,
+        exact: frozenset[str],
+        left_out: dict[str, str],
     ) -> None:
         self._model = model
         self._layers = layers
@@ -78,9 +81,12 @@ class Feeder:
         self._device = device
         self._stop_early = stop_early
         self._writer = writer
+        self._exact = exact  # layers that were chosen by name: what leaves others out is an error for them
+        self._left_out = left_out
+        self._reason: type[SpatialProbeError] = UnsupportedOutputError  # of the first layer that is left out
         self._layouts = layouts
         self._waiting: list[tuple[Layer, int, torch.Tensor]] = []  # values of layers whose layout is unclear
-        self._recorder = Recorder(model, list(layers), {}, Recording(at=at, take=self._take))
+        self._recorder = Recorder(model, list(layers), {}, Recording(at=at, take=self._take, required=exact))
         self._order: list[str] | None = None  # the layers in the order in which they ran in the first batch
         self._seen: list[str] = []  # the layers that have run in the present batch
         self._usual = True  # whether the present batch has followed the order so far
@@ -121,24 +127,22 @@ class Feeder:
                 self._recorder.finish()  # torch runs no forward hook of a module whose forward was stopped
         if self._failure is not None:
             raise self._failure
-        problem = unresolved_error(self._recorder.trails)
-        if problem is not None:
-            raise problem
+        self._check_resolved()
         self._check_all_ran()
         self._settle()
+        for name, why in self._recorder.left_out.items():
+            self._left_out.setdefault(name, why)
+        if len(self._left_out) == len(self._layers):
+            raise self._reason(f"All layers are left out. {next(iter(self._left_out.values()))}")
         if self._order is None:
             self._order = self._seen
 
     def _take(self, layer: Layer, call: int, value: torch.Tensor) -> None:
         """Process the live value of one run of a layer."""
         try:
-            dense = dense_values(layer.name, value)
-            computable = widen(dense)
-            self._check(layer, computable)
-            if self._layouts.is_needed(layer) and self._layouts.of(layer, tuple(dense.shape)) is None:
-                self._waiting.append((layer, call, dense.clone()))
-            else:
-                self._use(layer, call, dense, computable)
+            self._process(layer, call, value)
+        except UnsupportedOutputError as error:
+            self._leave_out(layer, error)
         except BaseException as error:  # an interrupt too, since it leaves the batch half reduced
             self._failure = error
             raise
@@ -149,6 +153,26 @@ class Feeder:
         self._usual = self._usual and at < len(self._order) and self._order[at] == layer.name
         if self._usual and at + 1 == len(self._order):
             stop_forward(self._model, self._until)
+
+    def _process(self, layer: Layer, call: int, value: torch.Tensor) -> None:
+        """Check and reduce a value, or keep it until its layout is known."""
+        if layer.name not in self._left_out:
+            dense = dense_values(layer.name, value)
+            computable = widen(dense)
+            self._check(layer, computable)
+            if self._layouts.is_needed(layer) and self._layouts.of(layer, tuple(dense.shape)) is None:
+                self._waiting.append((layer, call, dense.clone()))
+            else:
+                self._use(layer, call, dense, computable)
+
+    def _leave_out(self, layer: Layer, error: SpatialProbeError) -> None:
+        """Leave out a layer that was chosen by a pattern or type; raise the error for one chosen by name."""
+        if layer.name in self._exact:
+            self._failure = error
+            raise error
+        if not self._left_out:
+            self._reason = type(error)
+        self._left_out.setdefault(layer.name, str(error))
 
     def _use(self, layer: Layer, call: int, dense: torch.Tensor, computable: torch.Tensor) -> None:
         if self._layouts.leaves_out(layer):
@@ -168,7 +192,10 @@ class Feeder:
                 self._model, inputs, [(layer, tuple(value.shape)) for layer, _, value in self._waiting]
             )
         for layer, call, value in self._waiting:
-            self._use(layer, call, value, widen(value))
+            try:
+                self._use(layer, call, value, widen(value))
+            except UnsupportedOutputError as error:
+                self._leave_out(layer, error)
         self._waiting = []
 
     def _reduce(self, layer: Layer, value: torch.Tensor, layout: Layout) -> None:
@@ -179,10 +206,14 @@ class Feeder:
                     turned = channels_second(value, layout) if counts_channels(reducer) else value
                     reducer.update(turned, self._batch.samples)
                 except Exception as error:
-                    raise SweepError(
+                    text = (
                         f"Reducer {name!r} raised {describe_error(error)} at layer {layer.name!r} in {self._batch}, "
                         f"on an activation {tuple(value.shape)}."
-                    ) from error
+                    )
+                    refused = isinstance(error, (ArgumentError, UnsupportedOutputError)) and counts_channels(reducer)
+                    if refused and layer.name not in self._exact:  # an output that has no channels, or complex values
+                        raise UnsupportedOutputError(text) from error
+                    raise SweepError(text) from error
                 if version_of(value) != version:
                     raise SweepError(
                         f"Reducer {name!r} modified the output of layer {layer.name!r} in place, and so changed what "
@@ -202,15 +233,29 @@ class Feeder:
         if self._nonfinite == "error" and not _all_finite(value):
             raise NonFiniteActivationError(self._describe_nonfinite(layer, value))
 
+    def _check_resolved(self) -> None:
+        """Leave out the layers that no single nonlinearity follows."""
+        problem = unresolved_error(trail for trail in self._recorder.trails if trail.layer in self._exact)
+        if problem is not None:
+            raise problem
+        by_name = {layer.name: layer for layer in self._layers}
+        for trail in self._recorder.trails:
+            reason = trail.describe_reason()
+            if reason is not None:
+                self._leave_out(by_name[trail.layer], UnresolvedActivationError(reason))
+
     def _check_all_ran(self) -> None:
-        seen = set(self._seen)
-        silent = [layer.name for layer in self._layers if layer.name not in seen]
-        if silent:
-            raise LayerNotRunError(
-                f"These layers did not run in {self._batch}: {', '.join(map(repr, silent))}. Leave them out: layers= "
-                "takes names, globs, types, or a function such as lambda name, module: isinstance(module, nn.Conv2d) "
-                f"and name not in {silent}."
-            )
+        """Leave out the layers that did not run in this batch."""
+        for layer in self._layers:
+            if layer.name not in self._recorder.ran and layer.name not in self._left_out:
+                self._leave_out(
+                    layer,
+                    LayerNotRunError(
+                        f"Layer {layer.name or '(model)'!r} did not run in {self._batch}, so it has no values of these "
+                        "samples. Leave it out: layers= takes names, globs, types, or a function such as lambda name, "
+                        f"module: isinstance(module, nn.Conv2d) and name != {layer.name!r}."
+                    ),
+                )
 
     def _describe_model_error(self, error: Exception) -> str:
         where = f"after layer {self._seen[-1]!r}" if self._seen else "before any of the layers had run"

@@ -162,6 +162,8 @@ class Part:
                 stored=self._store is not None,
             ),
             writer=self._store,
+            exact=self._exact,
+            left_out=self.state.left_out,
         )
         shown = progress if others.rank == 0 else False
         try:

@@ -18,7 +18,7 @@ from spatialprobe.statistics.summary import Summary, summarize
 from spatialprobe.statistics.values import extract_tensors, insert_tensors
 from spatialprobe.storage.archive import Archive
 from spatialprobe.storage.schema import MalformedError, check
-from spatialprobe.text import format_count, format_table
+from spatialprobe.text import describe_left_out, format_count, format_table
 
 _ARCHIVE = Archive("spatialprobe sweep result", 1, writer="SweepResult.save", kind="result of a sweep")
 
@@ -71,7 +71,7 @@ class SweepResult(CompletedMapping[str, Mapping[str, Any]]):
         names = next(iter(self.layers.values()), {})
         rows = [(layer or "(model)", *map(summarize, results.values())) for layer, results in self.layers.items()]
         heading = f"Sweep of {self.model}: {format_count(self.samples, 'sample')}, {format_count(len(self), 'layer')}"
-        left = [f"Left out: {', '.join(self.left_out)}; .left_out says why."] if self.left_out else []
+        left = list(filter(None, [describe_left_out(self.left_out)]))
         return heading, [("layer", *names), *rows], left
 
     def __reduce__(self) -> tuple[Callable[..., SweepResult], tuple[Any, ...]]:
