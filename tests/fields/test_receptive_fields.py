@@ -476,8 +476,14 @@ def test_chosen_layers():
         sp.receptive_fields(model, (1, 3, 6, 6))["block"]
     idle = nn.ModuleDict({"used": nn.Conv2d(1, 1, 1), "idle": nn.Conv2d(1, 1, 1)})
     idle.forward = lambda x: idle["used"](x)
+    for exact in ("idle", ["used", "idle"], idle["idle"]):
+        with pytest.raises(sp.LayerNotRunError, match="'idle'.*did not run"):
+            sp.receptive_fields(idle, (1, 1, 4, 4), layers=exact)
     with pytest.raises(sp.LayerNotRunError, match="'idle'.*did not run"):
-        sp.receptive_fields(idle, (1, 1, 4, 4), layers=nn.Conv2d)
+        sp.receptive_fields(idle, (1, 1, 4, 4), layers="idl*")
+    fields = sp.receptive_fields(idle, (1, 1, 4, 4), layers=nn.Conv2d)
+    assert (list(fields), list(fields.left_out)) == (["used"], ["idle"])
+    assert "No field: idle" in repr(fields)
 
 
 @pytest.mark.parametrize(

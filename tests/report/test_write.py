@@ -333,6 +333,19 @@ def test_layers_that_do_not_run(path):
     assert "never is left out: it did not run." in read(path).text
     with pytest.raises(sp.ArgumentError, match="None of these layers has maps .* never is left out: it did not run"):
         sp.write_report(path, Sometimes(), images, layers="never")
+    assert sorted(report.left_out) == ["bright", "never"]
+    for name in ("never", "bright"):
+        with pytest.raises(sp.UnsupportedOutputError, match=f"{name} is left out.* chosen by its name"):
+            sp.write_report(path, Sometimes(), images, layers=["always", name])
+
+
+def test_layers_that_return_no_tensor(path):
+    """With `layers="*"` a layer that returns a tuple is left out, and the page and its report name it."""
+    model = nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten(), nn.LSTM(72, 3))
+    report = sp.write_report(path, model, torch.rand(1, 3, 8, 8), layers="*")
+    assert report.layers == ("0",)
+    assert "returned no single tensor but a tuple" in report.left_out["2"]
+    assert "returned no single tensor but a tuple" in read(path).text
 
 
 def test_layers_without_a_nonlinearity(path):

@@ -84,7 +84,9 @@ class Probe(Block, Activations):
         dtype: the dtype in which values are kept; complex values need a complex dtype.
         max_bytes: the memory that all kept values together may take, in bytes.
         missing: what to do, when the block ends without an exception, about layers that did not run or that no single
-            nonlinearity follows: "error", "warn" or "ignore".
+            nonlinearity follows: "error", "warn" or "ignore". By default those chosen by exact name or as a module are
+            an error, as is an empty probe; others are left out, as are then layers that return no single tensor, and
+            `left_out` says why.
         threads: "owner" records forwards of the thread that entered the block, "all" those of all threads.
         pick: for layers that do not return one tensor, a function that picks one from what they return.
         output: the former name of `pick`, deprecated.

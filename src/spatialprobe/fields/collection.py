@@ -56,6 +56,11 @@ class ReceptiveFields(LayerCalls[ReceptiveField]):
         """The modules that have no field, and why."""
         return dict(self._missing)
 
+    @property
+    def left_out(self) -> Mapping[str, str]:
+        """The same as `missing`, under the name that other results have for it."""
+        return self.missing
+
     def calls(self, layer: str) -> tuple[ReceptiveField, ...]:
         """Return the fields of all runs of one layer, in the order of execution.
 

@@ -183,12 +183,13 @@ def _collect(
                 )
                 one = alike.setdefault((id(reach), layout), one)
                 found[layer.name].append(replace(one, layer=layer.name, call=call))
-        elif exact is None or (layer.name not in exact and (why is None or _is_unresolved(layer, trace, asked))):
+        elif exact is None or layer.name not in exact:
             missing[layer.name] = why or doubt or ""
         else:
             raise _no_field_error(layer, trace, asked, why or doubt)
     if exact is not None and not found:
-        raise UnsupportedOutputError(f"No layer has a receptive field. {next(iter(missing.values()), '')}")
+        first = next(layer for layer in layers if layer.name in missing)
+        raise _no_field_error(first, trace, asked, missing[first.name])
     after = ", after each layer's nonlinearity" if asked.at == "post_activation" else ""
     where = f"units of {origin.name!r}, a grid" if origin else "pixels of an input"
     size = " x ".join(map(str, trace.input_size))

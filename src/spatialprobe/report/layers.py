@@ -15,14 +15,14 @@ from torch import nn
 from spatialprobe.activations.capture import capture
 from spatialprobe.activations.probe import Probe
 from spatialprobe.activations.records import Activation, At, shape_of, why_in_doubt
-from spatialprobe.errors import ArgumentError, SpatialProbeError
+from spatialprobe.errors import ArgumentError, SpatialProbeError, UnsupportedOutputError
 from spatialprobe.fields.layout import Layouts, layouts_of
 from spatialprobe.fields.receptive_fields import receptive_fields
 from spatialprobe.fields.result import ReceptiveField
 from spatialprobe.model.evaluation import EvaluationMode
 from spatialprobe.model.forward import images_error
 from spatialprobe.model.layout import Layout
-from spatialprobe.model.select import Selector, model_name, select
+from spatialprobe.model.select import Selector, find_exact_names, model_name, select
 from spatialprobe.model.weights import device_of
 from spatialprobe.render.maps import maps_of, no_maps
 from spatialprobe.report.box_tables import LayerBoxes
@@ -109,6 +109,7 @@ class Passes:
     kinds: dict[Run, str]
     left_out: dict[Run, str]  # layers without maps of two axes, and why, a sentence each
     outputs: list[Any]  # what the model returned for each image
+    unrecorded: set[str] = field(default_factory=set)  # layers that did not run, or returned nothing to record
     sources: dict[Run, Run] = field(default_factory=dict)  # what a convolution took, where that is known
 
 
@@ -132,8 +133,8 @@ def passes(model: nn.Module, images: torch.Tensor, layers: Selector, at: At) -> 
                         record = replace(record, layout=_layout(known, layer, index))
                     _note(found, (layer, index), record)
             for layer in (name for name in records.watched if name not in records):
-                why = "it did not run" if layer in records.silent else "no single nonlinearity follows it"
-                found.left_out[layer, 0] = f"{layer or model_name(model)} is left out: {why}."
+                found.unrecorded.add(layer)
+                found.left_out[layer, 0] = f"{layer or model_name(model)} is left out: {_why_not(records, layer)}"
             found.outputs.append(records.output)
     for run in [run for run, maps in found.maps.items() if len(maps) < len(images)]:
         count = len(found.maps.pop(run))
@@ -141,6 +142,22 @@ def passes(model: nn.Module, images: torch.Tensor, layers: Selector, at: At) -> 
             f"{run[0] or model_name(model)} is left out: it ran for {count} of {format_count(len(images), 'image')}."
         )
     return found
+
+
+def check_left_out(model: nn.Module, layers: Selector, found: Passes) -> None:
+    """Raise an error if a layer that was chosen by its name has no record, though others have maps."""
+    exact, shown = find_exact_names(model, layers), {layer for layer, _ in found.maps}
+    for (layer, _), why in found.left_out.items():
+        if shown and layer in exact & found.unrecorded and layer not in shown:
+            raise UnsupportedOutputError(f"{why} It was chosen by its name: leave it out of layers=.")
+
+
+def _why_not(records: Probe, layer: str) -> str:
+    """Return why a layer has no record, the end of a sentence."""
+    if layer in records.silent:
+        return "it did not run."
+    why = records.left_out[layer]
+    return "no single nonlinearity follows it." if why.startswith("No single nonlinearity") else why
 
 
 def page_layers(model: nn.Module, images: torch.Tensor, layers: Selector, at: At, found: Passes) -> list[PageLayer]:

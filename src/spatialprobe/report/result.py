@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import html
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from spatialprobe.text import as_html, format_bytes
@@ -32,6 +33,7 @@ class Report:
     reduced: tuple[str, ...]  # what was left out, and why; empty if the page holds everything
     doubts: tuple[str, ...] = ()  # what of the sweep does not fit this model and data set
     missing: str = ""  # `reduced` in one line
+    left_out: Mapping[str, str] = field(default_factory=dict)  # chosen layers that are not on the page, and why
 
     def _repr_html_(self) -> str:
         """The page in a frame that may run its own script and nothing else."""

@@ -14,13 +14,14 @@ from torch import nn
 from spatialprobe.activations.records import At
 from spatialprobe.arguments import as_texts, check_bytes, check_one_of, check_text
 from spatialprobe.errors import ArgumentError
+from spatialprobe.mappings import FrozenMapping
 from spatialprobe.model.samples import Images
 from spatialprobe.model.select import Selector, check_model, model_name
 from spatialprobe.report.agreement import doubts
 from spatialprobe.report.exemplar_images import ExemplarImages
 from spatialprobe.report.html import Page, stills_of
 from spatialprobe.report.inputs import checked_images, inputs_of
-from spatialprobe.report.layers import PageLayer, page_layers, passes
+from spatialprobe.report.layers import PageLayer, check_left_out, page_layers, passes
 from spatialprobe.report.page_budget import fitted
 from spatialprobe.report.payload import PackedLayer
 from spatialprobe.report.result import Report
@@ -91,6 +92,7 @@ def write_report(
     _check_sweep(sweep, dataset)
     where = _checked_at(at, sweep)
     found = passes(model, batch, layers, where)
+    check_left_out(model, layers, found)
     inputs = inputs_of(batch, labels, [_answer(output, classes) for output in found.outputs])
     shown = page_layers(model, batch, layers, where, found)
     if sweep is not None:
@@ -113,7 +115,11 @@ def write_report(
     page, written = fitted(page, source, max_bytes)
     write_bytes(target, written)
     names = tuple(one.layer.name for one in page.layers)
-    return Report(target, len(written), names, len(page.inputs.images), page.reduced, page.doubts, page.missing)
+    shown_layers = {one.layer.layer for one in page.layers}
+    reasons = FrozenMapping({run[0]: why for run, why in found.left_out.items() if run[0] not in shown_layers})
+    return Report(
+        target, len(written), names, len(page.inputs.images), page.reduced, page.doubts, page.missing, reasons
+    )
 
 
 def check_page(

@@ -66,7 +66,9 @@ def sweep(
         reducers: a mapping from names of your choice to factories, `{"moments": sp.Moments, "top":
             partial(sp.Exemplars, k=4)}`; or a list of classes, `[sp.Moments, sp.Dead]`, whose results are named
             "moments" and "dead".
-        layers: the layers to sweep, as for `Probe`; each must run for every batch.
+        layers: the layers to sweep, as for `Probe`. Those chosen by a pattern, type or predicate that do not run for
+            every batch, return no single tensor with the samples along its first axis, or are followed by no single
+            nonlinearity, are left out, and `left_out` of the result says why; chosen by name they are an error.
         at: "output" or "post_activation", as for `Probe`.
         batch_size: the number of samples of a data set or tensor that run at once; iterables yield their own batches.
         device: the device on which the model runs; by default the one it is on.
