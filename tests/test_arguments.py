@@ -141,7 +141,7 @@ def test_images_of_another_form(measure, images, message):
 )
 def test_models_of_several_inputs(measure):
     """A measure that passes only images to the model says so, and suggests no arguments that it does not take."""
-    with pytest.raises(sp.ForwardError, match="called on the images alone: wrap a model of several inputs") as caught:
+    with pytest.raises(sp.ForwardError, match="called on the images alone: say how it is called") as caught:
         measure(Two())
     assert "a tuple with one for each input" not in str(caught.value)
     assert isinstance(caught.value.__cause__, TypeError)
