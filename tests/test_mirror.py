@@ -47,6 +47,7 @@ PROMISES = {
     ),
     "attribution/test_picture": "render/attribution_map",
     "attribution/test_captum": "attribution/integrated attribution/run",
+    "evidence/test_forward": "",
     "evidence/test_restoration": "evidence/layer evidence/result",
     "evidence/test_surgery": "evidence/reparametrized",
     "examples/test_claims": "",

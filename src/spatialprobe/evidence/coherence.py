@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from spatialprobe.arguments import make_generator
+from spatialprobe.arguments import check_function, make_generator
 from spatialprobe.errors import ArgumentError
 from spatialprobe.evidence.result import Averaged, Bools, Floats
 from spatialprobe.fields.result import ReceptiveField
-from spatialprobe.model.samples import CountedImages, first_entry
+from spatialprobe.model.samples import CountedImages, ImageOf, image_in
 from spatialprobe.render.exemplar_checks import check_exemplars
 from spatialprobe.render.field_words import whole_box
 from spatialprobe.render.patch import cut_patch
@@ -54,7 +54,12 @@ class _Place:
 
 
 def patch_coherence(
-    exemplars: ExemplarsResult, dataset: CountedImages, field: ReceptiveField, *, seed: int = 0
+    exemplars: ExemplarsResult,
+    dataset: CountedImages,
+    field: ReceptiveField,
+    *,
+    seed: int = 0,
+    image: ImageOf | None = None,
 ) -> PatchCoherence:
     """Return the mean similarity of each channel's top-activating patches, and that of random patches.
 
@@ -72,6 +77,8 @@ def patch_coherence(
         dataset: the samples that the reducer saw; `dataset[i]` is an image (C, H, W), or a tuple that begins with one.
         field: the layer's receptive field on images of this size.
         seed: of the random patches.
+        image: a function `sample -> image` for data sets whose samples are neither images nor tuples that begin with
+            one, nor mappings with exactly one tensor (C, H, W) that is no label.
 
     Channels with fewer than two exemplars are left out, and so are dead channels, whose exemplars all have the value
     zero.
@@ -88,6 +95,7 @@ def patch_coherence(
     (4, True)
     """
     check_exemplars(exemplars, dataset, field)
+    check_function(image, "image", "lambda sample: sample['image']")
     if not hasattr(dataset, "__len__"):
         raise ArgumentError(
             f"dataset is {kind_of(dataset)}, which has no length, so no random samples can be drawn. Pass a data set "
@@ -98,9 +106,9 @@ def patch_coherence(
     own, random = [], []
     for channel in alive:
         places = _exemplar_places(exemplars, channel)
-        own.append(_mean_similarity(places, channel, dataset, field))
+        own.append(_mean_similarity(places, channel, dataset, field, image))
         drawn = [_draw_place(len(dataset), field, generator) for _ in places]
-        random.append(_mean_similarity(drawn, channel, dataset, field))
+        random.append(_mean_similarity(drawn, channel, dataset, field, image))
     return PatchCoherence(
         values=np.array(own),
         layer=field.layer,
@@ -132,9 +140,11 @@ def similarities(patches: Floats, known: Bools) -> Floats:
     return found
 
 
-def _mean_similarity(places: Sequence[_Place], channel: int, dataset: CountedImages, field: ReceptiveField) -> float:
+def _mean_similarity(
+    places: Sequence[_Place], channel: int, dataset: CountedImages, field: ReceptiveField, image: ImageOf | None
+) -> float:
     """Return the mean similarity over all pairs of the patches at these places."""
-    cut = [_cut_out(dataset, place, channel, field) for place in places]
+    cut = [_cut_out(dataset, place, channel, field, image) for place in places]
     extent = np.max([patch.shape[1:] for patch, _ in cut], axis=0)
     patches = np.zeros((len(cut), cut[0][0].shape[0], *extent))
     known = np.zeros((len(cut), *extent), bool)
@@ -144,9 +154,11 @@ def _mean_similarity(places: Sequence[_Place], channel: int, dataset: CountedIma
     return float(similarities(patches, known)[np.triu_indices(len(cut), 1)].mean())
 
 
-def _cut_out(dataset: CountedImages, place: _Place, channel: int, field: ReceptiveField) -> tuple[Floats, Bools]:
+def _cut_out(
+    dataset: CountedImages, place: _Place, channel: int, field: ReceptiveField, image_of: ImageOf | None
+) -> tuple[Floats, Bools]:
     """Return the pixels (C, *pixels) that a unit sees, and a mask of those inside the image, not in the padding."""
-    image = _load_image(dataset, place.sample, field)
+    image = _load_image(dataset, place.sample, field, image_of)
     box = whole_box(field, place.unit, channel)
     if box is None:
         return np.zeros((len(image), *field.size)), np.zeros(field.size, bool)
@@ -154,9 +166,11 @@ def _cut_out(dataset: CountedImages, place: _Place, channel: int, field: Recepti
     return np.moveaxis(patch, -1, 0), inside
 
 
-def _load_image(dataset: CountedImages, sample: int, field: ReceptiveField) -> npt.NDArray[np.float64]:
+def _load_image(
+    dataset: CountedImages, sample: int, field: ReceptiveField, image_of: ImageOf | None
+) -> npt.NDArray[np.float64]:
     """Return the image (C, *pixels) of a sample, or raise an error if the field is not of such images."""
-    image = first_entry(dataset[sample])
+    image = image_in(dataset[sample], image_of)
     if not isinstance(image, torch.Tensor) or tuple(image.shape[1:]) != field.input_size:
         found = tuple(image.shape) if isinstance(image, torch.Tensor) else kind_of(image)
         raise ArgumentError(

@@ -18,6 +18,7 @@ from spatialprobe.evidence.result import Averaged, Bools
 from spatialprobe.fields.images import check_images, field_of
 from spatialprobe.fields.result import ReceptiveField
 from spatialprobe.model.evaluation import EvaluationMode
+from spatialprobe.model.forward import Forward, called_by
 from spatialprobe.model.layout import LayoutChoice
 from spatialprobe.model.select import select_one
 from spatialprobe.model.settings import compute_units_apart
@@ -51,6 +52,7 @@ def equivariance_error(
     shift: tuple[int, ...],
     *,
     layout: LayoutChoice = "auto",
+    forward: Forward | None = None,
 ) -> EquivarianceError:
     """Return the relative error between shifted outputs and outputs of the shifted image, far from all borders.
 
@@ -74,6 +76,8 @@ def equivariance_error(
         shift: pixels along each axis, (dy, dx); negative is up and to the left.
         layout: of the layer's output: "channels_first", (N, C, *units); "channels_last", (N, *units, C); or "auto", as
             `receptive_fields` finds it.
+        forward: a function `(model, images) -> output` that calls the model, with further inputs, on a list, or by
+            another method; by default the model is called on the images.
 
     Raises:
         ArgumentError: the images cannot be used or do not change, the shift is zero or too large, or no unit is far
@@ -91,6 +95,7 @@ def equivariance_error(
     True
     """
     check_images(images)
+    model = called_by(model, forward)
     name = select_one(model, layer).name
     moved = _check_shift(shift, images)
     field, found = field_of(model, images, name, layout)

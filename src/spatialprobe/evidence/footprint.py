@@ -16,6 +16,7 @@ from spatialprobe.fields.images import check_images, field_of
 from spatialprobe.fields.result import ReceptiveField
 from spatialprobe.html_fields import format_fields_html
 from spatialprobe.model.evaluation import EvaluationMode
+from spatialprobe.model.forward import Forward, called_by
 from spatialprobe.model.layout import LayoutChoice
 from spatialprobe.model.select import select_one
 from spatialprobe.model.settings import compute_units_apart
@@ -77,6 +78,7 @@ def footprint(
     draws: int = 4,
     seed: int = 0,
     layout: LayoutChoice = "auto",
+    forward: Forward | None = None,
 ) -> Footprint:
     """Return the units that change when one pixel does, as measured, and those that the receptive field predicts.
 
@@ -94,6 +96,8 @@ def footprint(
         seed: of those values.
         layout: of the layer's output: "channels_first", (N, C, *units); "channels_last", (N, *units, C); or "auto", as
             `receptive_fields` finds it.
+        forward: a function `(model, images) -> output` that calls the model, with further inputs, on a list, or by
+            another method; by default the model is called on the images.
 
     Raises:
         ArgumentError: the images cannot be used, or there is no such pixel.
@@ -109,6 +113,7 @@ def footprint(
     >>> sp.evidence.footprint(model, images, "2", pixel=(16, 16)).share
     1.0
     """
+    model = called_by(model, forward)
     check_images(images)
     name = select_one(model, layer).name
     as_int(draws, "draws", least=1)

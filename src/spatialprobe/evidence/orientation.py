@@ -17,6 +17,7 @@ from spatialprobe.evidence.layer import compute_outputs, layout_for
 from spatialprobe.evidence.result import Floats
 from spatialprobe.html_fields import format_fields_html
 from spatialprobe.model.evaluation import EvaluationMode
+from spatialprobe.model.forward import Forward, called_by
 from spatialprobe.model.layout import Layout, LayoutChoice
 from spatialprobe.model.select import select_one
 from spatialprobe.model.settings import compute_units_apart
@@ -75,6 +76,7 @@ def orientation_tuning(
     frequencies: Sequence[float] = FREQUENCIES,
     batch_size: int = 256,
     layout: LayoutChoice = "auto",
+    forward: Forward | None = None,
 ) -> OrientationTuning:
     """Return the stripes that each channel prefers, from responses to gratings of many angles, frequencies and phases.
 
@@ -96,6 +98,8 @@ def orientation_tuning(
         batch_size: gratings that run at once.
         layout: of the layer's output: "channels_first", (N, C, *units); "channels_last", (N, *units, C); or "auto", as
             `receptive_fields` finds it.
+        forward: a function `(model, images) -> output` that calls the model, with further inputs, on a list, or by
+            another method; by default the model is called on the images.
 
     Raises:
         ArgumentError: an argument cannot be used, or the middle unit's field reaches the image's border.
@@ -111,6 +115,7 @@ def orientation_tuning(
     >>> sp.evidence.orientation_tuning(conv, "").angle.round().tolist()
     [0.0, 90.0]
     """
+    model = called_by(model, forward)
     chosen = select_one(model, layer)
     name = chosen.name
     angles, phases = as_int(angles, "angles", least=3), as_int(phases, "phases", least=3)

@@ -16,6 +16,7 @@ from spatialprobe.evidence.layer import compute_outputs, layout_for
 from spatialprobe.evidence.result import Averaged
 from spatialprobe.fields.images import check_images
 from spatialprobe.model.evaluation import EvaluationMode
+from spatialprobe.model.forward import Forward, called_by
 from spatialprobe.model.layout import Layout, LayoutChoice
 from spatialprobe.model.select import select_one
 from spatialprobe.model.settings import enable_gradients
@@ -65,6 +66,7 @@ def linear_probe(
     penalty: float = 1e-3,
     batch_size: int = 256,
     layout: LayoutChoice = "auto",
+    forward: Forward | None = None,
 ) -> LinearProbe:
     """Return the test accuracy of a linear classifier on a layer's pooled activations [Alain and Bengio 2016].
 
@@ -88,6 +90,8 @@ def linear_probe(
         batch_size: images that run at once.
         layout: of the layer's output: "channels_first", (N, C, *units); "channels_last", (N, *units, C); or "auto", as
             `receptive_fields` finds it.
+        forward: a function `(model, images) -> output` that calls the model, with further inputs, on a list, or by
+            another method; by default the model is called on the images.
 
     Raises:
         ArgumentError: images, labels or another argument cannot be used.
@@ -105,6 +109,7 @@ def linear_probe(
     >>> sp.evidence.linear_probe(model, images[:100], bright[:100], "0", **halves).accuracy
     1.0
     """
+    model = called_by(model, forward)
     chosen = select_one(model, layer)
     name = chosen.name
     for some, truth, kind in ((images, labels, ""), (test_images, test_labels, "test_")):

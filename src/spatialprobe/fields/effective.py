@@ -20,6 +20,7 @@ from spatialprobe.fields.unit_gradients import Floats, Statistic, sum_gradients
 from spatialprobe.html_fields import format_fields_html
 from spatialprobe.mappings import FrozenMapping
 from spatialprobe.model.evaluation import EvaluationMode
+from spatialprobe.model.forward import Forward, called_by
 from spatialprobe.model.layout import LayoutChoice
 from spatialprobe.model.select import select_one
 from spatialprobe.model.settings import leave_inference_mode
@@ -81,6 +82,7 @@ def effective_receptive_field(
     statistic: Statistic = "absolute",
     probes: int | None = None,
     layout: LayoutChoice = "auto",
+    forward: Forward | None = None,
 ) -> EffectiveReceptiveField:
     """Return how much each input pixel influences the units at one position of a layer.
 
@@ -99,6 +101,8 @@ def effective_receptive_field(
             each channel [Hutchinson 1990]: unbiased, and cheaper where there are many channels.
         layout: of the layer's output: "channels_first", (N, C, *units); "channels_last", (N, *units, C); or "auto", as
             `receptive_fields` finds it.
+        forward: a function `(model, images) -> output` that calls the model, with further inputs, on a list, or by
+            another method; by default the model is called on the images.
 
     Raises:
         ArgumentError: the images, the unit, the channels or the statistic cannot be used; or no pixel influences the
@@ -119,6 +123,7 @@ def effective_receptive_field(
     [0.037, 0.074, 0.111, 0.074, 0.037]
     """
     _check_arguments(images, statistic, probes)
+    model = called_by(model, forward)
     field, found = field_of(model, images, select_one(model, layer).name, layout)
     position = _resolve_position(unit, field)
     box = field.box(*position)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from spatialprobe.arguments import as_channels, check_switch
-from spatialprobe.model.samples import Images, first_entry
+from spatialprobe.arguments import as_channels, check_function, check_switch
+from spatialprobe.model.samples import ImageOf, Images, image_in
 from spatialprobe.render.exemplar_checks import check_exemplars
 from spatialprobe.render.field_words import check_planar, inexact_words, name_layer, whole_box
 from spatialprobe.render.images import Image, Normalization, Stretch, extremes_of, image_values, nonfinite_words
@@ -41,6 +41,7 @@ def exemplar_patches(
     interior: bool = False,
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
+    image: ImageOf | None = None,
 ) -> Mosaic:
     """For each channel a row of the input patches that its strongest units saw, the strongest first.
 
@@ -60,6 +61,9 @@ def exemplar_patches(
         mean: what the images were normalized by, one number or one for each channel, so that they look as before.
         std: the same.
 
+        image: a function `sample -> image` for data sets whose samples are neither images nor tuples that begin with
+            one, nor mappings with exactly one tensor (C, H, W) that is no label.
+
     Raises:
         ArgumentError: the exemplars are of another layer than the field, a channel is not there, or the data set holds
             something else than images of the field's size.
@@ -74,12 +78,13 @@ def exemplar_patches(
     check_exemplars(exemplars, dataset, field)
     check_planar(field)
     check_switch(interior, "interior")
+    check_function(image, "image", "lambda sample: sample['image']")
     shown = _shown(exemplars, field, channels)
     found = [_units(exemplars, channel, field, interior=interior) for channel in shown]
     units = [unit for row in found for unit in row]
     boxes = [_box(field, unit) for unit in units]
     cut = _Cut.of(boxes)
-    pixels, ground, words = _patches(units, boxes, cut, dataset, field, Normalization.of(mean, std))
+    pixels, ground, words = _patches(units, boxes, cut, dataset, field, Normalization.of(mean, std), image)
     labels, rows = _labelled(units, len(found[0]), cut)
     names = [str(channel) for channel in shown]
     sheet = lay_out_rows(_enlarged(pixels, ground, rows.factor), labels, names, rows.enlarged())
@@ -170,6 +175,7 @@ def _patches(
     dataset: Images,
     field: ReceptiveField,
     normalization: Normalization | None,
+    image_of_sample: ImageOf | None,
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], list[str]]:
     """The patches (M, h, w, 3), what each of their places is (M, h, w), and how values are shown, in words.
 
@@ -183,7 +189,7 @@ def _patches(
         if unit.shown:
             wanted.setdefault(unit.sample, []).append(index)
     for sample in sorted(wanted):
-        image = image_of(dataset, sample, field, normalization)
+        image = image_of(dataset, sample, field, normalization, image_of_sample)
         least, most = extremes_of(image)
         low, high = min(low, least), max(high, most)
         for index in wanted[sample]:
@@ -192,14 +198,20 @@ def _patches(
     return stretch.pixels(values), ground, [*stretch.words(), *nonfinite_words(values)]
 
 
-def image_of(dataset: Images, sample: int, field: ReceptiveField, normalization: Normalization | None = None) -> Image:
+def image_of(
+    dataset: Images,
+    sample: int,
+    field: ReceptiveField,
+    normalization: Normalization | None = None,
+    image: ImageOf | None = None,
+) -> Image:
     """A sample's image, channels last.
 
     Raises:
         ArgumentError: the sample is no image of the field's size.
     """
     return image_values(
-        first_entry(dataset[sample]), field.input_size, f"Sample {sample} of the data set", normalization
+        image_in(dataset[sample], image), field.input_size, f"Sample {sample} of the data set", normalization
     )
 
 

@@ -14,7 +14,7 @@ from spatialprobe.fields.layout import Layouts, layouts_of
 from spatialprobe.model.batch import BatchReader
 from spatialprobe.model.evaluation import EvaluationMode
 from spatialprobe.model.layout import Layout, channels_second
-from spatialprobe.model.samples import Images
+from spatialprobe.model.samples import ImageOf, Images, image_in
 from spatialprobe.model.weights import device_of
 from spatialprobe.statistics.exemplars import ExemplarsResult
 from spatialprobe.statistics.loading import Collate
@@ -23,7 +23,14 @@ from spatialprobe.statistics.result import SweepResult
 _TOLERANCE = 0.1  # of the norm of the values: far above what dtypes and devices differ by, far below what weights do
 
 
-def doubts(model: nn.Module, layers: Sequence[str], sweep: SweepResult, dataset: Images | None, at: At) -> list[str]:
+def doubts(
+    model: nn.Module,
+    layers: Sequence[str],
+    sweep: SweepResult,
+    dataset: Images | None,
+    at: At,
+    image: ImageOf | None = None,
+) -> list[str]:
     """Return what of a sweep does not fit, a sentence each; an empty list if all does, or nothing can be tried.
 
     The last layer with exemplars is tried, which depends on all before it: on the sample that activates most of its
@@ -32,18 +39,21 @@ def doubts(model: nn.Module, layers: Sequence[str], sweep: SweepResult, dataset:
     for layer in reversed(layers):
         for result in sweep.layers.get(layer, {}).values():
             if dataset is not None and isinstance(result, ExemplarsResult) and result.values.numel():
-                return _of_layer(model, layer, result, dataset, at)
+                return _of_layer(model, layer, result, dataset, at, image)
     return []
 
 
-def _of_layer(model: nn.Module, layer: str, result: ExemplarsResult, dataset: Images, at: At) -> list[str]:
+def _of_layer(
+    model: nn.Module, layer: str, result: ExemplarsResult, dataset: Images, at: At, image: ImageOf | None
+) -> list[str]:
     best, swept = result.samples[:, 0], result.values[:, 0].double()
     sample = int(best.mode().values)
     alike = (best == sample) & swept.isfinite()
     if sample < 0 or not swept[alike].any():
         return []
     try:
-        reached = _reached(model, layer, Collate(BatchReader.of(model)).of_samples([dataset[sample]]), at)
+        alone = Collate(BatchReader.of(model)).of_parts([image_in(dataset[sample], image)])
+        reached = _reached(model, layer, alone, at)
     except Exception as error:  # a data set of bytes, say, that the model does not take
         return [
             f"Whether the sweep fits is not known: on sample {sample} of the data set there was {describe_error(error)}"

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spatialprobe.fields.result import ReceptiveField
-from spatialprobe.model.samples import Images
+from spatialprobe.model.samples import ImageOf, Images
 from spatialprobe.render.exemplar_patches import image_of
 from spatialprobe.render.images import Stretch
 from spatialprobe.report.pixels import Pixels, data_uri, scaled
@@ -27,6 +27,7 @@ class ExemplarImages:
     of: ReceptiveField  # of any layer: it knows the size of the images
     stretch: Stretch
     classes: Sequence[str] | None
+    image: ImageOf | None = None  # from a sample to its image
     _read: dict[int, tuple[Pixels, str]] = field(default_factory=dict)
 
     def pixels(self, sample: int) -> Pixels:
@@ -52,7 +53,7 @@ class ExemplarImages:
 
     def _sample(self, sample: int) -> tuple[Pixels, str]:
         if sample not in self._read:
-            pixels = self.stretch.pixels(image_of(self.dataset, sample, self.of))
+            pixels = self.stretch.pixels(image_of(self.dataset, sample, self.of, image=self.image))
             if (len(self._read) + 1) * pixels.nbytes > _CACHED:
                 self._read.clear()
             self._read[sample] = pixels, _label(self.dataset[sample], self.classes)

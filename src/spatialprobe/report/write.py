@@ -12,10 +12,11 @@ import torch
 from torch import nn
 
 from spatialprobe.activations.records import At
-from spatialprobe.arguments import as_texts, check_bytes, check_one_of, check_text
+from spatialprobe.arguments import as_texts, check_bytes, check_function, check_one_of, check_text
 from spatialprobe.errors import ArgumentError
 from spatialprobe.mappings import FrozenMapping
-from spatialprobe.model.samples import Images
+from spatialprobe.model.forward import Forward, called_by
+from spatialprobe.model.samples import ImageOf, Images
 from spatialprobe.model.select import Selector, check_model, model_name
 from spatialprobe.report.agreement import doubts
 from spatialprobe.report.exemplar_images import ExemplarImages
@@ -47,6 +48,8 @@ def write_report(
     classes: Sequence[str] | None = None,
     title: str | None = None,
     max_bytes: int = 20_000_000,
+    forward: Forward | None = None,
+    image: ImageOf | None = None,
 ) -> Report:
     """One HTML file that shows every channel of the layers, what each unit sees of the input, kernels and exemplars.
 
@@ -71,6 +74,11 @@ def write_report(
             column of the largest maps, then images, channels and kernels. What is left out stands on the page, in
             `reduced`, and in one line in `missing` and `str(report)`.
 
+        forward: a function `(model, images) -> output` that calls the model on images (1, C, H, W), with further
+            inputs, in a list, or by another method; by default the model is called on them.
+        image: a function `sample -> image` for data sets whose samples are neither images nor tuples that begin with
+            one, nor mappings with exactly one tensor (C, H, W) that is no label.
+
     Raises:
         ArgumentError: an argument cannot be used, no layer has maps, or max_bytes is too little for any page.
         ForwardError: the model raises an error on the images.
@@ -88,6 +96,8 @@ def write_report(
     labels = None if labels is None else as_texts(labels, "labels")
     classes = None if classes is None else as_texts(classes, "classes")
     target = check_page(model, images, path=path, labels=labels, title=title, max_bytes=max_bytes)
+    check_function(image, "image", "lambda sample: sample['image']")
+    model = called_by(model, forward)
     batch = checked_images(images, labels)
     _check_sweep(sweep, dataset)
     where = _checked_at(at, sweep)
@@ -98,7 +108,7 @@ def write_report(
     if sweep is not None:
         _check_shared(sweep, shown)
         shown = [_with_sweep(layer, sweep, dataset) for layer in shown]
-    doubtful = () if sweep is None else doubts(model, [one.layer for one in shown], sweep, dataset, where)
+    doubtful = () if sweep is None else doubts(model, [one.layer for one in shown], sweep, dataset, where, image)
     packed = tuple(map(PackedLayer.of, shown))
     page = Page(
         title=title or f"What {model_name(model)} sees",
@@ -111,7 +121,7 @@ def write_report(
         doubts=tuple(doubtful),
         max_bytes=max_bytes,
     )
-    source = None if dataset is None else ExemplarImages(dataset, shown[0].field, inputs.stretch, classes)
+    source = None if dataset is None else ExemplarImages(dataset, shown[0].field, inputs.stretch, classes, image)
     page, written = fitted(page, source, max_bytes)
     write_bytes(target, written)
     names = tuple(one.layer.name for one in page.layers)
