@@ -57,6 +57,7 @@ def sweeps(model: nn.Module, images: torch.Tensor) -> None:
     """Results by layer and reducer; a reducer's own type is what its user knows."""
     result = sp.sweep(model, images, {"moments": sp.Moments, "top": sp.Exemplars})
     assert_type(result, sp.SweepResult)
+    sp.effective_receptive_field(model, images, "conv1", forward=lambda model, batch: model(list(batch)))
     sp.sweep(model, [{"image": images}], [sp.Moments], forward=lambda model, batch: model(batch["image"]))
     assert_type(result.samples, int)
     found = result["conv1"]["top"]
