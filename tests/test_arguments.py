@@ -117,7 +117,7 @@ def test_arguments_of_the_wrong_kind(use, message):
     [
         (np.zeros((2, 3, 12, 12), np.float32), r"torch.from_numpy\(array\)"),
         ([IMAGES[0], IMAGES[1]], r"torch.stack\(images\)"),
-        ((IMAGES, IMAGES), "a model of several inputs needs a wrapper"),
+        ((IMAGES, IMAGES), "forward= calls a model of a list or of several inputs"),
         (IMAGES[:0], r"at least one image, not a Tensor \(0, 3, 12, 12\)"),
     ],
     ids=["array", "list", "tuple", "none"],

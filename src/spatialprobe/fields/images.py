@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import nn
 
@@ -46,7 +48,12 @@ def check_batch(images: object, called: str = "images") -> None:
     if hasattr(images, "__array__") and not isinstance(images, torch.Tensor):
         hint = " Convert an array with torch.from_numpy(array)."
     elif isinstance(images, (tuple, list)):
-        hint = " Convert a sequence of images with torch.stack(images); a model of several inputs needs a wrapper."
+        hint = (
+            " Convert a sequence of images with torch.stack(images); forward= calls a model of a list or of several "
+            "inputs on them."
+        )
+    elif isinstance(images, Mapping):
+        hint = " Pass its images, and forward=, such as forward=lambda model, images: model(pixel_values=images)."
     raise ArgumentError(
         f"{called} must be a tensor (N, C, *spatial) with at least one image, not {short_repr(images)}.{hint}"
     )
