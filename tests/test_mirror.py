@@ -35,7 +35,9 @@ PROMISES = {
     "activations/test_keeping": "activations/keeper activations/budget activations/memory",
     "activations/test_layer_types": "activations/leaves",
     "activations/test_odd_tensors": "tensors",
-    "activations/test_probe": "activations/records activations/collection activations/table model/calls model/names",
+    "activations/test_probe": (
+        "activations/records activations/maps activations/collection activations/table model/calls model/names"
+    ),
     "activations/test_post": "activations/descent",
     "activations/test_capture": "model/stop",
     "activations/test_left_out": "",

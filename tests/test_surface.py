@@ -49,6 +49,7 @@ WAITING = {
     ("activations.collection", "render.thumbnails"),
     ("fields.effective", "render.effective_map"),
     ("statistics.layouts", "fields.layout"),
+    ("activations.capture", "fields.layout"),
 }
 # The plain result types that pictures name without depending on what makes them.
 RESULTS = {"fields.box", "fields.effective", "fields.result", "statistics.exemplars", "statistics.histogram"}

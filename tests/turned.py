@@ -34,6 +34,16 @@ class Tokens(nn.Module):
         return self.norm(torch.cat([self.token.expand(len(x), -1, -1), tokens], dim=1))
 
 
+def volume():
+    """Return a channels-last network over volumes, whose units lie along three axes."""
+    return nn.Sequential(nn.Conv3d(3, 6, 4, stride=4), Permute([0, 2, 3, 4, 1]), nn.LayerNorm(6), nn.Linear(6, 5))
+
+
+def waves():
+    """Return a network over signals of one axis, (N, L, C)."""
+    return nn.Sequential(nn.Conv1d(3, 6, 4, stride=2), Permute([0, 2, 1]), nn.LayerNorm(6), nn.Linear(6, 5))
+
+
 def swin():
     """Return a Swin stage: window-attention blocks on 8 x 8 units, then a patch merging to 4 x 4."""
     block = {"window_size": [4, 4], "num_heads": 2}
@@ -61,6 +71,8 @@ TURNED = {
         (2, 3, 32, 40),
         ("1.block.3",),
     ),
+    "volume": (volume, (2, 3, 8, 12, 16), ("1", "2", "3")),
+    "waves": (waves, (2, 3, 32), ("1", "2", "3")),
     "tokens": (lambda: nn.Sequential(Tokens()), (2, 3, 16, 24), ("0", "0.norm")),
 }
 
@@ -70,12 +82,17 @@ def vit():
     return VisionTransformer(32, 8, 2, 2, 12, 24, num_classes=5)
 
 
+def turn(name, output):
+    """Return an output of a layer of this model as (N, C, *units), by hand."""
+    return output[:, 1:].reshape(-1, 4, 6, 6).permute(0, 3, 1, 2) if name == "tokens" else output.movedim(-1, 1)
+
+
 class Permuted(nn.Module):
     """A model that also passes one layer's output, permuted to (N, C, *units), through a module of its own."""
 
-    def __init__(self, model, layer):
+    def __init__(self, model, layer, turn=lambda output: output.movedim(-1, 1)):
         super().__init__()
-        self.model, self.turned, self.layer = model, nn.Identity(), layer
+        self.model, self.turned, self.layer, self.turn = model, nn.Identity(), layer, turn
 
     def forward(self, x):
         found = []
@@ -85,7 +102,7 @@ class Permuted(nn.Module):
             output = self.model(x)
         finally:
             handle.remove()
-        self.turned(found[0].movedim(-1, 1))
+        self.turned(self.turn(found[0]))
         return output
 
 

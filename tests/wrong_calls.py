@@ -313,6 +313,7 @@ def calls(folder: Path) -> dict[str, Call]:
         "Attributions.__getitem__": Call(lambda key: explained[key], {"key": "conv1"}),
         "Attributions.__contains__": Call(lambda key: key in explained, {"key": "conv1"}),
         "Attributions.calls": Call(explained.calls, {"layer": "conv1"}),
+        "Tokens": Call(sp.Tokens, {"height": 4, "width": 6}, optional=sp.Tokens),
         "sweep": Call(
             sp.sweep,
             {"model": model(), "data": IMAGES, "reducers": {"moments": sp.Moments}, "progress": False},
@@ -330,6 +331,7 @@ def calls(folder: Path) -> dict[str, Call]:
             for name in ("Moments", "Histogram", "Exemplars", "ChannelCovariance", "Dead")
         },
         "ExemplarsResult.of_layer": Call(top.of_layer, {"layer": "conv1"}),
+        "Activation.maps": Call(one["conv1"].maps, {}, optional=one["conv1"].maps),
         "feature_maps": Call(sp.feature_maps, {"record": one["conv1"]}, optional=sp.feature_maps),
         "kernels": Call(sp.kernels, {"conv": model().conv1}, optional=sp.kernels),
         "receptive_field_overlay": Call(
@@ -438,6 +440,7 @@ NOT_CALLED = frozenset(
         "DeadResult",
         "ExemplarsResult",
         "HistogramResult",
+        "Maps",
         "MomentsResult",
         "ActivationHistogram",
         "Activations",

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from spatialprobe.activations.capture import capture
 from spatialprobe.activations.collection import Activations
 from spatialprobe.activations.edit import ablate, edited, replace
+from spatialprobe.activations.maps import Maps
 from spatialprobe.activations.plan import Plan, PlannedLayer, plan
 from spatialprobe.activations.probe import Probe
 from spatialprobe.activations.records import Activation, ConvSpec
@@ -37,6 +38,7 @@ from spatialprobe.errors import (
     UnresolvedActivationError,
     UnsupportedOutputError,
 )
+from spatialprobe.model.tokens import Tokens
 
 if TYPE_CHECKING:
     from spatialprobe import evidence as evidence
@@ -95,6 +97,7 @@ __all__ = [
     "HistogramResult",
     "LayerNotFoundError",
     "LayerNotRunError",
+    "Maps",
     "MemoryBudgetError",
     "Moments",
     "MomentsResult",
@@ -113,6 +116,7 @@ __all__ = [
     "StorageError",
     "SweepError",
     "SweepResult",
+    "Tokens",
     "UnresolvedActivationError",
     "UnsupportedOutputError",
     "ablate",

@@ -105,3 +105,7 @@ def test_tokens_of_a_transformer():
         close(found[name].values, peer.detach().movedim(-1, 1))
         close(found[name].channels, peer.detach().sum(1))
         assert found[name].map.shape == (2, 17)
+        grid = sp.attribute(model, batch, CLASS, layers=name, at="output", layout=sp.Tokens(4, 4, leading=1))
+        assert torch.equal(grid[name].values, found[name].values)  # the class token is part of the answer
+    with pytest.raises(sp.UnsupportedOutputError, match="does not have the layout"):
+        sp.attribute(model, batch, CLASS, layers=names[0], at="output", layout=sp.Tokens(4, 4))

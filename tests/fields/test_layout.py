@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
-from turned import TURNED, Permuted, made, vit
+from turned import TURNED, Permuted, made, turn, vit
 from zoo import ZOO
 
 import spatialprobe as sp
@@ -22,41 +23,45 @@ def test_fields_equal_to_permuting_by_hand(name, layer):
     """A channels-last layer has the boxes of its permuted output: no channel is taken for a row."""
     model, images, _ = made(name)
     found = sp.receptive_fields(model, images, layers=layer)[layer]
-    by_hand = sp.receptive_fields(Permuted(model, layer), images, layers="turned", layout="channels_first")["turned"]
-    assert found.layout == "channels_last"
+    turned = Permuted(model, layer, partial(turn, name))
+    by_hand = sp.receptive_fields(turned, images, layers="turned", layout="channels_first")["turned"]
+    assert found.layout == (sp.Tokens(4, 6, leading=1) if name == "tokens" else "channels_last")
     assert found.output_size == by_hand.output_size
     assert np.array_equal(found.boxes(), by_hand.boxes())
-    assert (found.size, found.stride, found.start) == (by_hand.size, by_hand.stride, by_hand.start)
+    stride = (4, 4) if name == "tokens" else by_hand.stride  # one permuted by hand does not know that it is a grid
+    assert (found.size, found.stride, found.start) == (by_hand.size, stride, by_hand.start)
 
 
 @pytest.mark.parametrize(("name", "layer"), EACH)
 def test_measures_equal_to_permuting_by_hand(name, layer):
     """Effective fields and footprints speak of the units of the layer's own layout."""
     model, images, _ = made(name)
-    turned = Permuted(model, layer)
-    unit = (1,) * (images.ndim - 2) if name != "tokens" else (5,)
-    arguments = {"unit": unit, "channels": [0, 2]}
+    turned = Permuted(model, layer, partial(turn, name))
+    arguments = {"unit": (1,) * (images.ndim - 2), "channels": [0, 2]}
     found = sp.effective_receptive_field(model, images, layer, **arguments)
     by_hand = sp.effective_receptive_field(turned, images, "turned", layout="channels_first", **arguments)
     assert np.allclose(found.map, by_hand.map, atol=1e-12)
     assert (found.unit, found.box) == (by_hand.unit, by_hand.box)
-    one = sp.evidence.footprint(model, images, layer, (5, 6))
-    other = sp.evidence.footprint(turned, images, "turned", (5, 6), layout="channels_first")
+    pixel = (5, 6, 7)[: images.ndim - 2]
+    one = sp.evidence.footprint(model, images, layer, pixel)
+    other = sp.evidence.footprint(turned, images, "turned", pixel, layout="channels_first")
     assert np.array_equal(one.changed, other.changed)
     assert one.within
     assert one.changed.any()
 
 
-def test_equivariance_and_probing_equal_to_permuting_by_hand():
+@pytest.mark.parametrize("name", ["volume", "waves", "mixer"])
+def test_equivariance_and_probing_equal_to_permuting_by_hand(name):
     """A shift moves rows and columns, never channels; pooling is over units, never over channels."""
-    model, images, _ = made("mixer")
+    model, images, _ = made(name)
     turned = Permuted(model, "2")
-    error = sp.evidence.equivariance_error(model, images, "2", (4, 8))
-    by_hand = sp.evidence.equivariance_error(turned, images, "turned", (4, 8), layout="channels_first")
+    shift = (4, 8, 4)[: images.ndim - 2]
+    error = sp.evidence.equivariance_error(model, images, "2", shift)
+    by_hand = sp.evidence.equivariance_error(turned, images, "turned", shift, layout="channels_first")
     assert error.units == by_hand.units
     assert np.allclose(error.values, by_hand.values)
     assert error.mean < 1e-5
-    images, labels = torch.rand(20, 3, 32, 40), torch.arange(20) % 2
+    images, labels = torch.rand(20, *images.shape[1:]), torch.arange(20) % 2
     halves = {"test_images": images, "test_labels": labels}
     found = sp.evidence.linear_probe(model, images, labels, "2", **halves)
     by_hand = sp.evidence.linear_probe(turned, images, labels, "turned", layout="channels_first", **halves)
@@ -78,10 +83,11 @@ def test_attention_over_all_tokens():
     model = vit().eval()
     names = [name for name, _ in model.named_modules()]
     found = layouts_of(model, torch.zeros(2, 3, 32, 32), names)
-    last = {name for name, runs in found.items() if "channels_last" in runs}
+    last = {name for name, runs in found.items() if sp.Tokens(4, 4, leading=1) in runs}
     assert {name for name, _ in model.named_modules() if name.startswith("encoder") and "self_att" not in name} <= last
     assert found["conv_proj"] == found["heads"] == found[""] == ("channels_first",)
-    assert sp.receptive_fields(model, (1, 3, 32, 32))["encoder.ln"].output_size == (17,)
+    assert sp.receptive_fields(model, (1, 3, 32, 32))["encoder.ln"].output_size == (4, 4)
+    assert sp.receptive_fields(model, (1, 3, 32, 32), layout="channels_last")["encoder.ln"].output_size == (17,)
 
 
 @pytest.mark.parametrize("name", sorted(ZOO))
@@ -120,7 +126,7 @@ def test_doubt_is_refused():
     for layers in (None, "*", (nn.Conv2d, nn.LayerNorm, nn.Linear)):
         fields = sp.receptive_fields(model, shape, layers=layers)
         assert set(fields) == {"conv", "norm"}
-        assert "Pass layout='channels_first' or layout='channels_last'" in fields.missing["mix"]
+        assert "Pass layout='channels_first', layout='channels_last' or layout=sp.Tokens(" in fields.missing["mix"]
     with pytest.raises(sp.UnsupportedOutputError, match="No layer has a receptive field"):
         sp.receptive_fields(model, shape, layers=nn.Linear)
     images = torch.rand(shape)

@@ -7,6 +7,7 @@ import hashlib
 import html
 import io
 import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ import torch.nn.functional as F
 from PIL import Image
 from report_reader import read, unpacked
 from torch import nn
-from turned import Permuted, made
+from turned import Permuted, made, turn
 from zoo import ZOO
 
 import spatialprobe as sp
@@ -373,22 +374,21 @@ def test_a_sweep_of_another_model(path):
         sp.write_report(path, nn.Sequential(nn.Conv2d(3, 2, 3)), images, sweep=swept)
 
 
-def test_tokens_are_left_out(path):
-    """A layer of tokens (N, tokens, channels) has no maps of two axes, and the page says so."""
-
-    class Tokens(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.patches, self.norm = nn.Conv2d(3, 6, 4, stride=4), nn.LayerNorm(6)
-
-        def forward(self, images):
-            return self.norm(self.patches(images).flatten(2).transpose(1, 2))
-
-    report = sp.write_report(path, Tokens(), torch.rand(2, 3, 16, 16), layers=["patches", "norm"])
-    assert (report.layers, report.reduced) == (
-        ("patches",),
-        ("norm is left out: it returned (1, 16, 6) of torch.float32, no maps.",),
-    )
+def test_tokens_are_maps(path):
+    """Tokens behind a class token are a grid on the page, with its boxes and exemplars, equal to cutting it by hand."""
+    model, images, _ = made("tokens")
+    swept = sp.sweep(model, images, {"top": sp.Exemplars}, layers="0.norm", progress=False)
+    report = sp.write_report(path, model, images, layers=["0.patches", "0.norm"], sweep=swept, dataset=images)
+    assert (report.layers, report.reduced, report.doubts) == (("0.patches", "0.norm"), (), ())
+    found = passes(model, images, "0.norm", "output").maps["0.norm", 0]
+    turned = Permuted(model, "0.norm", partial(turn, "tokens"))
+    by_hand = passes(turned, images, "turned", "output", "channels_first").maps["turned", 0]
+    assert all(np.array_equal(one.codes, other.codes) for one, other in zip(found, by_hand, strict=True))
+    said = sp.write_report(path, model, images, layers=["0.patches", "0.norm"], layout=sp.Tokens(4, 6, 1))
+    assert said.layers == ("0.norm",)
+    assert "does not have the layout" in said.reduced[0]
+    with pytest.raises(sp.ArgumentError, match=r"it returned \(1, 25, 6\) of torch.float32, no maps"):
+        sp.write_report(path, model, images, layers="0.norm", layout="channels_last")
 
 
 def test_channels_last_equal_to_permuting_by_hand(path):

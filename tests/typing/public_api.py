@@ -34,6 +34,8 @@ def records(record: sp.Activation) -> None:
     assert_type(record.gradient, torch.Tensor | None)
     assert_type(record.shape, tuple[int, ...])
     assert_type(record.conv, sp.ConvSpec | None)
+    assert_type(record.maps(layout=sp.Tokens(4, 4)), sp.Maps)
+    assert_type(record.maps().leading, torch.Tensor | None)
     assert_type(sp.feature_maps(record), sp.Mosaic)
     assert_type(sp.feature_maps(record.tensor), sp.Mosaic)
     assert_type(sp.feature_maps(record).array, npt.NDArray[np.uint8])
@@ -72,6 +74,9 @@ def fields(model: nn.Module) -> None:
     assert_type(found["conv1"], sp.ReceptiveField)
     assert_type(found["conv1"].size, tuple[int, ...])
     assert_type(found["conv1"].box(0, 0), sp.Box | None)
+    layout = sp.Tokens(14, 14, leading=1)
+    assert_type(layout.count, int)
+    assert_type(sp.receptive_fields(model, (1, 3, 224, 224), layout=layout), sp.ReceptiveFields)
 
 
 def edits_and_pages(model: nn.Module, images: torch.Tensor, path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,7 +15,9 @@ from spatialprobe.activations.probe import Missing, Probe, choose_picker
 from spatialprobe.activations.recorder import Entry, OutputPicker, Threads
 from spatialprobe.activations.records import At
 from spatialprobe.arguments import as_int, check_keywords, check_switch
+from spatialprobe.errors import SpatialProbeError
 from spatialprobe.model.forward import run_model
+from spatialprobe.model.layout import Layout
 from spatialprobe.model.select import Selector
 from spatialprobe.model.settings import set_gradients
 from spatialprobe.model.stop import Stopped, stop_forward
@@ -81,6 +83,9 @@ def capture(
             second nonlinearity and no gate is missed; where the model keeps them, it runs to the end.
         calls: with `stop_early`, the number of runs of each layer after which the pass ends.
 
+    Where types and sizes of the model's modules leave in doubt which axis of a layer's output holds the channels, one
+    pass without values finds it, as for `receptive_fields`, so that records know their `layout`.
+
     Raises:
         ArgumentError: an argument cannot be used.
         SpatialProbeError: as for `Probe`. An exception that the model raises passes through unchanged.
@@ -92,12 +97,13 @@ def capture(
     >>> records["0"].shape, records.output is None
     ((1, 6, 30, 30), True)
     """
-    as_int(calls, "calls", least=1)
-    check_switch(stop_early, "stop_early")
-    check_keywords(kwargs)
-    probe = Probe(
+    probe = record_pass(
         model,
-        layers,
+        inputs,
+        kwargs,
+        stop_early=stop_early,
+        calls=calls,
+        layers=layers,
         at=at,
         copy=copy,
         gradients=gradients,
@@ -110,6 +116,28 @@ def capture(
         threads=threads,
         pick=choose_picker(pick, output),
     )
+    doubted = probe._layers_in_doubt()
+    if doubted and not kwargs:
+        probe._known_layouts = _find_layouts(model, inputs, doubted)
+    return probe
+
+
+def record_pass(
+    model: nn.Module,
+    inputs: tuple[Any, ...],
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    stop_early: bool = False,
+    calls: int = 1,
+    gradients: bool = False,
+    keep_graph: bool = False,
+    **options: Any,
+) -> Probe:
+    """Return the records of one forward pass, as `capture` does, without looking for layouts that are in doubt."""
+    as_int(calls, "calls", least=1)
+    check_switch(stop_early, "stop_early")
+    check_keywords(kwargs)
+    probe = Probe(model, gradients=gradients, keep_graph=keep_graph, **options)
     with undo_block() as undo, probe:
         set_gradients(undo, gradients or keep_graph)
         stopper = None
@@ -122,6 +150,24 @@ def capture(
             return probe
         probe.output = None if stopper is not None and stopper.is_done else returned
     return probe
+
+
+def _find_layouts(
+    model: nn.Module, inputs: tuple[Any, ...], doubted: Sequence[str]
+) -> Mapping[str, tuple[Layout | None, ...]]:
+    """Return the layouts of layers in doubt, from a pass without values on inputs of these shapes.
+
+    It is not made where it would run hooks that are not the library's, or where no input is an image.
+    """
+    from spatialprobe.fields.layout import layouts_of  # needed only for such layers
+
+    images = [i for i, one in enumerate(inputs) if isinstance(one, torch.Tensor) and one.ndim > 2 and one.numel()]
+    if not images or any(one._forward_hooks or one._forward_pre_hooks for one in model.modules()):
+        return {}
+    try:
+        return layouts_of(model, inputs, doubted, input=images[0])
+    except SpatialProbeError:  # a model that cannot be followed
+        return {}
 
 
 def _call_model(model: nn.Module, arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Literal
 
 import torch
@@ -37,7 +37,7 @@ from spatialprobe.errors import (
 )
 from spatialprobe.mappings import FrozenMapping
 from spatialprobe.model.hooks import ProbeHook, attach
-from spatialprobe.model.layout import Layout, Signs, is_channels_first
+from spatialprobe.model.layout import Layout, Signs, fits, is_channels_first
 from spatialprobe.model.names import is_name, list_names
 from spatialprobe.model.select import (
     Selector,
@@ -117,6 +117,8 @@ class Probe(Block, Activations):
     _called = "probe"
     _how_to_fix = ", or probe.concatenated({layer!r}) for one tensor along the batch"
     output: Any = None  # what the model returned, where `capture` ran it
+
+    _known_layouts: Mapping[str, tuple[Layout | None, ...]] = MappingProxyType({})  # of layers whose types do not tell
 
     def __init__(
         self,
@@ -257,7 +259,16 @@ class Probe(Block, Activations):
         value, module = entry.kept.value, entry.layer.module
         if is_channels_first(module) or self._recording.keeping.transform is not None or value.is_nested:
             return "channels_first"
-        return self._signs.layout_of(module, tuple(value.shape))
+        shape = tuple(value.shape)
+        found = self._signs.layout_of(module, shape)
+        if found is None:
+            runs = self._known_layouts.get(entry.layer.name, ())
+            found = runs[entry.call] if entry.call < len(runs) else None
+        return found if found is None or fits(found, shape) else None
+
+    def _layers_in_doubt(self) -> list[str]:
+        """Return the names of the layers of whose records the layout is in doubt."""
+        return list(dict.fromkeys(one.layer.name for one in self._recorder.entries if self._layout_of(one) is None))
 
     @cached_property
     def _signs(self) -> Signs:

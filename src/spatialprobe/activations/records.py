@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -13,8 +13,19 @@ from torch import nn
 
 from spatialprobe.activations.gradient import Gradient
 from spatialprobe.activations.guard import KeptValue
+from spatialprobe.activations.maps import Maps
 from spatialprobe.errors import ArgumentError, SpatialProbeError, UnsupportedOutputError
-from spatialprobe.model.layout import Layout, channels_second, describe_doubt
+from spatialprobe.model.layout import (
+    WAYS,
+    Layout,
+    LayoutChoice,
+    channels_second,
+    check_layout,
+    describe_doubt,
+    describe_misfit,
+    fits,
+    leading_tokens,
+)
 from spatialprobe.tensors import count_bytes, dense_values, numpy_values, shape_text, why_unreadable
 from spatialprobe.text import as_html
 
@@ -156,6 +167,30 @@ class Activation:
         values = self.numpy()
         return np.array(values, dtype=dtype) if copy else np.asarray(values, dtype=dtype)
 
+    def maps(self, layout: LayoutChoice = "auto") -> Maps:
+        """Return the values as maps (N, C, *units), whatever the layout of the layer, and leading tokens apart.
+
+        Args:
+            layout: "channels_first", (N, C, *units); "channels_last", (N, *units, C); `sp.Tokens(height, width,
+                leading)`, (N, tokens, C) as a grid; or "auto", the record's own `layout`.
+
+        Raises:
+            ArgumentError: the record's layout is not known, or the values do not have the layout.
+            UnsupportedOutputError: the tensor cannot be read as one array.
+            MutatedActivationError: the record has lost its values.
+
+        >>> import torch, spatialprobe as sp
+        >>> record = sp.capture(torch.nn.Conv2d(3, 6, 3), torch.rand(1, 3, 8, 8))[""]
+        >>> record.maps()
+        Maps((1, 6, 6, 6), layout='channels_first')
+        """
+        record = with_layout(self, layout)
+        doubt = why_in_doubt(record)
+        if doubt is not None:
+            raise ArgumentError(doubt)
+        values, known = dense_values(self.layer, self.tensor), record.layout or "channels_first"
+        return Maps(channels_second(values, known), leading_tokens(values, known), known)
+
     def plot(
         self,
         *,
@@ -169,12 +204,21 @@ class Activation:
         title: str | None = None,
         width: float | None = None,
         dpi: float | None = None,
+        layout: LayoutChoice = "auto",
     ) -> Figure:
         """Return a figure of one sample's feature maps; arguments as for `feature_maps` and `Mosaic.figure`."""
         from spatialprobe.render.feature_maps import feature_maps  # so that reading records imports no drawing
 
         mosaic = feature_maps(
-            self, sample=sample, channels=channels, order=order, limit=limit, scale=scale, image=image, columns=columns
+            self,
+            sample=sample,
+            channels=channels,
+            order=order,
+            limit=limit,
+            scale=scale,
+            image=image,
+            columns=columns,
+            layout=layout,
         )
         return mosaic.figure(title=title, width=width, dpi=dpi)
 
@@ -194,6 +238,16 @@ class Activation:
         return f"{words}{mosaic._repr_html_()}"
 
 
+def with_layout(record: Activation, layout: LayoutChoice) -> Activation:
+    """Return the record with the layout that a user chose; as it is for "auto".
+
+    Raises:
+        ArgumentError: this is no layout.
+    """
+    check_layout(layout)
+    return record if layout == "auto" else replace(record, layout=layout)
+
+
 def channels_of(record: Activation) -> torch.Tensor:
     """Return a record's values as `values_of` does, with the channels as the second axis.
 
@@ -208,13 +262,15 @@ def channels_of(record: Activation) -> torch.Tensor:
 
 def why_in_doubt(record: Activation) -> str | None:
     """Return why the channel axis of a record is not known, and what to do; None if it is known."""
-    if record.layout is not None or len(record.shape) <= 2:
+    if record.layout in ("channels_first", "channels_last") or len(record.shape) <= 2:
         return None
+    if record.layout is not None:
+        return None if fits(record.layout, record.shape) else describe_misfit(record.layer, record.shape, record.layout)
     return describe_doubt(
         record.layer,
         record.shape,
-        "Set it with dataclasses.replace(record, layout='channels_last'), or 'channels_first'; or capture the layer "
-        "with transform=lambda output: output.movedim(-1, 1).",
+        f"Pass {WAYS}; or set it with dataclasses.replace(record, layout='channels_last'); or record the layer with "
+        "sp.capture(), which finds the layout.",
     )
 
 

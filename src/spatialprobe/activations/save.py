@@ -14,7 +14,8 @@ from spatialprobe.activations.collection import Activations, as_records
 from spatialprobe.activations.records import Activation, At, ConvSpec
 from spatialprobe.arguments import short_repr
 from spatialprobe.errors import ArgumentError, StorageError
-from spatialprobe.model.layout import Layout
+from spatialprobe.model.layout import Layout, fits
+from spatialprobe.model.tokens import Tokens
 from spatialprobe.storage.archive import Archive
 from spatialprobe.storage.schema import MalformedError, Or, check
 from spatialprobe.tensors import dense_values
@@ -29,6 +30,7 @@ _CONV = {
     "groups": int,
     "transposed": bool,
 }
+_TOKENS = {"height": int, "width": int, "leading": int}
 _RECORD = {
     "layer": str,
     "aliases": [str],
@@ -38,7 +40,7 @@ _RECORD = {
     "at": set(get_args(At)),
     "module_type": str,
     "conv": Or(None, _CONV),
-    "layout": Or(None, set(get_args(Layout))),
+    "layout": Or(None, {"channels_first", "channels_last"}, _TOKENS),
     "keys": [str],
 }
 
@@ -126,8 +128,10 @@ def _as_stored(layer: str, value: torch.Tensor) -> torch.Tensor:
 
 def _describe_record(record: Activation, keys: list[str]) -> dict[str, Any]:
     """Return the fields of a record as JSON values, with the keys of its tensors in the file."""
-    fields = {name: getattr(record, name) for name in (*_PLAIN, "layout")}
-    return {**fields, "conv": None if record.conv is None else asdict(record.conv), "keys": keys}
+    fields = {name: getattr(record, name) for name in _PLAIN}
+    layout = asdict(record.layout) if isinstance(record.layout, Tokens) else record.layout
+    conv = None if record.conv is None else asdict(record.conv)
+    return {**fields, "layout": layout, "conv": conv, "keys": keys}
 
 
 def _build_records(description: dict[str, Any], tensors: Mapping[str, torch.Tensor]) -> list[Activation]:
@@ -159,8 +163,27 @@ def _build_record(index: int, described: dict[str, Any], tensors: Mapping[str, t
     if values["tensor"] is None:
         raise MalformedError(f"record {index} has no tensor")
     conv = described["conv"]
-    fields = {name: described[name] for name in (*_PLAIN, "layout")} | {"aliases": tuple(described["aliases"])}
-    return Activation(**fields, conv=None if conv is None else _build_conv_spec(conv), **values)  # type: ignore[arg-type]
+    fields = {name: described[name] for name in _PLAIN} | {"aliases": tuple(described["aliases"])}
+    layout = _build_layout(described["layout"], values["tensor"])
+    spec = None if conv is None else _build_conv_spec(conv)
+    return Activation(**fields, layout=layout, conv=spec, **values)  # type: ignore[arg-type]
+
+
+def _build_layout(described: Any, values: torch.Tensor) -> Layout | None:
+    """Return the layout of a record's values.
+
+    Raises:
+        MalformedError: it cannot be theirs.
+    """
+    if not isinstance(described, dict):
+        return described  # type: ignore[no-any-return]  # it has been checked
+    try:
+        layout = Tokens(**described)
+    except ArgumentError as error:
+        raise MalformedError(str(error)) from error
+    if not fits(layout, tuple(values.shape)):
+        raise MalformedError(f"values of {tuple(values.shape)} are not {layout}")
+    return layout
 
 
 def _build_conv_spec(described: dict[str, Any]) -> ConvSpec:

@@ -23,7 +23,7 @@ from spatialprobe.attribution.target import Target, TargetChoice
 from spatialprobe.errors import ArgumentError, NonFiniteActivationError, ProbeStateError, UnsupportedOutputError
 from spatialprobe.model.evaluation import EvaluationMode
 from spatialprobe.model.forward import Forward
-from spatialprobe.model.layout import LayoutChoice
+from spatialprobe.model.layout import LayoutChoice, check_layout
 from spatialprobe.model.select import Selector, find_exact_names, select
 from spatialprobe.model.settings import leave_inference_mode
 from spatialprobe.model.undo import undo_block
@@ -73,7 +73,8 @@ def attribute(
         batch_size: of the last two methods: how many samples run at once, at least the images. 64 by default; the
             images alone where `target` is a function, which then always gets an output of as many samples.
         layout: of the layers' outputs: "channels_first", (N, C, *units); "channels_last", (N, *units, C); or "auto", as
-            `receptive_fields` finds it.
+            `receptive_fields` finds it. Of tokens, also with `sp.Tokens(...)`, all are units along one axis, the class
+            token too, on which much of an answer rests.
         forward: a function of the model and the batch that returns the model's output; by default the model is called
             on the batch.
         progress: whether a bar is shown for the last two methods; "auto": if stderr is a terminal.
@@ -100,7 +101,8 @@ def attribute(
     >>> torch.allclose(found.channels, removed.channels, atol=1e-5)  # the model is linear behind the ReLU
     True
     """
-    check_arguments(model, at=(at, At), method=(method, Method), layout=(layout, LayoutChoice))
+    check_arguments(model, at=(at, At), method=(method, Method))
+    check_layout(layout)
     check_function(forward, "forward", "lambda model, batch: model(batch['pixels'])")
     if not (isinstance(progress, str) and progress == "auto"):
         check_switch(progress, "progress")

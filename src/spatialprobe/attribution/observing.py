@@ -24,13 +24,22 @@ from spatialprobe.errors import (
 )
 from spatialprobe.fields.layout import Layouts, layouts_of
 from spatialprobe.model.hooks import ProbeHook, attach
-from spatialprobe.model.layout import Layout, LayoutChoice, describe_doubt, is_channels_first
+from spatialprobe.model.layout import (
+    WAYS,
+    Layout,
+    LayoutChoice,
+    describe_doubt,
+    describe_misfit,
+    fits,
+    is_channels_first,
+)
 from spatialprobe.model.outputs import describe_leaves
 from spatialprobe.model.select import Layer
+from spatialprobe.model.tokens import Tokens
 from spatialprobe.model.undo import undo_block
 from spatialprobe.tensors import holds_own_memory
 
-_HOW = "Pass layout='channels_first' or layout='channels_last'."
+_HOW = f"Pass {WAYS}."
 
 
 @dataclass(eq=False)
@@ -166,6 +175,10 @@ def _runs(probe: Probe, forwards: Forwards, chosen: Chosen, choice: LayoutChoice
         if layout is None:
             chosen.leave_out(layer.name, describe_doubt(layer.name, record.shape, _HOW), UnsupportedOutputError)
             continue
+        if not fits(layout, record.shape):
+            chosen.leave_out(layer.name, describe_misfit(layer.name, record.shape, layout), UnsupportedOutputError)
+            continue
+        layout = "channels_last" if isinstance(layout, Tokens) else layout  # leading tokens are part of the answer
         runs.append(Run(layer, record.call, record.at, layout, record.tensor, record.gradient))
     return runs
 

@@ -74,8 +74,8 @@ def equivariance_error(
             not change, such as plain gray, are left out of `values`.
         layer: its name, or the module itself; of several runs the first counts.
         shift: pixels along each axis, (dy, dx); negative is up and to the left.
-        layout: of the layer's output: "channels_first", (N, C, *units); "channels_last", (N, *units, C); or "auto", as
-            `receptive_fields` finds it.
+        layout: of the layer's output: "channels_first", (N, C, *units); "channels_last", (N, *units, C);
+            `sp.Tokens(height, width, leading)`, a grid of tokens; or "auto", as `receptive_fields` finds it.
         forward: a function `(model, images) -> output` that calls the model, with further inputs, on a list, or by
             another method; by default the model is called on the images.
 

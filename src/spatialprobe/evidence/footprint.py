@@ -94,8 +94,8 @@ def footprint(
         pixel: its position, (y, x) for images of two axes.
         draws: how many values the pixel is set to in turn.
         seed: of those values.
-        layout: of the layer's output: "channels_first", (N, C, *units); "channels_last", (N, *units, C); or "auto", as
-            `receptive_fields` finds it.
+        layout: of the layer's output: "channels_first", (N, C, *units); "channels_last", (N, *units, C);
+            `sp.Tokens(height, width, leading)`, a grid of tokens; or "auto", as `receptive_fields` finds it.
         forward: a function `(model, images) -> output` that calls the model, with further inputs, on a list, or by
             another method; by default the model is called on the images.
 

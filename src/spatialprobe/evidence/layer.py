@@ -7,27 +7,30 @@ from typing import Any
 import torch
 from torch import nn
 
-from spatialprobe.activations.capture import capture
+from spatialprobe.activations.capture import record_pass
 from spatialprobe.activations.records import At
-from spatialprobe.arguments import check_one_of
 from spatialprobe.errors import ForwardError, LayerNotRunError, SpatialProbeError, UnsupportedOutputError
 from spatialprobe.fields.images import check_rows
 from spatialprobe.fields.layout import layouts_of
 from spatialprobe.model.evaluation import EvaluationMode
 from spatialprobe.model.forward import images_error
 from spatialprobe.model.layout import (
+    WAYS,
     Layout,
     LayoutChoice,
     Signs,
     channels_second,
+    check_layout,
     describe_doubt,
+    describe_misfit,
+    fits,
     is_channels_first,
 )
 from spatialprobe.model.select import Layer, model_name
 from spatialprobe.model.weights import device_of
 from spatialprobe.tensors import computable_values, real_values
 
-_HOW = "Pass layout='channels_first' or layout='channels_last'."
+_HOW = f"Pass {WAYS}."
 
 
 def compute_outputs(
@@ -53,7 +56,7 @@ def compute_outputs(
     """
     model = mode.model
     try:
-        records = capture(model, images.to(device_of(model)), layers=layer, stop_early=True, at=at, **options)
+        records = record_pass(model, (images.to(device_of(model)),), layers=layer, stop_early=True, at=at, **options)
     except LayerNotRunError as error:
         raise LayerNotRunError(
             f"Layer {layer!r} does not run when {model_name(model)} is given these images in evaluation mode. Choose "
@@ -70,20 +73,41 @@ def compute_outputs(
     check_rows(layer, values, len(images))
     if layout is None and values.ndim > 2:
         raise UnsupportedOutputError(describe_doubt(layer, tuple(values.shape), _HOW))
+    if layout is not None and not fits(layout, tuple(values.shape)):
+        raise UnsupportedOutputError(describe_misfit(layer, tuple(values.shape), layout))
     return channels_second(values, layout or "channels_first")
 
 
-def layout_for(model: nn.Module, images: torch.Tensor, layer: Layer, choice: LayoutChoice) -> Layout | None:
-    """Return the layout of the layer's first output on images of this shape; None if it is in doubt.
+class LayerLayout:
+    """The layout of one layer's output, found once for each size of images.
 
-    The model does not run where the layer's type, or the model's modules, leave no doubt.
+    Raises:
+        ArgumentError: the choice is no layout.
     """
-    check_one_of(choice, "layout", LayoutChoice)
-    if choice != "auto":
-        return choice
-    if is_channels_first(layer.module) or not Signs.of(model).features:
-        return "channels_first"
-    try:
-        return layouts_of(model, images[:1], [layer.name]).get(layer.name, (None,))[0]
-    except ForwardError:  # the measurement itself will raise it again, with a message about the images
-        return None
+
+    def __init__(self, model: nn.Module, layer: Layer, choice: LayoutChoice) -> None:
+        check_layout(choice)
+        self._model = model
+        self._layer = layer
+        self._choice = choice
+        self._found: dict[tuple[int, ...], Layout | None] = {}
+
+    def on(self, images: torch.Tensor) -> Layout | None:
+        """Return the layout of the layer's first output on images of this size; None if it is in doubt.
+
+        The model does not run where the layer's type, or the model's modules, leave no doubt.
+        """
+        if self._choice != "auto":
+            return self._choice
+        size = tuple(images.shape[1:])
+        if size not in self._found:
+            self._found[size] = self._find(images[:1])
+        return self._found[size]
+
+    def _find(self, image: torch.Tensor) -> Layout | None:
+        if is_channels_first(self._layer.module) or not Signs.of(self._model).features:
+            return "channels_first"
+        try:
+            return layouts_of(self._model, image, [self._layer.name]).get(self._layer.name, (None,))[0]
+        except ForwardError:  # the measurement itself will raise it again, with a message about the images
+            return None

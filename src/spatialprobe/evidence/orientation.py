@@ -13,12 +13,12 @@ from torch import nn
 
 from spatialprobe.arguments import as_int, as_ints, short_repr
 from spatialprobe.errors import ArgumentError, ForwardError, UnsupportedOutputError
-from spatialprobe.evidence.layer import compute_outputs, layout_for
+from spatialprobe.evidence.layer import LayerLayout, compute_outputs
 from spatialprobe.evidence.result import Floats
 from spatialprobe.html_fields import format_fields_html
 from spatialprobe.model.evaluation import EvaluationMode
 from spatialprobe.model.forward import Forward, called_by
-from spatialprobe.model.layout import Layout, LayoutChoice
+from spatialprobe.model.layout import LayoutChoice
 from spatialprobe.model.select import select_one
 from spatialprobe.model.settings import compute_units_apart
 from spatialprobe.model.weights import dtype_of
@@ -96,8 +96,8 @@ def orientation_tuning(
         phases: the number of phases, evenly spaced over a period.
         frequencies: cycles per pixel, above 0 and at most 0.5.
         batch_size: gratings that run at once.
-        layout: of the layer's output: "channels_first", (N, C, *units); "channels_last", (N, *units, C); or "auto", as
-            `receptive_fields` finds it.
+        layout: of the layer's output: "channels_first", (N, C, *units); "channels_last", (N, *units, C);
+            `sp.Tokens(height, width, leading)`, a grid of tokens; or "auto", as `receptive_fields` finds it.
         forward: a function `(model, images) -> output` that calls the model, with further inputs, on a list, or by
             another method; by default the model is called on the images.
 
@@ -124,8 +124,7 @@ def orientation_tuning(
     directions: Floats = np.arange(angles, dtype=np.float64) * (180 / angles)
     with EvaluationMode(model) as mode:
         shapes = _propose_shapes(model) if shape is None else [_check_shape(shape)]
-        example = torch.zeros((1, *shapes[0]), dtype=dtype_of(model), device="cpu")
-        found = layout_for(model, example, chosen, layout)
+        found = LayerLayout(model, chosen, layout)
         size = _guess_shape(mode, name, found, shapes) if shape is None else _find_shape(mode, name, found, shapes)
         response = _measure_responses(mode, name, found, size, directions, frequencies, phases, batch_size)
     angle, selectivity, best = _find_preferred(response, directions, np.array(frequencies, np.float64))
@@ -144,7 +143,7 @@ def orientation_tuning(
 def _measure_responses(
     mode: EvaluationMode,
     layer: str,
-    layout: Layout | None,
+    layouts: LayerLayout,
     size: tuple[int, int, int],
     directions: Floats,
     frequencies: Sequence[float],
@@ -154,11 +153,11 @@ def _measure_responses(
     """Return each channel's response to each direction and frequency, (C, angles, frequencies)."""
     dtype = dtype_of(mode.model)
     plain = torch.full((1, *size), _MEAN, dtype=dtype, device="cpu")
-    gray = _take_middle(compute_outputs(mode, plain, layer, layout=layout), layer)[0]
+    gray = _take_middle(compute_outputs(mode, plain, layer, layout=layouts.on(plain)), layer)[0]
     found = []
     for frequency in frequencies:
         shown = (
-            _take_middle(compute_outputs(mode, some.to(dtype), layer, layout=layout), layer) - gray
+            _take_middle(compute_outputs(mode, some.to(dtype), layer, layout=layouts.on(some.to(dtype))), layer) - gray
             for some in torch.split(draw_gratings(directions, frequency, phases, size), batch_size)
         )
         each = torch.cat(list(shown)).reshape(len(directions), phases, -1)
@@ -208,11 +207,11 @@ def _take_middle(output: torch.Tensor, layer: str) -> torch.Tensor:
 
 
 def _guess_shape(
-    mode: EvaluationMode, layer: str, layout: Layout | None, shapes: Sequence[tuple[int, int, int]]
+    mode: EvaluationMode, layer: str, layouts: LayerLayout, shapes: Sequence[tuple[int, int, int]]
 ) -> tuple[int, int, int]:
     """Return a shape of images where the user passed none."""
     try:
-        return _find_shape(mode, layer, layout, shapes)
+        return _find_shape(mode, layer, layouts, shapes)
     except ForwardError as error:
         raise ForwardError(
             f"{error} Their shape is a guess, with as many channels as the first convolution takes. Pass the right one "
@@ -221,11 +220,11 @@ def _guess_shape(
 
 
 def _find_shape(
-    mode: EvaluationMode, layer: str, layout: Layout | None, shapes: Sequence[tuple[int, int, int]]
+    mode: EvaluationMode, layer: str, layouts: LayerLayout, shapes: Sequence[tuple[int, int, int]]
 ) -> tuple[int, int, int]:
     """Return the first shape whose middle unit sees none of the border, where every grating ends."""
     for size in shapes:
-        side = _find_side_seen(mode, size, layer, layout)
+        side = _find_side_seen(mode, size, layer, layouts)
         if side is None:
             return size
     raise ArgumentError(
@@ -234,14 +233,14 @@ def _find_shape(
     )
 
 
-def _find_side_seen(mode: EvaluationMode, size: tuple[int, int, int], layer: str, layout: Layout | None) -> str | None:
+def _find_side_seen(mode: EvaluationMode, size: tuple[int, int, int], layer: str, layouts: LayerLayout) -> str | None:
     """Return a side of the image that the middle unit sees; None if there is none, or the units have no positions."""
     noise = torch.rand(_NOISES, *size, generator=torch.Generator().manual_seed(0), dtype=torch.float64, device="cpu")
     noise = noise.to(dtype_of(mode.model))
     with compute_units_apart():
-        plain = compute_outputs(mode, noise, layer, layout=layout)
+        plain = compute_outputs(mode, noise, layer, layout=layouts.on(noise))
         for side, changed in _change_edges(noise) if plain.ndim == 4 else ():
-            other = compute_outputs(mode, changed, layer, layout=layout)
+            other = compute_outputs(mode, changed, layer, layout=layouts.on(changed))
             if not torch.equal(_take_middle(other, layer), _take_middle(plain, layer)):
                 return side
     return None

@@ -12,12 +12,12 @@ from torch import nn
 from spatialprobe.activations.records import At
 from spatialprobe.arguments import as_float, as_int
 from spatialprobe.errors import ArgumentError, ForwardError, UnsupportedOutputError
-from spatialprobe.evidence.layer import compute_outputs, layout_for
+from spatialprobe.evidence.layer import LayerLayout, compute_outputs
 from spatialprobe.evidence.result import Averaged
 from spatialprobe.fields.images import check_images
 from spatialprobe.model.evaluation import EvaluationMode
 from spatialprobe.model.forward import Forward, called_by
-from spatialprobe.model.layout import Layout, LayoutChoice
+from spatialprobe.model.layout import LayoutChoice
 from spatialprobe.model.select import select_one
 from spatialprobe.model.settings import enable_gradients
 
@@ -88,8 +88,8 @@ def linear_probe(
         grid: cells along each axis of the map, at most its units.
         penalty: the L2 penalty: half of it times the sum of squared weights is added to the mean cross-entropy.
         batch_size: images that run at once.
-        layout: of the layer's output: "channels_first", (N, C, *units); "channels_last", (N, *units, C); or "auto", as
-            `receptive_fields` finds it.
+        layout: of the layer's output: "channels_first", (N, C, *units); "channels_last", (N, *units, C);
+            `sp.Tokens(height, width, leading)`, a grid of tokens; or "auto", as `receptive_fields` finds it.
         forward: a function `(model, images) -> output` that calls the model, with further inputs, on a list, or by
             another method; by default the model is called on the images.
 
@@ -124,7 +124,7 @@ def linear_probe(
     if len(known) < 2:
         raise ArgumentError("All labels are the same. Pass images of at least two classes.")
     with EvaluationMode(model) as mode:
-        found = layout_for(model, images, chosen, layout)
+        found = LayerLayout(model, chosen, layout)
         train, test = (
             _compute_features(mode, some, name, at, found, grid, batch_size) for some in (images, test_images)
         )
@@ -145,12 +145,14 @@ def _compute_features(
     images: torch.Tensor,
     layer: str,
     at: At,
-    layout: Layout | None,
+    layouts: LayerLayout,
     grid: int,
     batch_size: int,
 ) -> torch.Tensor:
     """Return the pooled activations, float64 (N, channels * cells), on the CPU."""
-    parts = (compute_outputs(mode, some, layer, at=at, layout=layout) for some in torch.split(images, batch_size))
+    parts = (
+        compute_outputs(mode, some, layer, at=at, layout=layouts.on(some)) for some in torch.split(images, batch_size)
+    )
     features = torch.cat([_pool(part, layer, grid, images.ndim).cpu() for part in parts])
     if not features.isfinite().all():
         raise ForwardError(

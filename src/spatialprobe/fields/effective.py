@@ -99,8 +99,8 @@ def effective_receptive_field(
         statistic: "absolute" or "squared".
         probes: estimate the squared statistic from this number of random-sign sums of the channels instead of from
             each channel [Hutchinson 1990]: unbiased, and cheaper where there are many channels.
-        layout: of the layer's output: "channels_first", (N, C, *units); "channels_last", (N, *units, C); or "auto", as
-            `receptive_fields` finds it.
+        layout: of the layer's output: "channels_first", (N, C, *units); "channels_last", (N, *units, C);
+            `sp.Tokens(height, width, leading)`, a grid of tokens; or "auto", as `receptive_fields` finds it.
         forward: a function `(model, images) -> output` that calls the model, with further inputs, on a list, or by
             another method; by default the model is called on the images.
 

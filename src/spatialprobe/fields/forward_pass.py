@@ -21,14 +21,16 @@ from spatialprobe.fields.nonlinearities import Nonlinearities
 from spatialprobe.fields.python_values import PythonWatch
 from spatialprobe.fields.question import Question, resolve_axes
 from spatialprobe.fields.reach import Reach, constant
+from spatialprobe.fields.token_grid import token_reach
 from spatialprobe.model.compiled import hold_eager
 from spatialprobe.model.evaluation import EvaluationMode
 from spatialprobe.model.forward import forward_error
 from spatialprobe.model.hooks import Hooks, ProbeHook
-from spatialprobe.model.layout import units_of
+from spatialprobe.model.layout import describe_misfit, fits, units_of
 from spatialprobe.model.modes import enter_dispatch_mode, enter_function_mode
 from spatialprobe.model.select import Layer, takes_hooks, without_devices
 from spatialprobe.model.settings import leave_inference_mode
+from spatialprobe.model.tokens import Tokens
 from spatialprobe.model.undo import Undo, undo_block
 from spatialprobe.model.weights import device_of, lacks_batch
 from spatialprobe.text import kind_of
@@ -61,7 +63,7 @@ def trace_fields(model: nn.Module, layers: list[Layer], asked: Question, origin:
         trace, refused = _trace_on_meta(model, layers, asked, origin)
         if refused is None or not _has_values(model):
             return trace
-    except (ArgumentError, AmbiguousCallError):
+    except (ArgumentError, AmbiguousCallError, UnsupportedOutputError):
         raise
     except Exception as error:  # the model did something that meta tensors do not support
         refused = error
@@ -70,7 +72,7 @@ def trace_fields(model: nn.Module, layers: list[Layer], asked: Question, origin:
             raise forward_error(model, asked.arguments, error, hint) from error
     try:
         trace = _Tracer(model, layers, asked, origin, meta=False).run()
-    except (ArgumentError, AmbiguousCallError):
+    except (ArgumentError, AmbiguousCallError, UnsupportedOutputError):
         raise
     except Exception as error:
         raise forward_error(model, asked.arguments, error, _WHAT_TO_PASS) from error
@@ -200,7 +202,7 @@ class _Tracer:
         """Let each position of the chosen input see itself; with a source, nothing is seen until it has run."""
         self._input = self._asked.tensor_in(arguments)
         if self._origin is None:
-            self._see_itself(self._input, self._asked.input_axes(self._input, self._model))
+            self._see_axes(self._input, self._asked.input_axes(self._input, self._model))
         else:
             self._follower.constants.note_weight(self._input)  # an image may have any values
         scripted = [one for one in self._model.modules() if isinstance(one, torch.jit.ScriptModule)]
@@ -208,11 +210,14 @@ class _Tracer:
         if not self._meta and any("prim::tolist" in _graph_text(one) for one in scripted):
             self._follower.read_everything("tolist")
 
-    def _see_itself(self, tensor: torch.Tensor, dims: Sequence[int]) -> None:
+    def _see_axes(self, tensor: torch.Tensor, dims: Sequence[int]) -> None:
         """Let each position of a tensor along some dimensions see itself."""
-        self._trace.input_size = tuple(tensor.shape[dim] for dim in dims)
         spans = tuple(Span.identity(tensor.shape[dim], dim, tensor.ndim) for dim in dims)
-        seen = Reach(tuple(tensor.shape), spans)
+        self._see(tensor, Reach(tuple(tensor.shape), spans), tuple(tensor.shape[dim] for dim in dims))
+
+    def _see(self, tensor: torch.Tensor, seen: Reach, size: tuple[int, ...]) -> None:
+        """Begin fields at a tensor, which sees so much of a grid of this size."""
+        self._trace.input_size = size
         self._follower.everything = seen.reduced(range(tensor.ndim)).inexact()
         self._follower.memory.write(tensor, seen)
 
@@ -280,10 +285,15 @@ class _Tracer:
                 f"source={layer.name!r} returns {kind_of(output)}, not one tensor. Pass a layer that returns a tensor."
             )
         self._origin_ran = True
-        units = self._asked.unit_axes
+        units, layout, shape = self._asked.unit_axes, self._asked.source_layout, tuple(output.shape)
+        if units is None and isinstance(layout, Tokens) and output.ndim > 2:
+            if not fits(layout, shape):
+                raise UnsupportedOutputError(describe_misfit(layer.name, shape, layout))
+            self._see(output, token_reach(layout, shape), (layout.height, layout.width))
+            return
         if units is None and output.ndim > 2:
-            units = units_of(self._asked.source_layout, output.ndim)
-        self._see_itself(output, resolve_axes(output.ndim, units, "unit_axes"))
+            units = units_of(layout, output.ndim)
+        self._see_axes(output, resolve_axes(output.ndim, units, "unit_axes"))
 
     def _ignore(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         """Treat the output of an ignored module as a constant, or as its input if it has the input's shape."""

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from spatialprobe.arguments import check_one_of, short_repr
+from spatialprobe.arguments import short_repr
 from spatialprobe.errors import ArgumentError, ForwardError, UnsupportedOutputError
 from spatialprobe.fields.receptive_fields import receptive_fields
 from spatialprobe.fields.result import ReceptiveField
 from spatialprobe.model.forward import images_error
-from spatialprobe.model.layout import Layout, LayoutChoice
+from spatialprobe.model.layout import Layout, LayoutChoice, check_layout
 from spatialprobe.text import format_count
 
 
@@ -25,7 +25,7 @@ def field_of(
         ForwardError: the model raises an error on them.
         UnsupportedOutputError: the layout is in doubt.
     """
-    check_one_of(layout, "layout", LayoutChoice)
+    check_layout(layout)
     try:
         field = receptive_fields(model, images[:1], layers=layer, layout=layout).calls(layer)[0]
         return field, field.layout or "channels_first"

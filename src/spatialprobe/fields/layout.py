@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from typing import get_args
+from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,16 +18,21 @@ from spatialprobe.fields.forward_pass import Trace, trace_fields
 from spatialprobe.fields.intervals import Span
 from spatialprobe.fields.question import Question
 from spatialprobe.fields.reach import Reach
+from spatialprobe.fields.token_grid import find_grid
 from spatialprobe.model.layout import Layout, Signs, is_channels_first, units_of
 from spatialprobe.model.select import Layer, all_layers
 
 Layouts = Mapping[str, tuple[Layout | None, ...]]  # of each run of each layer; None where it is in doubt
 
-_LAYOUTS: tuple[Layout, ...] = get_args(Layout)
-_PASSES = 4  # at most, over the grids of layers: after global attention, what is seen no longer tells the axes apart
+_LAYOUTS: tuple[Layout, ...] = ("channels_first", "channels_last")
+_PASSES = 16  # at most, over the grids of layers: after global attention, what is seen no longer tells the axes apart
+_FRUITLESS = 3  # passes that told nothing new, after which no more are made
+_NEAREST = 3  # known layers before one in doubt whose grids are tried: the last may be on another branch
 
 
-def layouts_of(model: nn.Module, inputs: torch.Tensor, wanted: Iterable[str]) -> Layouts:
+def layouts_of(
+    model: nn.Module, inputs: torch.Tensor | tuple[Any, ...], wanted: Iterable[str], *, input: int = 0
+) -> Layouts:
     """Return the layouts of all layers on inputs of this shape, from a pass on tensors without values.
 
     Args:
@@ -37,7 +44,7 @@ def layouts_of(model: nn.Module, inputs: torch.Tensor, wanted: Iterable[str]) ->
         ForwardError: the model raises an error.
     """
     known = all_layers(model)
-    asked = Question((inputs,), 0, None, None, ())
+    asked = Question((inputs,) if isinstance(inputs, torch.Tensor) else inputs, input, None, None, ())
     return layouts_in(trace_fields(model, known, asked, None), model, known, asked, wanted)
 
 
@@ -48,22 +55,23 @@ def layouts_in(trace: Trace, model: nn.Module, layers: list[Layer], asked: Quest
     along the axes along which what is seen moves. Where nothing moves, because all units see the same, the layout is
     that of the last output of the same shape, or of the same shape but for the number of channels; if there is none,
     the one that the model's modules imply; if they imply none, another pass finds what moves over the grid of the last
-    layer whose layout is known.
+    layer whose layout is known. Tokens (N, L, C) that lie in the image row by row are a grid, `Tokens`.
     """
     by_name, names = {layer.name: layer for layer in layers}, frozenset(wanted)
     reading = _Reading(by_name, Signs.of(model))
     reading.read(trace)
     tried: set[str] = set()
-    while len(tried) < _PASSES:
+    fruitless = 0
+    while len(tried) < _PASSES and fruitless < _FRUITLESS:
         origin = reading.grid_before_doubt(names, tried)
         if origin is None:
             break
-        name, axes = origin
+        name, layout = origin
         tried.add(name)
-        try:
-            reading.read(trace_fields(model, layers, replace(asked, unit_axes=axes), by_name[name]))
-        except SpatialProbeError:  # fields cannot begin there, so the layout stays in doubt
-            continue
+        known = reading.count_known()
+        with suppress(SpatialProbeError):  # fields cannot begin there, so the layout stays in doubt
+            reading.read(trace_fields(model, layers, replace(asked, source_layout=layout), by_name[name]))
+        fruitless += reading.count_known() == known
     return reading.layouts()
 
 
@@ -75,6 +83,7 @@ class _Reading:
         self._signs = signs
         self._runs: list[tuple[str, tuple[int, ...] | None]] = []  # layer and output shape; None if it is not a tensor
         self._known: list[Layout | None] = []
+        self._hopeless: set[int] = set()  # runs that see no pixel, or whose first axis counts units
 
     def read(self, trace: Trace) -> None:
         """Add the layouts that a pass shows of runs that are not known yet."""
@@ -83,6 +92,7 @@ class _Reading:
             self._runs, self._known = runs, [None] * len(runs)
         if runs != self._runs:  # the model does not run the same way twice
             return
+        begins = not any(self._known)
         history = _History()
         seen: dict[int, Layout | None] = {}  # a container returns the same tensor as its last layer
         for index, (name, reach) in enumerate(trace.runs):
@@ -90,22 +100,33 @@ class _Reading:
                 layout = self._known[index] or seen.get(id(reach))
                 if layout is None and id(reach) not in seen:
                     layout = self._infer_layout(self._layers[name].module, reach, history)
+                    if layout is None and ((begins and reach.is_constant) or _moves_over_batch(reach)):
+                        self._hopeless.add(index)
                 seen[id(reach)] = self._known[index] = layout
                 history.note(reach.shape, layout)
 
-    def grid_before_doubt(self, wanted: frozenset[str], tried: set[str]) -> tuple[str, tuple[int, ...]] | None:
-        """Return the last known layer before a wanted one in doubt, and its unit axes; None if there is none."""
-        ran = Counter(name for name, _ in self._runs)
-        for first, (doubted, shape) in enumerate(self._runs):
-            if doubted not in wanted or shape is None or self._known[first] is not None:
-                continue
-            for index in reversed(range(first)):
-                (name, grid), layout = self._runs[index], self._known[index]
-                if grid is not None and layout is not None and len(grid) > 2 and ran[name] == 1:
-                    if name in tried:
-                        break
-                    return name, units_of(layout, len(grid))
+    def grid_before_doubt(self, wanted: frozenset[str], tried: set[str]) -> tuple[str, Layout] | None:
+        """Return the last known layer before a wanted one in doubt, and its layout; None if there is none."""
+        for nearest in range(_NEAREST):
+            for first, (doubted, shape) in enumerate(self._runs):
+                if doubted not in wanted or shape is None or self._known[first] is not None or first in self._hopeless:
+                    continue
+                origin = next(islice(self._known_before(first), nearest, None), None)
+                if origin is not None and origin[0] not in tried:
+                    return origin
         return None
+
+    def _known_before(self, run: int) -> Iterator[tuple[str, Layout]]:
+        """Yield the layers with units that ran once before a run and whose layouts are known, the nearest first."""
+        ran = Counter(name for name, _ in self._runs)
+        for index in reversed(range(run)):
+            (name, grid), layout = self._runs[index], self._known[index]
+            if grid is not None and layout is not None and len(grid) > 2 and ran[name] == 1:
+                yield name, layout
+
+    def count_known(self) -> int:
+        """Return of how many runs the layout is known."""
+        return sum(layout is not None for layout in self._known)
 
     def layouts(self) -> Layouts:
         """Return the layouts of all runs, None where one is in doubt."""
@@ -119,7 +140,8 @@ class _Reading:
         if len(reach.shape) <= 2 or is_channels_first(module):
             return "channels_first"
         moving = {axis for span in reach.spans for axis in _moving_axes(span, reach.shape)}
-        found = _find_layout(moving, reach.shape) or history.of(reach.shape)
+        found = _find_layout(moving, reach.shape)
+        found = (find_grid(reach) if found == "channels_last" else None) or found or history.of(reach.shape)
         if found is None and 0 not in moving:  # the first axis counts samples
             found = self._signs.layout_of(module, reach.shape)
         return found
@@ -130,13 +152,14 @@ class _History:
 
     def __init__(self) -> None:
         self._last: dict[tuple[int, ...], Layout] = {}
-        self._grids: set[tuple[tuple[int, ...], Layout]] = set()  # shapes without the channels
+        self._grids: dict[tuple[bool, tuple[int, ...]], Layout] = {}  # by whether the channels are last, without them
 
     def note(self, shape: tuple[int, ...], layout: Layout | None) -> None:
         """Remember the layout of an output, in place of an earlier one of its shape."""
         if layout is not None and len(shape) > 2:
             self._last[shape] = layout
-            self._grids.add((_drop_channels(shape, layout), layout))
+            last = layout != "channels_first"
+            self._grids[last, _drop_channels(shape, last=last)] = layout
 
     def of(self, shape: tuple[int, ...]) -> Layout | None:
         """Return the last layout of this shape, or the one of the same shape but for the number of channels."""
@@ -144,13 +167,19 @@ class _History:
             return None
         if shape in self._last:
             return self._last[shape]
-        alike = [layout for layout in _LAYOUTS if (_drop_channels(shape, layout), layout) in self._grids]
+        keys = [(last, _drop_channels(shape, last=last)) for last in (False, True)]
+        alike = [self._grids[key] for key in keys if key in self._grids]
         return alike[0] if len(alike) == 1 else None
 
 
-def _drop_channels(shape: tuple[int, ...], layout: Layout) -> tuple[int, ...]:
-    """Return a shape without its channel axis."""
-    return (shape[0], *(shape[axis] for axis in units_of(layout, len(shape))))
+def _moves_over_batch(reach: Reach) -> bool:
+    """Return whether units lie along the first axis, as windows do that are folded into the batch."""
+    return any(0 in _moving_axes(span, reach.shape) for span in reach.spans)
+
+
+def _drop_channels(shape: tuple[int, ...], *, last: bool) -> tuple[int, ...]:
+    """Return a shape without its channel axis, the last or the second."""
+    return shape[:-1] if last else (shape[0], *shape[2:])
 
 
 def _find_layout(moving: set[int], shape: tuple[int, ...]) -> Layout | None:

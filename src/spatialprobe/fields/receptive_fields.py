@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -18,7 +19,17 @@ from spatialprobe.fields.layout import Layouts, layouts_in
 from spatialprobe.fields.question import Ignored, Question, arguments_of, as_axes, resolve_axes, types_and_names
 from spatialprobe.fields.reach import Reach
 from spatialprobe.fields.result import Geometry, ReceptiveField
-from spatialprobe.model.layout import Layout, LayoutChoice, describe_doubt, is_channels_first, units_of
+from spatialprobe.model.layout import (
+    WAYS,
+    Layout,
+    LayoutChoice,
+    check_layout,
+    describe_doubt,
+    describe_misfit,
+    fits,
+    is_channels_first,
+    units_of,
+)
 from spatialprobe.model.select import (
     Layer,
     Selector,
@@ -29,11 +40,9 @@ from spatialprobe.model.select import (
     select,
     select_one,
 )
+from spatialprobe.model.tokens import Tokens
 
-_HOW = (
-    "Pass layout='channels_first' or layout='channels_last', or the axes that count units: unit_axes=(1,) for tokens, "
-    "unit_axes=(1, 2) for (N, H, W, C)."
-)
+_HOW = f"Pass {WAYS}; or the axes that count units: unit_axes=(1,) for tokens, unit_axes=(1, 2) for (N, H, W, C)."
 
 
 def receptive_fields(
@@ -74,11 +83,14 @@ def receptive_fields(
             as the model's convolutions have.
         unit_axes: the axes of layers' outputs that count units, such as (1, 2) for (N, H, W, C) and (1,) for tokens
             (N, tokens, C); by default those of the layout.
-        layout: "channels_first", (N, C, *units); "channels_last", (N, *units, C); or "auto": convolutions, norms over
-            channels and poolings are channels first, and in other layers those axes count units along which what is
-            seen moves, or moved in an earlier output of that shape.
+        layout: "channels_first", (N, C, *units); "channels_last", (N, *units, C); `sp.Tokens(height, width, leading)`,
+            (N, tokens, C) as a grid; or "auto": convolutions, norms over channels and poolings are channels first, and
+            in other layers those axes count units along which what is seen moves, or moved in an earlier output of that
+            shape. Tokens that lie in the image row by row are a grid, and the field has the `output_size` (H, W);
+            leading tokens, which see no single place (a class token, registers), are not part of it.
 
-    Layers chosen by a pattern or type whose channel axis is in doubt have no field, and `missing` says so.
+    Layers chosen by a pattern or type whose channel axis is in doubt have no field, and `missing` says so. Where
+    `source` is a layer of such tokens, boxes are over their grid.
 
     Raises:
         ArgumentError: the inputs, or the axes, are not of a form that can be used.
@@ -100,7 +112,7 @@ def receptive_fields(
       3      13 x 13  8 x 8  2 x 2   0, 0   6.2%
     """
     check_model(model)
-    check_one_of(layout, "layout", LayoutChoice)
+    check_layout(layout)
     check_one_of(at, "at", At)
     asked = Question(
         arguments_of(inputs, model),
@@ -207,6 +219,8 @@ def _why_in_doubt(layer: Layer, trace: Trace, layouts: Layouts) -> str | None:
     for reach, layout in zip(trace.reaches.get(layer.name, ()), layouts.get(layer.name, ()), strict=False):
         if layout is None and isinstance(reach, Reach):
             return describe_doubt(layer.name, reach.shape, _HOW)
+        if layout is not None and isinstance(reach, Reach) and not fits(layout, reach.shape):
+            return describe_misfit(layer.name, reach.shape, layout)
     return None
 
 
@@ -258,8 +272,13 @@ def _make_field(
     kept = reach.reduced([dim for dim in others if dim not in channel], keepdim=True)
     ordered = kept.permuted([*[dim for dim in others if dim not in channel], *channel, *units])
     sizes = tuple(reach.shape[dim] for dim in units)
+    if isinstance(layout, Tokens) and ndim > 2:
+        sizes = (layout.height, layout.width)
+        ordered = ordered.taken(len(others), np.arange(layout.leading, layout.count))
     whole = ordered.reshaped((ordered.shape[len(others) - 1] if channel else 1, *sizes))
     lattices = [span.lattice.coarse(0, whole.shape[0]) for span in whole.spans]
+    if isinstance(layout, Tokens):  # a list of tokens is a grid again
+        lattices = [one.spaced(1, fewest=2).spaced(2, fewest=2) if one.lo.ndim == 3 else one for one in lattices]
     same = len(sizes) == len(trace.input_size)
     geometry = [Geometry.of(lattice, axis, same) for axis, lattice in enumerate(lattices)]
     geometry = geometry or [Geometry(0, 0, 0, 1)] * len(trace.input_size)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from spatialprobe.activations.capture import capture
+from spatialprobe.activations.capture import record_pass
 from spatialprobe.activations.records import Activation
 from spatialprobe.arguments import as_channels
 from spatialprobe.errors import NonFiniteActivationError, SpatialProbeError
@@ -63,7 +63,7 @@ def _capture_first(model: nn.Module, inputs: torch.Tensor, layer: str) -> Activa
         ForwardError: the model raises an error on them.
     """
     try:
-        return capture(model, inputs, layers=layer, keep_graph=True, stop_early=True).calls(layer)[0]
+        return record_pass(model, (inputs,), layers=layer, keep_graph=True, stop_early=True).calls(layer)[0]
     except SpatialProbeError:
         raise
     except Exception as error:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import torch
 from torch import nn
 from torch.nn.modules import batchnorm, conv, instancenorm, pooling
 
-Layout = Literal["channels_first", "channels_last"]
-LayoutChoice = Literal["auto", "channels_first", "channels_last"]
+from spatialprobe.arguments import short_repr
+from spatialprobe.errors import ArgumentError
+from spatialprobe.model.tokens import Tokens
+
+Layout: TypeAlias = Literal["channels_first", "channels_last"] | Tokens
+LayoutChoice: TypeAlias = Literal["auto", "channels_first", "channels_last"] | Tokens
+
+WAYS = "layout='channels_first', layout='channels_last' or layout=sp.Tokens(height, width, leading=0)"
 
 # Modules whose outputs are (N, C, *units) in every model.
 _CHANNELS_FIRST: tuple[type[nn.Module], ...] = (
@@ -99,8 +105,44 @@ def is_channels_first(module: nn.Module) -> bool:
     return isinstance(module, _CHANNELS_FIRST) and _has_torch_forward(module)
 
 
+def check_layout(layout: object, called: str = "layout") -> None:
+    """Check that `layout` is one that users may choose.
+
+    Raises:
+        ArgumentError: it is another value; the message names all.
+
+    >>> check_layout("rows")
+    Traceback (most recent call last):
+    spatialprobe.errors.ArgumentError: layout must be 'auto', 'channels_first', ... or sp.Tokens(...), not 'rows'.
+    """
+    words = ("auto", "channels_first", "channels_last")
+    if not (isinstance(layout, Tokens) or (isinstance(layout, str) and layout in words)):
+        raise ArgumentError(
+            f"{called} must be {', '.join(map(repr, words))} or sp.Tokens(height, width, leading=0), not "
+            f"{short_repr(layout)}."
+        )
+
+
+def fits(layout: Layout, shape: tuple[int, ...]) -> bool:
+    """Return whether an output of this shape can have the layout: tokens must be (N, L, C), and as many.
+
+    >>> fits(Tokens(4, 4, leading=1), (2, 17, 8)), fits(Tokens(4, 4), (2, 17, 8)), fits("channels_last", (2, 17, 8))
+    (True, False, True)
+    """
+    return not isinstance(layout, Tokens) or len(shape) == 2 or (len(shape) == 3 and shape[1] == layout.count)
+
+
+def describe_misfit(layer: str, shape: tuple[int, ...], layout: Layout) -> str:
+    """Return the message that a layer's output cannot have a layout, and what to do."""
+    count = f" of {layout.count} tokens" if isinstance(layout, Tokens) else ""
+    return (
+        f"The output {shape} of layer {layer or '(model)'!r} does not have the layout {layout}, which is that of "
+        f"(N, tokens, C){count}. Pass the layout that it has, or layout='auto'."
+    )
+
+
 def units_of(layout: Layout, ndim: int) -> tuple[int, ...]:
-    """Return the axes of an output of this layout that index units.
+    """Return the axes of an output of this layout that index units; for tokens one, even if they are a grid.
 
     >>> units_of("channels_first", 4), units_of("channels_last", 4), units_of("channels_last", 3)
     ((2, 3), (1, 2), (1,))
@@ -109,12 +151,25 @@ def units_of(layout: Layout, ndim: int) -> tuple[int, ...]:
 
 
 def channels_second(values: torch.Tensor, layout: Layout) -> torch.Tensor:
-    """Return values of this layout as (N, C, *units), a view of the same memory.
+    """Return values of this layout, which they must fit, as (N, C, *units), a view of the same memory.
+
+    Of tokens, those of the grid are returned.
 
     >>> channels_second(torch.zeros(2, 7, 5, 3), "channels_last").shape
     torch.Size([2, 3, 7, 5])
+    >>> channels_second(torch.zeros(2, 13, 6), Tokens(3, 4, leading=1)).shape
+    torch.Size([2, 6, 3, 4])
     """
-    return values.movedim(-1, 1) if layout == "channels_last" and values.ndim > 2 else values
+    if layout == "channels_first" or values.ndim < 3:
+        return values
+    if isinstance(layout, Tokens):
+        values = torch.unflatten(values[:, layout.leading :], 1, (layout.height, layout.width))
+    return values.movedim(-1, 1)
+
+
+def leading_tokens(values: torch.Tensor, layout: Layout) -> torch.Tensor | None:
+    """Return the tokens (N, leading, C) before the grid of values of this layout, a view; None if there are none."""
+    return values[:, : layout.leading] if isinstance(layout, Tokens) and layout.leading and values.ndim > 2 else None
 
 
 def describe_doubt(layer: str, shape: tuple[int, ...], how: str) -> str:

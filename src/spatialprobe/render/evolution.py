@@ -11,9 +11,10 @@ from typing import ClassVar, Literal, TypeAlias, cast
 import numpy as np
 
 from spatialprobe.activations.collection import Activations, as_records
-from spatialprobe.activations.records import Activation
+from spatialprobe.activations.records import Activation, with_layout
 from spatialprobe.arguments import as_float, as_texts
 from spatialprobe.errors import ArgumentError
+from spatialprobe.model.layout import LayoutChoice
 from spatialprobe.render.gif import gif
 from spatialprobe.render.maps import Order, chosen_channels, count_words, maps_of, order_words, slice_words
 from spatialprobe.render.marks import Marks
@@ -84,6 +85,7 @@ def evolution(
     order: Order = "index",
     limit: int | None = None,
     scale: EvolutionScale = "robust",
+    layout: LayoutChoice = "auto",
 ) -> Evolution:
     """The maps of one image in several steps: layers, depths or training checkpoints.
 
@@ -101,6 +103,9 @@ def evolution(
             99.5th percentile of the magnitudes; "auto", the same up to the largest; "all", one range for all steps in
             any case; "layer", one for each step; "map", one for each map; or (low, high). Colors diverge around zero
             in all steps if values are signed in one.
+        layout: of the layers' outputs: "channels_first", (N, C, *units); "channels_last", (N, *units, C);
+            `sp.Tokens(height, width, leading)`, (N, tokens, C) as a grid, drawn without its leading tokens; or "auto",
+            each record's own `layout`.
 
     Raises:
         ArgumentError: no records, one without maps, or an argument that does not fit them.
@@ -115,6 +120,7 @@ def evolution(
     (3, 'Steps: epoch 0, epoch 1, epoch 2')
     """
     runs, names = _named(records, names)
+    runs = [with_layout(run, layout) for run in runs]
     maps = [maps_of(run, sample) for run in runs]
     extremes = [Extremes.of(item) for item in maps]
     scales, scale_words = _scales(maps, extremes, names, scale, one_layer=len({run.layer for run in runs}) == 1)

@@ -10,9 +10,10 @@ import numpy.typing as npt
 import torch
 
 from spatialprobe.activations.collection import Activations
-from spatialprobe.activations.records import Activation
+from spatialprobe.activations.records import Activation, with_layout
 from spatialprobe.arguments import short_repr
 from spatialprobe.errors import ArgumentError
+from spatialprobe.model.layout import LayoutChoice
 from spatialprobe.render.beside import field_of, put_beside
 from spatialprobe.render.gallery import MOST_CHANNELS, Gallery, Key
 from spatialprobe.render.images import Normalization
@@ -42,6 +43,7 @@ def feature_maps(
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
     columns: int | None = None,
+    layout: LayoutChoice = "auto",
 ) -> Mosaic: ...
 
 
@@ -59,6 +61,7 @@ def feature_maps(
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
     columns: int | None = None,
+    layout: LayoutChoice = "auto",
 ) -> Gallery: ...
 
 
@@ -75,6 +78,7 @@ def feature_maps(
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
     columns: int | None = None,
+    layout: LayoutChoice = "auto",
 ) -> Mosaic | Gallery:
     """Every channel's map for one sample, on one sheet a layer, each under its channel number.
 
@@ -102,6 +106,9 @@ def feature_maps(
         mean: what the image was normalized by, one number or one for each channel, so that it looks as it did before.
         std: the same.
         columns: the number of columns; chosen to fit if left out.
+        layout: of the layer's output: "channels_first", (N, C, *units); "channels_last", (N, *units, C);
+            `sp.Tokens(height, width, leading)`, (N, tokens, C) as a grid, drawn without its leading tokens; or "auto",
+            the record's own `layout`.
 
     Raises:
         ArgumentError: the record, or each of several, holds no maps; or an argument does not fit them.
@@ -131,7 +138,7 @@ def feature_maps(
     if isinstance(record, (torch.Tensor, np.ndarray)):
         record = _record_of(record)
     if isinstance(record, Activation):
-        return drawn(record)
+        return drawn(with_layout(record, layout))
     if not isinstance(record, Mapping):
         raise ArgumentError(
             "feature_maps() draws a record, a tensor, or a probe or another mapping of records, not "
@@ -144,6 +151,7 @@ def feature_maps(
         raise ArgumentError(
             f"feature_maps() draws a mapping of records, and was given one with {short_repr(others[0])} in it."
         )
+    records = {key: with_layout(one, layout) for key, one in records.items()}
     reasons = {key: no_maps(one) for key, one in records.items()}
     if all(reasons.values()):
         raise ArgumentError(" ".join(filter(None, reasons.values())) or "There are no records to draw.")

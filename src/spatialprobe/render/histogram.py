@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from spatialprobe.activations.records import Activation, channels_of
+from spatialprobe.activations.records import Activation, channels_of, with_layout
 from spatialprobe.arguments import as_channels, check_text
 from spatialprobe.errors import ArgumentError
+from spatialprobe.model.layout import LayoutChoice, check_layout
 from spatialprobe.render.counts import Counts, Floats, Integers
 from spatialprobe.render.picture import Picture
 from spatialprobe.render.png import png
@@ -87,6 +88,7 @@ def activation_histogram(
     channels: Sequence[int] | None = None,
     bins: int | None = None,
     span: tuple[float, float] | None = None,
+    layout: LayoutChoice = "auto",
 ) -> ActivationHistogram:
     """Return how a layer's values are distributed: for each channel, and for all together.
 
@@ -98,6 +100,9 @@ def activation_histogram(
         channels: which channels, and in which order; all if left out.
         bins: the number of bins that a record's values are counted into, all of one width; 80 if left out.
         span: the values (low, high) that these bins divide; from the least to the greatest value if left out.
+        layout: of the layer's output: "channels_first", (N, C, *units); "channels_last", (N, *units, C);
+            `sp.Tokens(height, width, leading)`, (N, tokens, C) as a grid, without leading tokens; or "auto", the
+            record's own `layout`.
 
     Raises:
         ArgumentError: the record has no channels or no values, or an argument does not fit it.
@@ -108,7 +113,9 @@ def activation_histogram(
     >>> histogram.counts.shape, int(histogram.counts.sum())
     ((6, 80), 4704)
     """
+    check_layout(layout)
     if isinstance(record, Activation):
+        record = with_layout(record, layout)
         values = _by_channel(record)
         count, shown = len(values), _shown(len(values), f"Layer {record.layer!r}", channels)
         found = Counts.of_values(values[shown], _BINS if bins is None else bins, span)
@@ -121,10 +128,10 @@ def activation_histogram(
                 "activation_histogram() takes a record, such as probe['conv1'], or one layer's result of the Histogram "
                 f"reducer, not {kind_of(record)}."
             )
-        if bins is not None or span is not None:
+        if bins is not None or span is not None or layout != "auto":
             raise ArgumentError(
-                "bins= and span= are for records: a swept histogram has been counted, into bins of its own. Sweep with "
-                "partial(sp.Histogram, bins=..., low=..., high=...)."
+                "bins=, span= and layout= are for records: a swept histogram has been counted, into bins of its own. "
+                "Sweep with partial(sp.Histogram, bins=..., low=..., high=...)."
             )
         count, shown = len(record.counts), _shown(len(record.counts), "The histogram", channels)
         found = Counts.of_histogram(record, shown)

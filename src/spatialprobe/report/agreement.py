@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from spatialprobe.activations.capture import capture
-from spatialprobe.activations.records import At, values_of, why_in_doubt
+from spatialprobe.activations.capture import record_pass
+from spatialprobe.activations.records import At, values_of, with_layout
 from spatialprobe.errors import describe_error
 from spatialprobe.fields.layout import Layouts, layouts_of
 from spatialprobe.model.batch import BatchReader
 from spatialprobe.model.evaluation import EvaluationMode
-from spatialprobe.model.layout import Layout, channels_second
+from spatialprobe.model.layout import LayoutChoice, channels_second
 from spatialprobe.model.samples import ImageOf, Images, image_in
 from spatialprobe.model.weights import device_of
 from spatialprobe.statistics.exemplars import ExemplarsResult
@@ -30,6 +30,7 @@ def doubts(
     dataset: Images | None,
     at: At,
     image: ImageOf | None = None,
+    layout: LayoutChoice = "auto",
 ) -> list[str]:
     """Return what of a sweep does not fit, a sentence each; an empty list if all does, or nothing can be tried.
 
@@ -39,12 +40,18 @@ def doubts(
     for layer in reversed(layers):
         for result in sweep.layers.get(layer, {}).values():
             if dataset is not None and isinstance(result, ExemplarsResult) and result.values.numel():
-                return _of_layer(model, layer, result, dataset, at, image)
+                return _of_layer(model, layer, result, dataset, at, image, layout)
     return []
 
 
 def _of_layer(
-    model: nn.Module, layer: str, result: ExemplarsResult, dataset: Images, at: At, image: ImageOf | None
+    model: nn.Module,
+    layer: str,
+    result: ExemplarsResult,
+    dataset: Images,
+    at: At,
+    image: ImageOf | None,
+    layout: LayoutChoice,
 ) -> list[str]:
     best, swept = result.samples[:, 0], result.values[:, 0].double()
     sample = int(best.mode().values)
@@ -53,7 +60,7 @@ def _of_layer(
         return []
     try:
         alone = Collate(BatchReader.of(model)).of_parts([image_in(dataset[sample], image)])
-        reached = _reached(model, layer, alone, at)
+        reached = _reached(model, layer, alone, at, layout)
     except Exception as error:  # a data set of bytes, say, that the model does not take
         return [
             f"Whether the sweep fits is not known: on sample {sample} of the data set there was {describe_error(error)}"
@@ -69,14 +76,14 @@ def _of_layer(
     ]
 
 
-def _reached(model: nn.Module, layer: str, image: torch.Tensor, at: At) -> torch.Tensor:
+def _reached(model: nn.Module, layer: str, image: torch.Tensor, at: At, choice: LayoutChoice) -> torch.Tensor:
     """(C,) the largest value of each channel over all units and runs, float64."""
     with EvaluationMode(model):
-        runs = capture(model, image.to(device_of(model)), layers=layer, at=at, missing="ignore").calls(layer)
-        doubtful = any(why_in_doubt(run) for run in runs)
+        runs = record_pass(model, (image.to(device_of(model)),), layers=layer, at=at, missing="ignore").calls(layer)
+        runs = tuple(with_layout(run, choice) for run in runs)
+        doubtful = any(run.layout is None for run in runs)
         known: Layouts = layouts_of(model, image.to(device_of(model)), [layer]) if doubtful else {}
-    layouts: tuple[Layout | None, ...] = known.get(layer) or (None,) * len(runs)
-    values = [
-        channels_second(values_of(run), layout or "channels_first") for run, layout in zip(runs, layouts, strict=False)
-    ]
+    found = known.get(layer) or (None,) * len(runs)
+    layouts = [run.layout or layout or "channels_first" for run, layout in zip(runs, found, strict=False)]
+    values = [channels_second(values_of(run), layout) for run, layout in zip(runs, layouts, strict=False)]
     return torch.stack([one[0].double().flatten(1).amax(dim=1) for one in values]).amax(dim=0)

@@ -12,16 +12,16 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from spatialprobe.activations.capture import capture
+from spatialprobe.activations.capture import record_pass
 from spatialprobe.activations.probe import Probe
-from spatialprobe.activations.records import Activation, At, shape_of, why_in_doubt
+from spatialprobe.activations.records import Activation, At, shape_of, why_in_doubt, with_layout
 from spatialprobe.errors import ArgumentError, SpatialProbeError, UnsupportedOutputError
 from spatialprobe.fields.layout import Layouts, layouts_of
 from spatialprobe.fields.receptive_fields import receptive_fields
 from spatialprobe.fields.result import ReceptiveField
 from spatialprobe.model.evaluation import EvaluationMode
 from spatialprobe.model.forward import images_error
-from spatialprobe.model.layout import Layout
+from spatialprobe.model.layout import Layout, LayoutChoice, fits
 from spatialprobe.model.select import Selector, find_exact_names, model_name, select
 from spatialprobe.model.weights import device_of
 from spatialprobe.render.maps import maps_of, no_maps
@@ -113,7 +113,7 @@ class Passes:
     sources: dict[Run, Run] = field(default_factory=dict)  # what a convolution took, where that is known
 
 
-def passes(model: nn.Module, images: torch.Tensor, layers: Selector, at: At) -> Passes:
+def passes(model: nn.Module, images: torch.Tensor, layers: Selector, at: At, layout: LayoutChoice = "auto") -> Passes:
     """One forward pass for each image (N, C, H, W), in evaluation mode; the model is restored afterwards.
 
     Raises:
@@ -128,7 +128,8 @@ def passes(model: nn.Module, images: torch.Tensor, layers: Selector, at: At) -> 
             records = _noted_sources(found, model, image[None].to(device), layers, at)
             for layer in records:
                 for index, record in enumerate(records.calls(layer)):
-                    if why_in_doubt(record):
+                    record = with_layout(record, layout)
+                    if record.layout is None:
                         known = known or layouts_of(model, image[None].to(device), records)
                         record = replace(record, layout=_layout(known, layer, index))
                     _note(found, (layer, index), record)
@@ -160,7 +161,14 @@ def _why_not(records: Probe, layer: str) -> str:
     return "no single nonlinearity follows it." if why.startswith("No single nonlinearity") else why
 
 
-def page_layers(model: nn.Module, images: torch.Tensor, layers: Selector, at: At, found: Passes) -> list[PageLayer]:
+def page_layers(
+    model: nn.Module,
+    images: torch.Tensor,
+    layers: Selector,
+    at: At,
+    found: Passes,
+    layout: LayoutChoice = "auto",
+) -> list[PageLayer]:
     """The layers that have maps, in the order of execution.
 
     Raises:
@@ -172,7 +180,7 @@ def page_layers(model: nn.Module, images: torch.Tensor, layers: Selector, at: At
         raise ArgumentError(f"None of these layers has maps of two axes to show. {' '.join(some)}")
     shown = {layer for layer, _ in found.maps}
     modules = {layer.name: layer.module for layer in select(model, layers) if layer.name in shown}
-    fields = fields_of(model, images[:1].to(device_of(model)), list(modules.values()), at)
+    fields = fields_of(model, images[:1].to(device_of(model)), list(modules.values()), at, layout)
     runs = {layer: sum(other == layer for other, _ in found.maps) for layer, _ in found.maps}
     made: list[PageLayer] = []
     names: dict[Run, str] = {IMAGE: ""}
@@ -196,9 +204,11 @@ def page_layers(model: nn.Module, images: torch.Tensor, layers: Selector, at: At
     return made
 
 
-def fields_of(model: nn.Module, images: torch.Tensor, layers: Selector, at: At) -> dict[Run, ReceptiveField]:
+def fields_of(
+    model: nn.Module, images: torch.Tensor, layers: Selector, at: At, layout: LayoutChoice = "auto"
+) -> dict[Run, ReceptiveField]:
     """The field of every run of the layers: of their outputs, or of the nonlinearities' that follow."""
-    fields = receptive_fields(model, images, layers=layers, at=at)
+    fields = receptive_fields(model, images, layers=layers, at=at, layout=layout)
     return {(name, i): one for name in fields for i, one in enumerate(fields.calls(name))}
 
 
@@ -232,7 +242,7 @@ def _is_readable(image: torch.Tensor) -> bool:
 
 def _captured(model: nn.Module, image: torch.Tensor, layers: Selector, at: At) -> Probe:
     try:
-        return capture(model, image, layers=layers, at=at, missing="ignore")
+        return record_pass(model, (image,), layers=layers, at=at, missing="ignore")
     except SpatialProbeError:
         raise
     except Exception as error:
@@ -241,6 +251,12 @@ def _captured(model: nn.Module, image: torch.Tensor, layers: Selector, at: At) -
 
 def _note(found: Passes, run: Run, record: Activation) -> None:
     """Add the maps of a record, or why it has none."""
+    if record.layout is not None and not fits(record.layout, record.shape):
+        found.left_out[run] = (
+            f"{record.layer or record.module_type} is left out: {shape_of(record)} does not have the layout "
+            f"{record.layout}."
+        )
+        return
     if why_in_doubt(record):
         found.left_out[run] = (
             f"{record.layer or record.module_type} is left out: it is not known which axis of {shape_of(record)} holds "

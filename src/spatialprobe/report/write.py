@@ -16,6 +16,7 @@ from spatialprobe.arguments import as_texts, check_bytes, check_function, check_
 from spatialprobe.errors import ArgumentError
 from spatialprobe.mappings import FrozenMapping
 from spatialprobe.model.forward import Forward, called_by
+from spatialprobe.model.layout import LayoutChoice, check_layout
 from spatialprobe.model.samples import ImageOf, Images
 from spatialprobe.model.select import Selector, check_model, model_name
 from spatialprobe.report.agreement import doubts
@@ -50,6 +51,7 @@ def write_report(
     max_bytes: int = 20_000_000,
     forward: Forward | None = None,
     image: ImageOf | None = None,
+    layout: LayoutChoice = "auto",
 ) -> Report:
     """One HTML file that shows every channel of the layers, what each unit sees of the input, kernels and exemplars.
 
@@ -73,6 +75,8 @@ def write_report(
         max_bytes: of the file, in bytes. To fit, exemplars' patches and images go first, then every second row and
             column of the largest maps, then images, channels and kernels. What is left out stands on the page, in
             `reduced`, and in one line in `missing` and `str(report)`.
+        layout: of the layers' outputs: "channels_first", (N, C, H, W); "channels_last", (N, H, W, C);
+            `sp.Tokens(height, width, leading)`, (N, tokens, C) as a grid; or "auto", as `receptive_fields` finds it.
 
         forward: a function `(model, images) -> output` that calls the model on images (1, C, H, W), with further
             inputs, in a list, or by another method; by default the model is called on them.
@@ -95,20 +99,23 @@ def write_report(
     """
     labels = None if labels is None else as_texts(labels, "labels")
     classes = None if classes is None else as_texts(classes, "classes")
+    check_layout(layout)
     target = check_page(model, images, path=path, labels=labels, title=title, max_bytes=max_bytes)
     check_function(image, "image", "lambda sample: sample['image']")
     model = called_by(model, forward)
     batch = checked_images(images, labels)
     _check_sweep(sweep, dataset)
     where = _checked_at(at, sweep)
-    found = passes(model, batch, layers, where)
+    found = passes(model, batch, layers, where, layout)
     check_left_out(model, layers, found)
     inputs = inputs_of(batch, labels, [_answer(output, classes) for output in found.outputs])
-    shown = page_layers(model, batch, layers, where, found)
+    shown = page_layers(model, batch, layers, where, found, layout)
     if sweep is not None:
         _check_shared(sweep, shown)
         shown = [_with_sweep(layer, sweep, dataset) for layer in shown]
-    doubtful = () if sweep is None else doubts(model, [one.layer for one in shown], sweep, dataset, where, image)
+    doubtful = (
+        () if sweep is None else doubts(model, [one.layer for one in shown], sweep, dataset, where, image, layout)
+    )
     packed = tuple(map(PackedLayer.of, shown))
     page = Page(
         title=title or f"What {model_name(model)} sees",

@@ -112,6 +112,7 @@ class Feeder:
         """
         self._batch, self._seen, self._usual, self._failure = batch, [], True, None
         self._waiting = []
+        self._layouts.begin(batch.inputs)
         self._recorder.ran.clear()
         self._recorder.trails.clear()
         with undo_block() as self._until:
@@ -160,7 +161,7 @@ class Feeder:
             dense = dense_values(layer.name, value)
             computable = widen(dense)
             self._check(layer, computable)
-            if self._layouts.is_needed(layer) and self._layouts.of(layer, tuple(dense.shape)) is None:
+            if self._layouts.must_wait(layer, call, tuple(dense.shape)):
                 self._waiting.append((layer, call, dense.clone()))
             else:
                 self._use(layer, call, dense, computable)
@@ -175,9 +176,9 @@ class Feeder:
         self._left_out.setdefault(layer.name, str(error))
 
     def _use(self, layer: Layer, call: int, dense: torch.Tensor, computable: torch.Tensor) -> None:
+        layout = self._layouts.of(layer, call, tuple(dense.shape))
         if self._layouts.leaves_out(layer):
             return
-        layout = self._layouts.of(layer, tuple(dense.shape))
         self._reduce(layer, computable, layout or "channels_first")
         if self._writer is not None:
             self._writer.write(layer, call, dense, self._batch, layout)
@@ -188,9 +189,8 @@ class Feeder:
             return
         with self._recorder.paused():
             inputs = copy_inputs(self._batch.inputs, self._device)
-            self._layouts.settle(
-                self._model, inputs, [(layer, tuple(value.shape)) for layer, _, value in self._waiting]
-            )
+            doubted = [(layer, call, tuple(value.shape)) for layer, call, value in self._waiting]
+            self._layouts.settle(self._model, inputs, doubted)
         for layer, call, value in self._waiting:
             try:
                 self._use(layer, call, value, widen(value))

@@ -1,4 +1,4 @@
-"""The layouts of swept layers, determined once for a sweep, and only for layers where they are unclear."""
+"""The layouts of swept layers, determined once for each size of images, and only for layers where they are unclear."""
 
 from __future__ import annotations
 
@@ -11,14 +11,25 @@ from torch import nn
 from spatialprobe.errors import SpatialProbeError, UnsupportedOutputError
 from spatialprobe.model.batch import tensors_of
 from spatialprobe.model.forward import as_tensor_model
-from spatialprobe.model.layout import Layout, LayoutChoice, Signs, describe_doubt, is_channels_first
+from spatialprobe.model.layout import (
+    WAYS,
+    Layout,
+    LayoutChoice,
+    Signs,
+    describe_doubt,
+    describe_misfit,
+    fits,
+    is_channels_first,
+)
 from spatialprobe.model.select import Layer
+from spatialprobe.model.tokens import Tokens
 from spatialprobe.statistics.reducer import Reducer, counts_channels
 
 _HOW = (
-    "Pass layout='channels_first' or layout='channels_last', or a reducer of your own, which gets the output as it is, "
-    "such as one that permutes it; or leave the layer out of layers=."
+    f"Pass {WAYS}; or a reducer of your own, which gets the output as it is, such as one that permutes it; or "
+    "leave the layer out of layers=."
 )
+_Size = tuple[tuple[int, ...], ...]  # of the tensors of a batch, without their first axes
 
 
 class Layouts:
@@ -50,59 +61,96 @@ class Layouts:
         }
         self._stored = stored
         self._signs: Signs | None = None
-        self._known: dict[str, Layout | None] = {}
+        self._size: _Size = ()
+        self._known: dict[str, dict[_Size, tuple[Layout | None, ...]]] = {}  # by layer and size: of each run
 
-    def is_needed(self, layer: Layer) -> bool:
-        """Return whether this layer's layout must be determined."""
-        return (self._stored or layer.name in self._counting) and layer.name not in self._known
+    def begin(self, inputs: Any) -> None:
+        """Note the size of the next batch: a grid of tokens belongs to images of one size."""
+        tensors = [inputs] if isinstance(inputs, torch.Tensor) else tensors_of(inputs)
+        self._size = tuple(tuple(tensor.shape[1:]) for tensor in tensors)
 
     def leaves_out(self, layer: Layer) -> bool:
         """Return whether this layer is left out."""
         return layer.name in self._left_out
 
-    def of(self, layer: Layer, shape: tuple[int, ...]) -> Layout | None:
-        """Return the layout of a layer's output of this shape; None if it is unclear."""
-        if self._choice != "auto":
-            return self._choice
-        if layer.name in self._known:
-            return self._known[layer.name]
-        if layer.name in self._left_out:
+    def must_wait(self, layer: Layer, call: int, shape: tuple[int, ...]) -> bool:
+        """Return whether this layer's layout must be determined before an output of this shape is used."""
+        needed = self._choice == "auto" and (self._stored or layer.name in self._counting)
+        if not needed or self._runs(layer.name) is not None:
+            return False
+        return self.of(layer, call, shape) is None and not self.leaves_out(layer)
+
+    def of(self, layer: Layer, call: int, shape: tuple[int, ...]) -> Layout | None:
+        """Return the layout of a run's output of this shape; None if it is unclear, or does not fit the output.
+
+        Raises:
+            UnsupportedOutputError: it does not fit, and the layer was selected by name.
+        """
+        if self.leaves_out(layer):
             return None
+        if self._choice != "auto":
+            return self._choice if self._check_fit(layer, shape, self._choice) else None
+        runs = self._runs(layer.name)
+        if runs is not None:
+            layout = runs[call] if call < len(runs) else runs[-1]
+            return layout if layout is None or self._check_fit(layer, shape, layout) else None
         if is_channels_first(layer.module):
             return "channels_first"
         if self._signs is None:
             self._signs = Signs.of(self._model)
         return self._signs.layout_of(layer.module, shape)
 
-    def settle(self, model: nn.Module, inputs: Any, doubted: Sequence[tuple[Layer, tuple[int, ...]]]) -> None:
-        """Determine the layouts of unclear layers, from a pass without values on inputs of this shape.
+    def settle(self, model: nn.Module, inputs: Any, doubted: Sequence[tuple[Layer, int, tuple[int, ...]]]) -> None:
+        """Determine the layouts of unclear runs, from a pass without values on inputs of this shape.
 
         Args:
             model: the one that is swept, in which hooks may stay.
             inputs: a batch, of which one tensor is followed: the first of the most axes.
-            doubted: layers, and the shapes of their outputs.
+            doubted: layers, their runs, and the shapes of their outputs.
 
         Raises:
             UnsupportedOutputError: the layout of a layer that was selected by name stays unclear.
         """
         from spatialprobe.fields.layout import layouts_of  # needed only by sweeps of such layers
 
-        names = [layer.name for layer, _ in doubted]
         try:
-            found = layouts_of(*_of_one_tensor(model, inputs), names)
+            found = layouts_of(*_of_one_tensor(model, inputs), [layer.name for layer, _, _ in doubted])
         except SpatialProbeError:  # a model that cannot be followed
             found = {}
-        for layer, shape in doubted:
-            runs = set(found.get(layer.name, ()))
-            self._known[layer.name] = runs.pop() if len(runs) == 1 else None
-            if self._known[layer.name] is None and layer.name in self._counting:
-                self._leave_out(layer, shape)
+        for layer, call, shape in doubted:
+            runs = found.get(layer.name) or (None,)
+            if not self._stored and len(set(map(_kind, runs))) > 1:  # one reducer takes all runs
+                runs = (None,)
+            self._known.setdefault(layer.name, {})[self._size] = runs
+            layout = runs[call] if call < len(runs) else runs[-1]
+            if layer.name in self._counting and (layout is None or not self._check_fit(layer, shape, layout)):
+                self._leave_out(layer, describe_doubt(layer.name, shape, _HOW))
 
-    def _leave_out(self, layer: Layer, shape: tuple[int, ...]) -> None:
-        why = describe_doubt(layer.name, shape, _HOW)
+    def _runs(self, name: str) -> tuple[Layout | None, ...] | None:
+        """Return the layouts of a layer's runs on inputs of the present size; None if not determined."""
+        sizes = self._known.get(name)
+        if not sizes:
+            return None
+        if self._size in sizes:
+            return sizes[self._size]
+        some = next(iter(sizes.values()))
+        return None if any(isinstance(layout, Tokens) for layout in some) else some
+
+    def _check_fit(self, layer: Layer, shape: tuple[int, ...], layout: Layout) -> bool:
+        if fits(layout, shape):
+            return True
+        if layer.name in self._counting:
+            self._leave_out(layer, describe_misfit(layer.name, shape, layout))
+        return False
+
+    def _leave_out(self, layer: Layer, why: str) -> None:
         if layer.name in self._exact:
             raise UnsupportedOutputError(why)
-        self._left_out[layer.name] = why
+        self._left_out.setdefault(layer.name, why)
+
+
+def _kind(layout: Layout | None) -> str | None:
+    return "tokens" if isinstance(layout, Tokens) else layout
 
 
 def _of_one_tensor(model: nn.Module, inputs: Any) -> tuple[nn.Module, torch.Tensor]:

@@ -265,7 +265,7 @@ class Part:
             "data": self._source.identity(),
             "layers": [layer.name for layer in self._layers],
             "at": self._at,
-            "layout": self._layout,
+            "layout": str(self._layout),
         }
 
     def _own_identity(self) -> dict[str, object]:

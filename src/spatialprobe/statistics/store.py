@@ -25,6 +25,7 @@ from spatialprobe.activations.records import At, ConvSpec
 from spatialprobe.errors import ArgumentError, StorageError
 from spatialprobe.model.layout import Layout
 from spatialprobe.model.select import Layer
+from spatialprobe.model.tokens import Tokens
 from spatialprobe.statistics.batches import Batch
 from spatialprobe.statistics.store_seal import check_group, list_groups, seal_attributes
 from spatialprobe.storage.files import describe_os_error, folder_of, path_of, shown_path
@@ -288,8 +289,8 @@ def _labels(ndim: int, layout: Layout | None) -> tuple[str, ...]:
     """Return the names of the axes of an array of activations; they are numbered if the layout is unclear."""
     if layout is None:
         return ("sample", *(f"axis_{axis}" for axis in range(1, ndim)))
-    units = _axes(ndim - 2)
-    return (("sample", *units, "channel") if layout == "channels_last" else ("sample", "channel", *units))[:ndim]
+    units = ("token",) if isinstance(layout, Tokens) and ndim > 2 else _axes(ndim - 2)
+    return (("sample", "channel", *units) if layout == "channels_first" else ("sample", *units, "channel"))[:ndim]
 
 
 def _axes(count: int) -> tuple[str, ...]:

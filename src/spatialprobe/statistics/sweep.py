@@ -14,7 +14,7 @@ from spatialprobe.errors import ArgumentError, StorageError, UnsupportedOutputEr
 from spatialprobe.mappings import FrozenMapping
 from spatialprobe.model.batch import BatchReader, Forward
 from spatialprobe.model.evaluation import EvaluationMode
-from spatialprobe.model.layout import LayoutChoice
+from spatialprobe.model.layout import LayoutChoice, check_layout
 from spatialprobe.model.select import Selector, find_exact_names, model_name, select
 from spatialprobe.model.weights import device_of
 from spatialprobe.statistics.batches import Data, Workload, source_of
@@ -91,7 +91,8 @@ def sweep(
             on a tensor, or a list of images (C, H, W) as detectors take them, as it is; of another tuple or list on the
             first entry; of a mapping or dataclass on the entries that its `forward` names as parameters, without
             labels. If that is unclear, the error shows the function to write.
-        layout: of the layers' outputs: "channels_first", (N, C, *units); "channels_last", (N, *units, C); or "auto".
+        layout: of the layers' outputs: "channels_first", (N, C, *units); "channels_last", (N, *units, C);
+            `sp.Tokens(height, width, leading)`, (N, tokens, C) as a grid; or "auto", as `receptive_fields` finds it.
 
     The samples of a batch are counted along the first axis of its first tensor, or as the images of its list. Samples
     of a data set are collated as by a `DataLoader`; images of several sizes become a list.
@@ -126,7 +127,8 @@ def sweep(
     (torch.Size([12]), torch.Size([12, 9]))
     """
     with join_peers(timeout) as others:  # arguments are checked inside, so that all processes fail together
-        check_arguments(model, at=(at, At), nonfinite=(nonfinite, NonFinite), layout=(layout, LayoutChoice))
+        check_arguments(model, at=(at, At), nonfinite=(nonfinite, NonFinite))
+        check_layout(layout)
         check_switch(stop_early, "stop_early")
         if not (isinstance(progress, str) and progress == "auto"):
             check_switch(progress, "progress")
