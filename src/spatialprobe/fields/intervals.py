@@ -1,13 +1,15 @@
 """Arithmetic on intervals: what each element of a tensor sees along one axis of the input. Numpy only.
 
 Arrays are broadcast against the tensor's shape: their extent is 1 wherever the interval does not vary, so that a tensor
-of 512 x 56 x 56 takes a few dozen integers.
+of 512 x 56 x 56 takes a few dozen integers. A union of intervals that vary along different dimensions, such as the
+scores of an attention by query and by key, is kept as its parts until somebody asks for single elements.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from math import prod
 from typing import TypeAlias
 
@@ -19,33 +21,56 @@ from spatialprobe.fields.spacing import BEYOND
 from spatialprobe.fields.taps import Bools, Ints, Taps, affine
 
 Shape: TypeAlias = Sequence[int]
+Bounds: TypeAlias = tuple[Ints, Ints]  # lo and hi
 Regrouping: TypeAlias = tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]  # old sizes -> new sizes, run by run
+
+
+_LARGEST = 1 << 16  # elements of a union that are computed at once; of a larger one the parts are kept
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Span:
     """The half-open interval [lo, hi) of input positions along one axis, for each element of a tensor.
 
-    `lo` and `hi` refer to the real input, [0, n), and are empty (lo > hi) where an element sees nothing of it. The
-    lattice refers to an input without borders.
+    It is the union of its parts, of which there is mostly one. `lo` and `hi` refer to the real input, [0, n), and are
+    empty (lo > hi) where an element sees nothing of it. The lattice refers to an input without borders.
     """
 
-    lo: Ints  # one extent per dimension: its size, or 1
-    hi: Ints
+    parts: tuple[Bounds, ...]  # one extent per dimension: its size, or 1
     lattice: Lattice
+
+    @property
+    def lo(self) -> Ints:
+        """The first position of each element; its extents are sizes, or 1."""
+        return reduce(np.minimum, (lo for lo, _ in self.parts))
+
+    @property
+    def hi(self) -> Ints:
+        """The position after the last of each element."""
+        return reduce(np.maximum, (hi for _, hi in self.parts))
+
+    @property
+    def extents(self) -> tuple[int, ...]:
+        """The shape of `lo` and of `hi`."""
+        return np.broadcast_shapes(*(lo.shape for lo, _ in self.parts))
+
+    @property
+    def has_empty(self) -> bool:
+        """Whether an element is empty: a union is where all its parts are."""
+        return all(bool((lo > hi).any()) for lo, hi in self.parts) and bool((self.lo > self.hi).any())
 
     @staticmethod
     def identity(size: int, dim: int, ndim: int) -> Span:
         """Return the span of the input itself: each position along a dimension of this size sees itself."""
         lo = np.arange(size).reshape([size if d == dim else 1 for d in range(ndim)])
         zero = np.zeros((1,) * ndim, np.int64)
-        return Span(lo, lo + 1, Lattice(zero, zero + 1, tuple(int(d == dim) for d in range(ndim))))
+        return _single(lo, lo + 1, Lattice(zero, zero + 1, tuple(int(d == dim) for d in range(ndim))))
 
     @staticmethod
     def empty(ndim: int) -> Span:
         """Return the span of a constant."""
         beyond = np.full((1,) * ndim, BEYOND)
-        return Span(beyond, -beyond, Lattice(beyond, -beyond, (0,) * ndim))
+        return _single(beyond, -beyond, Lattice(beyond, -beyond, (0,) * ndim))
 
     def tapped(self, dim: int, taps: Taps, inputs: int, outputs: int, *, blanks: bool = True) -> Span:
         """Return the union over the taps of each output position along a dimension.
@@ -54,61 +79,68 @@ class Span:
         intervals of this one do not vary along the dimension.
         """
         index, nothing = taps.table(inputs, outputs)
-        lattice = self.lattice.tapped(dim, taps)
-        if self.lo.shape[dim] == 1:
-            if nothing is None or not blanks:
-                return Span(self.lo, self.hi, lattice)
-            lo, hi = self.lo.repeat(outputs, dim), self.hi.repeat(outputs, dim)
-        else:
-            lo = self.lo.take(index, axis=dim).min(axis=dim + 1)
-            hi = self.hi.take(index, axis=dim).max(axis=dim + 1)
-        if nothing is not None:
-            lo, hi = _blanked(lo, hi, nothing, dim)
-        return _compress(lo, hi, (dim,), lattice)
+
+        def tap(lo: Ints, hi: Ints) -> Bounds:
+            if lo.shape[dim] > 1:
+                lo, hi = lo.take(index, axis=dim).min(axis=dim + 1), hi.take(index, axis=dim).max(axis=dim + 1)
+            elif nothing is not None and blanks:
+                lo, hi = lo.repeat(outputs, dim), hi.repeat(outputs, dim)
+            else:
+                return lo, hi
+            return (lo, hi) if nothing is None else _blanked(lo, hi, nothing, dim)
+
+        return self._each(tap, self.lattice.tapped(dim, taps), (dim,))
 
     def sliced(self, dim: int, start: int, step: int, outputs: int) -> Span:
         """Return positions start, start + step, ... of a dimension."""
         lattice = self.lattice.tapped(dim, affine(start, step))
-        if self.lo.shape[dim] == 1:
-            return Span(self.lo, self.hi, lattice)
-        index = np.arange(start, start + outputs * step, step)
-        return _compress(self.lo.take(index, axis=dim), self.hi.take(index, axis=dim), (dim,), lattice)
+        return self.taken(dim, np.arange(start, start + outputs * step, step), lattice)
 
     def gridded(self, dim: int, start: int, steps: Sequence[int], counts: Sequence[int]) -> Span:
         """Return positions start + step * index + ... of a dimension, which becomes one dimension for each step."""
         lattice = self.lattice.gridded(dim, start, steps, counts)
-        varies = self.lo.shape[dim] > 1
-        index = lattices.grid(start, steps, counts) if varies else np.zeros((1,) * len(steps), np.int64)
-        changed = range(dim, dim + len(steps))
-        return _compress(self.lo.take(index, axis=dim), self.hi.take(index, axis=dim), changed, lattice)
+        index = lattices.grid(start, steps, counts)
+        still = np.zeros((1,) * len(steps), np.int64)
+
+        def take(lo: Ints, hi: Ints) -> Bounds:
+            places = index if lo.shape[dim] > 1 else still
+            return lo.take(places, axis=dim), hi.take(places, axis=dim)
+
+        return self._each(take, lattice, range(dim, dim + len(steps)))
 
     def taken(self, dim: int, index: Ints, lattice: Lattice | None = None) -> Span:
         """Return these positions (n,) of a dimension; the lattice is listed again unless one is passed."""
         lattice = lattice or self.lattice.listed(dim, index)
-        if self.lo.shape[dim] == 1:
-            return Span(self.lo, self.hi, lattice)
-        return _compress(self.lo.take(index, axis=dim), self.hi.take(index, axis=dim), (dim,), lattice)
+
+        def take(lo: Ints, hi: Ints) -> Bounds:
+            return (lo, hi) if lo.shape[dim] == 1 else (lo.take(index, axis=dim), hi.take(index, axis=dim))
+
+        return self._each(take, lattice, (dim,))
 
     def reduced(self, dims: Sequence[int], shape: Shape) -> Span:
         """Return the union over some dimensions, which keep the extent 1."""
         lattice = self.lattice
-        lo, hi = self.lo, self.hi
         for dim in dims:
             lattice = lattice.coarse(dim, shape[dim])
-            if lo.shape[dim] > 1:
-                lo, hi = lo.min(axis=dim, keepdims=True), hi.max(axis=dim, keepdims=True)
-        return self if lattice is self.lattice and lo is self.lo else Span(lo, hi, lattice)
+        extents = self.extents
+        varying = tuple(dim for dim in dims if extents[dim] > 1)
+        if not varying:
+            return self if lattice is self.lattice else Span(self.parts, lattice)
+        return self._each(
+            lambda lo, hi: (lo.min(axis=varying, keepdims=True), hi.max(axis=varying, keepdims=True)), lattice
+        )
 
     def accumulated(self, dim: int, size: int) -> Span:
         """Return the union of each position with all before it."""
-        full = self.lo.repeat(size, dim) if self.lo.shape[dim] == 1 else self.lo
-        top = self.hi.repeat(size, dim) if self.hi.shape[dim] == 1 else self.hi
-        lo, hi = np.minimum.accumulate(full, axis=dim), np.maximum.accumulate(top, axis=dim)
-        return _compress(lo, hi, (dim,), self.lattice.coarse(dim, size))
+
+        def accumulate(lo: Ints, hi: Ints) -> Bounds:
+            return np.minimum.accumulate(lo, axis=dim), np.maximum.accumulate(hi, axis=dim)
+
+        return self._each(accumulate, self.lattice.coarse(dim, size), (dim,))
 
     def permuted(self, order: Sequence[int]) -> Span:
         """Return the dimensions in another order."""
-        return Span(self.lo.transpose(order), self.hi.transpose(order), self.lattice.permuted(order))
+        return self._each(lambda lo, hi: (lo.transpose(order), hi.transpose(order)), self.lattice.permuted(order))
 
     def broadcast(self, old: Shape, new: Shape) -> Span:
         """Return the span of a tensor of shape `old` expanded to `new`, as elementwise operators do."""
@@ -121,44 +153,42 @@ class Span:
             if size == 1 and new[dim] != 1:
                 lattice = lattice.first(dim)
         if not extra:
-            return self if lattice is self.lattice else Span(self.lo, self.hi, lattice)
-        return Span(self.lo[front], self.hi[front], lattice)
+            return self if lattice is self.lattice else Span(self.parts, lattice)
+        return self._each(lambda lo, hi: (lo[front], hi[front]), lattice)
 
     def reshaped(self, runs: Regrouping) -> Span:
         """Return the span of a tensor reshaped in row-major order; the runs are those of `regrouping`."""
-        full: list[int] = []
-        target: list[int] = []
-        changed: list[int] = []
-        lattice = self.lattice
-        first = 0
+        lattice, place = self.lattice, 0
         for old, new in runs:
-            lattice = _regroup_lattice(lattice, len(target), old, new)
-            extents = self.lo.shape[first : first + len(old)]
-            varies = any(extent > 1 for extent in extents)
-            full += old if varies else extents
-            if varies and old != new:
-                changed += range(len(target), len(target) + len(new))
-            target += new if varies else [1] * len(new)
-            first += len(old)
-        lo, hi = (np.broadcast_to(bound, full).reshape(target) for bound in (self.lo, self.hi))
-        return _compress(lo, hi, changed, lattice)
+            lattice = _regroup_lattice(lattice, place, old, new)
+            place += len(new)
+        return Span(_merge([_reshape(lo, hi, runs) for lo, hi in self.parts]), lattice)
 
     def blanked(self, dim: int, nothing: Bools) -> Span:
         """Return the span with empty intervals at some positions (size,) of a dimension."""
         size = len(nothing)
-        lo, hi = (b.repeat(size, dim) if b.shape[dim] == 1 else b for b in (self.lo, self.hi))
-        return Span(*_blanked(lo, hi, nothing, dim), self.lattice)
 
-    def emptied(self, where: Bools) -> Span:
-        """Return the span with empty intervals wherever a mask, broadcast against the tensor, is True."""
-        return Span(np.where(where, BEYOND, self.lo), np.where(where, -BEYOND, self.hi), self.lattice)
+        def blank(lo: Ints, hi: Ints) -> Bounds:
+            lo, hi = (bound.repeat(size, dim) if bound.shape[dim] == 1 else bound for bound in (lo, hi))
+            return _blanked(lo, hi, nothing, dim)
+
+        return self._each(blank, self.lattice)
+
+    def emptied(self, where: Sequence[Bools]) -> Span:
+        """Return the span with empty intervals wherever a mask is True: one for all parts, or one for each."""
+        masks = where if len(where) == len(self.parts) else [where[0]] * len(self.parts)
+        made = [
+            (np.where(mask, BEYOND, lo), np.where(mask, -BEYOND, hi)) if mask.any() else (lo, hi)
+            for mask, (lo, hi) in zip(masks, self.parts, strict=True)
+        ]
+        return Span(_merge(made), self.lattice)
 
     def patched(self, region: Sequence[slice], shape: Shape, new: Span) -> Span:
         """Return the span with a box of the tensor (*shape) replaced by another of the same number of dimensions."""
         partial = [dim for dim, part in enumerate(region) if len(range(shape[dim])[part]) < shape[dim]]
         extents = [
             shape[dim] if dim in partial else max(pair)
-            for dim, pair in enumerate(zip(self.lo.shape, new.lo.shape, strict=True))
+            for dim, pair in enumerate(zip(self.extents, new.extents, strict=True))
         ]
         place = tuple(part if dim in partial else slice(None) for dim, part in enumerate(region))
         lo, hi = np.broadcast_to(self.lo, extents).copy(), np.broadcast_to(self.hi, extents).copy()
@@ -183,16 +213,31 @@ class Span:
             lattice = lattice.measured(dim) if dim in spaced else lattice.spaced(dim)
         return _compress(bounds[0], bounds[1], range(bounds.ndim - 1), lattice)
 
+    def _each(self, change: Callable[[Ints, Ints], Bounds], lattice: Lattice, dims: Iterable[int] = ()) -> Span:
+        """Return the span with a change of the bounds of each part, after which some dimensions may not vary."""
+        changed = tuple(dims)
+        return Span(_merge([_compact(*change(lo, hi), changed) for lo, hi in self.parts]), lattice)
 
-def union(spans: Sequence[Span], shape: Shape) -> Span:
-    """Return the union of spans that are all broadcast to this shape already."""
-    first = spans[0]
-    if all(span is first for span in spans):
-        return first
-    lo, hi = first.lo, first.hi
-    for other in spans[1:]:
-        lo, hi = np.minimum(lo, other.lo), np.maximum(hi, other.hi)
-    return Span(lo, hi, lattices.union([span.lattice for span in spans], shape))
+
+def union(reaches: Sequence[Sequence[Span]], shape: Shape) -> tuple[Span, ...]:
+    """Return the union, axis by axis, of spans that are all broadcast to this shape already.
+
+    Parts with the same number are of the same elements on every axis. Those that vary along the same dimensions, or
+    along some of another's, become one.
+    """
+    parts: list[list[Bounds]] = []
+    for spans in reaches:
+        alike = len({len(span.parts) for span in spans}) == 1
+        for new in zip(*(span.parts if alike else ((span.lo, span.hi),) for span in spans), strict=True):
+            place = next((k for k, old in enumerate(parts) if all(map(_is_nested, old, new))), None)
+            if place is None:
+                parts.append(list(new))
+            else:
+                parts[place] = [_unite(pair) for pair in zip(parts[place], new, strict=True)]
+    return tuple(
+        Span(_merge([part[axis] for part in parts]), lattices.union([span.lattice for span in spans], shape))
+        for axis, spans in enumerate(zip(*reaches, strict=True))
+    )
 
 
 def joined(spans: Sequence[Span], dim: int, sizes: Sequence[int], shape: Shape) -> Span:
@@ -250,11 +295,62 @@ def _blanked(lo: Ints, hi: Ints, nothing: Bools, dim: int) -> tuple[Ints, Ints]:
     return np.where(where, BEYOND, lo), np.where(where, -BEYOND, hi)
 
 
-def _compress(lo: Ints, hi: Ints, dims: Sequence[int], lattice: Lattice) -> Span:
-    """Return a span with extent 1 along those of the dimensions where nothing varies."""
+def _reshape(lo: Ints, hi: Ints, runs: Regrouping) -> Bounds:
+    """Return bounds of a tensor reshaped in row-major order."""
+    full: list[int] = []
+    target: list[int] = []
+    changed: list[int] = []
+    first = 0
+    for old, new in runs:
+        extents = lo.shape[first : first + len(old)]
+        varies = any(extent > 1 for extent in extents)
+        full += old if varies else extents
+        if varies and old != new:
+            changed += range(len(target), len(target) + len(new))
+        target += new if varies else [1] * len(new)
+        first += len(old)
+    lo, hi = (np.broadcast_to(bound, full).reshape(target) for bound in (lo, hi))
+    return _compact(lo, hi, changed)
+
+
+def _unite(parts: Sequence[Bounds]) -> Bounds:
+    """Return the union of parts, element by element."""
+    return reduce(np.minimum, (lo for lo, _ in parts)), reduce(np.maximum, (hi for _, hi in parts))
+
+
+def _is_nested(old: Bounds, new: Bounds) -> bool:
+    """Return whether one of two parts varies along all dimensions along which the other does."""
+    return np.broadcast_shapes(old[0].shape, new[0].shape) in (old[0].shape, new[0].shape)
+
+
+def _merge(parts: Sequence[Bounds]) -> tuple[Bounds, ...]:
+    """Return the union of parts: one, unless that is much larger than they are."""
+    if len(parts) == 1:
+        return tuple(parts)
+    extents = np.broadcast_shapes(*(lo.shape for lo, _ in parts))
+    if prod(extents) <= max(_LARGEST, *(lo.size for lo, _ in parts)):
+        lo, hi = _unite(parts)
+        return (_compact(lo, hi, range(lo.ndim)),)
+    return tuple(parts)
+
+
+def _compact(lo: Ints, hi: Ints, dims: Iterable[int]) -> Bounds:
+    """Return bounds with extent 1 along those of the dimensions where nothing varies."""
     for dim in dims:
         if lo.shape[dim] > 1:
-            one = (slice(None),) * dim + (slice(1),)
+            one, last = (slice(None),) * dim + (slice(1),), (slice(None),) * dim + (slice(-1, None),)
+            if (lo[last] != lo[one]).any() or (hi[last] != hi[one]).any():
+                continue
             if (lo == lo[one]).all() and (hi == hi[one]).all():
                 lo, hi = lo[one], hi[one]
-    return Span(lo, hi, lattice)
+    return lo, hi
+
+
+def _compress(lo: Ints, hi: Ints, dims: Iterable[int], lattice: Lattice) -> Span:
+    """Return a span with extent 1 along those of the dimensions where nothing varies."""
+    return Span((_compact(lo, hi, dims),), lattice)
+
+
+def _single(lo: Ints, hi: Ints, lattice: Lattice) -> Span:
+    """Return a span of one part."""
+    return Span(((lo, hi),), lattice)

@@ -51,12 +51,14 @@ class Reach:
     @property
     def sees_nothing_somewhere(self) -> bool:
         """Whether there is an element that does not depend on the input."""
-        return any(bool((span.lo > span.hi).any()) for span in self.spans)
+        return any(span.has_empty for span in self.spans)
 
     def tapped(self, dim: int, taps: Taps, outputs: int) -> Reach:
         """Return the reach after a window or a resampling along a dimension, which then has `outputs` positions."""
         inputs = self.shape[dim]
-        blanks = not any(span.lo.shape[dim] > 1 for span in self.spans)
+        blanks = not any(span.extents[dim] > 1 for span in self.spans) or any(
+            len(span.parts) > 1 for span in self.spans
+        )
         made = self._each(
             _replace_size(self.shape, dim, outputs), lambda span: span.tapped(dim, taps, inputs, outputs, blanks=blanks)
         )
@@ -183,7 +185,7 @@ class Reach:
         if where.all():
             return constant(self.shape)
         nothing = where.reshape((1,) * (len(self.shape) - where.ndim) + where.shape)
-        return replace(self._each(self.shape, lambda span: span.emptied(nothing)), gaps=True, zeros=True)
+        return replace(self._each(self.shape, lambda span: span.emptied([nothing])), gaps=True, zeros=True)
 
     def dense(self) -> Ints:
         """Return all bounds of all elements, (axes, 4, *shape): lo and hi, then those of an input without borders."""
@@ -220,7 +222,11 @@ class Reach:
         """Return the same reach, in which an element that is empty along one axis is empty along all."""
         if not self.gaps:
             return self
-        empty = reduce(np.logical_or, (span.lo > span.hi for span in self.spans))
+        counts = {len(span.parts) for span in self.spans}
+        parts = [span.parts if len(counts) == 1 else ((span.lo, span.hi),) for span in self.spans]
+        empty = [reduce(np.logical_or, (lo > hi for lo, hi in axes)) for axes in zip(*parts, strict=True)]
+        if not any(where.any() for where in empty):
+            return self
         return self._each(self.shape, lambda span: span.emptied(empty))
 
 
@@ -245,7 +251,8 @@ def union(reaches: Sequence[Reach], shape: Shape) -> Reach:
     if len(seeing) == 1:
         return seeing[0].expanded(shape)
     whole = [reach._filled().expanded(shape).spans for reach in seeing]
-    spans = tuple(intervals.union(axis, shape) for axis in zip(*whole, strict=True))
+    same = all(one is first for spans in whole for one, first in zip(spans, whole[0], strict=True))
+    spans = whole[0] if same else intervals.union(whole, shape)
     gaps, (exact, unknown, sizes) = all(reach.gaps for reach in seeing), _merge_marks(seeing)
     return Reach(tuple(shape), spans, exact, unknown, gaps, gaps and any(reach.zeros for reach in seeing), sizes)
 
@@ -280,7 +287,7 @@ def _merge_marks(reaches: Sequence[Reach]) -> tuple[bool, frozenset[str], Sizes]
 
 def _varies(span: Span, dim: int) -> bool:
     """Return whether elements along a dimension see different things."""
-    return span.lo.shape[dim] > 1 or span.lattice.lo.shape[dim] > 1 or bool(span.lattice.shift[dim])
+    return span.extents[dim] > 1 or span.lattice.lo.shape[dim] > 1 or bool(span.lattice.shift[dim])
 
 
 def _replace_size(shape: Shape, dim: int, size: int) -> tuple[int, ...]:

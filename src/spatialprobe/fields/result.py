@@ -120,7 +120,7 @@ class ReceptiveField:
     @property
     def per_channel(self) -> bool:
         """Whether channels see different pixels, as those that come from different branches do."""
-        return any(span.lo.shape[0] > 1 or span.hi.shape[0] > 1 for span in self._reach.spans)
+        return any(span.extents[0] > 1 for span in self._reach.spans)
 
     def reached_by(self, *pixel: int, channel: int | None = None) -> Box | None:
         """Return the units that an input pixel reaches, as a box in the layer's grid; None if it reaches none.
