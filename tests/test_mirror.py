@@ -59,7 +59,7 @@ PROMISES = {
     "examples/test_patterns": "",
     "examples/test_study": "",
     "fields/test_boxes": (
-        "fields/box fields/call fields/dispatch fields/intervals fields/reach fields/traits fields/memory "
+        "fields/box fields/call fields/dispatch fields/reach fields/traits fields/memory "
         "fields/rules/elementwise fields/rules/mixing fields/rules/placing fields/rules/resampling fields/rules/shapes "
         "fields/rules/windows"
     ),
@@ -71,6 +71,7 @@ PROMISES = {
     "fields/test_models": "",
     "fields/test_odd_tensors": "",
     "fields/test_operator_database": "fields/rules/norms",
+    "fields/test_recurrent": "fields/rules/recurrent",
     "fields/test_python_values": "fields/origins",
     "fields/test_receptive_fields": (
         "fields/forward_pass fields/question fields/collection fields/nonlinearities model/weights"

@@ -96,6 +96,11 @@ class IntervalMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.origins.expose(tensor)
             self.note_read([tensor], by)
 
+    def overwrite(self, tensor: torch.Tensor, reach: Reach) -> None:
+        """Note what a tensor sees that this library has made in place of an operator."""
+        self.memory.write(tensor, self._after_reading(reach))
+        self.constants.note_overwritten(tensor)
+
     def read_everything(self, by: str) -> None:
         """Note that Python may read any value at any time, without an operator that shows it."""
         if self.everything is not None:

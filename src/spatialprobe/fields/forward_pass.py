@@ -21,6 +21,7 @@ from spatialprobe.fields.nonlinearities import Nonlinearities
 from spatialprobe.fields.python_values import PythonWatch
 from spatialprobe.fields.question import Question, resolve_axes
 from spatialprobe.fields.reach import Reach, constant
+from spatialprobe.fields.recurrent import RecurrentLayers
 from spatialprobe.fields.token_grid import token_reach
 from spatialprobe.model.compiled import hold_eager
 from spatialprobe.model.evaluation import EvaluationMode
@@ -167,6 +168,8 @@ class _Tracer:
             self._nonlinearities.watch(undo)
         if self._watched:
             enter_function_mode(undo, PythonWatch(self._follower, meta=self._meta))
+        if self._meta and any(isinstance(one, nn.RNNBase) for one in self._model.modules()):
+            enter_function_mode(undo, RecurrentLayers(self._follower))
         enter_dispatch_mode(undo, self._follower)
 
     def _prepare(self) -> tuple[dict[str, torch.Tensor], tuple[Any, ...]]:

@@ -8,7 +8,16 @@ that a sliding operator reads.
 from __future__ import annotations
 
 from spatialprobe.fields.reach import Reach, constant, joined, union
-from spatialprobe.fields.rules import elementwise, mixing, norms, placing, resampling, shapes, windows  # noqa: F401 (they register)
+from spatialprobe.fields.rules import (  # noqa: F401 (they register)
+    elementwise,
+    mixing,
+    norms,
+    placing,
+    recurrent,
+    resampling,
+    shapes,
+    windows,
+)
 from spatialprobe.fields.rules.operation import Operation
 from spatialprobe.fields.rules.table import Rule, register, rule_for
 from spatialprobe.fields.taps import Taps, adaptive, affine, transposed_window, window
