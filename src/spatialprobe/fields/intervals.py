@@ -2,7 +2,7 @@
 
 Arrays are broadcast against the tensor's shape: their extent is 1 wherever the interval does not vary, so that a tensor
 of 512 x 56 x 56 takes a few dozen integers. A union of intervals that vary along different dimensions, such as the
-scores of an attention by query and by key, is kept as its parts until somebody asks for single elements.
+scores of an attention by query and by key, is kept as its parts until single elements are needed.
 """
 
 from __future__ import annotations

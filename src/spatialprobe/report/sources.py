@@ -12,6 +12,7 @@ from torch import nn
 
 from spatialprobe.model.hooks import Hooks, ProbeHook
 from spatialprobe.model.undo import Undo, UndoneBlock
+from spatialprobe.tensors import holds_own_memory
 
 Run = tuple[str, int]  # a layer's name, and which of its runs
 IMAGE: Run = ("", -1)  # stands for the image among the runs
@@ -50,8 +51,10 @@ def _note(taken: dict[Run, bytes], name: str, module: nn.Module, inputs: tuple[A
 
 def _digest(tensor: object) -> bytes | None:
     """Return what tells a tensor from others, None for what is no plain tensor of floating-point values."""
-    if type(tensor) is not torch.Tensor or not tensor.is_floating_point() or tensor.layout is not torch.strided:
+    if type(tensor) is not torch.Tensor or not tensor.is_floating_point() or tensor.is_meta:
+        return None
+    if not holds_own_memory(tensor):
         return None
     with torch.no_grad():
-        values = tensor.detach().to("cpu", torch.float32).contiguous().numpy()
+        values = tensor.detach().resolve_neg().to("cpu", torch.float32).contiguous().numpy()
     return hashlib.blake2b(values.tobytes() + repr(values.shape).encode(), digest_size=16).digest()
