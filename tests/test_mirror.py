@@ -70,7 +70,7 @@ PROMISES = {
     "fields/test_masks": "fields/handling fields/sizes fields/unused fields/verdict",
     "fields/test_models": "",
     "fields/test_odd_tensors": "",
-    "fields/test_operator_database": "fields/rules/norms",
+    "fields/test_operator_database": "fields/rules/detection fields/rules/linear_algebra fields/rules/norms",
     "fields/test_recurrent": "fields/rules/recurrent",
     "fields/test_python_values": "fields/origins",
     "fields/test_receptive_fields": (

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch.utils._pytree import tree_flatten
 
 import spatialprobe as sp
@@ -53,6 +54,11 @@ def instances(x, weight=None, bias=None):
 def windows_normed(x):
     """Statistics of a batch of windows."""
     return F.batch_norm(x.unfold(-1, 3, 1).transpose(0, 1), None, None, training=True)
+
+
+def regions(image, boxes):
+    """Two regions; boxes are near (1, 1) to (4, 4), whatever their numbers are."""
+    return torchvision.ops.roi_align(image, [1 + boxes.abs().clamp(0, 3)], 2)
 
 
 INDEX = torch.tensor([2, 0, 0])
@@ -118,6 +124,28 @@ CASES = {
         drawn(4),
         drawn(3),
     ),
+    "whole quotients": (lambda x, y: torch.floor_divide(10 * x, y), drawn(4), drawn(4)),
+    "quarter turns": (lambda x: torch.rot90(x, 3, [1, 2]), drawn(1, 2, 3)),
+    "a half turn": (lambda x: torch.rot90(x, 2, [0, -1]), drawn(2, 1, 3)),
+    "distances": (torch.cdist, drawn(2, 3), drawn(2, 4, 3)),
+    "inverse": (torch.linalg.inv, drawn(2, 2, 2)),
+    "determinant": (torch.linalg.det, drawn(2, 3, 3)),
+    "singular values": (torch.linalg.svdvals, drawn(2, 2, 3)),
+    "decompositions": (lambda x: (*torch.linalg.svd(x), *torch.linalg.qr(x)), drawn(2, 2, 2)),
+    "solved": (torch.linalg.solve, drawn(2, 2), drawn(2, 1)),
+    "solved for vectors": (torch.linalg.solve, drawn(2, 2), drawn(2)),
+    "steps of channels": (lambda x, w, b: torch.conv_tbc(x, w, b, 1), drawn(3, 1, 2), drawn(2, 2, 1), drawn(1)),
+    "grid of a matrix": (lambda x: F.affine_grid(x, [2, 1, 2, 3], align_corners=False), drawn(2, 2, 3)),
+    "bilinear": (F.bilinear, drawn(2, 2), drawn(2, 3), drawn(2, 2, 3)),
+    "rounded to a scale": (lambda x: torch.fake_quantize_per_tensor_affine(x, 0.1, 0, -100, 100), drawn(4)),
+    "rounded channel by channel": (
+        lambda x: torch.fake_quantize_per_channel_affine(
+            x, number(0.1, 0.2).float(), torch.zeros(2).int(), 0, -100, 100
+        ),
+        drawn(2, 3),
+    ),
+    "deformed": (torchvision.ops.deform_conv2d, drawn(1, 1, 3, 3), drawn(1, 8, 2, 2), drawn(2, 1, 2, 2), drawn(2)),
+    "regions": (regions, drawn(1, 2, 4, 4), number([0.0, 0.0, 3.0, 3.0], [0.0, 1.0, 3.0, 2.0])),
     "zeta": (torch.special.zeta, number(0.5, 2.0), number(1.5, 2.5)),
     "empty results": (lambda x, y: torch.linalg.lstsq(x, y), drawn(2, 3), drawn(2, 1)),
     "places of windows": (

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from spatialprobe.fields.reach import Reach, constant, joined, union
 from spatialprobe.fields.rules import (  # noqa: F401 (they register)
+    detection,
     elementwise,
+    linear_algebra,
     mixing,
     norms,
     placing,

@@ -13,7 +13,8 @@ _ELEMENTWISE = (
     "alias clone contiguous detach lift lift_fresh lift_fresh_copy _to_copy to type_as _conj _conj_physical "
     "resolve_conj real imag view_as_real_copy nan_to_num leaky_relu rrelu rrelu_with_noise "
     "rrelu_with_noise_functional dropout native_dropout alpha_dropout feature_dropout "
-    "fake_quantize_per_tensor_affine _assert_tensor_metadata polar complex lerp hardswish "
+    "fake_quantize_per_tensor_affine fake_quantize_per_tensor_affine_cachemask quantize_per_tensor dequantize "
+    "floor_divide _assert_tensor_metadata polar complex lerp hardswish "
     "log_sigmoid_forward log_sigmoid special_i0"
 )
 # A constant among their arguments may hide the others completely: True, a positive number, an order of zero.
@@ -112,6 +113,13 @@ def _draw(operation: Operation) -> Reach:
     if "p" in operation:
         return union(operation.reaches("p"), operation.shape).inexact()
     return elementwise(operation)
+
+
+@rule("fake_quantize_per_channel_affine", "fake_quantize_per_channel_affine_cachemask", "quantize_per_channel")
+def _quantize_channels(operation: Operation) -> Reach:
+    """Each number on the scale of its channel."""
+    scales = [name for name in operation.arguments if name.startswith(("scale", "zero_point"))]
+    return operation.with_all_of(operation.reach("self"), *scales)
 
 
 @rule("tril", "triu")

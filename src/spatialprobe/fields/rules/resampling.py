@@ -72,3 +72,11 @@ def _sample_grid(operation: Operation) -> Reach:
     image, outputs = operation.reach("input"), operation.shape
     anywhere = image.reduced(range(2, len(outputs)), keepdim=True).expanded(outputs)
     return operation.with_all_of(anywhere, "grid").inexact()
+
+
+@rule("affine_grid_generator")
+def _place_grid(operation: Operation) -> Reach:
+    """Each coordinate (N, *positions, axes) sees one row of the matrix (N, axes, axes + 1); less where it is 0."""
+    rows = operation.reach("theta").reduced([-1])
+    between = (1,) * (len(operation.shape) - 2)
+    return rows.reshaped((rows.shape[0], *between, rows.shape[1])).expanded(operation.shape).inexact()

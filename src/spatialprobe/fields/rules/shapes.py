@@ -121,6 +121,19 @@ def _flip(operation: Operation) -> Reach:
     return seen
 
 
+@rule("rot90")
+def _rotate(operation: Operation) -> Reach:
+    """Quarter turns in the plane of two dimensions."""
+    seen, turns = operation.reach("self"), operation["k"] % 4
+    first, second = (dim % len(seen.shape) for dim in operation["dims"])
+    for dim in (second,) if turns == 1 else (first, second) if turns == 2 else (first,) if turns == 3 else ():
+        seen = seen.sliced(dim, seen.shape[dim] - 1, -1, seen.shape[dim])
+    order = list(range(len(seen.shape)))
+    if turns % 2:
+        order[first], order[second] = second, first
+    return seen.permuted(order)
+
+
 @rule("roll")
 def _roll(operation: Operation) -> Reach:
     """Return a rolled tensor; without borders nothing wraps around, so that rolling only shifts."""

@@ -78,7 +78,7 @@ def rule_for(operator: OpOverload) -> Rule | None:
     Operators that torch tags as pointwise, in place or not, need no entry.
 
     >>> import torch
-    >>> rule_for(torch.ops.aten.relu.default) is elementwise, rule_for(torch.ops.aten._linalg_eigh.default)
+    >>> rule_for(torch.ops.aten.relu.default) is elementwise, rule_for(torch.ops.aten._linalg_eigvals.default)
     (True, None)
     """
     name = _name_of(operator)

@@ -47,6 +47,20 @@ def _kernel_reaches(operation: Operation, axes: int) -> list[Reach]:
     return [one.reshaped((channels, *(1,) * axes)) for one in (weight, *bias)]
 
 
+@rule("conv_tbc")
+def _convolve_steps(operation: Operation) -> Reach:
+    """A convolution over the steps of (steps, N, channels)."""
+    kernel = operation["weight"].shape[0]
+    seen = operation.reach("self").regrouped(2, 1, operation.shape[2])
+    seen = seen.tapped(0, window(kernel, 1, operation["pad"], 1), operation.shape[0])
+    return operation.with_all_of(seen, "weight", "bias").inexact() if _sees(operation, "weight", "bias") else seen
+
+
+def _sees(operation: Operation, *names: str) -> bool:
+    """Return whether one of these arguments is no constant."""
+    return any(not one.is_constant for one in operation.reaches(*names))
+
+
 @rule("max_pool1d", "max_pool2d", "max_pool3d", "max_pool2d_with_indices", "max_pool3d_with_indices")
 @rule("avg_pool1d", "avg_pool2d", "avg_pool3d", "max_pool1d_with_indices", "mkldnn_max_pool2d", "quantized_max_pool2d")
 def _pool(operation: Operation) -> list[Reach]:
