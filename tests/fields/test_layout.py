@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torchvision.models import swin_t
 from turned import TURNED, Permuted, made, turn, vit
 from zoo import ZOO
 
 import spatialprobe as sp
+from spatialprobe.fields import layout as module
 from spatialprobe.fields.layout import layouts_of
 
 EACH = [(name, layer) for name in TURNED for layer in TURNED[name][2]]
@@ -154,3 +156,13 @@ def test_merged_pixels_are_no_units():
     model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.PixelUnshuffle(2), nn.Identity())
     field = sp.receptive_fields(model, (1, 3, 12, 12))["2"]
     assert (field.layout, field.output_size) == ("channels_first", (6, 6))
+
+
+def test_large_models_are_followed_once(monkeypatch):
+    """Where outputs are so many that a pass takes long, no further one is made, and what is in doubt is left out."""
+    model, shape = swin_t(weights=None).eval(), (1, 3, 64, 64)
+    whole = sp.receptive_fields(model, shape)
+    monkeypatch.setattr(module, "_MOST_ELEMENTS", 0)
+    once = sp.receptive_fields(model, shape)
+    assert set(once) < set(whole)
+    assert "layout=" in once.missing[next(iter(set(whole) - set(once)))]
