@@ -129,7 +129,7 @@ def test_doubt_is_refused():
         fields = sp.receptive_fields(model, shape, layers=layers)
         assert set(fields) == {"conv", "norm"}
         assert "Pass layout='channels_first', layout='channels_last' or layout=sp.Tokens(" in fields.missing["mix"]
-    with pytest.raises(sp.UnsupportedOutputError, match="No layer has a receptive field"):
+    with pytest.raises(sp.UnsupportedOutputError, match="which axis of the output"):
         sp.receptive_fields(model, shape, layers=nn.Linear)
     images = torch.rand(shape)
     for measure in (
