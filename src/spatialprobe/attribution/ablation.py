@@ -6,17 +6,9 @@ import torch
 
 from spatialprobe.attribution.forwards import Forwards
 from spatialprobe.attribution.run import Run
-from spatialprobe.statistics.progress import Silent
 
 
-def scores_without(
-    forwards: Forwards,
-    run: Run,
-    removed: torch.Tensor,
-    baseline: float | torch.Tensor,
-    batch_size: int,
-    bar: Silent,
-) -> torch.Tensor:
+def scores_without(forwards: Forwards, run: Run, removed: torch.Tensor, baseline: float | torch.Tensor) -> torch.Tensor:
     """Return the scores (M, N) of the images where some channels of a run are set to the baseline.
 
     Args:
@@ -24,18 +16,16 @@ def scores_without(
         run: of which layer.
         removed: (M, N, C) bool: which channels go, in each of M variants, of each image.
         baseline: what takes their place.
-        batch_size: samples that run at once; as many variants run together as fit, at least one.
-        bar: is told of the samples that are done.
     """
     variants, count, channels = removed.shape
-    together = max(1, batch_size // count)
+    together = forwards.repeats
     filling = run.baseline(baseline)
     found = []
     for first in range(0, variants, together):
         part = removed[first : first + together].to(run.value.device)
         mask = run.raw(part.reshape(-1, channels, *[1] * (run.value.ndim - 2)))
         found.append(_scores(forwards, run, mask, filling, len(part)))
-        bar.update(len(part) * count)
+        forwards.bar.update(len(part) * count)
     return torch.cat(found)
 
 

@@ -28,9 +28,7 @@ from spatialprobe.model.select import Selector, find_exact_names, select
 from spatialprobe.model.settings import leave_inference_mode
 from spatialprobe.model.undo import undo_block
 from spatialprobe.render.robust import robust_reach
-from spatialprobe.statistics.progress import Shown, Silent, progress_bar
-
-_AT_ONCE = 64  # samples
+from spatialprobe.statistics.progress import Shown, progress_bar
 
 Found = tuple[torch.Tensor | None, torch.Tensor, torch.Tensor | None]  # values (N, C, *units), channels, residual
 
@@ -109,7 +107,7 @@ def attribute(
     as_int(steps, "steps", least=1)
     base = as_baseline(baseline)
     meant = Target.of(target, count_samples(images))
-    many = _batch_size(batch_size, meant)
+    at_once = None if batch_size is None else as_int(batch_size, "batch_size", least=1)
     chosen = Chosen(select(model, layers), find_exact_names(model, layers))
     uses_gradients = method in ("gradient_x_activation", "grad_cam")
     with undo_block() as undo:
@@ -119,13 +117,13 @@ def attribute(
             runs, scores, meant = observe(forwards, chosen, at, layout, gradients=uses_gradients)
             if not uses_gradients:  # else that was the only pass, and the end of the block restores the model
                 mode.reset()
-            forwards = Forwards(mode, images, forward, meant)
             found: list[tuple[Run, Found]] = []
             work = _samples(method, runs, steps, meant.count)
             with progress_bar(progress if work else False, done=0, total=work, title=method) as bar:
+                forwards = Forwards(mode, images, forward, meant, at_once, bar)
                 for run in runs:
                     try:
-                        contribution = _contribution(method, forwards, run, base, steps, scores, many, bar)
+                        contribution = _contribution(method, forwards, run, base, steps, scores)
                     except ProbeStateError as error:
                         chosen.leave_out(run.layer.name, str(error), ProbeStateError)
                     else:
@@ -155,13 +153,6 @@ def as_baseline(value: object) -> float | torch.Tensor:
     return value
 
 
-def _batch_size(given: int | None, target: Target) -> int:
-    """Return how many samples may run at once."""
-    if given is not None:
-        return as_int(given, "batch_size", least=1)
-    return target.count if target.function is not None else max(_AT_ONCE, target.count)
-
-
 def _samples(method: Method, runs: Sequence[Run], steps: int, count: int) -> int:
     """Return how many samples run through the model after the first pass."""
     if method == "ablation":
@@ -170,24 +161,17 @@ def _samples(method: Method, runs: Sequence[Run], steps: int, count: int) -> int
 
 
 def _contribution(
-    method: Method,
-    forwards: Forwards,
-    run: Run,
-    baseline: float | torch.Tensor,
-    steps: int,
-    scores: torch.Tensor,
-    batch_size: int,
-    bar: Silent,
+    method: Method, forwards: Forwards, run: Run, baseline: float | torch.Tensor, steps: int, scores: torch.Tensor
 ) -> Found:
     """Return the values (N, C, *units), their sums over units (N, C), and the residual of a run, all on the CPU."""
     residual = None
     if method == "ablation":
         channels, count = run.channels, len(scores)
         each = torch.eye(channels, dtype=torch.bool, device="cpu")[:, None].expand(channels, count, channels)
-        left = scores_without(forwards, run, each, baseline, batch_size, bar)
+        left = scores_without(forwards, run, each, baseline)
         return None, (scores.cpu() - left).T, None
     if method == "integrated_gradients":
-        raw, residual = integrate(forwards, run, baseline, steps, scores, batch_size, bar)
+        raw, residual = integrate(forwards, run, baseline, steps, scores)
         values = run.maps(raw)
     else:
         values = _from_gradient(method, run)
@@ -217,7 +201,7 @@ def _reach(found: Sequence[tuple[Run, Found]]) -> float:
 
 
 def _result(run: Run, found: Found, method: Method, scores: torch.Tensor, question: Question) -> Attribution:
-    """Return what was found of a run as it is handed out.
+    """Return the attribution of a run.
 
     Raises:
         NonFiniteActivationError: some of it is infinite or NaN.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -21,9 +21,11 @@ from spatialprobe.model.hooks import ProbeHook, attach
 from spatialprobe.model.select import Layer
 from spatialprobe.model.undo import Undo, as_block
 from spatialprobe.model.weights import device_of
+from spatialprobe.statistics.progress import Silent
 
 Change = Callable[[torch.Tensor], torch.Tensor]
 
+_AT_ONCE = 64  # samples
 _HINT = "Pass images as the model takes them; forward=lambda model, batch: ... says how it is called on a batch."
 
 
@@ -35,6 +37,16 @@ class Forwards:
     batch: Any
     forward: Forward | None
     target: Target
+    batch_size: int | None = None  # samples that run at once when the images are repeated; None: as the target allows
+    bar: Silent = field(default_factory=Silent)  # is told of the samples that are done
+
+    @property
+    def repeats(self) -> int:
+        """How often the images are repeated in one forward pass, at least once."""
+        count, most = self.target.count, self.batch_size
+        if most is None:  # a function as target gets an output of as many samples as there are images
+            most = count if self.target.function is not None else _AT_ONCE
+        return max(1, most // count)
 
     def output(self, times: int = 1) -> Any:
         """Return what the model makes of the batch, with its samples so many times in a row.

@@ -8,17 +8,10 @@ import torch
 from spatialprobe.attribution.forwards import Forwards
 from spatialprobe.attribution.run import Run
 from spatialprobe.errors import ProbeStateError
-from spatialprobe.statistics.progress import Silent
 
 
 def integrate(
-    forwards: Forwards,
-    run: Run,
-    baseline: float | torch.Tensor,
-    steps: int,
-    scores: torch.Tensor,
-    batch_size: int,
-    bar: Silent,
+    forwards: Forwards, run: Run, baseline: float | torch.Tensor, steps: int, scores: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the integrated gradients, like the run's value, and what of the scores' change (N,) they do not explain.
 
@@ -31,8 +24,6 @@ def integrate(
         baseline: where the path begins.
         steps: points on the path.
         scores: (N,), those at its end.
-        batch_size: samples that run at once.
-        bar: is told of the samples that are done.
 
     Raises:
         ProbeStateError: the scores do not depend on the run.
@@ -41,7 +32,7 @@ def integrate(
     start = run.baseline(baseline)
     positions, weights = _quadrature(steps)
     total = torch.zeros(end.shape, dtype=_wide(end.dtype), device=end.device)
-    together = max(1, batch_size // len(end))
+    together = forwards.repeats
     for first in range(0, steps, together):
         part = positions[first : first + together]
         factors = part.to(end.device, total.dtype).reshape(-1, *[1] * end.ndim)
@@ -49,7 +40,7 @@ def integrate(
         gradient = _gradient(forwards, run, points, len(part)).to(total.dtype)
         shares = weights[first : first + together].to(end.device, total.dtype).reshape(factors.shape)
         total += (shares * gradient.reshape(len(part), *end.shape)).sum(dim=0)
-        bar.update(len(points))
+        forwards.bar.update(len(points))
     found = total * (end - start)
     with torch.no_grad():
         before = forwards.scores(run, lambda value: start.clone())

@@ -21,10 +21,8 @@ from spatialprobe.model.evaluation import EvaluationMode
 from spatialprobe.model.select import check_model, select
 from spatialprobe.model.settings import leave_inference_mode
 from spatialprobe.model.undo import undo_block
-from spatialprobe.statistics.progress import Silent
 from spatialprobe.text import format_count, kind_of
 
-_AT_ONCE = 64  # samples
 _DRAWS = 16  # sets of random channels for each image
 _SHARE = 10  # one of so many channels is removed by default
 _ERRORS = 2.0  # standard errors that a difference must exceed
@@ -180,8 +178,7 @@ def _falls(model: nn.Module, images: object, attribution: Attribution, masks: to
             mode.reset()
             _check_same(scores, attribution)
             run = _run_of(runs, attribution)
-            at_once = len(scores) if question.target.function is not None else max(_AT_ONCE, len(scores))
-            left = scores_without(forwards, run, masks, question.baseline, at_once, Silent())
+            left = scores_without(forwards, run, masks, question.baseline)
     falls: Floats = (scores.cpu().double() - left.double()).numpy()
     return falls
 

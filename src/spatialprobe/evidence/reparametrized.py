@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,8 +13,6 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from spatialprobe.model.copying import copy_model
-
-Hook: TypeAlias = "WeightNorm | SpectralNorm | BasePruningMethod"
 
 _KINDS: tuple[tuple[type, Callable[[nn.Module, str], object]], ...] = (  # a hook, and the function that removes it
     (WeightNorm, remove_weight_norm),

@@ -37,7 +37,7 @@ class RecurrentLayers(TorchFunctionMode):
         if func in _LAYERS and not kwargs and len(args) == 9 and isinstance(args[3], bool) and not args[6]:
             sequence, states, weights = args[0], args[1] if func is torch.lstm else [args[1]], args[2]
             if sequence.is_meta and self._is_ordinary(sequence, states, weights):
-                return self._follow(sequence, list(states), args, is_lstm=func is torch.lstm)
+                return self._follow(sequence, list(states), args)
         return func(*args, **(kwargs or {}))
 
     def _is_ordinary(self, sequence: torch.Tensor, states: Any, weights: Any) -> bool:
@@ -57,7 +57,7 @@ class RecurrentLayers(TorchFunctionMode):
         low, high = find_extremes(self._follower.constants.values(state))
         return max(-low, high) < SATURATES
 
-    def _follow(self, sequence: torch.Tensor, states: list[torch.Tensor], args: Any, *, is_lstm: bool) -> Any:
+    def _follow(self, sequence: torch.Tensor, states: list[torch.Tensor], args: Any) -> Any:
         """Return results of the shapes that the layer returns, after noting what they see."""
         layers, bidirectional, batch_first = args[4], args[7], args[8]
         follower, time = self._follower, int(batch_first)
