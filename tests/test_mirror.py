@@ -84,7 +84,7 @@ PROMISES = {
     "render/test_feature_maps": "render/mosaic render/sheet render/inline",
     "render/test_figures": "render/written render/letters",
     "render/test_histogram": "render/counts render/histogram_page",
-    "render/test_overlay": "render/outline render/images render/field_words",
+    "render/test_overlay": "render/panels render/outline render/images render/field_words",
     "render/test_scale": "render/marks",
     "report/test_agreement": "report/swept",
     "report/test_browser": "report/stills report/coded_kernels",

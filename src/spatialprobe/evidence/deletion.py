@@ -69,7 +69,7 @@ class ChannelDeletion(Averaged):
         return self.margin > _ERRORS * float(error)
 
     def words(self, sample: int | None = None) -> str:
-        """Return what was found in a sentence or two, for one image or on average over all."""
+        """Return the result in a sentence or two, for one image or on average over all."""
         values = [self.values, self.random, self.lowest]
         top, random, lowest = (float(one.mean() if sample is None else one[sample]) for one in values)
         of = f"on average over {format_count(self.n, 'image')}" if sample is None else "of this image"
@@ -150,7 +150,7 @@ def channel_deletion(
 
 
 def _count_removed(k: int | None, attribution: Attribution) -> int:
-    """Return how many channels are removed.
+    """Return the number of channels to remove.
 
     Raises:
         ArgumentError: nothing would be left to compare with.

@@ -9,22 +9,19 @@ import numpy.typing as npt
 
 from spatialprobe.render.field_words import box_words
 from spatialprobe.render.images import Image, Stretch, extremes_of, nonfinite_words
-from spatialprobe.render.letters import LINE_HEIGHT, width_of
 from spatialprobe.render.mosaic import ColorBar, Mosaic
-from spatialprobe.render.outline import outlined
+from spatialprobe.render.outline import MARGIN, outlined
 from spatialprobe.render.palette import LEVELS, palette
+from spatialprobe.render.panels import Pixels, enlarge, lay_out_panels
 from spatialprobe.render.scale import choose_scale, quantize
-from spatialprobe.render.sheet import Sheet
 
 if TYPE_CHECKING:
     from spatialprobe.fields.box import Box
     from spatialprobe.fields.result import ReceptiveField
 
 Floats = npt.NDArray[np.float64]
-Pixels = npt.NDArray[np.uint8]
 
 _SIDE = 288  # pixels: small inputs are enlarged up to here
-_GAP = 8  # pixels around panels
 _GRAY = np.array([0.299, 0.587, 0.114])
 _LEAST = 0.35  # of the distance from the image's gray to white, that is left where nothing contributes
 _SOLID = 0.95  # of a color over the image at the end of the scale
@@ -59,11 +56,11 @@ def attribution_map(
     factor = max(1, _SIDE // max(size))
     over = _over(pixels, spread, reach)
     panels = {
-        "input": outlined(_enlarged(pixels, factor), _box_of(field, unit), factor, shaded=False),
-        "contributions": outlined(_enlarged(colored, factor), None, factor, shaded=False),
-        "over the input": outlined(_enlarged(over, factor), None, factor, shaded=False),
+        "input": outlined(enlarge(pixels, factor), _box_of(field, unit), factor, shaded=False),
+        "contributions": outlined(enlarge(colored, factor), None, factor, shaded=False),
+        "over the input": outlined(enlarge(over, factor), None, factor, shaded=False),
     }
-    sheet = _side_by_side(panels)
+    sheet = lay_out_panels(panels, margin=MARGIN)
     return Mosaic(
         pixels=sheet.pixels,
         labels=tuple(sheet.labels),
@@ -109,11 +106,6 @@ def _over(pixels: Pixels, spread: Floats, reach: float) -> Pixels:
     return mixed
 
 
-def _enlarged(pixels: Pixels, factor: int) -> Pixels:
-    large: Pixels = np.repeat(np.repeat(pixels, factor, axis=0), factor, axis=1)
-    return large
-
-
 def _box_of(field: ReceptiveField | None, unit: tuple[np.intp, ...]) -> Box | None:
     return None if field is None else field.box(*(int(place) for place in unit))
 
@@ -126,16 +118,3 @@ def _unit_words(contributions: Floats, unit: tuple[np.intp, ...], field: Recepti
     if field is None or box is None:
         return f"{found}."
     return f"{found} and sees {box_words(box, field.input_size)} (the frame)."
-
-
-def _side_by_side(panels: dict[str, Pixels]) -> Sheet:
-    """Return panels on paper, each under its name."""
-    height = max(panel.shape[0] for panel in panels.values()) + LINE_HEIGHT + _GAP
-    wide = max(max(panel.shape[1], width_of(name)) for name, panel in panels.items()) + _GAP
-    sheet = Sheet.blank(height, len(panels) * wide, np.zeros((0, 0, 0, 3), np.uint8))
-    for index, (name, panel) in enumerate(panels.items()):
-        left = index * wide + _GAP // 2
-        sheet.write(name, _GAP // 2, left + _GAP)
-        top = _GAP // 2 + LINE_HEIGHT
-        sheet.pixels[top : top + panel.shape[0], left : left + panel.shape[1]] = panel
-    return sheet

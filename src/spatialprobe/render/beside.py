@@ -15,6 +15,7 @@ from spatialprobe.render.images import Image, Normalization, Stretch, extremes_o
 from spatialprobe.render.letters import LINE_HEIGHT
 from spatialprobe.render.mosaic import Mosaic
 from spatialprobe.render.outline import outlined
+from spatialprobe.render.panels import enlarge
 from spatialprobe.render.scale import Values
 from spatialprobe.render.sheet import Sheet
 
@@ -103,7 +104,7 @@ def _strongest(maps: Values, channels: npt.NDArray[np.int64], field: ReceptiveFi
 def _input(values: Image, stretch: Stretch, box: Any) -> npt.NDArray[np.uint8]:
     """The image, enlarged, with a box outlined."""
     factor = max(1, _SIDE // max(values.shape[:2]))
-    large = stretch.pixels(values).repeat(factor, axis=0).repeat(factor, axis=1)
+    large = enlarge(stretch.pixels(values), factor)
     return large if box is None else outlined(large, box, factor, shaded=False)
 
 

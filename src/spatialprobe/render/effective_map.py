@@ -6,30 +6,26 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from spatialprobe.errors import ArgumentError
 from spatialprobe.render.field_words import by, name_layer
 from spatialprobe.render.images import Normalization, Stretch, extremes_of, image_values
-from spatialprobe.render.letters import LINE_HEIGHT
 from spatialprobe.render.mosaic import ColorBar, Mosaic
 from spatialprobe.render.palette import palette
+from spatialprobe.render.panels import Pixels, enlarge, lay_out_panels
 from spatialprobe.render.robust import robust_reach
 from spatialprobe.render.scale import choose_scale, quantize
-from spatialprobe.render.sheet import Sheet
 from spatialprobe.text import format_count, kind_of
 
 if TYPE_CHECKING:
     from spatialprobe.fields.effective import EffectiveReceptiveField
 
 _SIDE = 384  # pixels: small inputs are enlarged up to here
-_GAP = 8  # pixels around panels
 _HALF, _NEARLY_ALL = 0.5, 0.99
 _AROUND = 0.25  # of the box's side, that is shown on each side of it
 _DASH = 5  # pixels: of a frame that is not solid
 _DIM = 0.25  # of an image's brightness where no mass lies
 
-Pixels = npt.NDArray[np.uint8]
 Frame = tuple[tuple[int, int], tuple[int, int]]  # (top, bottom), (left, right) in input pixels, half open
 
 
@@ -80,7 +76,7 @@ def effective_field_map(
         shaded = np.round(stretch.pixels(values) * (_DIM + (1 - _DIM) * light)).astype(np.uint8)
         panels["the input, as bright as the share"] = _framed(shaded, effective, window, factor)
         words = stretch.words()
-    sheet = _side_by_side(panels)
+    sheet = lay_out_panels(panels)
     return Mosaic(
         pixels=sheet.pixels,
         labels=tuple(sheet.labels),
@@ -99,7 +95,7 @@ def effective_field_map(
 
 
 def _window(effective: EffectiveReceptiveField) -> Frame:
-    """The rows and columns that are shown: the box with some of what is around it."""
+    """Return the rows and columns that are shown: the box with some of what is around it."""
     box, sizes = effective.box, effective.map.shape
     around = [max(2, round(_AROUND * side)) for side in box.shape]
     top, left = (max(0, start - more) for start, more in zip(box.start, around, strict=True))
@@ -108,7 +104,7 @@ def _window(effective: EffectiveReceptiveField) -> Frame:
 
 
 def _words(effective: EffectiveReceptiveField, window: Frame) -> list[str]:
-    """Return what the frames are, and the numbers of the field."""
+    """Return the sentences for the frames, and for the numbers of the field."""
     half, most = effective.sides[_HALF], effective.sides[_NEARLY_ALL]
     center = ", ".join(f"{value:.1f}" for value in effective.centroid)
     spread = " x ".join(f"{value:.1f}" for value in effective.std)
@@ -122,7 +118,7 @@ def _words(effective: EffectiveReceptiveField, window: Frame) -> list[str]:
 
 
 def _window_words(window: Frame, size: tuple[int, ...]) -> list[str]:
-    """Return which part of the input is shown, in a list; an empty list where all of it is."""
+    """Return the sentence for the part of the input that is shown, in a list; an empty list where all of it is."""
     if window == tuple((0, length) for length in size):
         return []
     rows, columns = (f"{first} to {last - 1}" for first, last in window)
@@ -130,9 +126,9 @@ def _window_words(window: Frame, size: tuple[int, ...]) -> list[str]:
 
 
 def _framed(pixels: Pixels, effective: EffectiveReceptiveField, window: Frame, factor: int) -> Pixels:
-    """The window of a panel, enlarged, with the box and both squares."""
+    """Return the window of a panel, enlarged, with the box and both squares."""
     (top, bottom), (left, right) = window
-    large = pixels[top:bottom, left:right].repeat(factor, axis=0).repeat(factor, axis=1)
+    large = enlarge(pixels[top:bottom, left:right], factor)
     box = effective.box
     around = [
         (start - first, stop - first) for start, stop, (first, _) in zip(box.start, box.stop, window, strict=True)
@@ -146,7 +142,7 @@ def _framed(pixels: Pixels, effective: EffectiveReceptiveField, window: Frame, f
 
 
 def _draw_frame(pixels: Pixels, frame: Frame, factor: int, *, dashed: bool) -> None:
-    """A white line inside a frame with a dark one inside of it; what leaves the panel is cut."""
+    """Draw a white line inside a frame, and a dark one inside of that; what leaves the panel is cut."""
     height, width = pixels.shape[:2]
     top, bottom = max(frame[0][0] * factor, 0), min(frame[0][1] * factor, height)
     left, right = max(frame[1][0] * factor, 0), min(frame[1][1] * factor, width)
@@ -157,16 +153,3 @@ def _draw_frame(pixels: Pixels, frame: Frame, factor: int, *, dashed: bool) -> N
         if dashed:
             edges &= (np.add.outer(np.arange(height), np.arange(width)) // _DASH) % 2 == 0
         pixels[edges] = shade
-
-
-def _side_by_side(panels: dict[str, Pixels]) -> Sheet:
-    """Panels on paper, each under its name."""
-    height, width = next(iter(panels.values())).shape[:2]
-    wide = max(width, 200)  # room for the names
-    like = np.zeros((0, 0, 0, 3), np.uint8)
-    sheet = Sheet.blank(height + LINE_HEIGHT + 3 * _GAP // 2, len(panels) * (wide + _GAP) + _GAP, like)
-    for index, (name, pixels) in enumerate(panels.items()):
-        left = _GAP + index * (wide + _GAP)
-        sheet.write(name, _GAP // 2, left)
-        sheet.pixels[_GAP // 2 + LINE_HEIGHT : _GAP // 2 + LINE_HEIGHT + height, left : left + width] = pixels
-    return sheet

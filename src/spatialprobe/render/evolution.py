@@ -210,7 +210,7 @@ def _scales(
 
 
 def _full(choice: EvolutionScale) -> ScaleChoice:
-    """Return what "all" and "auto" are for the maps that they hold for."""
+    """Return the scale of maps that "all" and "auto" stand for."""
     return "layer" if isinstance(choice, str) and choice in ("all", "auto") else cast(ScaleChoice, choice)
 
 
@@ -224,14 +224,14 @@ def _each_words(names: Sequence[str], scales: Sequence[Scale]) -> str:
 
 
 def _below_words(scales: Sequence[Scale]) -> str:
-    """Return where the ranges stand, and how much lies beyond them."""
+    """Return the sentences for the ranges, and for the share beyond them."""
     beyond = max(one.beyond for one in scales)
     most = f"; at most {share_words(beyond)} of a step's values lie beyond its ends" if beyond else ""
     return f"Below each step stands its own scale{most}."
 
 
 def _color_bar(scales: Sequence[Scale]) -> ColorBar | None:
-    """Return that of the one scale of all steps, None where there are several."""
+    """Return the color bar of the one scale of all steps, None where there are several."""
     bars = {ColorBar.of(scale) for scale in scales}
     return bars.pop() if len(bars) == 1 else None
 
@@ -243,7 +243,7 @@ def _common_layer(runs: Sequence[Activation]) -> str:
 
 
 def _counts(steps: Sequence[Step], order: Order, channels: Sequence[int] | None) -> str:
-    """Return how many channels are shown; where steps differ in that, each says it above its maps."""
+    """Return the words for how many channels are shown; where steps differ, each says it above its maps."""
     counts = {(len(step.channels), step.total) for step in steps}
     if len(counts) == 1:
         return count_words(*counts.pop(), order, channels)
@@ -251,14 +251,14 @@ def _counts(steps: Sequence[Step], order: Order, channels: Sequence[int] | None)
 
 
 def _once(names: Sequence[str], counts: Sequence[str]) -> list[str]:
-    """Return what holds for each step; once, where it is the same for all."""
+    """Return the words of each step; once, where they are the same for all."""
     if len(set(counts)) == 1:
         return [counts[0]]
     return [f"{name}: {count}" for name, count in zip(names, counts, strict=True)]
 
 
 def _remarks(maps: Sequence[Values], steps: Sequence[Step]) -> list[str]:
-    """Return what the tiles hold, and how many of all steps are marked."""
+    """Return the sentences for the tiles, and for how many of all steps are marked."""
     kinds = ("dead", "constant", "nonfinite")
     marks = Marks(*(np.concatenate([getattr(step.marks, kind) for step in steps]) for kind in kinds))
     slices = _once([step.name for step in steps], [" ".join(slice_words(item)) for item in maps])
@@ -268,7 +268,7 @@ def _remarks(maps: Sequence[Values], steps: Sequence[Step]) -> list[str]:
 def _metadata(
     runs: Sequence[Activation], sample: int, steps: Sequence[Step], scale: str, extremes: Sequence[Extremes]
 ) -> dict[str, str]:
-    """Return what a lone file needs to explain itself."""
+    """Return the metadata of a file that is seen on its own."""
     names = [step.name for step in steps]
     return {
         "Software": "spatialprobe",

@@ -154,7 +154,7 @@ def _units(exemplars: ExemplarsResult, channel: int, field: ReceptiveField, *, i
 
 
 def _leaves_image(field: ReceptiveField, unit: _Unit) -> bool:
-    """Return whether the border cuts a unit's field; that of an empty place counts as cut."""
+    """Return whether the border cuts a unit's field; the field of an empty place counts as cut."""
     box = _box(field, unit)
     if box is None:
         return True
@@ -237,7 +237,7 @@ def _enlarged(pixels: npt.NDArray[np.uint8], ground: npt.NDArray[np.uint8], fact
 
 
 def _labelled(units: Sequence[_Unit], columns: int, cut: _Cut) -> tuple[list[str], Rows]:
-    """Return what stands above each patch, and where the patches go: wide enough for it."""
+    """Return the label of each patch, and the rows of patches, which are wide enough for it."""
     labels = [f"{unit.value:.3g} #{unit.sample}" if unit.shown else "" for unit in units]
     for first in range(0, len(units), columns):
         if units[first].silent:

@@ -218,7 +218,7 @@ def _mosaic(
 def _metadata(
     record: Activation, sample: int, shown: npt.NDArray[np.int64], scale: Scale, extremes: Extremes
 ) -> dict[str, str]:
-    """Return what a lone file needs to explain itself."""
+    """Return the metadata of a file that is seen on its own."""
     return {
         "Software": "spatialprobe",
         "Layer": f"{record.layer} ({record.module_type}), {record.at}",

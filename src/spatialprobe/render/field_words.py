@@ -71,7 +71,7 @@ def by(size: Sequence[int]) -> str:
 
 
 def box_words(box: Box, size: Sequence[int]) -> str:
-    """Return which rows and columns, both ends included, and how many pixels of how many."""
+    """Return a box in words: rows and columns, both ends included, and how many pixels of how many."""
     ranges = [
         f"{name} {start} to {stop - 1}"
         for (name, _, _), start, stop in zip(_AXIS_WORDS, box.start, box.stop, strict=True)
@@ -81,7 +81,7 @@ def box_words(box: Box, size: Sequence[int]) -> str:
 
 
 def cut_words(whole: Box, size: Sequence[int]) -> str | None:
-    """Return how much of an unclipped box lies outside the image, None if nothing does."""
+    """Return the words for the part of an unclipped box outside the image, None if there is none."""
     parts = []
     for (name, before, after), start, stop, length in zip(_AXIS_WORDS, whole.start, whole.stop, size, strict=True):
         parts += [f"{-start} {name} {before} the image"] if start < 0 else []

@@ -238,7 +238,7 @@ def _text_width(text: str, font: FontProperties) -> float:
 
 @cache
 def _renderer() -> RendererAgg:
-    """Return what draws the page: its letters are wider than the font's own measures."""
+    """Return the renderer of the page, whose letters are wider than the font's own measures."""
     return RendererAgg(1, 1, UNIT)  # type: ignore[no-untyped-call]
 
 

@@ -169,7 +169,7 @@ def _shown(count: int, whose: str, channels: Sequence[int] | None) -> Integers:
 
 
 def _words(found: Counts, count: int) -> list[str]:
-    """Return how to read the picture, and what it cannot show."""
+    """Return the sentences that say how to read the picture, and what it cannot show."""
     each = found.inside.sum(axis=1) + found.outside + (0 if found.nonfinite is None else found.nonfinite)
     total = max(1, int(each.sum()))
     numbers = f"{each.min()} values each" if each.min() == each.max() else f"{each.min()} to {each.max()} values each"
@@ -189,7 +189,7 @@ def _words(found: Counts, count: int) -> list[str]:
 
 
 def _metadata(found: Counts, shown: Integers) -> dict[str, str]:
-    """Return what a lone file needs to explain itself, as far as counts tell it."""
+    """Return the metadata of a file that is seen on its own, as far as counts say."""
     used = np.flatnonzero(found.inside.any(axis=0))
     low, high = (found.edges[used[0]], found.edges[used[-1] + 1]) if len(used) else (found.edges[0], found.edges[-1])
     return {

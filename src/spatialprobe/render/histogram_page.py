@@ -92,6 +92,6 @@ def _draw_rows(figure: Figure, axes: Axes, bar: Axes, histogram: ActivationHisto
 
 
 def _floor(shares: npt.NDArray[np.float64]) -> float:
-    """Return where a logarithmic scale of shares begins: at the power of ten below the least that is not zero."""
+    """Return the start of a logarithmic scale of shares: the power of ten below the least that is not zero."""
     least = shares[shares > 0].min(initial=0.01)
     return float(10.0 ** np.floor(np.log10(least)))

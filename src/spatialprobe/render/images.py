@@ -30,7 +30,7 @@ class Normalization:
 
     @staticmethod
     def of(mean: object, std: object) -> Normalization | None:
-        """Return that of `mean=` and `std=`, None where neither is given.
+        """Return the normalization of `mean=` and `std=`, None where neither is passed.
 
         Raises:
             ArgumentError: one of them is neither a number nor a sequence of one or three, or a `std` is not above zero.
@@ -156,7 +156,7 @@ class Stretch:
         return Stretch(low, high if high > low else low + 1)
 
     def words(self) -> list[str]:
-        """Return what was done, in a list; an empty list where the values are shown as they are."""
+        """Return the sentence for the contrast stretch, in a list; an empty list where values are shown as they are."""
         if (self.low, self.high) == (0, 1):
             return []
         return [f"Image values from {self.low:.4g} to {self.high:.4g} are stretched from black to white."]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -64,14 +64,35 @@ def kernels(
     if reason is not None:
         raise ArgumentError(reason)
     weights = weights_of(conv, spec)
-    shown = _shown(len(weights), channels, limit)
-    title = f"{format_count(len(shown), 'kernel')} of {' x '.join(map(str, spec.kernel_size))}"
-    in_color = weights.shape[1] == 3 and spec.groups == 1 and len(spec.kernel_size) == 2
-    return (_in_color if in_color else _strongest)(weights, spec, title, columns, shown, scale)
+    drawing = _Drawing(weights, spec.groups, _choose_channels(len(weights), channels, limit), scale, columns)
+    in_color = weights.shape[1] == 3 and spec.groups == 1 and weights.ndim == 4
+    return _draw_in_color(drawing) if in_color else _draw_strongest(drawing)
 
 
-def _shown(count: int, channels: Sequence[int] | None, limit: int | None) -> npt.NDArray[np.int64]:
-    """The output channels to draw."""
+@dataclass(frozen=True)
+class _Drawing:
+    """What is drawn of the kernels of a convolution, and how."""
+
+    weights: Values  # (C_out, C_in / groups, *axes)
+    groups: int
+    shown: npt.NDArray[np.int64]  # the output channels, in their order
+    scale: ScaleChoice
+    columns: int | None
+
+    @property
+    def title(self) -> str:
+        """How many kernels of which size."""
+        return f"{format_count(len(self.shown), 'kernel')} of {' x '.join(map(str, self.weights.shape[2:]))}"
+
+    @property
+    def hidden(self) -> list[str]:
+        """The sentence that says how many kernels are shown, in a list; an empty list where all are."""
+        count = len(self.weights)
+        return [] if len(self.shown) == count else [f"{len(self.shown)} of {format_count(count, 'kernel')} shown."]
+
+
+def _choose_channels(count: int, channels: Sequence[int] | None, limit: int | None) -> npt.NDArray[np.int64]:
+    """Return the output channels to draw."""
     if limit is not None:
         as_int(limit, "limit", least=1)
     chosen = np.arange(count) if channels is None else as_channels(channels, count, "The convolution")
@@ -79,18 +100,13 @@ def _shown(count: int, channels: Sequence[int] | None, limit: int | None) -> npt
 
 
 def _around_zero(weights: Values, choice: ScaleChoice) -> Scale:
-    """The scale of weights, which reaches equally far on both sides of zero whatever their signs."""
+    """Return the scale of weights, which reaches equally far on both sides of zero whatever their signs."""
     if not isinstance(choice, str):
         low, high = as_range(choice, "scale")
         reach = max(abs(low), abs(high))
         return choose_scale(weights, (-reach, reach))
     scale = choose_scale(weights, choice)
     return replace(scale, signed=True, low=-scale.high)
-
-
-def _count(shown: npt.NDArray[np.int64], weights: Values) -> list[str]:
-    """Return how many are shown, in a list; an empty list where all are."""
-    return [] if len(shown) == len(weights) else [f"{len(shown)} of {format_count(len(weights), 'kernel')} shown."]
 
 
 def why_no_kernels(conv: nn.Module) -> str | None:
@@ -122,16 +138,10 @@ def weights_of(conv: nn.Module, spec: ConvSpec) -> Values:
     return np.ascontiguousarray(weight)
 
 
-def _in_color(
-    weights: Values,
-    spec: ConvSpec,
-    title: str,
-    columns: int | None,
-    shown: npt.NDArray[np.int64],
-    choice: ScaleChoice,
-) -> Mosaic:
-    """Kernels over red, green and blue."""
-    scale, chosen = _around_zero(weights, choice).of(shown), weights[shown]
+def _draw_in_color(drawing: _Drawing) -> Mosaic:
+    """Return the picture of kernels over red, green and blue."""
+    weights, shown = drawing.weights, drawing.shown
+    scale, chosen = _around_zero(weights, drawing.scale).of(shown), weights[shown]
     extremes = Extremes.of(chosen)
     finite, reach = np.isfinite(chosen), scale.high[:, None, None, None]
     share = np.clip(np.where(finite, chosen, 0) / reach, -1, 1)
@@ -141,44 +151,38 @@ def _in_color(
     words = f"Red, green and blue are the three input channels: gray is 0{ends}."
     beyond = [scale.words()] if scale.beyond or not scale.shared else []
     marks = Marks.of(extremes)
-    grid = Grid.of(len(tiles), tiles.shape[1], tiles.shape[2], columns)
+    grid = Grid.of(len(tiles), tiles.shape[1], tiles.shape[2], drawing.columns)
     sheet = lay_out(tiles, marks.labels(shown.tolist(), grid), grid)
     return Mosaic(
         pixels=sheet.pixels,
         labels=tuple(sheet.labels),
-        title=title,
-        caption=" ".join([*_count(shown, weights), words, *beyond, *marks.words(hatched=False)]),
+        title=drawing.title,
+        caption=" ".join([*drawing.hidden, words, *beyond, *marks.words(hatched=False)]),
         metadata=_metadata(weights, shown, extremes, "color over three input channels", " ".join([words, *beyond])),
     )
 
 
-def _strongest(
-    weights: Values,
-    spec: ConvSpec,
-    title: str,
-    columns: int | None,
-    shown: npt.NDArray[np.int64],
-    choice: ScaleChoice,
-) -> Mosaic:
-    """Return, of each kernel the input channel with the largest norm."""
+def _draw_strongest(drawing: _Drawing) -> Mosaic:
+    """Return the picture of the input channel with the largest norm of each kernel."""
+    weights, shown = drawing.weights, drawing.shown
     norms = np.square(np.where(np.isfinite(weights), weights, 0)).reshape(*weights.shape[:2], -1).sum(axis=2)
     source = norms.argmax(axis=1)
     drawn = weights[np.arange(len(weights)), source]
-    scale, drawn = _around_zero(drawn, choice).of(shown), drawn[shown]
+    scale, drawn = _around_zero(drawn, drawing.scale).of(shown), drawn[shown]
     extremes = Extremes.of(drawn)
     marks = Marks.of(extremes)
     tiles = flat_tiles(quantize(drawn, scale), signed=True)
-    grid = Grid.of(len(tiles), tiles.shape[1], tiles.shape[2], columns)
+    grid = Grid.of(len(tiles), tiles.shape[1], tiles.shape[2], drawing.columns)
     inputs = weights.shape[1]
-    first = np.arange(len(weights)) // (len(weights) // spec.groups) * inputs  # the group's first input channel
+    first = np.arange(len(weights)) // (len(weights) // drawing.groups) * inputs  # the group's first input channel
     hidden = f"Of each kernel the input channel with the largest norm is shown, {inputs - 1} of {inputs} are hidden."
     sheet = lay_out(tiles, marks.labels(_names(shown, (first + source)[shown], grid), grid), grid, marks.dead)
     words = [*([hidden] if inputs > 1 else []), scale.words(), *slice_words(drawn), *marks.words()]
     return Mosaic(
         pixels=sheet.pixels,
         labels=tuple(sheet.labels),
-        title=title,
-        caption=" ".join([*_count(shown, weights), *words]),
+        title=drawing.title,
+        caption=" ".join([*drawing.hidden, *words]),
         color_bar=ColorBar.of(scale),
         metadata=_metadata(weights, shown, extremes, f"largest of {inputs} input channels", scale.words()),
         colors=palette(signed=True),
@@ -186,7 +190,7 @@ def _strongest(
 
 
 def _names(shown: npt.NDArray[np.int64], inputs: Values, grid: Grid) -> list[str]:
-    """The output channels' numbers, each with that of the input channel drawn, if there is room for all of them."""
+    """Return the numbers of output channels, each with that of its input channel if there is room for all of them."""
     names = [f"{channel} [{source}]" for channel, source in zip(shown.tolist(), inputs.tolist(), strict=True)]
     return names if all(room_for(name, grid) for name in names) else [str(channel) for channel in shown.tolist()]
 

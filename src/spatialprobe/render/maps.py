@@ -108,12 +108,12 @@ def _means(maps: Sequence[Values]) -> npt.NDArray[np.float64]:
 
 
 def count_words(shown: int, count: int, order: Order, channels: Sequence[int] | None) -> str:
-    """Return how many channels of how many are shown, and by what they were chosen."""
+    """Return the words for how many channels of how many are shown, and how they were chosen."""
     return f"{shown} of {format_count(count, 'channel')} shown{order_words(order, channels)}."
 
 
 def order_words(order: Order, channels: Sequence[int] | None) -> str:
-    """Return how the channels shown were chosen, after a comma; nothing for the plain order."""
+    """Return the words for how channels were chosen, after a comma; nothing for the plain order."""
     return (", as chosen" if channels is not None and order == "index" else "") + _ORDER_WORDS[order]
 
 
@@ -156,7 +156,7 @@ def _slices(codes: Codes) -> Codes:
 
 
 def slice_words(maps: Values) -> list[str]:
-    """Return what the tiles of maps with three axes hold, in a list; an empty list for others."""
+    """Return the sentence for the tiles of maps with three axes, in a list; an empty list for others."""
     if maps.ndim != 4:
         return []
     return [f"Each tile holds the {maps.shape[1]} slices along the first axis, row by row."]

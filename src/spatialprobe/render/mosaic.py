@@ -31,7 +31,7 @@ class ColorBar:
 
     @staticmethod
     def of(scale: Scale) -> ColorBar | None:
-        """Return that of a scale which holds for all maps, None for any other."""
+        """Return the color bar of a scale that holds for all maps, None for any other."""
         if not scale.shared:
             return None
         return ColorBar(scale.signed, float(scale.low[0]), float(scale.high[0]), scale.ends())

@@ -19,6 +19,7 @@ from spatialprobe.render.field_words import (
 from spatialprobe.render.images import Normalization, Stretch, extremes_of, image_values, nonfinite_words
 from spatialprobe.render.mosaic import Mosaic
 from spatialprobe.render.outline import outlined
+from spatialprobe.render.panels import enlarge
 
 if TYPE_CHECKING:
     from spatialprobe.fields.box import Box
@@ -66,7 +67,7 @@ def receptive_field_overlay(
     whole = whole_box(field, place, channel)
     stretch = Stretch.of(*extremes_of(values))
     factor = max(1, _SIDE // max(field.input_size))
-    large = stretch.pixels(values).repeat(factor, axis=0).repeat(factor, axis=1)
+    large = enlarge(stretch.pixels(values), factor)
     of_channel = "" if channel is None else f" of channel {channel}"
     name = f"unit ({place[0]}, {place[1]}){of_channel}"
     cut = cut_words(whole, field.input_size) if box and whole else None

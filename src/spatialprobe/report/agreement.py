@@ -32,7 +32,7 @@ def doubts(
     image: ImageOf | None = None,
     layout: LayoutChoice = "auto",
 ) -> list[str]:
-    """Return what of a sweep does not fit, a sentence each; an empty list if all does, or nothing can be tried.
+    """Return the sentences that say what of a sweep does not fit; an empty list if all does, or nothing can be tried.
 
     The last layer with exemplars is tried, which depends on all before it: on the sample that activates most of its
     channels, it must reach the values that were swept.

@@ -73,7 +73,7 @@ class StoredImages:
         return sum(len(picture) + 6 * len(label) + 24 for picture, label in self.pictures.values())
 
     def left_out(self) -> list[str]:
-        """Return what is not kept, in a list."""
+        """Return the sentences that say which images are not kept."""
         kept = len(self.pictures)
         if kept == self.of:
             return []
@@ -107,7 +107,7 @@ def stored_images(samples: Sequence[int], images: ExemplarImages, room: float) -
 
 
 def _label(sample: Any, classes: Sequence[str] | None) -> str:
-    """Return what stands beside the image in a sample: a text, or a class by its name or number."""
+    """Return the label beside the image in a sample: a text, or a class by its name or number."""
     if not isinstance(sample, (tuple, list)) or len(sample) < 2:
         return ""
     label = sample[1]

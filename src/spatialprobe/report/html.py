@@ -89,7 +89,7 @@ class Page:
         return ", ".join(part for part in parts if part)
 
     def remarks(self) -> list[str]:
-        """Return how the page is to be read."""
+        """Return the sentences that say how to read the page."""
         return [
             "Each map is stored in 8 bits between its own least and greatest value, so a value read here is at most "
             "0.2 % of its map's range from the model's. Least, greatest and mean are exact.",

@@ -75,7 +75,7 @@ class PageLayer:
         return np.asarray(np.max([maps.reach for maps in self.maps], axis=0))
 
     def left_out(self) -> list[str]:
-        """Return what of the layer is not kept."""
+        """Return the sentences that say what of the layer is not kept."""
         kept = len(self.channels)
         return [
             *([f"{kept} of {self.of} channels, the ones with the largest values"] if kept < self.of else []),

@@ -31,7 +31,7 @@ class Patches:
     columns: int  # cells beside each other on the sheet
 
     def remarks(self) -> list[str]:
-        """Return how the patches are stored, where not pixel by pixel."""
+        """Return the sentences that say how patches are stored, where not pixel by pixel."""
         return ["Patches are shown as JPEG."] if self.sheet.startswith("data:image/jpeg") else []
 
 

@@ -72,7 +72,7 @@ class Swept:
         )
 
     def left_out(self) -> str | None:
-        """Return what of the patches is not kept, None if all is."""
+        """Return the words that say what of the patches is not kept, None if all is."""
         if not self.wants_sheet or self.values is None or self.sheet_ranks == self.values.shape[1]:
             return None
         ranks = f"patches of {self.sheet_ranks} of {self.values.shape[1]} exemplars of each channel"

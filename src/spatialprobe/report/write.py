@@ -195,7 +195,7 @@ def _check_shared(sweep: SweepResult, shown: Sequence[PageLayer]) -> None:
 
 
 def _checked_at(at: At | None, sweep: SweepResult | None) -> At:
-    """Return where values are taken: as asked, as swept, or at the layers' outputs."""
+    """Return the point at which values are taken: as requested, as swept, or at the layers' outputs."""
     if at is not None:
         check_one_of(at, "at", At)
     if sweep is None:
