@@ -112,7 +112,7 @@ class Study:
             out = self.options.out
             self.written += pictures.first_light(self._network(), self.data, self.options.image, out)
             self.written += page.write(self._network(), self.data, self.options.image, out)
-            self.progress.say(f"the first pictures, and a page to point at, are in {out}")
+            self.progress.say(f"the first pictures and the interactive page are in {out}")
 
     def _network(self) -> SimpleCNN:
         """Return the trained SimpleCNN of the first seed."""

@@ -27,7 +27,7 @@ print("conv2 channels that never fire:", result["conv2"]["dead"].dead.nonzero().
 # %%
 # A row for each channel of the second layer, units whose field lies within the image first.
 
-field = sp.receptive_fields(model, (1, 3, 32, 32), layers="conv2")["conv2"]
+field = sp.receptive_fields(model, (1, 3, 32, 32), layers="conv2", at="post_activation")["conv2"]
 patches = sp.exemplar_patches(result["conv2"]["top"], images, field, channels=range(6), interior=True)
 patches.figure(title=f"Top-activating patches of conv2 in {data.name}").savefig("exemplars.png")
 

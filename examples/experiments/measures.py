@@ -98,7 +98,7 @@ def coherences(cnn: nn.Module, data: ImageData, seed: int) -> dict[str, dict[str
     images = as_input(data.test_images[:MOST], CPU)
     found = {}
     for layer, results in exemplars(cnn, images).items():
-        field = sp.receptive_fields(cnn, images[:1], layers=layer)[layer]
+        field = sp.receptive_fields(cnn, images[:1], layers=layer, at="post_activation")[layer]
         coherence = sp.evidence.patch_coherence(results["top"], images, field, seed=seed)
         found[layer] = {"exemplars": coherence.mean, "random": coherence.random, "channels": coherence.n}
     return found

@@ -47,7 +47,7 @@ def evidence(cnn: SimpleCNN, data: ImageData, layer: str, findings: Findings, ou
     """Write the evidence for the claims: accuracies, footprints, orientation, exemplars."""
     images = as_input(data.test_images[: measures.MOST], measures.CPU)
     top = measures.exemplars(cnn, images)[layer]["top"]
-    field = sp.receptive_fields(cnn, images[:1], layers=layer)[layer]
+    field = sp.receptive_fields(cnn, images[:1], layers=layer, at="post_activation")[layer]
     title = f"The top-activating patches of {layer}'s channels, of {len(images)} test images of {data.name}"
     return _written(
         {

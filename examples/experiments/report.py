@@ -115,7 +115,7 @@ def _lines(run: Run) -> list[str]:
         "",
         "![What each layer makes of one image](overview.png)",
         "",
-        "[Every unit of four images to point at](report.html)",
+        "[The interactive page: every unit for four images](report.html)",
         "",
         *table([("claim", "verdict"), *((verdict.claim, verdict.word) for verdict in verdicts)]),
         "",

@@ -18,7 +18,7 @@ def swept(conv, images, k=5):
 
 
 def slow_similarity(one, other):
-    """The correlation of two patches (C, h, w), NaN in the padding, each colour less its mean over common pixels."""
+    """The correlation of two patches (C, h, w), NaN in the padding, each color less its mean over common pixels."""
     common = ~np.isnan(one[0]) & ~np.isnan(other[0])
     sides = []
     for patch in (one, other):
@@ -52,7 +52,7 @@ def test_equals_the_slow_loop():
 
 
 def test_one_pattern_in_all_images_is_one():
-    """A detector of what every image holds somewhere finds patches that are alike up to contrast and colour."""
+    """A detector of what every image holds somewhere finds patches that are alike up to contrast and color."""
     generator = torch.Generator().manual_seed(0)
     corner = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
     images = torch.zeros(10, 3, 12, 12)

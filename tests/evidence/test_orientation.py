@@ -13,7 +13,7 @@ from spatialprobe.evidence.orientation import draw_gratings
 
 
 def with_kernels(kernels, channels=1):
-    """A convolution with these kernels (C, h, w), the same for each colour."""
+    """A convolution with these kernels (C, h, w), the same for each color."""
     kernels = torch.as_tensor(np.array(kernels), dtype=torch.float32)
     conv = nn.Conv2d(channels, len(kernels), kernels.shape[1:], padding=kernels.shape[1] // 2, bias=False)
     conv.weight.data.copy_(kernels[:, None].expand(-1, channels, -1, -1))

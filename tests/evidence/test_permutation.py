@@ -18,7 +18,7 @@ from spatialprobe.evidence import PixelPermutation
 
 @given(height=st.integers(1, 9), width=st.integers(1, 9), seed=st.integers(0, 2**32), leading=st.integers(0, 3))
 def test_is_a_bijection_that_can_be_undone(height, width, seed, leading):
-    """Every pixel goes to one place, the same in all images and colours, and comes back."""
+    """Every pixel goes to one place, the same in all images and colors, and comes back."""
     permutation = PixelPermutation(height, width, seed=seed)
     images = torch.arange(2**leading * height * width).reshape(*[2] * leading, height, width)
     moved = permutation(images)

@@ -40,10 +40,10 @@ def test_sums_of_kernels_are_kept(conv, how):
 
 
 def test_mean_leaves_no_pattern():
-    """An averaged kernel is a box filter of its mean: the same as blurring first, then weighing colours."""
+    """An averaged kernel is a box filter of its mean: the same as blurring first, then weighing colors."""
     conv, images = nn.Conv2d(3, 4, 3), torch.rand(2, 3, 10, 10)
-    colours = conv.weight.detach().sum((2, 3), keepdim=True)
-    expected = F.conv2d(F.avg_pool2d(images, 3, 1), colours, conv.bias)
+    colors = conv.weight.detach().sum((2, 3), keepdim=True)
+    expected = F.conv2d(F.avg_pool2d(images, 3, 1), colors, conv.bias)
     assert torch.allclose(kernel_surgery(conv, "", how="mean")(images), expected, atol=1e-6)
 
 
