@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -9,6 +12,8 @@ from torch import nn
 from zoo import ZOO
 
 import spatialprobe as sp
+from spatialprobe.render.figures import encode_page, rasterised
+from spatialprobe.render.palette import HATCH, palette
 
 
 def gallery_of(name, layers=nn.Conv2d, **options):
@@ -123,3 +128,42 @@ def test_other_dimensions(dimensions):
     gallery, _ = gallery_of(f"{dimensions}-d", (nn.Conv1d, nn.Conv3d))
     assert list(gallery) == ["0", "2"]
     assert all(mosaic.array.shape[2] == 3 for mosaic in gallery.values())
+
+
+def large_gallery(layers=6):
+    torch.manual_seed(0)
+    records = {f"layer {number}": torch.randn(1, 64, 112, 112) for number in range(layers)}
+    identity = nn.Identity()
+    return sp.feature_maps({name: sp.capture(identity, maps, layers="")[""] for name, maps in records.items()})
+
+
+def test_a_large_gallery_stands_in_columns():
+    """Large mosaics stand beside each other at half their size, and the page says so; one alone is whole."""
+    gallery = large_gallery(7)
+    figure = gallery.figure()
+    assert "half their size" in figure.texts[0].get_text()
+    width, height = figure.get_size_inches()
+    assert 0.5 < width / height < 2
+    assert gallery["layer 0"].array.shape[0] > 1000
+
+
+def test_a_page_of_one_palette_is_a_third_as_large():
+    """A PNG of mosaics in the same colors has these as its palette: the colors of maps are exact."""
+    gallery = large_gallery()
+    encoded = gallery.to_png()
+    page = Image.open(io.BytesIO(encoded))
+    assert (page.mode, page.text["Software"]) == ("P", "spatialprobe")
+    pixels = np.array(page.convert("RGB"))
+    exact = rasterised(gallery.figure())
+    known = (exact[..., None, :] == palette(True)[None, None, :HATCH:8]).all(axis=-1).any(axis=-1)
+    assert np.array_equal(pixels[known], exact[known])
+    assert abs(pixels.astype(int) - exact)[~known].mean() < 8
+    assert 3 * len(encoded) < 1.5 * len(encode_page(gallery.figure(), ".png"))
+
+
+def test_a_page_of_several_palettes():
+    """Where signed maps stand beside others, the page is in color."""
+    identity = nn.Identity()
+    records = [sp.capture(identity, maps, layers="")[""] for maps in (torch.rand(1, 2, 5, 5), -torch.rand(1, 2, 5, 5))]
+    gallery = sp.feature_maps(dict(zip("ab", records, strict=True)))
+    assert Image.open(io.BytesIO(gallery.to_png())).mode != "P"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from io import BytesIO
@@ -15,12 +15,14 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
+from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
 from spatialprobe.arguments import as_float
 from spatialprobe.errors import ArgumentError
 from spatialprobe.render.mosaic import ColorBar, Mosaic
-from spatialprobe.render.palette import colors
+from spatialprobe.render.palette import HATCH, INK, Colors, colors
+from spatialprobe.render.png import png
 from spatialprobe.render.written import Lettering, SheetImage
 from spatialprobe.text import escape_surrogates
 
@@ -38,6 +40,7 @@ QUIET = "#50505a"  # of captions and numbers
 TITLE_FONT = FontProperties(size=10.5, weight="bold")
 CAPTION_FONT = FontProperties(size=8)
 _SHARP = 2  # times as many pixels in a notebook, for screens that show two where there was one
+_WHITE = HATCH + 1  # an entry of the palette that no mosaic uses
 _WIDTHS, _DPIS = (1.0, 100.0), (10.0, 1200.0)
 
 
@@ -81,17 +84,19 @@ def _within(value: float, name: str, least: float, most: float) -> float:
 
 @dataclass(frozen=True)
 class _Panel:
-    """A mosaic with its words broken into lines for a page of some width."""
+    """A mosaic with its words broken into lines for a column of a page."""
 
     mosaic: Mosaic
+    across: float  # the width of the column
     scale: float  # pixels of the page for one of the mosaic
     head: list[str]
     foot: list[str]
 
     @staticmethod
-    def of(mosaic: Mosaic, title: str, page_width: float, scale: float) -> _Panel:
-        width = page_width - 2 * MARGIN
-        return _Panel(mosaic, scale, wrapped(title, width, TITLE_FONT), wrapped(mosaic.caption, width, CAPTION_FONT))
+    def of(mosaic: Mosaic, title: str, across: float, scale: float) -> _Panel:
+        width = across - 2 * MARGIN
+        head, foot = wrapped(title, width, TITLE_FONT), wrapped(mosaic.caption, width, CAPTION_FONT)
+        return _Panel(mosaic, across, scale, head, foot)
 
     @property
     def above(self) -> int:
@@ -121,26 +126,33 @@ def mosaic_figure(mosaic: Mosaic, title: str, width: float | None = None, dpi: f
 
 
 def page(
-    mosaics: Sequence[tuple[Mosaic, str]], title: str | None, width: float | None = None, dpi: float | None = None
+    mosaics: Sequence[tuple[Mosaic, str]],
+    title: str | None,
+    width: float | None = None,
+    dpi: float | None = None,
+    columns: int = 1,
 ) -> Page:
-    """Mosaics with their titles below each other under one title for all.
+    """Mosaics with their titles in rows of so many columns under one title for all.
 
     They are as large as they are, pixel for pixel at 100 dpi, or fill a page of `width` inches.
     """
     given = check_width(width)
-    across = given or max(_NARROWEST, *(_width(mosaic, 1) + 2 * MARGIN for mosaic, _ in mosaics))
+    room = None if given is None else given / columns
+    across = room or max(_NARROWEST, *(_width(mosaic, 1) + 2 * MARGIN for mosaic, _ in mosaics))
     panels = [
-        _Panel.of(mosaic, words, across, 1 if given is None else _fitting(mosaic, given)) for mosaic, words in mosaics
+        _Panel.of(mosaic, words, across, 1 if room is None else _fitting(mosaic, room)) for mosaic, words in mosaics
     ]
-    head = wrapped(title or "", across - 2 * MARGIN, TITLE_FONT)
+    rows = [panels[start : start + columns] for start in range(0, len(panels), columns)]
+    head = wrapped(title or "", columns * across - 2 * MARGIN, TITLE_FONT)
     top = float(MARGIN + TITLE_LINE * len(head) if head else 0)
-    height = top + sum(panel.height for panel in panels)
-    figure = blank_page(across, height, dpi)
+    height = top + sum(max(panel.height for panel in row) for row in rows)
+    figure = blank_page(columns * across, height, dpi)
     if head:
         write_lines(figure, head, height - MARGIN, TITLE_FONT)
-    for panel in panels:
-        _draw_panel(figure, panel, top)
-        top += panel.height
+    for row in rows:
+        for column, panel in enumerate(row):
+            _draw_panel(figure, panel, column * across, top)
+        top += max(panel.height for panel in row)
     return figure
 
 
@@ -148,21 +160,21 @@ def _width(mosaic: Mosaic, scale: float) -> float:
     return int(mosaic.pixels.shape[1]) * scale + (BAR_ROOM if mosaic.color_bar else 0)
 
 
-def _fitting(mosaic: Mosaic, page_width: float) -> float:
-    """The scale at which a mosaic and its bar fill a page."""
-    room = page_width - 2 * MARGIN - (BAR_ROOM if mosaic.color_bar else 0)
+def _fitting(mosaic: Mosaic, room: float) -> float:
+    """The scale at which a mosaic and its bar fill a column."""
+    room -= 2 * MARGIN + (BAR_ROOM if mosaic.color_bar else 0)
     return max(room, UNIT / 10) / int(mosaic.pixels.shape[1])
 
 
-def _draw_panel(figure: Figure, panel: _Panel, top: float) -> None:
-    """Words, picture and bar of one mosaic, from `top` pixels below the page's upper edge."""
-    page_width, page_height = (inches * UNIT for inches in figure.get_size_inches())
+def _draw_panel(figure: Figure, panel: _Panel, start: float, top: float) -> None:
+    """Words, picture and bar of one mosaic, from `start` and `top` pixels beyond the page's left and upper edge."""
+    page_height = figure.get_size_inches()[1] * UNIT
     height, width = panel.size
-    left = round((page_width - _width(panel.mosaic, panel.scale)) / 2)
+    left = round(start + (panel.across - _width(panel.mosaic, panel.scale)) / 2)
     upper = page_height - top - panel.above
     _draw_sheet(place_axes(figure, left, upper - height, width, height), panel)
-    write_lines(figure, panel.head, page_height - top - MARGIN, TITLE_FONT)
-    write_lines(figure, panel.foot, upper - panel.picture - 6, CAPTION_FONT, QUIET)
+    write_lines(figure, panel.head, page_height - top - MARGIN, TITLE_FONT, left=start + MARGIN)
+    write_lines(figure, panel.foot, upper - panel.picture - 6, CAPTION_FONT, QUIET, left=start + MARGIN)
     if panel.mosaic.color_bar:
         high = min(panel.picture, _HIGHEST_BAR) - 2 * _BAR_INSET
         place = (left + width + MARGIN, upper - _BAR_INSET - high, BAR_WIDTH, high)
@@ -171,12 +183,12 @@ def _draw_panel(figure: Figure, panel: _Panel, top: float) -> None:
 
 def _draw_sheet(axes: Axes, panel: _Panel) -> None:
     """The mosaic, with what is written on it as text."""
-    image = SheetImage(axes, panel.mosaic.unwritten(), enlarged=panel.scale >= 1)
+    image = SheetImage(axes, panel.mosaic, enlarged=panel.scale >= 1)
     axes.add_image(image)
     height, width = panel.mosaic.pixels.shape[:2]
     axes.set(xlim=(0, width), ylim=(height, 0))
     axes.set_axis_off()
-    axes.add_artist(Lettering(panel.mosaic.labels, panel.scale))
+    axes.add_artist(Lettering(panel.mosaic.labels, panel.scale, image))
 
 
 def place_axes(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
@@ -185,17 +197,19 @@ def place_axes(figure: Figure, left: float, bottom: float, width: float, height:
     return figure.add_axes((left / across, bottom / up, width / across, height / up))
 
 
-def write_lines(figure: Figure, lines: list[str], top: float, font: FontProperties, color: str = "black") -> None:
+def write_lines(
+    figure: Figure, lines: list[str], top: float, font: FontProperties, color: str = "black", left: float = MARGIN
+) -> None:
     """Lines at the left margin, from `top` pixels above the page's lower edge downwards."""
     across, up = (inches * UNIT for inches in figure.get_size_inches())
-    place = (MARGIN / across, top / up)
+    place = (left / across, top / up)
     figure.text(*place, "\n".join(lines), va="top", font=font, color=color, parse_math=False)
 
 
 def _draw_bar(axes: Axes, bar: ColorBar) -> None:
     """The colors of the values with numbers beside them, those of both ends among them."""
-    shades = SheetImage(axes, colors(bar.signed)[::-1, None], enlarged=True)
-    shades.set_extent((0, 1, bar.low, bar.high))
+    shades = AxesImage(axes, extent=(0, 1, bar.low, bar.high), interpolation="none")
+    shades.set_data(colors(bar.signed)[::-1, None])
     axes.add_image(shades)
     axes.set(xlim=(0, 1), ylim=(bar.low, bar.high), xticks=[])
     between = _ticks_between(bar.low, bar.high)
@@ -247,6 +261,22 @@ def rasterised(figure: Figure) -> npt.NDArray[np.uint8]:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()  # type: ignore[no-untyped-call]
     return np.array(np.asarray(canvas.buffer_rgba())[..., :3])  # type: ignore[no-untyped-call]
+
+
+def encode_indexed(figure: Figure, colors: Colors, text: Mapping[str, str]) -> bytes:
+    """Return a figure as a PNG with the palette of the mosaics on it, a third as large as one without.
+
+    Whatever else is on it, such as words, has the nearest of the palette's shades of ink, or white.
+    """
+    entries = colors.copy()
+    entries[_WHITE] = 255
+    grays = np.array([*range(INK.start, INK.stop), _WHITE])
+    nearest = abs(np.arange(256)[:, None] - entries[grays, 1].astype(int)).argmin(axis=1)
+    codes = np.empty((256, 256, 256), np.uint8)
+    codes[...] = grays[nearest][None, :, None]  # by green
+    codes[tuple(entries[: _WHITE + 1].T)] = np.arange(_WHITE + 1)
+    pixels = rasterised(figure)
+    return png(codes[tuple(pixels[..., channel] for channel in range(3))], entries, text)
 
 
 def encode_page(figure: Figure, suffix: str, dpi: float | None = None) -> bytes:

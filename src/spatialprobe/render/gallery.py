@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -16,6 +16,8 @@ from spatialprobe.mappings import CompletedMapping
 from spatialprobe.model.names import find_name
 from spatialprobe.render.mosaic import Mosaic
 from spatialprobe.render.picture import picture_path, show_page
+from spatialprobe.render.sheet import best_columns
+from spatialprobe.render.squeeze import squeeze
 from spatialprobe.storage.files import folder_of, path_of, write_bytes
 from spatialprobe.text import as_html, escape_surrogates, format_count
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 Key: TypeAlias = str | tuple[str, int]  # a layer, or (layer, i) for the i-th run of one that ran several times
 MOST_CHANNELS = 64  # of each layer, unless more are asked for
 _MOST_LAYERS = 24  # that a page shows
+_MOST_PIXELS = 6_000_000  # of all mosaics on a page: more are drawn at half their size, in columns
 _NAME_LENGTH = 100  # characters of a layer's name in that of a file
 
 
@@ -32,7 +35,8 @@ class Gallery(CompletedMapping[Key, Mosaic]):
     """A mosaic for each layer, found by the layer's name, in the order in which the layers ran.
 
     Of more than 24 layers a notebook and `figure()` show 24 that are spread over the depth of the model, and say so;
-    each layer has its mosaic in the gallery all the same.
+    each layer has its mosaic in the gallery all the same. Mosaics of more than six million pixels together stand on
+    the page at half their size.
 
     >>> import torch, spatialprobe as sp
     >>> from torch import nn
@@ -87,7 +91,8 @@ class Gallery(CompletedMapping[Key, Mosaic]):
     def _save_page(self, target: Path) -> Path:
         from spatialprobe.render.figures import encode_page
 
-        write_bytes(target, encode_page(self.figure(), target.suffix.lower()))
+        suffix = target.suffix.lower()
+        write_bytes(target, self.to_png() if suffix == ".png" else encode_page(self.figure(), suffix))
         return target
 
     def _on_page(self) -> tuple[list[Mosaic], str | None]:
@@ -102,7 +107,9 @@ class Gallery(CompletedMapping[Key, Mosaic]):
         )
 
     def figure(self, title: str | None = None, *, width: float | None = None, dpi: float | None = None) -> Figure:
-        """All mosaics below each other, each with its own title, caption and color bar.
+        """All mosaics on one page, each with its own title, caption and color bar.
+
+        They stand below each other, or in columns where they are many, at half their size.
 
         Raises:
             ArgumentError: as `Mosaic.figure` does.
@@ -111,8 +118,14 @@ class Gallery(CompletedMapping[Key, Mosaic]):
         from spatialprobe.render.figures import page
 
         mosaics, words = self._on_page()
+        columns = _columns(mosaics)
+        if columns > 1:
+            mosaics = [squeeze(mosaic, 2) for mosaic in mosaics]
+            words = " ".join(
+                filter(None, [words, "Maps are drawn at half their size; one mosaic alone has all of it."])
+            )
         heading = " ".join(filter(None, [title and f"{title}." if words else title, words])) or None
-        return page([(mosaic, mosaic.title) for mosaic in mosaics], heading, width, dpi)
+        return page([(mosaic, mosaic.title) for mosaic in mosaics], heading, width, dpi, columns)
 
     def _repr_html_(self) -> str:
         """All mosaics for a notebook."""
@@ -124,9 +137,14 @@ class Gallery(CompletedMapping[Key, Mosaic]):
 
     def to_png(self) -> bytes:
         """Return the page that `figure()` returns as a PNG."""
-        from spatialprobe.render.figures import encode_page
+        from spatialprobe.render.figures import encode_indexed, encode_page
 
-        return encode_page(self.figure(), ".png")
+        mosaics, _ = self._on_page()
+        first, *others = mosaics
+        if first.colors is None or any(one.colors is not first.colors for one in others):
+            return encode_page(self.figure(), ".png")
+        layers = {"Software": "spatialprobe", "Layers": ", ".join(one.title for one in mosaics)}
+        return encode_indexed(self.figure(), first.colors, layers)
 
     def show(self) -> None:
         """Show all mosaics as `Mosaic.show` does: in a notebook below the cell, else in the system's viewer."""
@@ -141,6 +159,15 @@ class Gallery(CompletedMapping[Key, Mosaic]):
                 *(f"  {_words(key)}  {escape_surrogates(reason)}" for key, reason in self.left_out.items()),
             ]
         return "\n".join(lines)
+
+
+def _columns(mosaics: Sequence[Mosaic]) -> int:
+    """Return how many mosaics stand beside each other on a page."""
+    sizes = np.array([mosaic.pixels.shape[:2] for mosaic in mosaics])
+    if sizes.prod(axis=1).sum() <= _MOST_PIXELS:
+        return 1
+    height, width = sizes.mean(axis=0)
+    return best_columns(len(sizes), round(height), round(width))
 
 
 def _can_be_found(key: object) -> bool:
