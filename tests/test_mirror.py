@@ -102,7 +102,7 @@ PROMISES = {
     "statistics/test_result": "statistics/summary statistics/values",
     "statistics/test_stops": "statistics/progress",
     "statistics/test_store_damage": "statistics/store_seal testing/store",
-    "statistics/test_sweep": ("statistics/feed statistics/loading statistics/part model/samples"),
+    "statistics/test_sweep": ("statistics/feed statistics/intake statistics/loading statistics/part model/samples"),
     "storage/test_archive": "storage/checksum storage/schema storage/tensors",
     "storage/test_files": "storage/temporary",
     "storage/test_restricted_pickle": "storage/rebuilding",

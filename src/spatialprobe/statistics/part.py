@@ -18,8 +18,9 @@ from spatialprobe.model.undo import undo_block
 from spatialprobe.statistics.batches import Batch, Progress, Source, Workload
 from spatialprobe.statistics.checkpoint import Checkpoint, checkpoint_path
 from spatialprobe.statistics.distributed import Peers
-from spatialprobe.statistics.feed import Feeder, NonFinite
+from spatialprobe.statistics.feed import Feeder
 from spatialprobe.statistics.identity import describe, forward_identity, model_identity
+from spatialprobe.statistics.intake import NonFinite
 from spatialprobe.statistics.layouts import Layouts
 from spatialprobe.statistics.progress import Shown, progress_bar
 from spatialprobe.statistics.reducer import Factories, create_reducers

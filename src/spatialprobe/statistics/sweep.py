@@ -19,8 +19,8 @@ from spatialprobe.model.select import Selector, find_exact_names, model_name, se
 from spatialprobe.model.weights import device_of
 from spatialprobe.statistics.batches import Data, Workload, source_of
 from spatialprobe.statistics.distributed import TIMEOUT, join_peers
-from spatialprobe.statistics.feed import NonFinite
 from spatialprobe.statistics.identity import settings_identity
+from spatialprobe.statistics.intake import NonFinite
 from spatialprobe.statistics.part import Part
 from spatialprobe.statistics.progress import Shown
 from spatialprobe.statistics.reducer import Factories
