@@ -176,10 +176,12 @@ class Span:
 
     def emptied(self, where: Sequence[Bools]) -> Span:
         """Return the span with empty intervals wherever a mask is True: one for all parts, or one for each."""
-        masks = where if len(where) == len(self.parts) else [where[0]] * len(self.parts)
+        count = max(len(where), len(self.parts))
+        masks = list(where) * (count // len(where))
+        parts = self.parts * (count // len(self.parts))
         made = [
             (np.where(mask, BEYOND, lo), np.where(mask, -BEYOND, hi)) if mask.any() else (lo, hi)
-            for mask, (lo, hi) in zip(masks, self.parts, strict=True)
+            for mask, (lo, hi) in zip(masks, parts, strict=True)
         ]
         return Span(_merge(made), self.lattice)
 
@@ -195,6 +197,18 @@ class Span:
         lo[place], hi[place] = new.lo, new.hi
         lattice = lattices.patched(self.lattice, place, partial, shape, new.lattice)
         return _compress(lo, hi, range(len(shape)), lattice)
+
+    def is_like(self, other: Span) -> bool:
+        """Return whether two spans of a tensor consist of the same parts, and continue alike beyond the borders."""
+        return (
+            self.lattice.is_like(other.lattice)
+            and len(self.parts) == len(other.parts)
+            and all(
+                _is_nested((one,), (another,)) and bool((one == another).all())
+                for pair in zip(self.parts, other.parts, strict=True)
+                for one, another in zip(*pair, strict=True)
+            )
+        )
 
     def dense(self, shape: Shape) -> Ints:
         """Return every bound of every element, (4, *shape): lo, hi, and those of the lattice."""
@@ -227,8 +241,7 @@ def union(reaches: Sequence[Sequence[Span]], shape: Shape) -> tuple[Span, ...]:
     """
     parts: list[list[Bounds]] = []
     for spans in reaches:
-        alike = len({len(span.parts) for span in spans}) == 1
-        for new in zip(*(span.parts if alike else ((span.lo, span.hi),) for span in spans), strict=True):
+        for new in parts_of(spans):
             place = next((k for k, old in enumerate(parts) if all(map(_is_nested, old, new))), None)
             if place is None:
                 parts.append(list(new))
@@ -238,6 +251,18 @@ def union(reaches: Sequence[Sequence[Span]], shape: Shape) -> tuple[Span, ...]:
         Span(_merge([part[axis] for part in parts]), lattices.union([span.lattice for span in spans], shape))
         for axis, spans in enumerate(zip(*reaches, strict=True))
     )
+
+
+def parts_of(spans: Sequence[Span]) -> list[tuple[Bounds, ...]]:
+    """Return the parts of the spans of all axes together: one for each number, with the bounds along each axis.
+
+    The one part of an axis along which nothing varies goes with each of the others'. Where numbers differ otherwise,
+    all parts become one.
+    """
+    count = max(len(span.parts) for span in spans)
+    if any(len(span.parts) not in (1, count) for span in spans):
+        return [tuple((span.lo, span.hi) for span in spans)]
+    return list(zip(*(span.parts * (count // len(span.parts)) for span in spans), strict=True))
 
 
 def joined(spans: Sequence[Span], dim: int, sizes: Sequence[int], shape: Shape) -> Span:
@@ -318,7 +343,7 @@ def _unite(parts: Sequence[Bounds]) -> Bounds:
     return reduce(np.minimum, (lo for lo, _ in parts)), reduce(np.maximum, (hi for _, hi in parts))
 
 
-def _is_nested(old: Bounds, new: Bounds) -> bool:
+def _is_nested(old: Sequence[Ints], new: Sequence[Ints]) -> bool:
     """Return whether one of two parts varies along all dimensions along which the other does."""
     return np.broadcast_shapes(old[0].shape, new[0].shape) in (old[0].shape, new[0].shape)
 

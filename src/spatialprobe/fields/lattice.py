@@ -45,6 +45,10 @@ class Lattice:
             lo, hi = np.where(nothing, BEYOND, lo), np.where(nothing, -BEYOND, hi)
         return lo, hi
 
+    def is_like(self, other: Lattice) -> bool:
+        """Return whether another lattice has the same entries and shifts."""
+        return self.shift == other.shift and np.array_equal(self.lo, other.lo) and np.array_equal(self.hi, other.hi)
+
     def tapped(self, dim: int, taps: Taps) -> Lattice:
         """Return the union over the taps of each output position; a period that is too long becomes the nearest."""
         period, shift = self.lo.shape[dim], self.shift[dim]

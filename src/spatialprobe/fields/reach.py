@@ -171,12 +171,14 @@ class Reach:
         sees = self if self.spans else new
         if not sees.spans:
             return self
+        exact, unknown, sizes = _merge_marks([one for one in (self, new) if one.spans])
+        if self.spans and new.spans and self._boxed(region)._sees_as(new):
+            gaps, zeros = self.gaps or new.gaps, self.zeros or new.zeros
+            return Reach(self.shape, self.spans, exact, unknown, gaps, zeros, sizes)
         ndim = len(self.shape)
         old, over = (one._filled().spans or sees.empties(ndim) for one in (self, new))
         spans = tuple(a.patched(region, self.shape, b) for a, b in zip(old, over, strict=True))
-        exact = all(one.exact for one in (self, new) if one.spans)
-        sizes = merge_sizes([one.sizes for one in (self, new) if one.spans])
-        return Reach(self.shape, spans, exact, self.unknown | new.unknown, gaps=True, zeros=True, sizes=sizes)
+        return Reach(self.shape, spans, exact, unknown, gaps=True, zeros=True, sizes=sizes)
 
     def emptied(self, where: Bools) -> Reach:
         """Return the reach, seeing nothing wherever a mask, broadcast against the tensor, is True."""
@@ -205,6 +207,19 @@ class Reach:
         gaps = made.sees_nothing_somewhere
         return replace(made, gaps=gaps, zeros=gaps and (self.zeros or not self.gaps))
 
+    def _boxed(self, region: Sequence[slice]) -> Reach:
+        """Return a box of the reach."""
+        here = self
+        for dim, part in enumerate(region):
+            places = range(self.shape[dim])[part]
+            if len(places) < self.shape[dim]:
+                here = here.sliced(dim, places.start, places.step, len(places))
+        return here
+
+    def _sees_as(self, other: Reach) -> bool:
+        """Return whether the elements of two reaches of a shape see the same, as far as their forms show it at once."""
+        return all(one.is_like(another) for one, another in zip(self.spans, other.spans, strict=True))
+
     def _each(self, shape: Shape, change: Callable[[Span], Span]) -> Reach:
         """Return the reach with a change of each span."""
         spans = tuple(map(change, self.spans))
@@ -222,9 +237,8 @@ class Reach:
         """Return the same reach, in which an element that is empty along one axis is empty along all."""
         if not self.gaps:
             return self
-        counts = {len(span.parts) for span in self.spans}
-        parts = [span.parts if len(counts) == 1 else ((span.lo, span.hi),) for span in self.spans]
-        empty = [reduce(np.logical_or, (lo > hi for lo, hi in axes)) for axes in zip(*parts, strict=True)]
+        parts = intervals.parts_of(self.spans)
+        empty = [reduce(np.logical_or, (lo > hi for lo, hi in axes)) for axes in parts]
         if not any(where.any() for where in empty):
             return self
         return self._each(self.shape, lambda span: span.emptied(empty))
