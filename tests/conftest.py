@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # one process for each core: threads would only wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 from torch.overrides import _get_current_function_mode_stack
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
@@ -20,3 +26,9 @@ def pytest_collection_modifyitems(items):
     unstable = [item.nodeid for item in items if " at 0x" in item.nodeid]
     if unstable:
         raise pytest.UsageError(f"Pass ids= to parametrize; these names hold an address: {unstable[:3]}")
+
+
+def pytest_collection_finish():
+    """Take torch and the collected tests out of garbage collection, which would go through all of them each time."""
+    gc.collect()
+    gc.freeze()

@@ -36,21 +36,28 @@ class Point:
 
 
 class _Trace:
-    """A trace function that counts the points of a run, and raises an interrupt at one of them."""
+    """A trace function that counts the points of a run, and raises an interrupt at one of them.
 
-    def __init__(self, at: Point | None, *, opcodes: bool) -> None:
+    Where the point is known, only the frames of its function are followed line by line.
+    """
+
+    def __init__(self, at: Point | None, *, opcodes: bool, within: str = "") -> None:
         self.visits: dict[tuple[str, int, str, str], int] = {}
         self.raised = False
         self._at = at
         self._opcodes = opcodes
+        self._within = within if at is None else at.file
 
     def __call__(self, frame: FrameType, event: str, arg: Any) -> Any:
-        code = frame.f_code
-        if code.co_filename == __file__:
+        code, at = frame.f_code, self._at
+        if code.co_filename == __file__ or self._within not in code.co_filename:
+            return None
+        function = getattr(code, "co_qualname", code.co_name)
+        if at is not None and function != at.function:
             return None
         frame.f_trace_opcodes = self._opcodes
         if event != "exception":
-            self._visit((code.co_filename, frame.f_lineno, event, getattr(code, "co_qualname", code.co_name)))
+            self._visit((code.co_filename, frame.f_lineno, event, function))
         return self
 
     def _visit(self, place: tuple[str, int, str, str]) -> None:
@@ -64,9 +71,14 @@ class _Trace:
             raise KeyboardInterrupt
 
 
-def points_of(run: Callable[[], object], *, visits: int | None = 1, opcodes: bool = False) -> list[Point]:
-    """Return every point that a run visits, with the first `visits` visits of each, or all if None."""
-    trace = _Trace(None, opcodes=opcodes)
+def points_of(
+    run: Callable[[], object], *, visits: int | None = 1, opcodes: bool = False, within: str = ""
+) -> list[Point]:
+    """Return every point that a run visits, with the first `visits` visits of each, or all if None.
+
+    `within` is a part of the paths of those files whose points are wanted.
+    """
+    trace = _Trace(None, opcodes=opcodes, within=within)
     _traced(run, trace)
     return [
         Point(file, line, event, visit, function)

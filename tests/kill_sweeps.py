@@ -225,7 +225,7 @@ def interrupt_at_points(kind, most, seed):
         expected = sweeping(kind, Path(base))
         path = Path(base, "state")
         call = partial(sweeping, kind, Path(base), checkpoint=path, checkpoint_seconds=0, model=model)
-        points = [point for point in points_of(call) if "spatialprobe" in point.file]
+        points = points_of(call, within="spatialprobe")
         for point in draw.sample(points, most):
             path.unlink(missing_ok=True)
             tally.landed["points"] += interrupted(call, point) is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import pytest
@@ -209,31 +209,33 @@ def assert_alike(found, expected):
         assert found == expected
 
 
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory):
+    """Return a function that returns the result of a use under the usual settings; each is computed once."""
+    return cache(lambda use: USES[use](tmp_path_factory.mktemp("usual")))
+
+
 @pytest.mark.parametrize("name", SETTINGS)
 @pytest.mark.parametrize("use", USES)
-def test_settings_change_nothing(use, name, tmp_path):
+def test_settings_change_nothing(use, name, usual, tmp_path):
     """The whole public API has the same results with the meta device as the default device, and in every mode."""
     if use in NEED_GRADIENTS and name in ("inference mode", "no gradients"):
         with SETTINGS[name](), pytest.raises(sp.ProbeStateError, match="ran without gradients"):
             USES[use](tmp_path)
         return
-    for folder in ("usual", "other"):
-        (tmp_path / folder).mkdir()
-    expected = USES[use](tmp_path / "usual")
+    expected = usual(use)
     with SETTINGS[name]():
-        found = USES[use](tmp_path / "other")
+        found = USES[use](tmp_path)
     assert_alike(found, expected)
 
 
 @pytest.mark.parametrize("use", sorted(use for use in USES.keys() - NEED_GRADIENTS if not use.startswith("probe")))
-def test_images_made_for_inference(use, tmp_path, monkeypatch):
+def test_images_made_for_inference(use, usual, tmp_path, monkeypatch):
     """Images that were created under `inference_mode`, which autograd refuses, have the same results as others."""
-    for folder in ("usual", "other"):
-        (tmp_path / folder).mkdir()
-    expected = USES[use](tmp_path / "usual")
+    expected = usual(use)
     with torch.inference_mode():
         monkeypatch.setitem(globals(), "IMAGES", IMAGES.clone())
-    assert_alike(USES[use](tmp_path / "other"), expected)
+    assert_alike(USES[use](tmp_path), expected)
 
 
 def ranked(folder):
