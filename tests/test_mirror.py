@@ -18,6 +18,7 @@ TESTS = Path(__file__).parent
 PROMISES = {
     "test_arguments": "errors",
     "test_surface": "",
+    "test_folded_batches": "",
     "test_mirror": "",
     "test_docs": "",
     "test_words": "",

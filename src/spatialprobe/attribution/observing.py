@@ -30,6 +30,7 @@ from spatialprobe.model.layout import (
     LayoutChoice,
     describe_doubt,
     describe_misfit,
+    describe_rows,
     fits,
     is_channels_first,
 )
@@ -38,6 +39,7 @@ from spatialprobe.model.select import Layer
 from spatialprobe.model.tokens import Tokens
 from spatialprobe.model.undo import undo_block
 from spatialprobe.tensors import holds_own_memory
+from spatialprobe.text import format_count
 
 _HOW = f"Pass {WAYS}."
 
@@ -134,8 +136,11 @@ def _problem_of(output: Any, count: int) -> str | None:
         return f"no single tensor but {describe_leaves(output)}: choose a layer inside it."
     if not (output.is_floating_point() and holds_own_memory(output)):
         return f"a {output.layout} tensor of {output.dtype}: this needs a plain dense one of floating-point numbers."
-    if output.ndim < 2 or len(output) != count or not output.numel():
-        return f"{tuple(output.shape)} for {count} images: this needs (N, C, *units), the images along the first axis."
+    problem = describe_rows(tuple(output.shape), count)
+    if problem:
+        return f"{tuple(output.shape)} for {format_count(count, 'sample')}. {problem}"
+    if output.ndim < 2 or not output.numel():
+        return f"{tuple(output.shape)} for {format_count(count, 'sample')}: this needs (N, C, *units)."
     return None
 
 

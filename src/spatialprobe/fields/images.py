@@ -12,7 +12,7 @@ from spatialprobe.errors import ArgumentError, ForwardError, UnsupportedOutputEr
 from spatialprobe.fields.receptive_fields import receptive_fields
 from spatialprobe.fields.result import ReceptiveField
 from spatialprobe.model.forward import images_error
-from spatialprobe.model.layout import Layout, LayoutChoice, check_layout
+from spatialprobe.model.layout import Layout, LayoutChoice, check_layout, describe_rows
 from spatialprobe.text import format_count
 
 
@@ -82,8 +82,11 @@ def check_rows(layer: str, output: torch.Tensor, count: int) -> None:
     Raises:
         UnsupportedOutputError: it does not, so that values cannot be matched to images.
     """
-    if output.ndim < 2 or len(output) != count or not output.numel():
+    returned = f"Layer {layer!r} returned {tuple(output.shape)} for {format_count(count, 'image')}."
+    problem = describe_rows(tuple(output.shape), count)
+    if problem:
+        raise UnsupportedOutputError(f"{returned} {problem}")
+    if output.ndim < 2 or not output.numel():
         raise UnsupportedOutputError(
-            f"Layer {layer!r} returned {tuple(output.shape)} for {format_count(count, 'image')}. An output (N, C, "
-            "*units) is needed, with images along the first axis and channels along the second. Choose another layer."
+            f"{returned} An output (N, C, *units) is needed, with channels along the second axis. Choose another layer."
         )

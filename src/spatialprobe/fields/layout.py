@@ -103,7 +103,7 @@ class _Reading:
                 layout = self._known[index] or seen.get(id(reach))
                 if layout is None and id(reach) not in seen:
                     layout = self._infer_layout(self._layers[name].module, reach, history)
-                    if layout is None and ((begins and reach.is_constant) or _moves_over_batch(reach)):
+                    if layout is None and ((begins and reach.is_constant) or moves_over_batch(reach)):
                         self._hopeless.add(index)
                 seen[id(reach)] = self._known[index] = layout
                 history.note(reach.shape, layout)
@@ -179,7 +179,7 @@ class _History:
         return alike[0] if len(alike) == 1 else None
 
 
-def _moves_over_batch(reach: Reach) -> bool:
+def moves_over_batch(reach: Reach) -> bool:
     """Return whether units lie along the first axis, as windows do that are folded into the batch."""
     return any(0 in _moving_axes(span, reach.shape) for span in reach.spans)
 

@@ -59,6 +59,12 @@ class Question:
                 raise ArgumentError(f"ignore: the model has no module of type {name!r}. Did you mean {similar[0]!r}?")
         return [kind if isinstance(kind, str) else kind.__name__ for kind in absent]
 
+    @property
+    def samples(self) -> int:
+        """The number of samples of the chosen input: along the first axis of a tensor; a list holds one image."""
+        value = self.arguments[self.input]
+        return len(value) if isinstance(value, torch.Tensor) and value.ndim else 1
+
     def tensor_in(self, arguments: tuple[Any, ...]) -> torch.Tensor:
         """Return the one tensor that the chosen input holds, among arguments of this structure.
 

@@ -15,7 +15,7 @@ from spatialprobe.arguments import as_int, check_one_of
 from spatialprobe.errors import LayerNotRunError, SpatialProbeError, UnresolvedActivationError, UnsupportedOutputError
 from spatialprobe.fields.collection import ReceptiveFields
 from spatialprobe.fields.forward_pass import Trace, trace_fields
-from spatialprobe.fields.layout import Layouts, layouts_in
+from spatialprobe.fields.layout import Layouts, layouts_in, moves_over_batch
 from spatialprobe.fields.question import Ignored, Question, arguments_of, as_axes, resolve_axes, types_and_names
 from spatialprobe.fields.reach import Reach
 from spatialprobe.fields.result import Geometry, ReceptiveField
@@ -26,6 +26,7 @@ from spatialprobe.model.layout import (
     check_layout,
     describe_doubt,
     describe_misfit,
+    describe_rows,
     fits,
     is_channels_first,
     units_of,
@@ -43,6 +44,8 @@ from spatialprobe.model.select import (
 from spatialprobe.model.tokens import Tokens
 
 _HOW = f"Pass {WAYS}; or the axes that count units: unit_axes=(1,) for tokens, unit_axes=(1, 2) for (N, H, W, C)."
+
+_UNFOLDED = "Or pass the axes that count units, such as unit_axes=(0, 2, 3) for windows (windows, C, H, W)."
 
 
 def receptive_fields(
@@ -249,6 +252,8 @@ def _why_none(layer: Layer, trace: Trace, asked: Question, origin: Layer | None)
             not -len(reach.shape) <= axis < len(reach.shape) for axis in asked.unit_axes
         ):
             return f"its output {reach.shape} does not have the unit axes {tuple(asked.unit_axes)}."
+        if asked.unit_axes is None and moves_over_batch(reach) and describe_rows(reach.shape, asked.samples):
+            return f"it returned {reach.shape}. {describe_rows(reach.shape, asked.samples)} {_UNFOLDED}"
     if origin is not None and layer.name in trace.before_source and layer is not origin and layer.name != origin.name:
         return f"it ran before {origin.name!r}, the source."
     return None

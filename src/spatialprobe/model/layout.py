@@ -186,6 +186,27 @@ def describe_doubt(layer: str, shape: tuple[int, ...], how: str) -> str:
     )
 
 
+def describe_rows(shape: tuple[int, ...], count: int) -> str:
+    """Return why an output has no row for each of `count` samples along its first axis; an empty string if it has.
+
+    The rule: the first axis of an output counts samples. Where it is a multiple of them, the model has folded windows,
+    frames or patches into the batch, and these are never counted as samples.
+
+    >>> describe_rows((8, 4, 4), 8), describe_rows((8, 4, 4), 2).partition(",")[0]
+    ('', 'Its first axis holds 4 parts of each sample')
+    """
+    rows = shape[0] if shape else 0
+    if rows == count:
+        return ""
+    if count and rows and rows % count == 0:
+        return (
+            f"Its first axis holds {rows // count} parts of each sample, as of windows, frames or patches that the "
+            "model folds into the batch; they are not counted as samples. Choose a layer outside of the folding; or "
+            f"capture this one, whose record.tensor.unflatten(0, (-1, {rows // count})) has the samples first."
+        )
+    return "Its first axis is not the batch, so that values cannot be matched to samples. Choose another layer."
+
+
 def _has_torch_forward(module: nn.Module) -> bool:
     """Return whether a module uses the forward of a class of torch; that of another class may permute axes."""
     return type(module).forward.__module__.startswith("torch.")

@@ -21,7 +21,7 @@ from spatialprobe.fields.receptive_fields import receptive_fields
 from spatialprobe.fields.result import ReceptiveField
 from spatialprobe.model.evaluation import EvaluationMode
 from spatialprobe.model.forward import images_error
-from spatialprobe.model.layout import Layout, LayoutChoice, fits
+from spatialprobe.model.layout import Layout, LayoutChoice, describe_rows, fits
 from spatialprobe.model.select import Selector, find_exact_names, model_name, select
 from spatialprobe.model.weights import device_of
 from spatialprobe.render.maps import maps_of, no_maps
@@ -110,6 +110,7 @@ class Passes:
     left_out: dict[Run, str]  # layers without maps of two axes, and why, a sentence each
     outputs: list[Any]  # what the model returned for each image
     unrecorded: set[str] = field(default_factory=set)  # layers that did not run, or returned nothing to record
+    folded: set[str] = field(default_factory=set)  # layers that returned several values for one image in some run
     sources: dict[Run, Run] = field(default_factory=dict)  # what a convolution took, where that is known
 
 
@@ -137,6 +138,8 @@ def passes(model: nn.Module, images: torch.Tensor, layers: Selector, at: At, lay
                 found.unrecorded.add(layer)
                 found.left_out[layer, 0] = f"{layer or model_name(model)} is left out: {_why_not(records, layer)}"
             found.outputs.append(records.output)
+    for run in [run for run in found.maps if run[0] in found.folded]:
+        del found.maps[run]
     for run in [run for run, maps in found.maps.items() if len(maps) < len(images)]:
         count = len(found.maps.pop(run))
         found.left_out[run] = (
@@ -149,7 +152,7 @@ def check_left_out(model: nn.Module, layers: Selector, found: Passes) -> None:
     """Raise an error if a layer that was chosen by its name has no record, though others have maps."""
     exact, shown = find_exact_names(model, layers), {layer for layer, _ in found.maps}
     for (layer, _), why in found.left_out.items():
-        if shown and layer in exact & found.unrecorded and layer not in shown:
+        if shown and layer in exact & (found.unrecorded | found.folded) and layer not in shown:
             raise UnsupportedOutputError(f"{why} It was chosen by its name: leave it out of layers=.")
 
 
@@ -255,6 +258,13 @@ def _note(found: Passes, run: Run, record: Activation) -> None:
         found.left_out[run] = (
             f"{record.layer or record.module_type} is left out: {shape_of(record)} does not have the layout "
             f"{record.layout}."
+        )
+        return
+    problem = describe_rows(record.shape, 1)
+    if problem:
+        found.folded.add(record.layer)
+        found.left_out[run] = (
+            f"{record.layer or record.module_type} is left out: it returned {shape_of(record)} for one image. {problem}"
         )
         return
     if why_in_doubt(record):

@@ -19,7 +19,7 @@ from spatialprobe.errors import (
     UnsupportedOutputError,
     describe_error,
 )
-from spatialprobe.model.layout import Layout, channels_second
+from spatialprobe.model.layout import Layout, channels_second, describe_rows
 from spatialprobe.model.select import Layer
 from spatialprobe.model.settings import disable_autocast
 from spatialprobe.model.weights import lacks_batch
@@ -162,11 +162,11 @@ class Intake:
         count = len(self._batch.samples)
         if isinstance(self._batch.inputs, torch.Tensor) and lacks_batch(layer.module, self._batch.inputs, value):
             raise ArgumentError(self._describe_missing_batch(layer))
-        if value.ndim == 0 or len(value) != count:
+        problem = describe_rows(tuple(value.shape), count)
+        if problem:
             raise UnsupportedOutputError(
                 f"Layer {layer.name!r} returned {tuple(value.shape)} for the {format_count(count, 'sample')} of "
-                f"{self._batch}: its first axis is not the batch, so values cannot be matched to samples. Leave the "
-                "layer out of layers=."
+                f"{self._batch}. {problem}"
             )
         if self._nonfinite == "error" and not all_finite(value):
             raise NonFiniteActivationError(self._describe_nonfinite(layer, value))
