@@ -1,4 +1,4 @@
-"""Layers that see the batch folded (windows, frames, patches) are refused by one rule, with the ratio in the message."""
+"""Layers that see the batch folded (windows, frames, patches) are refused by one rule, which names the ratio."""
 
 from __future__ import annotations
 
