@@ -96,7 +96,7 @@ PROMISES = {
     "statistics/test_distributed": (
         "statistics/board statistics/door statistics/link statistics/rendezvous statistics/terms"
     ),
-    "statistics/test_identity": "statistics/code statistics/description",
+    "statistics/test_identity": "model/code model/description",
     "statistics/test_reducers": (
         "statistics/covariance statistics/dead statistics/histogram statistics/reducer statistics/units"
     ),

@@ -26,7 +26,8 @@ STOREYS = [
     {"html_table", "notebook"},
     {"html_fields"},
     {"arguments", "tensors", "mappings"},
-    {"model", "storage"},
+    {"storage"},
+    {"model"},
     {
         "activations",
         "fields.taps",

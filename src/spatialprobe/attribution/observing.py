@@ -22,7 +22,8 @@ from spatialprobe.errors import (
     UnresolvedActivationError,
     UnsupportedOutputError,
 )
-from spatialprobe.fields.layout import Layouts, layouts_of
+from spatialprobe.fields.known_layouts import Layouts
+from spatialprobe.fields.layout import layouts_of
 from spatialprobe.model.hooks import ProbeHook, attach
 from spatialprobe.model.layout import (
     WAYS,

@@ -17,13 +17,12 @@ from torch import nn
 from spatialprobe.errors import SpatialProbeError
 from spatialprobe.fields.forward_pass import Trace, trace_fields
 from spatialprobe.fields.intervals import Span
+from spatialprobe.fields.known_layouts import Layouts, identify, recall, remember
 from spatialprobe.fields.question import Question
 from spatialprobe.fields.reach import Reach
 from spatialprobe.fields.token_grid import find_grid
 from spatialprobe.model.layout import Layout, Signs, is_channels_first, units_of
 from spatialprobe.model.select import Layer, all_layers
-
-Layouts = Mapping[str, tuple[Layout | None, ...]]  # of each run of each layer; None where it is in doubt
 
 _LAYOUTS: tuple[Layout, ...] = ("channels_first", "channels_last")
 _PASSES = 16  # at most, over the grids of layers: after global attention, what is seen no longer tells the axes apart
@@ -44,10 +43,21 @@ def layouts_of(
 
     Raises:
         ForwardError: the model raises an error.
+
+    What was found is kept as long as the model lives, for when the same is asked of it again and nothing in it has
+    changed.
     """
-    known = all_layers(model)
     asked = Question((inputs,) if isinstance(inputs, torch.Tensor) else inputs, input, None, None, ())
-    return layouts_in(trace_fields(model, known, asked, None), model, known, asked, wanted)
+    names = frozenset(wanted)
+    key = identify(model, asked, names)
+    found = recall(model, key)
+    if found is None:
+        known = all_layers(model)
+        reading = _read_passes(trace_fields(model, known, asked, None), model, known, asked, names)
+        found = reading.layouts()
+        if not reading.met_values:
+            remember(model, key, found)
+    return found
 
 
 def layouts_in(trace: Trace, model: nn.Module, layers: list[Layer], asked: Question, wanted: Iterable[str]) -> Layouts:
@@ -60,7 +70,14 @@ def layouts_in(trace: Trace, model: nn.Module, layers: list[Layer], asked: Quest
     layer whose layout is known, unless the model is so large that passes take long. Tokens (N, L, C) that lie in the
     image row by row are a grid, `Tokens`.
     """
-    by_name, names = {layer.name: layer for layer in layers}, frozenset(wanted)
+    return _read_passes(trace, model, layers, asked, frozenset(wanted)).layouts()
+
+
+def _read_passes(
+    trace: Trace, model: nn.Module, layers: list[Layer], asked: Question, names: frozenset[str]
+) -> _Reading:
+    """Return what a trace shows of all runs, and as many further passes as are needed."""
+    by_name = {layer.name: layer for layer in layers}
     reading = _Reading(by_name, Signs.of(model))
     reading.read(trace)
     tried: set[str] = set()
@@ -75,7 +92,7 @@ def layouts_in(trace: Trace, model: nn.Module, layers: list[Layer], asked: Quest
         with suppress(SpatialProbeError):  # fields cannot begin there, so the layout stays in doubt
             reading.read(trace_fields(model, layers, replace(asked, source_layout=layout), by_name[name]))
         fruitless += reading.count_known() == known
-    return reading.layouts()
+    return reading
 
 
 class _Reading:
@@ -87,9 +104,11 @@ class _Reading:
         self._runs: list[tuple[str, tuple[int, ...] | None]] = []  # layer and output shape; None if it is not a tensor
         self._known: list[Layout | None] = []
         self._hopeless: set[int] = set()  # runs that see no pixel, or whose first axis counts units
+        self.met_values = False  # whether a pass ran on values of the input, and so may have been led by them
 
     def read(self, trace: Trace) -> None:
         """Add the layouts that a pass shows of runs that are not known yet."""
+        self.met_values |= trace.fallback is not None
         runs = [(name, reach.shape if isinstance(reach, Reach) else None) for name, reach in trace.runs]
         if not self._runs:
             self._runs, self._known = runs, [None] * len(runs)

@@ -15,7 +15,8 @@ from spatialprobe.arguments import as_int, check_one_of
 from spatialprobe.errors import LayerNotRunError, SpatialProbeError, UnresolvedActivationError, UnsupportedOutputError
 from spatialprobe.fields.collection import ReceptiveFields
 from spatialprobe.fields.forward_pass import Trace, trace_fields
-from spatialprobe.fields.layout import Layouts, layouts_in, moves_over_batch
+from spatialprobe.fields.known_layouts import Layouts
+from spatialprobe.fields.layout import layouts_in, moves_over_batch
 from spatialprobe.fields.question import Ignored, Question, arguments_of, as_axes, resolve_axes, types_and_names
 from spatialprobe.fields.reach import Reach
 from spatialprobe.fields.result import Geometry, ReceptiveField

@@ -10,7 +10,8 @@ from torch import nn
 from spatialprobe.activations.capture import record_pass
 from spatialprobe.activations.records import At, values_of, with_layout
 from spatialprobe.errors import describe_error
-from spatialprobe.fields.layout import Layouts, layouts_of
+from spatialprobe.fields.known_layouts import Layouts
+from spatialprobe.fields.layout import layouts_of
 from spatialprobe.model.batch import BatchReader
 from spatialprobe.model.evaluation import EvaluationMode
 from spatialprobe.model.layout import LayoutChoice, channels_second

@@ -16,7 +16,8 @@ from spatialprobe.activations.capture import record_pass
 from spatialprobe.activations.probe import Probe
 from spatialprobe.activations.records import Activation, At, shape_of, why_in_doubt, with_layout
 from spatialprobe.errors import ArgumentError, SpatialProbeError, UnsupportedOutputError
-from spatialprobe.fields.layout import Layouts, layouts_of
+from spatialprobe.fields.known_layouts import Layouts
+from spatialprobe.fields.layout import layouts_of
 from spatialprobe.fields.receptive_fields import receptive_fields
 from spatialprobe.fields.result import ReceptiveField
 from spatialprobe.model.evaluation import EvaluationMode

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from spatialprobe.errors import ArgumentError
+from spatialprobe.model.code import qualified_name
+from spatialprobe.model.description import Description, UndescribableError
 from spatialprobe.model.hooks import ProbeHook
 from spatialprobe.model.select import Layer, all_layers
-from spatialprobe.statistics.code import qualified_name
-from spatialprobe.statistics.description import Description, UndescribableError
 from spatialprobe.storage.checksum import digest
 from spatialprobe.text import kind_of
 

@@ -60,6 +60,11 @@ def add_rule(name: str, rule: Rule) -> None:
     rule_for.cache_clear()
 
 
+def count_rules() -> int:
+    """Return how many rules are registered: they are only ever added."""
+    return len(_RULES)
+
+
 def rule(*names: str) -> Callable[[Rule], Rule]:
     """Register the function below for these operators of aten."""
 

@@ -16,8 +16,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from spatialprobe.errors import ArgumentError, UnsupportedOutputError
-from spatialprobe.model.hooks import CopiedInert
-from spatialprobe.statistics.code import (
+from spatialprobe.model.code import (
     code_parts,
     is_installed,
     members,
@@ -25,6 +24,7 @@ from spatialprobe.statistics.code import (
     replaced_members,
     used_globals,
 )
+from spatialprobe.model.hooks import CopiedInert
 from spatialprobe.storage.checksum import digest, fingerprint
 from spatialprobe.text import kind_of, with_article
 
@@ -45,10 +45,12 @@ class Description:
 
     Args:
         names: modules that are described by a name.
+        weights: whether the values of parameters that require gradients count; otherwise only their form does.
     """
 
-    def __init__(self, names: Mapping[nn.Module, str] | None = None) -> None:
+    def __init__(self, names: Mapping[nn.Module, str] | None = None, *, weights: bool = True) -> None:
         self._names = dict(names or {})
+        self._weights = weights
         self._done: dict[int, tuple[object, Any]] = {}  # holds the object, so that its id is not reused
         self._open: dict[int, int] = {}  # the depths of the objects that contain the present one
 
@@ -115,6 +117,8 @@ class Description:
             return qualified_name(type(value))
 
     def _of_tensor(self, value: torch.Tensor) -> Any:
+        if not self._weights and type(value) is nn.Parameter and value.requires_grad:
+            return [str(value.device), list(value.shape), value.stride(), str(value.dtype)]
         try:
             return fingerprint(value)
         except UnsupportedOutputError as error:
