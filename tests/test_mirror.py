@@ -89,6 +89,7 @@ PROMISES = {
     "render/test_scale": "render/marks",
     "report/test_agreement": "report/swept",
     "report/test_browser": "report/stills report/coded_kernels",
+    "report/test_browser_contributions": "",
     "report/test_browser_exploring": "report/exemplar_images report/patch_sheets",
     "report/test_page_budget": "report/page_exemplars report/shares",
     "report/test_write": "report/html report/inputs report/layers report/payload report/pixels report/result",

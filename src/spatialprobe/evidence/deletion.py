@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -21,9 +21,11 @@ from spatialprobe.model.evaluation import EvaluationMode
 from spatialprobe.model.select import check_model, select
 from spatialprobe.model.settings import leave_inference_mode
 from spatialprobe.model.undo import undo_block
+from spatialprobe.statistics.progress import Silent
 from spatialprobe.text import format_count, kind_of
 
 _DRAWS = 16  # sets of random channels for each image
+SAMPLED = _DRAWS + 2  # times that each image runs without some of its channels
 _SHARE = 10  # one of so many channels is removed by default
 _ERRORS = 2.0  # standard errors that a difference must exceed
 _NEAR = 1e-4  # of the largest score: how far the scores may be from those of the attribution
@@ -133,7 +135,7 @@ def channel_deletion(
     drawn = torch.rand((_DRAWS, count, channels), generator=generator, device="cpu").argsort(dim=2)
     chosen = torch.cat([order[None, :, :removed], order[None, :, -removed:], drawn[:, :, :removed]])
     masks = torch.zeros((len(chosen), count, channels), dtype=torch.bool, device="cpu").scatter(2, chosen, True)
-    falls = _falls(model, images, attribution, masks)
+    falls = score_falls(model, images, attribution, masks)
     random = falls[2:]
     return ChannelDeletion(
         values=falls[0],
@@ -165,8 +167,15 @@ def _count_removed(k: int | None, attribution: Attribution) -> int:
     return found
 
 
-def _falls(model: nn.Module, images: object, attribution: Attribution, masks: torch.Tensor) -> Floats:
-    """Return how far the scores fall, (M, N), without the masked channels (M, N, C)."""
+def score_falls(
+    model: nn.Module, images: object, attribution: Attribution, masks: torch.Tensor, bar: Silent | None = None
+) -> Floats:
+    """Return how far the scores fall, (M, N), without the masked channels (M, N, C).
+
+    Raises:
+        ArgumentError: model and images are not those of the attribution.
+        ForwardError: the model raises an error on the images.
+    """
     question = attribution._question
     (layer,) = select(model, attribution.layer or model, "attribution.layer")
     with undo_block() as undo:
@@ -178,6 +187,7 @@ def _falls(model: nn.Module, images: object, attribution: Attribution, masks: to
             mode.reset()
             _check_same(scores, attribution)
             run = _run_of(runs, attribution)
+            forwards = replace(forwards, bar=bar or Silent())
             left = scores_without(forwards, run, masks, question.baseline)
     falls: Floats = (scores.cpu().double() - left.double()).numpy()
     return falls

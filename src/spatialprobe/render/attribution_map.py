@@ -46,7 +46,7 @@ def attribution_map(
     """
     size = image.shape[:2]
     density = contributions * (contributions.size / (size[0] * size[1]))
-    rows, columns = (_owners(field, axis, contributions.shape[axis], size[axis]) for axis in (0, 1))
+    rows, columns = (nearest_units(field, axis, contributions.shape[axis], size[axis]) for axis in (0, 1))
     spread = density[rows][:, columns]
     scale = choose_scale(spread[None], (-(reach or 1.0), reach or 1.0))
     colored = palette(True)[quantize(spread[None], scale)[0]]
@@ -80,7 +80,7 @@ def attribution_map(
     )
 
 
-def _owners(field: ReceptiveField | None, axis: int, units: int, pixels: int) -> npt.NDArray[np.int64]:
+def nearest_units(field: ReceptiveField | None, axis: int, units: int, pixels: int) -> npt.NDArray[np.int64]:
     """Return for each pixel along an axis the unit whose field has its middle nearest, (pixels,).
 
     Where middles do not follow each other, or the field is not known, units lie evenly.

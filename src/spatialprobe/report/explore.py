@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from spatialprobe.activations.records import At
 from spatialprobe.arguments import as_texts, check_one_of, check_switch
+from spatialprobe.attribution.target import TargetChoice
 from spatialprobe.errors import ArgumentError, StorageError
 from spatialprobe.model.select import Selector
 from spatialprobe.notebook import display, is_notebook
@@ -49,6 +50,8 @@ def explore(
     at: At = "output",
     labels: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
+    targets: TargetChoice | None = None,
+    overlays: Mapping[str, object] | None = None,
     title: str | None = None,
     max_bytes: int | None = None,
     batch_size: int = 64,
@@ -71,7 +74,7 @@ def explore(
         open: whether the page is opened in the browser, and in a notebook shown below the cell at once. None: in the
             browser, unless code runs in a notebook, in CI, through ssh or without a display.
         layers, at: as for `write_report`. Only layers that are on the page are swept.
-        labels, classes, title: as for `write_report`.
+        labels, classes, targets, overlays, title: as for `write_report`.
         max_bytes: of the page; by default 20 MB, and 5 MB in a notebook, which holds a copy of it.
         batch_size, device, num_workers, progress, checkpoint: as for `sweep`.
 
@@ -101,9 +104,10 @@ def explore(
         options = {"batch_size": batch_size, "device": device, "num_workers": num_workers, "progress": progress}
         found = _sweep(model, images, data, layers, at, {**options, "checkpoint": checkpoint})
         page |= {"sweep": found, "dataset": _samples_of(data)}
+    explained: Any = {"targets": targets, "overlays": overlays, "progress": progress}
     target = _new_path() if path is None else path
     try:
-        report = write_report(target, model, images, layers=layers, at=at, classes=classes, **page)
+        report = write_report(target, model, images, layers=layers, at=at, classes=classes, **page, **explained)
     except BaseException:
         if path is None:
             shutil.rmtree(Path(target).parent, ignore_errors=True)

@@ -14,9 +14,10 @@ import spatialprobe
 from spatialprobe.render.palette import LEVELS, colors, palette
 from spatialprobe.render.palette import NONFINITE as NONFINITE_COLOR
 from spatialprobe.report.coded_maps import NONFINITE, STEPS
+from spatialprobe.report.contributions import Overlay, Score
 from spatialprobe.report.exemplar_images import StoredImages
 from spatialprobe.report.inputs import Inputs
-from spatialprobe.report.payload import PackedLayer, script_safe
+from spatialprobe.report.payload import PackedLayer, over_data, script_safe
 from spatialprobe.report.script import page_script, read_part
 from spatialprobe.report.stills import Still, still
 from spatialprobe.text import as_html, escape_surrogates, format_count
@@ -36,6 +37,9 @@ class Page:
     doubts: tuple[str, ...] = ()  # what of the sweep does not fit the model, a sentence each
     max_bytes: int | None = None  # of the file
     images: StoredImages | None = None  # of the exemplars, None where the data set is not known
+    score: Score | None = None  # that the layers' channels contribute to
+    overlays: tuple[Overlay, ...] = ()
+    classes: tuple[str, ...] = ()  # the names of the model's outputs
 
     def html(self) -> str:
         """The file."""
@@ -120,8 +124,20 @@ class Page:
             "crimson": palette(False)[NONFINITE_COLOR].tolist(),
             "codes": {"steps": STEPS, "nonfinite": NONFINITE, "levels": LEVELS},
             "samples": self.images.pictures if self.images else None,
+            "score": self.score and self._score(self.score),
+            "overlays": [
+                {"name": one.name, "reach": one.reach, "over": over_data(one.over, len(self.inputs.images))}
+                for one in self.overlays
+            ],
             "layers": [packed.data() for packed in self.layers],
         }
+
+    def _score(self, score: Score) -> dict[str, object]:
+        """The score of each image, and what it is of, in words."""
+        count = len(self.inputs.images)
+        names = {number: f" ({name})" for number, name in enumerate(self.classes)}
+        words = ["the score" if one < 0 else f"the score of class {one}{names.get(one, '')}" for one in score.targets]
+        return {"words": words[:count], "values": score.values[:count], "reach": score.reach}
 
     def _input_still(self) -> str:
         """The input images: the page's script draws from these very pictures."""

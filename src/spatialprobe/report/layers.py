@@ -29,6 +29,7 @@ from spatialprobe.render.maps import maps_of, no_maps
 from spatialprobe.report.box_tables import LayerBoxes
 from spatialprobe.report.coded_kernels import CodedKernels
 from spatialprobe.report.coded_maps import CodedMaps
+from spatialprobe.report.contributions import Contributions
 from spatialprobe.report.pixels import is_lossless
 from spatialprobe.report.sources import IMAGE, sources_of, watched_inputs
 from spatialprobe.report.swept import Swept
@@ -53,6 +54,8 @@ class PageLayer:
     swept: Swept | None = None
     kernels_left_out: bool = False
     every: int = 1  # one of so many rows and columns of units is kept
+    run: int = 0  # of the layer, counted from 0
+    contributions: Contributions | None = None  # to the scores; None: not asked for, or there are none
     source: str | None = None  # the name on the page of the layer whose values it took, "" for the image, None: unknown
 
     @cached_property
@@ -99,6 +102,7 @@ class PageLayer:
             boxes=replace(self.boxes, of_channel=self.boxes.of_channel[chosen]),
             kernels=self.kernels and self.kernels.of_channels(chosen),
             swept=self.swept and self.swept.of_channels(chosen),
+            contributions=self.contributions and self.contributions.of_channels(chosen),
         )
 
 
@@ -194,6 +198,7 @@ def page_layers(
             PageLayer(
                 name=_name(run, runs[run[0]], [one.name for one in made]),
                 layer=run[0],
+                run=run[1],
                 kind=found.kinds[run],
                 channels=np.arange(channels),
                 of=channels,

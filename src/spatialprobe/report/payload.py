@@ -15,6 +15,7 @@ import numpy.typing as npt
 from spatialprobe.report.box_tables import LayerBoxes
 from spatialprobe.report.coded_kernels import CodedKernels
 from spatialprobe.report.coded_maps import CodedMaps
+from spatialprobe.report.contributions import Contributions, OverInput
 from spatialprobe.report.layers import PageLayer
 from spatialprobe.report.patch_sheets import Patches
 from spatialprobe.report.swept import Swept
@@ -110,6 +111,7 @@ class PackedLayer:
             "reach": layer.reach,
             "robust": layer.robust,
             "maps": self.maps,
+            "contributions": layer.contributions and _contributions(layer.contributions, len(self.maps)),
             **self.parts,
         }
 
@@ -148,6 +150,27 @@ def _kernels(kernels: CodedKernels, source: str | None) -> dict[str, Any]:
         "of": kernels.of,
         "inColor": kernels.in_color,
         **({} if source is None else {"source": source, "bias": packed(kernels.bias, "<f4"), "steps": kernels.steps}),
+    }
+
+
+def _contributions(found: Contributions, images: int) -> dict[str, Any]:
+    return {
+        "channels": packed(found.channels[:images], "<f4"),
+        "ablated": packed(found.ablated[:images], "<f4"),
+        "over": found.over and over_data(found.over, images),
+        "checks": found.checks[:images],
+    }
+
+
+def over_data(over: OverInput, images: int) -> dict[str, Any]:
+    """Return maps over the input, of the first images, and which of their rows and columns each pixel shows."""
+    height, width = over.maps[0].codes.shape[1:]
+    return {
+        "height": height,
+        "width": width,
+        "rows": packed(over.rows, "<i4"),
+        "columns": packed(over.columns, "<i4"),
+        "maps": [_maps(one) for one in over.maps[:images]],
     }
 
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from spatialprobe.activations.records import At
 from spatialprobe.arguments import as_texts, check_bytes, check_function, check_one_of, check_text
+from spatialprobe.attribution.target import TargetChoice
 from spatialprobe.errors import ArgumentError
 from spatialprobe.mappings import FrozenMapping
 from spatialprobe.model.forward import Forward, called_by
@@ -20,6 +21,7 @@ from spatialprobe.model.layout import LayoutChoice, check_layout
 from spatialprobe.model.samples import ImageOf, Images
 from spatialprobe.model.select import Selector, check_model, model_name
 from spatialprobe.report.agreement import doubts
+from spatialprobe.report.contributions import explain, read_overlays
 from spatialprobe.report.exemplar_images import ExemplarImages
 from spatialprobe.report.html import Page, stills_of
 from spatialprobe.report.inputs import checked_images, inputs_of
@@ -28,6 +30,7 @@ from spatialprobe.report.page_budget import fitted
 from spatialprobe.report.payload import PackedLayer
 from spatialprobe.report.result import Report
 from spatialprobe.report.swept import Swept
+from spatialprobe.statistics.progress import Shown
 from spatialprobe.statistics.result import SweepResult
 from spatialprobe.storage.files import target_of, write_bytes
 from spatialprobe.text import format_count, kind_of
@@ -47,11 +50,14 @@ def write_report(
     dataset: Images | None = None,
     labels: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
+    targets: TargetChoice | None = None,
+    overlays: Mapping[str, object] | None = None,
     title: str | None = None,
     max_bytes: int = 20_000_000,
     forward: Forward | None = None,
     image: ImageOf | None = None,
     layout: LayoutChoice = "auto",
+    progress: Shown = "auto",
 ) -> Report:
     """One HTML file that shows every channel of the layers, what each unit sees of the input, kernels and exemplars.
 
@@ -71,6 +77,12 @@ def write_report(
             swept, because of other weights or other images, `doubts` and the page say so.
         labels: what each image is called.
         classes: names of the model's outputs (N, classes): the page then says what the model takes each image for.
+        targets: which score of each image is explained, as the target of `attribute`: "predicted", a class index, one
+            for each image, or a function of the model's output. The page then orders channels by their contribution
+            to it (gradient times activation), shows the contributions over the input, and says how the score fell when
+            a channel was ablated alone, and when the top ones were, beside random ones.
+        overlays: signed maps of other origin (captum, pytorch-grad-cam), by name: a tensor (N, h, w) with one map an
+            image, which is stretched over the input. The page shows them in its place.
         title: of the page.
         max_bytes: of the file, in bytes. To fit, exemplars' patches and images go first, then every second row and
             column of the largest maps, then images, channels and kernels. What is left out stands on the page, in
@@ -82,6 +94,7 @@ def write_report(
             inputs, in a list, or by another method; by default the model is called on them.
         image: a function `sample -> image` for data sets whose samples are neither images nor tuples that begin with
             one, nor mappings with exactly one tensor (C, H, W) that is no label.
+        progress: whether a bar is shown while channels are ablated; "auto": if stderr is a terminal.
 
     Raises:
         ArgumentError: an argument cannot be used, no layer has maps, or max_bytes is too little for any page.
@@ -104,6 +117,7 @@ def write_report(
     check_function(image, "image", "lambda sample: sample['image']")
     model = called_by(model, forward)
     batch = checked_images(images, labels)
+    maps = read_overlays(overlays, batch)
     _check_sweep(sweep, dataset)
     where = _checked_at(at, sweep)
     found = passes(model, batch, layers, where, layout)
@@ -116,6 +130,9 @@ def write_report(
     doubtful = (
         () if sweep is None else doubts(model, [one.layer for one in shown], sweep, dataset, where, image, layout)
     )
+    score = None
+    if targets is not None:
+        shown, score = explain(shown, model, batch, targets, where, layout, progress)
     packed = tuple(map(PackedLayer.of, shown))
     page = Page(
         title=title or f"What {model_name(model)} sees",
@@ -127,6 +144,9 @@ def write_report(
         left_out=tuple(found.left_out.values()),
         doubts=tuple(doubtful),
         max_bytes=max_bytes,
+        score=score,
+        overlays=maps,
+        classes=tuple(classes or ()),
     )
     source = None if dataset is None else ExemplarImages(dataset, shown[0].field, inputs.stretch, classes, image)
     page, written = fitted(page, source, max_bytes)

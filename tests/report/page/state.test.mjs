@@ -11,7 +11,7 @@ test("an address is read back as it was written, also with a hostile name", () =
   const state = { ...initialState(), image: 1, scale: "all", wall: "patches", order: "strength", channel: 1, y: 1, x: 2 };
   const address = formatAddress(state, state, loaded);
   assert.ok(!address.slice(1).includes("#"));
-  assert.deepEqual(parseAddress(address, payload([loaded.layer])), { layer: 0, channel: 1, y: 1, x: 2, image: 1, scale: "all", wall: "patches", order: "strength" });
+  assert.deepEqual(parseAddress(address, payload([loaded.layer])), { layer: 0, channel: 1, y: 1, x: 2, image: 1, scale: "all", wall: "patches", order: "strength", over: 0 });
 });
 
 test("channels in an address are the model's numbers", () => {
@@ -25,7 +25,7 @@ test("addresses that make no sense ask for nothing, or leave it to the page", ()
   const all = payload([loadedLayer().layer]);
   for (const address of ["", "#", "#nothing/1/2/3", "#%E0%A4%A/1"]) assert.deepEqual(parseAddress(address, all), {});
   const odd = parseAddress("#conv1/1/-4/x?image=9&scale=huge&order=1", all);
-  assert.deepEqual(odd, { layer: 0, channel: 1, y: null, x: null, image: 0, scale: "robust", wall: "maps", order: "index" });
+  assert.deepEqual(odd, { layer: 0, channel: 1, y: null, x: null, image: 0, scale: "robust", wall: "maps", order: "index", over: 0 });
 });
 
 test("a change keeps what it does not name, and stays within the layer", () => {

@@ -19,7 +19,7 @@ export function writeAddress(app) {
   const written = app.address;
   clearTimeout(written.timer);
   written.timer = setTimeout(() => {
-    const address = formatAddress(app.state, currentUnit(app), app.shown);
+    const address = formatAddress(app.state, currentUnit(app), app.shown, app.payload);
     if (location.hash !== written.known || written.known === address) return;
     try {
       history.replaceState(null, "", address);

@@ -35,6 +35,7 @@ import { joinLayer } from "./values.mjs";
  * @property {{ tile: number, cell: number, columns: number, extra: number }} taps where the kernels lie in their picture
  * @property {Tap | null} tap the weight of the kernel that was clicked
  * @property {{ of: Loaded, values: Promise<Values> } | null} source what the layer's convolution took
+ * @property {HTMLCanvasElement | null} over the input under what lies over it
  * @property {boolean} printing
  * @property {{ known: string, timer: number }} address as it was last read or written, and the timer that writes the next
  * @property {{ layers: Map<number, Promise<LayerArrays>>, loaded: Map<string, Promise<Loaded>>, samples: Map<number, HTMLImageElement> }} cache
@@ -46,7 +47,8 @@ export function createApp(payload, pictures) {
     payload,
     palettes: unpackPalettes(payload),
     pictures,
-    state: initialState(),
+    state: initialState(payload),
+    over: null,
     preview: null,
     peek: null,
     pixel: null,

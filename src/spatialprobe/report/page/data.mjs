@@ -18,18 +18,30 @@
  * @typedef {{ samples: number, names: string[], numbers: string, values?: string, places?: string, columns?: number, patches?: PackedPatches }} PackedSweep
  */
 /**
+ * Signed maps over the input, one an image, of `height` rows of `width` units; `rows` and `columns` say which of them
+ * each row and column of pixels shows.
+ * @typedef {{ height: number, width: number, rows: string, columns: string, maps: PackedMaps[] }} PackedOver
+ */
+/**
+ * What channels contribute to the score, and how far it falls without each alone, (images, channels); and what
+ * removing the top ones did, a sentence an image.
+ * @typedef {{ channels: string, ablated: string, over: PackedOver | null, checks: string[] }} PackedContributions
+ */
+/** @typedef {{ words: string[], values: number[], reach: number }} Score of each image, what it is of, and the end of the scale of all contributions over the input */
+/** @typedef {{ name: string, reach: number, over: PackedOver }} OverlayEntry */
+/**
  * One layer. `channels` lists the channels that the page keeps, null for all; `of` counts all. Maps hold `height` rows
  * of `width` units, one of `every` rows and columns of the layer's `units`.
- * @typedef {{ name: string, kind: string, of: number, channels: number[] | null, height: number, width: number, every: number, units: [number, number], signed: boolean, reach: number, robust: number, maps: PackedMaps[], boxes: PackedBoxes, field: { size: number[], stride: number[] }, kernels: PackedKernels | null, sweep: PackedSweep | null }} LayerEntry
+ * @typedef {{ name: string, kind: string, of: number, channels: number[] | null, height: number, width: number, every: number, units: [number, number], signed: boolean, reach: number, robust: number, maps: PackedMaps[], boxes: PackedBoxes, field: { size: number[], stride: number[] }, kernels: PackedKernels | null, sweep: PackedSweep | null, contributions?: PackedContributions | null }} LayerEntry
  */
 /**
  * How values are written as codes: code k of 0 to `steps` lies between a map's least and greatest value; `levels`
  * counts the colors of a palette.
  * @typedef {{ steps: number, nonfinite: number, levels: number }} Codes
  */
-/** @typedef {{ at: string, input: Size & { low: number, high: number }, images: ImageEntry[], codes: Codes, palettes: { signed: string, plain: string }, crimson: [number, number, number], samples: Record<string, [string, string]> | null, layers: LayerEntry[] }} Payload */
+/** @typedef {{ at: string, input: Size & { low: number, high: number }, images: ImageEntry[], codes: Codes, palettes: { signed: string, plain: string }, crimson: [number, number, number], samples: Record<string, [string, string]> | null, score: Score | null, overlays: OverlayEntry[], layers: LayerEntry[] }} Payload */
 
-/** @typedef {{ boxes: Int32Array[], kernels?: Uint8Array, kernelReach?: Float32Array, kernelInputs?: Int32Array, kernelBias?: Float32Array, statistics?: Float32Array, values?: Float32Array, places?: Int32Array, sheet?: HTMLImageElement }} LayerArrays */
+/** @typedef {{ boxes: Int32Array[], kernels?: Uint8Array, kernelReach?: Float32Array, kernelInputs?: Int32Array, kernelBias?: Float32Array, statistics?: Float32Array, values?: Float32Array, places?: Int32Array, sheet?: HTMLImageElement, contributions?: Float32Array, ablated?: Float32Array }} LayerArrays */
 /**
  * The maps of one layer for one image: codes (C, H, W), and five numbers a channel, of all units.
  * @typedef {{ codes: Uint8Array, low: Float64Array, high: Float64Array, mean: Float64Array, silent: Float64Array, nonfinite: Float64Array, count: number }} Maps
@@ -68,6 +80,10 @@ export async function unpackLayer(layer) {
   const arrays = { boxes: await Promise.all(layer.boxes.tables.map(async (table) => new Int32Array(await inflate(table)))) };
   if (layer.kernels) await unpackKernels(layer.kernels, arrays);
   if (layer.sweep) await unpackSweep(layer.sweep, arrays);
+  if (layer.contributions) {
+    arrays.contributions = new Float32Array(await inflate(layer.contributions.channels));
+    arrays.ablated = new Float32Array(await inflate(layer.contributions.ablated));
+  }
   return arrays;
 }
 

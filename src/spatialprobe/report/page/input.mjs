@@ -10,6 +10,7 @@
 import { readAddress } from "./address.mjs";
 import { currentUnit } from "./app.mjs";
 import { hasArithmetic, tapByKey } from "./arithmetic.mjs";
+import { barAt } from "./contributions.mjs";
 import { tapAt } from "./details.mjs";
 import { canvasOf, element } from "./drawing.mjs";
 import { placesOf } from "./exemplars.mjs";
@@ -29,6 +30,7 @@ export function listen(app) {
   listenToPatches(app);
   listenToKernel(app);
   listenToMosaic(app);
+  listenToBars(app);
   listenToControls(app);
   listenToWindow(app);
 }
@@ -181,6 +183,32 @@ function listenToMosaic(app) {
   mosaic.addEventListener("pointerleave", () => peek(null));
 }
 
+/** @param {App} app The bars of contributions: a click chooses a channel, arrow keys move along, the mouse shows what it points at. */
+function listenToBars(app) {
+  const bars = canvasOf("bars");
+  let frame = 0;
+  /** @param {number} channel -1: the chosen one */
+  const peek = (channel) => {
+    const found = channel < 0 || channel === app.state.channel ? null : channel;
+    if (app.peek === found) return;
+    cancelAnimationFrame(frame);
+    app.peek = found;
+    frame = requestAnimationFrame(() => showChannel(app));
+  };
+  bars.addEventListener("click", (event) => {
+    const channel = barAt(app, event.offsetX);
+    if (channel >= 0) change(app, { channel });
+  });
+  bars.addEventListener("pointermove", (event) => {
+    if (event.pointerType !== "touch") peek(barAt(app, event.offsetX));
+  });
+  bars.addEventListener("pointerleave", () => peek(-1));
+  bars.addEventListener("keydown", (event) => handleKey(event, () => {
+    const steps = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -1, ArrowDown: 1 }[event.key];
+    return steps ? turn(app, steps) : moveChannel(app, event.key) || turnPage(app, event.key);
+  }));
+}
+
 /** @param {KeyboardEvent} event @param {() => boolean} act true: the key was for the page */
 function handleKey(event, act) {
   if (event.altKey || event.ctrlKey || event.metaKey) return;
@@ -233,6 +261,7 @@ function listenToControls(app) {
   onChange("layer", (value) => change(app, { layer: Number(value), channel: null }));
   onChange("image", (value) => change(app, { image: Number(value) }).then(() => drawThumbnails(app)));
   onChange("scale", (value) => change(app, { scale: /** @type {ScaleName} */ (value) }).then(() => drawThumbnails(app)));
+  onChange("over", (value) => change(app, { over: Number(value) }));
   onChange("order", (value) => change(app, { order: /** @type {Order} */ (value) }));
   element("wall").addEventListener("click", (event) => {
     const { value } = /** @type {HTMLButtonElement} */ (event.target);

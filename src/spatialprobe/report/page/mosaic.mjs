@@ -7,6 +7,7 @@ import { canvasOf, element, hatch, isShrunk, paintMaps, resizeCanvas, styleOf } 
 import { drawPatch, longestSide, placesOf, whenDecoded } from "./exemplars.mjs";
 import { GAP, LABEL, layOutMosaic, tilePlace } from "./layout.mjs";
 import { numberOf } from "./values.mjs";
+import { formatSigned } from "./words.mjs";
 
 const BESIDE = 2; // patches along a side of a tile
 
@@ -80,9 +81,17 @@ async function drawWall(app, drawing) {
 function labelOf(app, drawing, channel) {
   const number = numberOf(app.shown, channel);
   const mark = app.shown.marks[channel];
-  if (!mark) return `${number}`;
+  if (!mark) return withContribution(app, drawing, channel, `${number}`);
   const label = `${number} ${mark}`;
   return drawing.measureText(label).width > app.grid.tile ? `${number} ${mark[0]}` : label;
+}
+
+/** @param {App} app @param {CanvasRenderingContext2D} drawing @param {number} channel @param {string} label @returns {string} with what it contributes, where that is the order and there is room */
+function withContribution(app, drawing, channel, label) {
+  const { contributions } = app.shown;
+  if (app.state.order !== "contribution" || !contributions) return label;
+  const longer = `${label}: ${formatSigned(contributions[channel])}`;
+  return drawing.measureText(longer).width > app.grid.tile ? label : longer;
 }
 
 /** @param {App} app */

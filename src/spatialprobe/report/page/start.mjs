@@ -7,13 +7,21 @@ import { readAddress } from "./address.mjs";
 import { createApp } from "./app.mjs";
 import { element } from "./drawing.mjs";
 import { listen } from "./input.mjs";
-import { parseAddress } from "./state.mjs";
+import { namesOver, parseAddress } from "./state.mjs";
 import { buildStrip, drawThumbnails } from "./strip.mjs";
 import { change } from "./view.mjs";
 
 /** @param {string[]} texts @returns {HTMLOptionElement[]} */
 function options(texts) {
   return texts.map((text, value) => new Option(text, `${value}`));
+}
+
+/** @param {Payload} payload Offer what may lie over the input, and the order of contributions where there are some. */
+function offerContributions(payload) {
+  const names = namesOver(payload);
+  element("over").replaceChildren(...options(["nothing", ...names]));
+  element("over-choice").hidden = !names.length;
+  if (!payload.score) element("order").querySelector("[value=contribution]")?.remove();
 }
 
 async function start() {
@@ -24,6 +32,7 @@ async function start() {
   element("image").replaceChildren(...options(payload.images.map((image) => image.name)));
   for (const name of ["plain", "stills"]) element(name).hidden = true;
   element("app").hidden = false;
+  offerContributions(payload);
   buildStrip(app);
   await change(app, { channel: null, y: null, x: null, ...parseAddress(readAddress(app), payload) });
   listen(app);

@@ -8,23 +8,29 @@
 /** @import { Loaded, Order } from "./values.mjs" */
 /** @import { ScaleName } from "./words.mjs" */
 import { isInside } from "./fields.mjs";
-import { findRichestChannel, findStrongestUnit, numberOf } from "./values.mjs";
+import { findFirstChannel, findStrongestUnit, numberOf } from "./values.mjs";
 
 /** @typedef {"maps" | "patches"} Wall what the tiles of the mosaic show */
-/** @typedef {{ layer: number, image: number, scale: ScaleName, order: Order, wall: Wall, channel: number, y: number, x: number }} State */
+/** @typedef {{ layer: number, image: number, scale: ScaleName, order: Order, wall: Wall, channel: number, y: number, x: number, over: number }} State `over`: what lies over the input, 0 for nothing */
 /**
  * A change that is asked for; null leaves a channel or a unit to the page.
- * @typedef {{ layer?: number, image?: number, scale?: ScaleName, order?: Order, wall?: Wall, channel?: number | null, y?: number | null, x?: number | null }} Wish
+ * @typedef {{ layer?: number, image?: number, scale?: ScaleName, order?: Order, wall?: Wall, channel?: number | null, y?: number | null, x?: number | null, over?: number }} Wish
  */
 
 /** @type {ScaleName[]} */
 const SCALES = ["robust", "layer", "map", "all"];
 /** @type {Order[]} */
-const ORDERS = ["index", "strength", "sparsity"];
+const ORDERS = ["index", "strength", "sparsity", "contribution"];
 
-/** @returns {State} */
-export function initialState() {
-  return { layer: 0, image: 0, scale: "robust", order: "index", wall: "maps", channel: 0, y: 0, x: 0 };
+/** @param {Payload | null} [payload] @returns {State} contributions first, where the page has them */
+export function initialState(payload = null) {
+  const explains = Boolean(payload?.score);
+  return { layer: 0, image: 0, scale: "robust", order: explains ? "contribution" : "index", wall: "maps", channel: 0, y: 0, x: 0, over: explains ? 1 : 0 };
+}
+
+/** @param {Payload} payload @returns {string[]} what may lie over the input, the choices of `State.over` from 1 on */
+export function namesOver({ score, overlays }) {
+  return [...(score ? ["contributions"] : []), ...(overlays ?? []).map(({ name }) => name)];
 }
 
 /** @param {State} state @param {Wish} wish @param {Loaded} found the layer and image wished for @param {Loaded | null} before those shown now @param {Size} input @returns {State} */
@@ -35,7 +41,7 @@ export function nextState(state, wish, found, before, input) {
     next.y = Math.floor(((state.y + 0.5) * layer.height) / before.layer.height);
     next.x = Math.floor(((state.x + 0.5) * layer.width) / before.layer.width);
   }
-  const channel = Math.min(next.channel ?? findRichestChannel(found), found.count - 1);
+  const channel = Math.min(next.channel ?? findFirstChannel(found, next.order), found.count - 1);
   const [y, x] = next.y === null || next.x === null ? findStrongestUnit(found, channel, isInside(found, channel, input)) : [next.y, next.x];
   return { ...next, channel, y: clamp(y, layer.height), x: clamp(x, layer.width) };
 }
@@ -45,14 +51,16 @@ export function clamp(value, count) {
   return Math.min(Math.max(value, 0), count - 1);
 }
 
-/** @param {State} state @param {{ y: number, x: number }} unit @param {Loaded} loaded @returns {string} `#layer/channel/y/x`, and after a question mark what is not as at first */
-export function formatAddress(state, unit, loaded) {
+/** @param {State} state @param {{ y: number, x: number }} unit @param {Loaded} loaded @param {Payload | null} [payload] @returns {string} `#layer/channel/y/x`, and after a question mark what is not as at first */
+export function formatAddress(state, unit, loaded, payload = null) {
+  const first = initialState(payload);
   const more = new URLSearchParams();
   const { every } = loaded.layer;
   if (state.image) more.set("image", `${state.image}`);
   if (state.scale !== "robust") more.set("scale", state.scale);
   if (state.wall !== "maps") more.set("wall", state.wall);
-  if (state.order !== "index") more.set("order", state.order);
+  if (state.order !== first.order) more.set("order", state.order);
+  if (state.over !== first.over) more.set("over", `${state.over}`);
   const parts = [encodeURIComponent(loaded.layer.name), numberOf(loaded, state.channel), unit.y * every, unit.x * every];
   const query = more.toString();
   return `#${parts.join("/")}${query && "?"}${query}`;
@@ -80,11 +88,14 @@ export function parseAddress(address, payload) {
 /** @param {URLSearchParams} more @param {Payload} payload @returns {Wish} */
 function parseChoices(more, payload) {
   const image = Number(more.get("image"));
+  const first = initialState(payload);
+  const over = Number(more.get("over") ?? first.over);
   return {
     image: Number.isInteger(image) && image >= 0 && image < payload.images.length ? image : 0,
     scale: SCALES.find((one) => one === more.get("scale")) ?? "robust",
     wall: more.get("wall") === "patches" ? "patches" : "maps",
-    order: ORDERS.find((one) => one === more.get("order")) ?? "index",
+    order: ORDERS.find((one) => one === more.get("order")) ?? first.order,
+    over: Number.isInteger(over) && over >= 0 && over <= namesOver(payload).length ? over : first.over,
   };
 }
 

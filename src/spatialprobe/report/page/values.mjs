@@ -7,7 +7,7 @@
 const SHADES = 12; // on each side of zero
 
 /** @typedef {"" | "dead" | "constant" | "not finite"} Mark */
-/** @typedef {"index" | "strength" | "sparsity"} Order */
+/** @typedef {"index" | "strength" | "sparsity" | "contribution"} Order */
 /**
  * A layer with its arrays and its maps for one image.
  * @typedef {Maps & LayerArrays & { layer: LayerEntry, index: number, image: number, units: number, marks: Mark[], codeBook: Codes, beyond?: number, richest?: number, counts?: Uint32Array }} Loaded
@@ -17,7 +17,10 @@ const SHADES = 12; // on each side of zero
 export function joinLayer(layer, index, image, arrays, maps, codeBook) {
   const units = layer.height * layer.width;
   const marks = Array.from({ length: maps.count }, (_, channel) => markOf(maps, channel, layer.units[0] * layer.units[1]));
-  return { ...arrays, ...maps, layer, index, image, units, marks, codeBook };
+  /** @param {Float32Array | undefined} all @returns {Float32Array | undefined} this image's */
+  const mine = (all) => all?.subarray(image * maps.count, (image + 1) * maps.count);
+  const [contributions, ablated] = [mine(arrays.contributions), mine(arrays.ablated)];
+  return { ...arrays, ...maps, layer, index, image, units, marks, codeBook, contributions, ablated };
 }
 
 /** @param {Maps} maps @param {number} channel @param {number} units that the layer has @returns {Mark} */
@@ -59,7 +62,14 @@ export function orderChannels(loaded, order) {
   const all = Array.from({ length: loaded.count }, (_, channel) => channel);
   if (order === "strength") all.sort((a, b) => strengthOf(loaded, b) - strengthOf(loaded, a) || a - b);
   if (order === "sparsity") all.sort((a, b) => loaded.silent[b] - loaded.silent[a] || a - b);
+  const { contributions } = loaded;
+  if (order === "contribution" && contributions) all.sort((a, b) => contributions[b] - contributions[a] || a - b);
   return all;
+}
+
+/** @param {Loaded} loaded @param {Order} order @returns {number} the channel to begin with: the first in the order of contributions, else the one with the most to see */
+export function findFirstChannel(loaded, order) {
+  return order === "contribution" && loaded.contributions ? orderChannels(loaded, order)[0] : findRichestChannel(loaded);
 }
 
 /** @param {Loaded} loaded @param {number} channel @param {(y: number, x: number) => boolean} [isInside] which units count, where any is finite @returns {[number, number]} row and column of the unit with the largest magnitude */

@@ -10,7 +10,9 @@ import { writeTap } from "./arithmetic.mjs";
 import { drawKernel, writeNumbers } from "./details.mjs";
 import { element, paintMaps } from "./drawing.mjs";
 import { drawExemplars } from "./exemplars.mjs";
+import { drawContributions } from "./contributions.mjs";
 import { drawMosaic, frameChosen, hasWall } from "./mosaic.mjs";
+import { loadOver, writeOver } from "./over.mjs";
 import { writePixel } from "./photo.mjs";
 import { nextState } from "./state.mjs";
 import { drawThumbnail, markStrip } from "./strip.mjs";
@@ -18,20 +20,24 @@ import { numberOf, orderChannels } from "./values.mjs";
 import { drawBar, drawInput, drawMap, markBar } from "./views.mjs";
 import { describeChannel, describeChannels, describeLayer, describeOrder, describeUnit } from "./words.mjs";
 
+/** What of the state changes more than one channel. */
+const ANEW = /** @type {const} */ (["scale", "order", "wall", "over"]);
+
 /** @param {App} app @param {Wish} wish @returns {Promise<void>} when it is shown, or given up for a newer wish */
 export async function change(app, wish) {
   const mine = ++app.request;
   const started = performance.now();
   app.asked = { ...app.asked, ...wish };
-  const { layer, image } = { ...app.state, ...app.asked };
+  const { layer, image, over } = { ...app.state, ...app.asked };
   const before = app.shown ?? null;
   const here = before && before.index === layer && before.image === image;
   const found = here ? before : await loadLayer(app, layer, image);
+  const under = here && over === app.state.over ? app.over : await loadOver(app, layer, image, over);
   if (mine !== app.request) return;
   const next = nextState(app.state, app.asked, found, app.shown ?? null, app.payload.input);
-  const anew = found !== app.shown || next.scale !== app.state.scale || next.order !== app.state.order || next.wall !== app.state.wall;
+  const anew = found !== app.shown || under !== app.over || ANEW.some((name) => next[name] !== app.state[name]);
   const other = next.channel !== currentChannel(app);
-  Object.assign(app, { state: next, asked: {}, shown: found, preview: null, peek: null });
+  Object.assign(app, { state: next, asked: {}, shown: found, over: under, preview: null, peek: null });
   if (anew) showAll(app);
   else if (other) showChannel(app);
   else showUnit(app);
@@ -41,7 +47,7 @@ export async function change(app, wish) {
 /** @param {App} app */
 export function showAll(app) {
   const { state } = app;
-  for (const name of /** @type {const} */ (["layer", "image", "scale", "order"])) {
+  for (const name of /** @type {const} */ (["layer", "image", "scale", "order", "over"])) {
     /** @type {HTMLSelectElement} */ (element(name)).value = `${state[name]}`;
   }
   app.order = orderChannels(app.shown, state.order);
@@ -50,6 +56,7 @@ export function showAll(app) {
   writeLayer(app);
   drawMosaic(app);
   showChannel(app);
+  writeOver(app);
 }
 
 /** @param {App} app */
@@ -61,6 +68,7 @@ export function showChannel(app) {
   drawBar(app);
   drawKernel(app);
   writeNumbers(app);
+  drawContributions(app);
   drawExemplars(app);
   writePixel(app, (channel, y, x) => change(app, { channel, y, x }));
 }

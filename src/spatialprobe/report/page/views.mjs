@@ -52,7 +52,7 @@ export function drawInput(app, y, x) {
   const down = size.height / input.height;
   drawing.imageSmoothingEnabled = isShrunk(across, 1);
   drawing.translate(MARGIN, MARGIN);
-  drawing.drawImage(app.pictures[app.state.image], 0, 0, size.width, size.height);
+  drawing.drawImage(app.over ?? app.pictures[app.state.image], 0, 0, size.width, size.height);
   const box = boxAt(app.shown, currentChannel(app), y, x);
   drawField(app, drawing, box, size, app.preview !== null);
   if (app.pixel) cross(drawing, (app.pixel.x + 0.5) * across, (app.pixel.y + 0.5) * down);

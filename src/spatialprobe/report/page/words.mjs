@@ -20,6 +20,11 @@ export function formatNumber(value, digits = 4) {
   return Number.isFinite(value) ? `${Number(value.toPrecision(digits))}` : "none";
 }
 
+/** @param {number} value @returns {string} with its sign, to three digits */
+export function formatSigned(value) {
+  return value ? `${value < 0 ? "−" : "+"}${formatNumber(Math.abs(value), 3)}` : "0";
+}
+
 /** @param {number} share @returns {string} */
 export function formatPercent(share) {
   return `${Number((100 * share).toPrecision(3))} %`;
@@ -102,6 +107,7 @@ export function describeOrder(marks, order) {
     index: "In the order of their numbers.",
     strength: "In order of strength: the largest magnitude first.",
     sparsity: "In order of sparsity: those with the most units at or below zero first.",
+    contribution: "In order of contribution to this image's score: what speaks for it first.",
   }[order];
   /** @type {[Mark, string][]} */
   const kinds = [
