@@ -40,7 +40,8 @@ STOREYS = [
     },
     {"statistics", "fields", "render"},
     {"attribution"},
-    {"report", "evidence"},
+    {"evidence"},
+    {"report"},
     {"testing"},
 ]
 
