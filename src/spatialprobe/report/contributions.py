@@ -188,7 +188,7 @@ def read_overlays(overlays: object, images: torch.Tensor) -> tuple[Overlay, ...]
 
 def _over(name: object, given: object, images: torch.Tensor) -> OverInput:
     try:
-        maps = torch.as_tensor(given).detach().to("cpu", torch.float64)
+        maps = torch.as_tensor(given, dtype=torch.float64, device="cpu").detach()
     except (TypeError, ValueError, RuntimeError) as error:
         raise ArgumentError(f"overlays[{name!r}] is {kind_of(given)}: pass a tensor (N, h, w).") from error
     if maps.ndim != 3 or len(maps) != len(images) or not maps.numel():
