@@ -8,6 +8,7 @@ import os
 if "PYTEST_XDIST_WORKER" in os.environ:  # one process for each core: threads would only wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import hypothesis  # noqa: F401  (here, since what it looks for among all objects must not be frozen yet)
 import pytest
 from torch.overrides import _get_current_function_mode_stack
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack

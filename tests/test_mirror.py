@@ -72,6 +72,7 @@ PROMISES = {
     "fields/test_models": "",
     "fields/test_odd_tensors": "",
     "fields/test_operator_database": "fields/rules/detection fields/rules/linear_algebra fields/rules/norms",
+    "fields/test_quantized": "fields/rules/quantized",
     "fields/test_recurrent": "fields/rules/recurrent",
     "fields/test_python_values": "fields/origins",
     "fields/test_receptive_fields": (

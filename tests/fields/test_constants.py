@@ -178,3 +178,27 @@ def test_lists_in_torchscript():
     model = nn.Sequential(nn.Identity(), torch.jit.script(Literals()))
     field = sp.receptive_fields(model, (1, 3, 4, 4))[""]
     assert (field.exact, field.size) == (True, (1, 1))
+
+
+SEGMENTS = {
+    "lengths": {"lengths": torch.tensor([2, 0, 3])},
+    "offsets": {"offsets": torch.tensor([0, 1, 5])},
+    "all alike": {"lengths": torch.tensor([[2, 2]] * 5), "axis": 1},
+    "not alike": {"lengths": torch.tensor([[2, 2]] * 4 + [[1, 3]]), "axis": 1},
+}
+
+
+@pytest.mark.parametrize("reduce", ["sum", "max"])
+@pytest.mark.parametrize("name", SEGMENTS)
+def test_segments(name, reduce):
+    """Each segment sees its own rows, as far as lengths or offsets are constants, and the same for all."""
+    tensors = {key: value for key, value in SEGMENTS[name].items() if key != "axis"}
+    axis = SEGMENTS[name].get("axis", 0)
+
+    def segment(x, **given):
+        return torch.segment_reduce(x.reshape(5, 4), reduce, axis=axis, **given)[None, None]
+
+    field = compare_alone(Calls(segment, **tensors), (1, 1, 5, 4))
+    assert field.exact is (name != "not alike")
+    assert not field.unknown or field.unknown == ("aten::segment_reduce where values or rounding decide",)
+    assert field.fallback is None

@@ -320,6 +320,8 @@ class IntervalMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def _find_revealed(call: Call) -> list[torch.Tensor]:
     """Return the arguments whose values a result, or its shape, reveals to Python."""
+    if call.traits.base == "segment_reduce":
+        return list(tensors_in([call.arguments[name] for name in ("lengths", "indices", "offsets")]))
     if call.traits.base != "index":
         return call.tensors
     return [one for one in tensors_in(call.args[1]) if one.dtype in (torch.bool, torch.uint8)]

@@ -100,7 +100,8 @@ _MOVING = ("rules.shapes", "rules.placing", "rules.resampling")  # modules of ru
 _PLACED = split_names("copy where complex polar bucketize searchsorted masked_scatter masked_fill")
 _NO_VALUES = split_names(
     "index indices running_mean running_var boundaries sorted_sequence sorter scale zero_point noise "
-    "input_scale save_mean save_invstd mean rstd mask condition"
+    "input_scale save_mean save_invstd mean rstd mask condition lengths offsets "
+    "observer_on fake_quant_on fake_quant_enabled running_min running_max"
 )
 _ADDED_PRODUCTS = split_names("addmm addmv baddbmm addbmm addr")
 _NUMBERS: Mapping[str, Mapping[str, Role]] = {

@@ -10,7 +10,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.parameter import is_lazy
 
 from spatialprobe.fields.call import Call
-from spatialprobe.tensors import holds_own_memory
+from spatialprobe.fields.memory import has_storage
 
 Storages: TypeAlias = dict[int, StorageWeakRef]  # by address, which no other takes while the reference is held
 
@@ -31,7 +31,7 @@ class Origins:
     def start_with(self, values: Iterable[Any]) -> None:
         """Note tensors whose origin is known: those that exist before the pass, and those that operators return."""
         for value in values:
-            if isinstance(value, torch.Tensor) and not is_lazy(value) and holds_own_memory(value):
+            if isinstance(value, torch.Tensor) and not is_lazy(value) and has_storage(value):
                 key, storage = _storage_of(value)
                 self._born.setdefault(key, storage)
                 self._unwritten.pop(key, None)

@@ -15,6 +15,7 @@ from spatialprobe.fields.rules import (  # noqa: F401 (they register)
     mixing,
     norms,
     placing,
+    quantized,
     recurrent,
     resampling,
     shapes,

@@ -116,8 +116,9 @@ def _draw(operation: Operation) -> Reach:
 
 
 @rule("fake_quantize_per_channel_affine", "fake_quantize_per_channel_affine_cachemask", "quantize_per_channel")
+@rule("_fake_quantize_per_tensor_affine_cachemask_tensor_qparams")
 def _quantize_channels(operation: Operation) -> Reach:
-    """Each number on the scale of its channel."""
+    """Each number on the scale of its channel, or of all."""
     scales = [name for name in operation.arguments if name.startswith(("scale", "zero_point"))]
     return operation.with_all_of(operation.reach("self"), *scales)
 

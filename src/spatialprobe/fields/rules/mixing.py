@@ -10,6 +10,7 @@ import numpy as np
 from spatialprobe.fields.reach import Reach, union
 from spatialprobe.fields.rules.operation import Operation
 from spatialprobe.fields.rules.table import add_rule, rule
+from spatialprobe.fields.taps import NONE
 
 _REDUCTIONS = (
     "sum mean prod amax amin max min any all argmax argmin aminmax median nanmedian mode kthvalue std var std_mean "
@@ -90,6 +91,22 @@ def _accumulate(operation: Operation) -> list[Reach]:
     seen = operation.reach("self")
     total = seen.accumulated(operation["dim"] % len(seen.shape)) if seen.shape else seen
     return [total, *(total.inexact() for _ in operation.results[1:])]
+
+
+@rule("segment_reduce")
+def _reduce_segments(operation: Operation) -> Reach:
+    """Return the sum, mean or extreme of each segment of a dimension, of known lengths or between known offsets."""
+    seen, axis = operation.reach("data"), operation["axis"]
+    given = "lengths" if "lengths" in operation else "offsets"
+    values = operation.values(given)
+    rows = None if values is None else values.reshape(-1, values.shape[-1])
+    if rows is None or (rows != rows[:1]).any():
+        whole = seen.reduced([axis], keepdim=True).expanded(operation.shape)
+        return operation.with_all_of(whole, given).inexact()
+    edges = np.concatenate([[0], rows[0].cumsum()]) if given == "lengths" else rows[0]
+    places = edges[:-1, None] + np.arange(max(1, int(np.diff(edges).max())))
+    made = seen.gathered(axis, np.where(places < edges[1:, None], places, NONE))
+    return made.inexact() if "initial" in operation and operation["reduce"] != "sum" else made
 
 
 @rule("linalg_cross", "cross")

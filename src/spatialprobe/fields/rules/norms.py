@@ -7,7 +7,7 @@ from math import prod
 
 from spatialprobe.fields.reach import Reach, union
 from spatialprobe.fields.rules.operation import Operation
-from spatialprobe.fields.rules.table import rule
+from spatialprobe.fields.rules.table import add_rule, rule
 
 
 @rule(
@@ -54,6 +54,10 @@ def _group_norm(operation: Operation) -> list[Reach]:
         mixed = mixed.inexact()
     normed = union([mixed, *_channel_reaches(operation, ["weight", "bias"])], operation.shape)
     return [normed, *_statistics_reaches(operation, mixed)]
+
+
+add_rule("quantized::layer_norm", _layer_norm)
+add_rule("quantized::group_norm", _group_norm)
 
 
 @rule("renorm")

@@ -8,7 +8,7 @@ import numpy as np
 
 from spatialprobe.fields.reach import Reach, constant, joined
 from spatialprobe.fields.rules.operation import Operation
-from spatialprobe.fields.rules.table import rule
+from spatialprobe.fields.rules.table import add_rule, rule
 
 
 @rule(
@@ -83,6 +83,14 @@ def _unbind(operation: Operation) -> list[Reach]:
 def _concatenate(operation: Operation) -> Reach:
     parts = [part for part in operation.reaches("tensors") if part.shape != (0,)]  # torch allows such empty ones
     return joined(parts, operation["dim"] % len(operation.shape)) if parts else operation.reaches("tensors")[0]
+
+
+def _concatenate_quantized(operation: Operation) -> Reach:
+    return joined(operation.reaches("qx"), operation["dim"] % len(operation.shape))
+
+
+for _name in ("cat", "cat_relu", "cat_out", "cat_relu_out"):
+    add_rule(f"quantized::{_name}", _concatenate_quantized)
 
 
 @rule("movedim", "moveaxis")

@@ -9,7 +9,7 @@ import numpy as np
 
 from spatialprobe.fields.reach import Reach, joined, union
 from spatialprobe.fields.rules.operation import Operation, per_axis
-from spatialprobe.fields.rules.table import rule
+from spatialprobe.fields.rules.table import add_rule, rule
 from spatialprobe.fields.taps import NONE, Ints, adaptive, transposed_window, window
 
 
@@ -62,7 +62,8 @@ def _sees(operation: Operation, *names: str) -> bool:
 
 
 @rule("max_pool1d", "max_pool2d", "max_pool3d", "max_pool2d_with_indices", "max_pool3d_with_indices")
-@rule("avg_pool1d", "avg_pool2d", "avg_pool3d", "max_pool1d_with_indices", "mkldnn_max_pool2d", "quantized_max_pool2d")
+@rule("avg_pool1d", "avg_pool2d", "avg_pool3d", "max_pool1d_with_indices", "mkldnn_max_pool2d")
+@rule("quantized_max_pool1d", "quantized_max_pool2d", "quantized_max_pool3d")
 def _pool(operation: Operation) -> list[Reach]:
     """Return a pooling of each channel; pixels beyond the border do not count."""
     kernel_size, outputs = operation["kernel_size"], operation.shape
@@ -76,6 +77,10 @@ def _pool(operation: Operation) -> list[Reach]:
     for axis, geometry in enumerate(zip(kernels, strides, paddings, dilations, strict=True)):
         seen = seen.tapped(first + axis, window(*geometry), outputs[first + axis])
     return _add_indices(operation, seen)
+
+
+add_rule("quantized::max_pool1d", _pool)
+add_rule("quantized::max_pool2d", _pool)
 
 
 @rule(
