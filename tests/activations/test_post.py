@@ -154,12 +154,52 @@ def test_in_place_residual_is_not_taken_for_an_activation():
     assert "conv2" in repr(probe)
 
 
-def test_layer_run_outside_the_forward():
-    """A layer called by hand, outside the model's own forward, is reported, not left out in silence."""
-    model = Then(F.relu)
-    with pytest.raises(sp.UnresolvedActivationError, match="nothing inside the model's own forward"):
-        with sp.Probe(model, at="post_activation"):
-            F.relu(model.conv(IMAGES))
+class Codec(nn.Module):
+    """A model with a method of its own beside `forward`, as a VAE's `encode` and timm's `forward_features`."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.decoder = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 1, 1)
+
+    def encode(self, x):
+        return F.relu(self.encoder(x))
+
+    def forward(self, x):
+        return torch.sigmoid(self.decoder(self.encode(x)))
+
+
+def test_other_methods_than_forward():
+    """What `encode` runs has its nonlinearity, before and after a forward, in the order of execution."""
+    model = Codec()
+    with sp.Probe(model, at="post_activation") as probe:
+        first = model.encode(IMAGES)
+        model(IMAGES)
+        with torch.device("cpu"):  # a mode that the user enters later and leaves earlier
+            last = model.encode(IMAGES + 1)
+    assert [record.layer for record in probe.records] == ["encoder", "encoder", "decoder", "encoder"]
+    records = probe.calls("encoder")
+    assert torch.equal(records[0].tensor, first)
+    assert torch.equal(records[2].tensor, last)
+    assert torch.overrides._get_current_function_mode_stack() == []
+
+
+def test_a_layer_called_by_hand():
+    """A layer called by hand has the nonlinearity that its output then goes through; without one it is reported."""
+    model = Codec()
+    with sp.Probe(model, "encoder", at="post_activation") as probe:
+        expected = F.elu(model.encoder(IMAGES))
+    assert torch.equal(probe["encoder"].tensor, expected)
+    with pytest.raises(sp.UnresolvedActivationError, match="'encoder': its output was taken by nothing"):
+        with sp.Probe(model, "encoder", at="post_activation"):
+            model.encoder(IMAGES)
+
+
+def test_methods_that_fail():
+    """After an exception in a method of the model nothing is left behind."""
+    model = Codec()
+    with pytest.raises(RuntimeError, match="channels"), sp.Probe(model, at="post_activation"):
+        model.decoder(model.encoder(IMAGES).sum(1, keepdim=True))
+    assert torch.overrides._get_current_function_mode_stack() == []
 
 
 def test_several_forwards():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import UserDict
+from dataclasses import dataclass
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -419,3 +422,61 @@ def test_progress(capsys):
     sp.attribute(make("vgg"), images("vgg"), 2, layers="3", method="ablation")
     sp.attribute(make("vgg"), images("vgg"), 2, layers="3", progress=True)
     assert capsys.readouterr().err == ""
+
+
+class Named(nn.Module):
+    """A model that takes its images by name, and one more method than `forward`."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, 3)
+
+    def features(self, x):
+        return torch.tanh(self.conv(x))
+
+    def forward(self, pixel_values, labels=None):
+        return {"logits": self.head(self.features(pixel_values).mean((2, 3)))}
+
+
+@dataclass
+class Pair:
+    pixel_values: torch.Tensor
+    label: torch.Tensor
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda x, y: {"labels": y, "pixel_values": x},
+        lambda x, y: UserDict(pixel_values=x, labels=y),
+        Pair,
+        lambda x, y: (x, y),
+        lambda x, y: ({"pixel_values": x}, y),
+    ],
+    ids=["dict", "mapping", "dataclass", "tuple", "tuple of a dict"],
+)
+def test_batches_are_read_as_everywhere(form):
+    """Attribution, its repeated batches and its check read a batch as a sweep does, without `forward=`."""
+    model, x = seeded(Named), batch()
+    given = form(x, torch.zeros(3))
+    score = lambda output: output["logits"][:, 1]  # noqa: E731
+    for method in METHODS:
+        found = sp.attribute(model, given, score, method=method, batch_size=6)["conv"]
+        assert torch.equal(found.channels, sp.attribute(model, x, score, method=method, batch_size=6)["conv"].channels)
+    assert sp.evidence.channel_deletion(model, given, found, k=1).values.shape == (3,)
+    with pytest.raises(sp.ArgumentError, match=r"forward=lambda model, batch: model\(batch\['image'\]\)"):
+        sp.attribute(model, {"image": x}, score)
+
+
+def test_other_methods_than_forward():
+    """A function may call another method: what that returns is scored, what follows it is no layer's activation."""
+    model, x = seeded(Named), batch()
+    score = lambda output: output.relu().sum((1, 2, 3))  # noqa: E731
+    forward = lambda model, batch: model.features(batch)  # noqa: E731
+    found = sp.attribute(model, x, score, forward=forward)["conv"]
+    value = model.features(x).detach()
+    torch.testing.assert_close(found.channels, value.relu().sum((2, 3)))
+    outside = lambda model, batch: model.conv(batch)  # noqa: E731
+    with pytest.raises(sp.UnsupportedOutputError, match="taken by nothing"):
+        sp.attribute(model, x, score, forward=outside)
+    assert sp.evidence.channel_deletion(model, x, found, k=1).values.shape == (3,)

@@ -97,7 +97,7 @@ class Trail:
             return None
         if self.nonlinearities:
             return f"{self.layer!r}: {len(self.nonlinearities)} took its output: {', '.join(self.nonlinearities)}"
-        takers = ", ".join(dict.fromkeys(self.others)) or "nothing inside the model's own forward"
+        takers = ", ".join(dict.fromkeys(self.others)) or "nothing"
         return f"{self.layer!r}: its output was taken by {takers}"
 
 

@@ -169,6 +169,7 @@ class Probe(Block, Activations):
             self._recorder.begin()
             self._records = []
             undo.add(self._recorder.stop_following)
+            self._recorder.follow()
             attach(undo, self._hooks, self._model, *self._around, before=self._pre_hooks)
         except BaseException:
             undo.run()

@@ -77,12 +77,13 @@ class Pass:
 class ThreadView:
     """The state of one thread: its forward passes that have not ended, the innermost last."""
 
-    __slots__ = ("follower", "following", "passes")
+    __slots__ = ("always", "follower", "following", "passes")
 
     def __init__(self, loose: Pass, follower: NonlinearityMode | None) -> None:
         self.passes = [loose]  # the first is for layers that are called outside of the model's forward
         self.follower = follower
         self.following = False
+        self.always = False  # whether functions outside of the model's forward are followed
 
 
 class Recorder:
@@ -136,12 +137,13 @@ class Recorder:
             return None
         for layer in self._layers:
             keep_last(layer.module)
+        if len(view.passes) == 1 and view.follower is not None:
+            self._end_trails(view.passes[0])  # of what other methods of the model ran before
+            view.follower.forget()
         begun = Pass(next(self._numbers), self._new_graphs(by_hand=False))
         view.passes.append(begun)
         self._started += 1
-        if view.follower is not None and not view.following:
-            view.following = True
-            view.follower.__enter__()  # type: ignore[no-untyped-call]
+        _follow(view)
         return None if begun.graphs is None else begun.graphs.take_inputs((args, kwargs))
 
     def forward_ends(self, model: nn.Module, args: tuple[Any, ...], output: Any) -> None:
@@ -156,7 +158,7 @@ class Recorder:
                 view.follower.settle(over=len(view.passes) == 1)  # may stop the forward
         finally:
             if len(view.passes) == 1:
-                _stop_following(view)
+                _stop_following(view, between=view.always)
             self._settle(ended, whole=whole)
 
     @contextmanager
@@ -167,6 +169,12 @@ class Recorder:
             yield
         finally:
             self._paused = False
+
+    def follow(self) -> None:
+        """Watch the torch functions of this thread also outside of the model's forward, as in `model.encode(x)`."""
+        view = self._views[threading.get_ident()]
+        view.always = True
+        _follow(view)
 
     def stop_following(self) -> None:
         """Stop watching the torch functions of this thread, also where a forward has not ended."""
@@ -287,13 +295,17 @@ class Recorder:
             return self._keeper.keep(guard, value, current.watched)
 
     def _settle(self, ended: Pass, *, whole: bool) -> None:
-        """Check shared and watched values, and add the entries of outputs that one nonlinearity followed."""
+        """Check shared and watched values, and end the trails of outputs."""
         if ended.graphs is not None:
             ended.graphs.settle(over=True)
         self._keeper.settle(ended.watched, whole=whole)
         for kept in ended.shared:
             kept.check_intact()
         ended.shared.clear()
+        self._end_trails(ended)
+
+    def _end_trails(self, ended: Pass) -> None:
+        """Add the entries of outputs that one nonlinearity followed."""
         for trail, entries in ended.trails:
             self.trails.append(trail)
             trail.end()
@@ -302,12 +314,20 @@ class Recorder:
         ended.trails.clear()
 
 
-def _stop_following(view: ThreadView) -> None:
-    """Stop watching the torch functions of the thread."""
+def _follow(view: ThreadView) -> None:
+    """Watch the torch functions of the thread."""
+    if view.follower is not None and not view.following:
+        view.following = True
+        view.follower.__enter__()  # type: ignore[no-untyped-call]
+
+
+def _stop_following(view: ThreadView, *, between: bool = False) -> None:
+    """Stop watching the torch functions of the thread; or only forget what was followed, `between` two forwards."""
     if view.follower is not None and view.following:
-        leave_function_mode(view.follower)
+        if not between:
+            leave_function_mode(view.follower)
+            view.following = False
         view.follower.forget()
-        view.following = False
 
 
 def _describe_unusable(layer: Layer, output: Any, value: Any, *, picked: bool) -> str:

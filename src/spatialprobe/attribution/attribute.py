@@ -21,8 +21,9 @@ from spatialprobe.attribution.run import Run
 from spatialprobe.attribution.samples import count_samples
 from spatialprobe.attribution.target import Target, TargetChoice
 from spatialprobe.errors import ArgumentError, NonFiniteActivationError, ProbeStateError, UnsupportedOutputError
+from spatialprobe.model.batch import BatchReader
 from spatialprobe.model.evaluation import EvaluationMode
-from spatialprobe.model.forward import Forward
+from spatialprobe.model.forward import Forward, called_by
 from spatialprobe.model.layout import LayoutChoice, check_layout
 from spatialprobe.model.select import Selector, find_exact_names, select
 from spatialprobe.model.settings import leave_inference_mode
@@ -106,13 +107,13 @@ def attribute(
         check_switch(progress, "progress")
     as_int(steps, "steps", least=1)
     base = as_baseline(baseline)
-    meant = Target.of(target, count_samples(images))
+    meant = Target.of(target, count_samples(images, BatchReader.of(model, forward)))
     at_once = None if batch_size is None else as_int(batch_size, "batch_size", least=1)
     chosen = Chosen(select(model, layers), find_exact_names(model, layers))
     uses_gradients = method in ("gradient_x_activation", "grad_cam")
     with undo_block() as undo:
         leave_inference_mode(undo)
-        with EvaluationMode(model, gradients=method != "ablation") as mode:
+        with EvaluationMode(called_by(model, forward), gradients=method != "ablation") as mode:
             forwards = Forwards(mode, images, forward, meant)
             runs, scores, meant = observe(forwards, chosen, at, layout, gradients=uses_gradients)
             if not uses_gradients:  # else that was the only pass, and the end of the block restores the model

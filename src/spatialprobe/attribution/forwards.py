@@ -15,6 +15,7 @@ from spatialprobe.attribution.run import Run
 from spatialprobe.attribution.samples import repeat_samples
 from spatialprobe.attribution.target import Target
 from spatialprobe.errors import ForwardError, LayerNotRunError, ProbeStateError, SpatialProbeError
+from spatialprobe.model.batch import BatchReader
 from spatialprobe.model.evaluation import EvaluationMode
 from spatialprobe.model.forward import Forward, forward_error, run_model
 from spatialprobe.model.hooks import ProbeHook, attach
@@ -33,7 +34,7 @@ _HINT = "Pass images as the model takes them; forward=lambda model, batch: ... s
 class Forwards:
     """How the model is run, and how its scores are read."""
 
-    mode: EvaluationMode
+    mode: EvaluationMode  # of the model as `forward` calls it
     batch: Any
     forward: Forward | None
     target: Target
@@ -48,6 +49,16 @@ class Forwards:
             most = count if self.target.function is not None else _AT_ONCE
         return max(1, most // count)
 
+    @property
+    def reader(self) -> BatchReader:
+        """What the model takes of the batch."""
+        return BatchReader.of(self.mode.model, self.forward)
+
+    @property
+    def part(self) -> Any:
+        """The part of the batch that the model takes."""
+        return self.reader.part(self.batch)
+
     def output(self, times: int = 1) -> Any:
         """Return what the model makes of the batch, with its samples so many times in a row.
 
@@ -55,9 +66,9 @@ class Forwards:
             ForwardError: the model raised an error.
         """
         model = self.mode.model
-        batch = repeat_samples(self.batch, times)
+        batch = repeat_samples(self.batch, times, self.reader)
         try:
-            return run_model(model, batch, forward=self.forward, device=device_of(model))
+            return run_model(model, batch, device=device_of(model))
         except SpatialProbeError:
             raise
         except Exception as error:

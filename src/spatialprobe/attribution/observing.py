@@ -24,6 +24,7 @@ from spatialprobe.errors import (
 )
 from spatialprobe.fields.known_layouts import Layouts
 from spatialprobe.fields.layout import layouts_of
+from spatialprobe.model.forward import with_one_tensor
 from spatialprobe.model.hooks import ProbeHook, attach
 from spatialprobe.model.layout import (
     WAYS,
@@ -192,10 +193,10 @@ def _runs(probe: Probe, forwards: Forwards, chosen: Chosen, choice: LayoutChoice
 def _traced(forwards: Forwards, names: Iterable[str]) -> Layouts:
     """Return the layouts of layers in doubt, from a pass without values; none where the model cannot be followed."""
     wanted = list(names)
-    if not wanted or not isinstance(forwards.batch, torch.Tensor) or forwards.forward is not None:
+    if not wanted:
         return {}
     try:
-        return layouts_of(forwards.mode.model, forwards.batch[:1], wanted)
+        return layouts_of(*with_one_tensor(forwards.mode.model, forwards.part), wanted)
     except SpatialProbeError:  # they stay in doubt
         return {}
     finally:

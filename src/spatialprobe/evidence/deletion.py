@@ -17,7 +17,9 @@ from spatialprobe.attribution.run import Run
 from spatialprobe.attribution.samples import count_samples
 from spatialprobe.errors import ArgumentError
 from spatialprobe.evidence.result import Averaged, Floats
+from spatialprobe.model.batch import BatchReader
 from spatialprobe.model.evaluation import EvaluationMode
+from spatialprobe.model.forward import called_by
 from spatialprobe.model.select import check_model, select
 from spatialprobe.model.settings import leave_inference_mode
 from spatialprobe.model.undo import undo_block
@@ -125,10 +127,10 @@ def channel_deletion(
         )
     count, channels = attribution.channels.shape
     removed = _count_removed(k, attribution)
-    if count_samples(images) != count:
+    given = count_samples(images, BatchReader.of(model, attribution._question.forward))
+    if given != count:
         raise ArgumentError(
-            f"There are {format_count(count_samples(images), 'image')}, and the attribution is of {count}: pass the "
-            "same images."
+            f"There are {format_count(given, 'image')}, and the attribution is of {count}: pass the same images."
         )
     order = attribution.channels.argsort(dim=1, descending=True, stable=True)
     generator = make_generator(seed)
@@ -180,7 +182,7 @@ def score_falls(
     (layer,) = select(model, attribution.layer or model, "attribution.layer")
     with undo_block() as undo:
         leave_inference_mode(undo)
-        with EvaluationMode(model) as mode:
+        with EvaluationMode(called_by(model, question.forward)) as mode:
             forwards = Forwards(mode, images, question.forward, question.target)
             chosen = Chosen([layer], frozenset([layer.name]))
             runs, scores, _ = observe(forwards, chosen, attribution.at, attribution.layout, gradients=False)

@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves
 
 from spatialprobe.arguments import check_function, short_repr
 from spatialprobe.errors import ForwardError, short_text
-from spatialprobe.model.batch import BatchReader
+from spatialprobe.model.batch import BatchReader, tensors_of
 from spatialprobe.model.batch import Forward as Forward  # for whoever calls `run_model`
 from spatialprobe.model.inputs import copy_inputs
 from spatialprobe.model.outputs import describe_leaves
@@ -93,6 +93,17 @@ def as_tensor_model(model: nn.Module, batch: Any, tensor: torch.Tensor) -> nn.Mo
         return inner(**part) if isinstance(part, dict) and not isinstance(inner, CalledBy) else inner(part)
 
     return CalledBy(model, run)
+
+
+def with_one_tensor(model: nn.Module, batch: Any) -> tuple[nn.Module, torch.Tensor]:
+    """Return a model of one tensor, and the tensor: of a batch of several the one of the most axes, the first of them.
+
+    The other inputs stay as they are in the batch.
+    """
+    if isinstance(batch, torch.Tensor):
+        return model, batch
+    followed = max(tensors_of(batch), key=lambda tensor: tensor.ndim)
+    return as_tensor_model(model, batch, followed), followed
 
 
 def describe_batch(batch: Any) -> str:

@@ -1,10 +1,11 @@
-"""Copy the inputs of a model, which may modify them in place."""
+"""Copy the inputs of a model, which may modify them in place, or change the tensors in them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, MutableMapping
 from copy import copy as shallow_copy
 from dataclasses import fields, is_dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -31,24 +32,41 @@ def copy_inputs(
     >>> first is second, first is image
     (True, False)
     """
-    copies: dict[int, torch.Tensor] = {} if swapped is None else {id(swapped[0]): swapped[1]}
+    if swapped is None:
+        return map_tensors(inputs, partial(_copy, device=device))
+    tensor, other = swapped
+    return map_tensors(inputs, lambda one: other if one is tensor else _copy(one, device))
 
-    def copy(part: Any) -> Any:
+
+def map_tensors(inputs: T, change: Callable[[Any], Any], whole: Callable[[Any], bool] = lambda part: False) -> T:
+    """Return nested inputs with what a function returns in place of each tensor, once for a tensor that occurs twice.
+
+    Args:
+        inputs: tensors, containers of them, and anything else, which is passed on as it is.
+        change: the function.
+        whole: whether a part, such as a list of images, is passed to the function as if it were a tensor.
+
+    >>> map_tensors({"x": torch.ones(1), "n": 2}, lambda one: -one)
+    {'x': tensor([-1.]), 'n': 2}
+    """
+    changed: dict[int, Any] = {}
+
+    def visit(part: Any) -> Any:
         kind = type(part)
-        if isinstance(part, torch.Tensor):
-            if id(part) not in copies:
-                copies[id(part)] = _copy(part, device)
-            return copies[id(part)]
+        if isinstance(part, torch.Tensor) or whole(part):
+            if id(part) not in changed:
+                changed[id(part)] = change(part)
+            return changed[id(part)]
         if kind is tuple or kind is list:
-            return kind(map(copy, part))
+            return kind(map(visit, part))
         if kind is dict:
-            return {key: copy(value) for key, value in part.items()}
-        return tree_map(copy_leaf, part)  # slower, but supports every container that torch knows
+            return {key: visit(value) for key, value in part.items()}
+        return tree_map(visit_leaf, part)  # slower, but supports every container that torch knows
 
-    def copy_leaf(part: Any) -> Any:
-        return copy(part) if isinstance(part, torch.Tensor) else _copy_members(part, copy)
+    def visit_leaf(part: Any) -> Any:
+        return visit(part) if isinstance(part, torch.Tensor) else _copy_members(part, visit)
 
-    made: T = copy(inputs)
+    made: T = visit(inputs)
     return made
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from spatialprobe.errors import SpatialProbeError, UnsupportedOutputError
 from spatialprobe.model.batch import tensors_of
-from spatialprobe.model.forward import as_tensor_model
+from spatialprobe.model.forward import with_one_tensor
 from spatialprobe.model.layout import (
     WAYS,
     Layout,
@@ -114,7 +114,7 @@ class Layouts:
         from spatialprobe.fields.layout import layouts_of  # needed only by sweeps of such layers
 
         try:
-            found = layouts_of(*_of_one_tensor(model, inputs), [layer.name for layer, _, _ in doubted])
+            found = layouts_of(*with_one_tensor(model, inputs), [layer.name for layer, _, _ in doubted])
         except SpatialProbeError:  # a model that cannot be followed
             found = {}
         for layer, call, shape in doubted:
@@ -151,11 +151,3 @@ class Layouts:
 
 def _kind(layout: Layout | None) -> str | None:
     return "tokens" if isinstance(layout, Tokens) else layout
-
-
-def _of_one_tensor(model: nn.Module, inputs: Any) -> tuple[nn.Module, torch.Tensor]:
-    """Return a model of one tensor, and the tensor: of other inputs one is followed, the others stay as they are."""
-    if isinstance(inputs, torch.Tensor):
-        return model, inputs
-    followed = max(tensors_of(inputs), key=lambda tensor: tensor.ndim)
-    return as_tensor_model(model, inputs, followed), followed
