@@ -50,6 +50,13 @@ PROMISES = {
     ),
     "attribution/test_picture": "render/attribution_map",
     "attribution/test_captum": "attribution/integrated attribution/run",
+    "diagnosis/test_checkup": (
+        "diagnosis/evidence diagnosis/finding diagnosis/gather diagnosis/pictures diagnosis/drawing diagnosis/result "
+        "diagnosis/samples diagnosis/subject diagnosis/survey diagnosis/written"
+    ),
+    "diagnosis/test_rules": (
+        "diagnosis/gates diagnosis/rules/dead_channels diagnosis/rules/nonfinite diagnosis/rules/training_mode"
+    ),
     "evidence/test_forward": "",
     "evidence/test_restoration": "evidence/layer evidence/result",
     "evidence/test_surgery": "evidence/reparametrized",
@@ -100,7 +107,8 @@ PROMISES = {
     ),
     "statistics/test_identity": "model/code model/description",
     "statistics/test_reducers": (
-        "statistics/covariance statistics/dead statistics/histogram statistics/reducer statistics/units"
+        "statistics/bounds statistics/covariance statistics/dead statistics/histogram statistics/reducer "
+        "statistics/units"
     ),
     "statistics/test_result": "statistics/summary statistics/values",
     "statistics/test_stops": "statistics/progress",

@@ -41,6 +41,7 @@ STOREYS = [
     {"statistics", "fields", "render"},
     {"attribution"},
     {"evidence"},
+    {"diagnosis"},
     {"report"},
     {"testing"},
 ]
@@ -105,7 +106,7 @@ def test_evidence_is_found_when_asked_for():
         assert getattr(evidence, name).__doc__, name
 
 
-@pytest.mark.parametrize("name", ["evidence", "testing"])
+@pytest.mark.parametrize("name", ["diagnosis", "evidence", "testing"])
 def test_packages_are_found_without_an_import_of_their_own(name):
     """Packages such as `sp.testing` can be used after `import spatialprobe as sp`."""
     code = f"import spatialprobe as sp; print(sp.{name}.__name__)"
@@ -225,7 +226,7 @@ def test_layering_test_can_fail(tmp_path):
     ]
 
 
-PAGES = {"figures.py", "histogram_page.py", "written.py"}  # modules of render that are loaded only to draw a figure
+PAGES = {"drawing.py", "figures.py", "histogram_page.py", "written.py"}  # modules that are loaded only to draw a figure
 
 
 def test_matplotlib_is_imported_by_pages_and_pyplot_by_nothing():

@@ -41,10 +41,14 @@ from spatialprobe.errors import (
 from spatialprobe.model.tokens import Tokens
 
 if TYPE_CHECKING:
+    from spatialprobe import diagnosis as diagnosis
     from spatialprobe import evidence as evidence
     from spatialprobe.attribution.attribute import attribute
     from spatialprobe.attribution.collection import Attributions
     from spatialprobe.attribution.result import Attribution
+    from spatialprobe.diagnosis.checkup import checkup
+    from spatialprobe.diagnosis.finding import Finding
+    from spatialprobe.diagnosis.result import Checkup
     from spatialprobe.fields.box import Box
     from spatialprobe.fields.collection import ReceptiveFields
     from spatialprobe.fields.effective import EffectiveReceptiveField, effective_receptive_field
@@ -84,6 +88,7 @@ __all__ = [
     "Box",
     "ChannelCovariance",
     "ChannelCovarianceResult",
+    "Checkup",
     "ConvSpec",
     "Dead",
     "DeadResult",
@@ -91,6 +96,7 @@ __all__ = [
     "Evolution",
     "Exemplars",
     "ExemplarsResult",
+    "Finding",
     "ForwardError",
     "Gallery",
     "Histogram",
@@ -123,6 +129,7 @@ __all__ = [
     "activation_histogram",
     "attribute",
     "capture",
+    "checkup",
     "edited",
     "effective_field_map",
     "effective_receptive_field",
@@ -146,6 +153,9 @@ _ON_FIRST_USE = {
     "attribution.attribute": ("attribute",),
     "attribution.collection": ("Attributions",),
     "attribution.result": ("Attribution",),
+    "diagnosis.checkup": ("checkup",),
+    "diagnosis.finding": ("Finding",),
+    "diagnosis.result": ("Checkup",),
     "fields.box": ("Box",),
     "fields.collection": ("ReceptiveFields",),
     "fields.effective": ("EffectiveReceptiveField", "effective_receptive_field"),
@@ -173,7 +183,7 @@ _ON_FIRST_USE = {
     "statistics.sweep": ("sweep",),
 }
 _HOME = {name: f"{__name__}.{module}" for module, names in _ON_FIRST_USE.items() for name in names}
-_PACKAGES_ON_FIRST_USE = ("evidence", "testing")
+_PACKAGES_ON_FIRST_USE = ("diagnosis", "evidence", "testing")
 
 
 def __getattr__(name: str) -> object:

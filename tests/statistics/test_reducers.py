@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import spatialprobe as sp
+from spatialprobe.statistics.bounds import Bounds
 from spatialprobe.testing import check_reducer
 
 SHIPPED = {
@@ -22,7 +23,9 @@ SHIPPED = {
     "exemplars": partial(sp.Exemplars, k=3),
     "exemplars of all": partial(sp.Exemplars, k=100),
     "covariance": sp.ChannelCovariance,
+    "covariance of 3 units": partial(sp.ChannelCovariance, units=3),
     "dead": sp.Dead,
+    "bounds": partial(Bounds, -1.0, 1.0),
 }
 
 
@@ -156,6 +159,24 @@ def test_covariance_equals_numpy(offset, shape, size):
     assert np.allclose(result.mean, observations.mean(1), rtol=1e-14)
     assert np.allclose(result.covariance, np.cov(observations - offset, bias=True), rtol=1e-8, atol=1e-9)
     assert torch.equal(result.covariance, result.covariance.T)
+
+
+def test_covariance_of_some_units():
+    """With `units`, positions are taken evenly, in an odd step, so that they lie in many columns."""
+    values = drawn(5, 3, 8, 8)
+    found = reduced(sp.ChannelCovariance(units=12), values)
+    taken = values.flatten(2)[:, :, 3::7]
+    assert found.count == taken[:, 0].numel() == 45
+    assert np.allclose(found.covariance, np.cov(taken.transpose(0, 1).flatten(1), bias=True))
+    with pytest.raises(sp.ArgumentError, match="units must be at least 1, not 0"):
+        sp.ChannelCovariance(units=0)
+
+
+def test_bounds():
+    """Values within a thousandth of a bound are at it; the lower bound counts only where it is one."""
+    values = torch.tensor([[[0.0, 0.0005, 0.5, 0.9995], [0.2, 0.4, 0.6, 1.0]]])
+    assert reduced(Bounds(0.0, 1.0), values).share.tolist() == [0.75, 0.25]
+    assert reduced(Bounds(None, 1.0), values).share.tolist() == [0.25, 0.25]
 
 
 def test_covariance_leaves_out_whole_observations():

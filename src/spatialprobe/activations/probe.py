@@ -231,6 +231,12 @@ class Probe(Block, Activations):
             self._records.append(self._make_record(order, entries[order]))
         return tuple(self._records)
 
+    def _nonlinearities(self) -> dict[str, str]:
+        """Return the function that follows each layer, by name, of layers that one single nonlinearity follows."""
+        trails = self._recorder.trails
+        unresolved = {trail.layer for trail in trails if trail.describe_problem() is not None}
+        return {trail.layer: trail.nonlinearities[0] for trail in trails if trail.layer not in unresolved}
+
     def _set_listener(self, listener: Callable[[Entry], None]) -> None:
         """Call the listener with each new entry, until the block is left; it may raise."""
         self._recorder.after_each = listener

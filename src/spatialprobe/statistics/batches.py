@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset, TensorDataset
 
-from spatialprobe.errors import ArgumentError, StorageError, SweepError
+from spatialprobe.errors import ArgumentError, SpatialProbeError, StorageError, SweepError, describe_error
 from spatialprobe.model.batch import BatchReader, first_tensor
 from spatialprobe.statistics.identity import describe
 from spatialprobe.statistics.loading import (
@@ -126,6 +126,28 @@ def share(count: int, rank: int, ranks: int, unit: int = 1) -> tuple[int, int]:
     first = rank * each + min(rank, more)
     last = first + each + (rank < more)
     return min(first * unit, count), min(last * unit, count)
+
+
+def read_batches(source: Source, done: Progress) -> Iterator[tuple[Batch, Progress]]:
+    """Yield the batches that follow `done`, each with the progress once it is swept.
+
+    Raises:
+        SweepError: the data raised an error; the message names the batch.
+    """
+    batches, number = source.batches(done), done.batches
+    while True:
+        try:
+            item = next(batches, None)
+        except SweepError as error:
+            raise SweepError(f"{error} This was for batch {number}.") from error
+        except SpatialProbeError:
+            raise
+        except Exception as error:
+            raise SweepError(f"The data raised {describe_error(error)} at batch {number}.") from error
+        if item is None:
+            return
+        yield item
+        number = item[1].batches
 
 
 class _Indexed:

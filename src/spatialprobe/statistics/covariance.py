@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from spatialprobe.arguments import as_int
 from spatialprobe.statistics.summary import Summary
 from spatialprobe.statistics.units import as_units, check_mergeable, check_same_channels, check_samples
 
@@ -35,6 +36,10 @@ class ChannelCovariance:
     finite are left out. Sums are taken in float64 around a shift near the mean, and combined as in `Moments`. Without
     any observation, mean and covariance are NaN.
 
+    Args:
+        units: the most units of each map to take, spread evenly, for a layer with large maps, whose neighbors tell
+            little that is new; by default all of them.
+
     >>> import torch, spatialprobe as sp
     >>> covariance = sp.ChannelCovariance()
     >>> covariance.update(torch.tensor([[0.0, 4.0], [2.0, 0.0]]), torch.tensor([0, 1]))
@@ -42,7 +47,8 @@ class ChannelCovariance:
     [[1.0, -2.0], [-2.0, 4.0]]
     """
 
-    def __init__(self) -> None:
+    def __init__(self, units: int | None = None) -> None:
+        self._most = None if units is None else as_int(units, "units", least=1)
         self._start(0)
 
     def _start(self, channels: int) -> None:
@@ -53,7 +59,7 @@ class ChannelCovariance:
 
     def update(self, activation: torch.Tensor, samples: torch.Tensor) -> None:
         """Add the values of one batch, (N, C, *spatial)."""
-        units = as_units(activation)
+        units = _spread_units(as_units(activation), self._most)
         check_samples(samples, activation)
         if not len(self._mean):
             self._start(units.shape[1])
@@ -106,3 +112,12 @@ class ChannelCovariance:
         self._mean = self._mean + apart * (count / total) if self._count else mean.clone()
         self._products = self._products + products + torch.outer(apart, apart) * (self._count * (count / total))
         self._count = total
+
+
+def _spread_units(units: torch.Tensor, most: int | None) -> torch.Tensor:
+    """Return at most so many units of each map (N, C, L), a view; an odd step, so that they lie in many columns."""
+    length = units.shape[2]
+    if most is None or length <= most:
+        return units
+    step = -(-length // most) | 1
+    return units[:, :, step // 2 :: step]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -53,6 +54,7 @@ class Feeder:
         writer: Writer | None = None,
         exact: frozenset[str],
         left_out: dict[str, str],
+        needed: bool = True,
     ) -> None:
         self._model = model
         self._layers = layers
@@ -60,6 +62,7 @@ class Feeder:
         self._stop_early = stop_early
         self._exact = exact  # layers that were chosen by name: what leaves others out is an error for them
         self._left_out = left_out
+        self._needed = needed  # whether it is an error that all layers are left out
         self._intake = Intake(reducers, layouts, nonfinite=nonfinite, exact=exact, left_out=left_out, writer=writer)
         self._recorder = Recorder(model, list(layers), {}, Recording(at=at, take=self._take, required=exact))
         self._order: list[str] | None = None  # the layers in the order in which they ran in the first batch
@@ -75,8 +78,10 @@ class Feeder:
         around = ProbeHook(recorder.forward_begins), ProbeHook(recorder.forward_ends)
         attach(undo, recorder.hooks(list(self._layers)), self._model, *around)
 
-    def feed(self, batch: Batch) -> None:
-        """Run the model on a batch, and update the reducers of its layers.
+    def feed(self, batch: Batch, *beside: Feeder) -> Any:
+        """Run the model on a batch, update the reducers of its layers, and return the model's output, None if stopped.
+
+        Feeders `beside` this one watch the same run of the same model, each with layers and reducers of its own.
 
         Raises:
             SweepError: the model or a reducer raised.
@@ -85,21 +90,41 @@ class Feeder:
             UnresolvedActivationError: no single nonlinearity followed a layer.
             UnsupportedOutputError: a layer's output is not one plain tensor with the samples along its first axis.
         """
-        self._batch, self._seen, self._usual, self._failure = batch, [], True, None
-        self._intake.begin(batch)
-        self._recorder.ran.clear()
-        self._recorder.trails.clear()
-        with undo_block() as self._until:
+        watching = (self, *beside)
+        output = None
+        with undo_block() as until:
+            for one in watching:
+                one._begin(batch, until)
             try:
-                run_model(self._model, batch.inputs, device=self._device)
+                output = run_model(self._model, batch.inputs, device=self._device)
             except Stopped:
                 pass
             except SpatialProbeError:
                 raise
             except Exception as error:
-                raise self._failure or SweepError(self._describe_model_error(error)) from error
+                failures = (one._failure for one in watching if one._failure is not None)
+                raise next(failures, None) or SweepError(self._describe_model_error(error)) from error
             finally:
-                self._recorder.finish()  # torch runs no forward hook of a module whose forward was stopped
+                for one in watching:
+                    one._recorder.finish()  # torch runs no forward hook of a module whose forward was stopped
+        for one in watching:
+            one._end(batch)
+        return output
+
+    def paused(self) -> AbstractContextManager[None]:
+        """Return a block in which runs of the model are not reduced."""
+        return self._recorder.paused()
+
+    def _begin(self, batch: Batch, until: Undo) -> None:
+        """Prepare for a batch; `until` ends when its forward pass does."""
+        self._batch, self._seen, self._usual, self._failure = batch, [], True, None
+        self._until = until
+        self._intake.begin(batch)
+        self._recorder.ran.clear()
+        self._recorder.trails.clear()
+
+    def _end(self, batch: Batch) -> None:
+        """Settle what the batch left open, and leave out the layers that it has shown to be unusable."""
         if self._failure is not None:
             raise self._failure
         self._check_resolved()
@@ -108,7 +133,7 @@ class Feeder:
             self._intake.settle(self._model, lambda: copy_inputs(batch.inputs, self._device))
         for name, why in self._recorder.left_out.items():
             self._left_out.setdefault(name, why)
-        if len(self._left_out) == len(self._layers):
+        if len(self._left_out) == len(self._layers) and self._needed:
             raise self._intake.reason(f"All layers are left out. {next(iter(self._left_out.values()))}")
         if self._order is None:
             self._order = self._seen
@@ -116,7 +141,8 @@ class Feeder:
     def _take(self, layer: Layer, call: int, value: torch.Tensor) -> None:
         """Process the live value of one run of a layer."""
         try:
-            self._intake.take(layer, call, value)
+            with torch._C.DisableTorchFunction():  # what is read here is no use by the model, for whoever follows it
+                self._intake.take(layer, call, value)
         except BaseException as error:  # an interrupt too, since it leaves the batch half reduced
             self._failure = error
             raise

@@ -9,13 +9,13 @@ import torch
 from torch import nn
 
 from spatialprobe.activations.records import At
-from spatialprobe.errors import ArgumentError, SpatialProbeError, StorageError, SweepError, add_note, describe_error
+from spatialprobe.errors import ArgumentError, SpatialProbeError, StorageError, SweepError, add_note
 from spatialprobe.model.batch import Forward
 from spatialprobe.model.forward import called_by
 from spatialprobe.model.layout import LayoutChoice
 from spatialprobe.model.select import Layer, model_name
 from spatialprobe.model.undo import undo_block
-from spatialprobe.statistics.batches import Batch, Progress, Source, Workload
+from spatialprobe.statistics.batches import Batch, Progress, Source, Workload, read_batches
 from spatialprobe.statistics.checkpoint import Checkpoint, checkpoint_path
 from spatialprobe.statistics.distributed import Peers
 from spatialprobe.statistics.feed import Feeder
@@ -236,20 +236,7 @@ class Part:
 
     def _batches(self) -> Iterator[tuple[Batch, Progress]]:
         """Yield the remaining batches; errors that the data raises name the batch."""
-        batches = self._source.batches(self._progress)
-        while True:
-            try:
-                item = next(batches, None)
-            except SweepError as error:
-                raise SweepError(f"{error} This was for batch {self._progress.batches}.") from error
-            except SpatialProbeError:
-                raise
-            except Exception as error:
-                raise SweepError(
-                    f"The data raised {describe_error(error)} at batch {self._progress.batches}."
-                ) from error
-            if item is None:
-                return
+        for item in read_batches(self._source, self._progress):
             if self._finished:
                 raise StorageError(
                     f"The checkpoint is of a finished sweep of {self._progress.batches} batches, but the data has "

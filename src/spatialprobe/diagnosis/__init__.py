@@ -1,0 +1,10 @@
+"""Checkup: what is wrong with a model's spatial machinery, measured; one rule a file."""
+
+from __future__ import annotations
+
+from spatialprobe.diagnosis.evidence import Difference, Evidence, Measured, Nonfinite
+from spatialprobe.diagnosis.finding import Finding, NotApplicable, Rule
+from spatialprobe.diagnosis.result import Checkup
+from spatialprobe.diagnosis.rules import TABLE
+
+__all__ = ["TABLE", "Checkup", "Difference", "Evidence", "Finding", "Measured", "Nonfinite", "NotApplicable", "Rule"]

@@ -1,0 +1,225 @@
+"""What a checkup has measured, for its rules: statistics of the data, and extra passes that are made when asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from spatialprobe.activations.records import At
+from spatialprobe.diagnosis.finding import NotApplicable
+from spatialprobe.diagnosis.pictures import MapsPicture
+from spatialprobe.diagnosis.subject import Subject
+from spatialprobe.diagnosis.survey import Run, Survey, first_change
+from spatialprobe.errors import SpatialProbeError
+from spatialprobe.fields.collection import ReceptiveFields
+from spatialprobe.fields.receptive_fields import receptive_fields
+from spatialprobe.fields.result import ReceptiveField
+from spatialprobe.model.forward import with_one_tensor
+from spatialprobe.statistics.bounds import BoundsResult
+from spatialprobe.statistics.covariance import ChannelCovarianceResult
+from spatialprobe.statistics.moments import MomentsResult
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """One layer, with what the pass over the data measured of it."""
+
+    layer: str
+    module: nn.Module
+    at: At  # where: "post_activation", or "output" if no single nonlinearity follows the layer
+    nonlinearity: str | None  # the function that follows the layer, such as "relu"
+    shape: tuple[int, ...]  # of its output for one sample
+    samples: int
+    results: Mapping[str, Any]  # by reducer
+
+    @property
+    def moments(self) -> MomentsResult:
+        """Count, mean, variance and range of each channel."""
+        return cast(MomentsResult, self.results["moments" if "moments" in self.results else "norm"])
+
+    @property
+    def covariance(self) -> ChannelCovarianceResult:
+        """The covariance of the channels."""
+        return cast(ChannelCovarianceResult, self.results["covariance"])
+
+    @property
+    def bounds(self) -> BoundsResult:
+        """How many values lie at a bound of the nonlinearity."""
+        return cast(BoundsResult, self.results["bounds"])
+
+    @property
+    def units(self) -> int:
+        """The number of units of one map of one sample, over all runs of the layer."""
+        count = self.bounds.count if "bounds" in self.results else self.moments.count
+        return round(float(count.max()) / max(1, self.samples)) if len(count) else 0
+
+    @property
+    def spread(self) -> float:
+        """The standard deviation of the activations around the mean of their channel, over all channels."""
+        return float(self.moments.variance.nanmean().clamp(min=0).sqrt())
+
+
+@dataclass(frozen=True)
+class Nonfinite:
+    """Where the first value arose that is not finite."""
+
+    layer: str  # "" also if it arose after all layers
+    samples: tuple[int, ...]  # positions in the data
+    input_finite: bool  # whether all that the layer took was finite
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The first layer whose values differ between two passes."""
+
+    layer: str
+    change: float  # relative to the norm of the values, of the sample that changed most
+    input_differs: bool  # whether what the layer took differs already
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What a checkup has measured of a model, for its rules.
+
+    A rule is a function of this. What needs another pass of the model is measured when it is first asked for; the
+    model is as it was before and after each.
+    """
+
+    model: nn.Module
+    name: str  # of its class
+    samples: int  # in the data
+    layers: Mapping[str, Measured]  # the chosen layers, in the order in which they ran
+    norms: Mapping[str, Measured]  # batch norms with statistics from training: moments of their outputs
+    bounded: Mapping[str, Measured]  # nonlinearities with bounds
+    ran: tuple[str, ...]  # all layers that ran, in the order in which they ended
+    training: tuple[str, ...]  # modules in training mode
+    nonfinite: Nonfinite | None
+    left_out: Mapping[str, str]  # chosen layers that could not be measured, and why
+    subject: Subject
+    seen: Survey  # the pass on the first samples
+
+    @cached_property
+    def modules(self) -> Mapping[str, nn.Module]:
+        """All modules of the model by name."""
+        return {layer.name: layer.module for layer in self.subject.known}
+
+    @cached_property
+    def repeated(self) -> Difference | None:
+        """The first layer whose values differ between two passes on the same samples; None if all are equal."""
+        with self.subject.running():
+            again = self.subject.survey(self.subject.samples)
+        return _describe(first_change(self.seen, again, self.tolerance))
+
+    @cached_property
+    def mixed(self) -> Difference | None:
+        """The first layer whose values of a sample depend on the other samples of the batch; None if there is none.
+
+        Raises:
+            NotApplicable: the samples cannot be taken apart, or the model draws random numbers.
+        """
+        samples = self.subject.samples
+        half = samples.first(samples.count // 2)
+        if samples.count < 2 or half is samples:
+            raise NotApplicable("The first samples cannot be split, so that none runs with other neighbors.")
+        if self.repeated is not None:
+            raise NotApplicable("Two passes on the same samples differ already.")
+        with self.subject.running():
+            fewer = self.subject.survey(half)
+        return _describe(first_change(self.seen, fewer, self.tolerance))
+
+    @property
+    def tolerance(self) -> float:
+        """The relative change up to which two passes count as equal: rounding is far below it, chance far above."""
+        dtypes = {one.dtype for one in self.model.parameters() if one.is_floating_point()}
+        return max([1e-2, *(16 * torch.finfo(dtype).eps for dtype in dtypes)])
+
+    @cached_property
+    def image_size(self) -> tuple[int, ...]:
+        """The pixels of the images along each axis.
+
+        Raises:
+            NotApplicable: the model takes no images.
+        """
+        images = self.subject.samples.images
+        if images is None:
+            raise NotApplicable("The model takes no images (N, C, *axes).")
+        return tuple(images.shape[2:])
+
+    @cached_property
+    def fields(self) -> ReceptiveFields:
+        """The receptive fields of all layers; norms over space and gates do not count.
+
+        Raises:
+            NotApplicable: they cannot be found.
+        """
+        self.image_size  # noqa: B018  # raises
+        return self.trace(self.subject.called)
+
+    def trace(self, model: nn.Module) -> ReceptiveFields:
+        """Return the fields of a model that takes what the examined one takes.
+
+        Raises:
+            NotApplicable: they cannot be found.
+        """
+        from spatialprobe.diagnosis.gates import gates_in
+
+        try:
+            with self.subject.running():
+                return receptive_fields(
+                    *with_one_tensor(model, self.subject.samples.first(1).inputs),
+                    ignore=gates_in(self.model),
+                    layout=self.subject.layout,
+                )
+        except SpatialProbeError as error:
+            raise NotApplicable(f"The receptive fields cannot be found: {error}") from error
+
+    @cached_property
+    def _first_maps(self) -> Mapping[str, torch.Tensor]:
+        """The activations of the measured layers for the first sample, (C, *units)."""
+        found: dict[str, torch.Tensor] = {}
+        one = self.subject.samples.first(1)
+        points: tuple[At, ...] = ("post_activation", "output")
+        for at in points:
+            names = {name for name, measured in self.layers.items() if measured.at == at}
+            layers = [layer for layer in self.subject.known if layer.name in names]
+            if layers:
+                with self.subject.running():
+                    probe = self.subject.record(layers, at, one)
+                found |= {name: probe.calls(name)[0].maps(self.subject.layout).values[0] for name in probe}
+        return found
+
+    def picture_maps(self, one: Measured, channels: Sequence[int]) -> MapsPicture | None:
+        """Return a picture of a layer's maps for the first sample, some channels first; None if it has none."""
+        maps = self._first_maps.get(one.layer)
+        if maps is None or maps.ndim < 2 or not maps[0].numel():
+            return None
+        where = f"layer {one.layer!r}" if one.layer else "the model"
+        return MapsPicture(
+            maps.detach().cpu(), tuple(channels), f"{len(channels)} channels of {where}, then the others"
+        )
+
+    def exact_field(self, layer: str) -> ReceptiveField | None:
+        """Return the field of a layer's first run if it is exact and has the axes of the image, else None."""
+        runs = self.fields.calls(layer) if layer in self.fields else ()
+        if not runs or not runs[0].exact or len(runs[0].output_size) != len(runs[0].input_size):
+            return None
+        return runs[0]
+
+
+def _describe(found: tuple[Run, float, bool] | None) -> Difference | None:
+    return None if found is None else Difference(found[0].layer, found[1], found[2])
+
+
+def few(names: Sequence[str], most: int = 4) -> str:
+    """Return the first names in quotes, and how many more there are.
+
+    >>> few(["a", "b", "c"], 2)
+    "'a', 'b' and 1 more"
+    """
+    shown = ", ".join(repr(name) if name else "the model itself" for name in names[:most])
+    return shown + (f" and {len(names) - most} more" if len(names) > most else "")
