@@ -54,8 +54,15 @@ PROMISES = {
         "diagnosis/evidence diagnosis/finding diagnosis/gather diagnosis/pictures diagnosis/drawing diagnosis/result "
         "diagnosis/samples diagnosis/subject diagnosis/survey diagnosis/written"
     ),
+    "diagnosis/test_healthy": "",
     "diagnosis/test_rules": (
-        "diagnosis/gates diagnosis/rules/dead_channels diagnosis/rules/nonfinite diagnosis/rules/training_mode"
+        "diagnosis/gates diagnosis/shifts diagnosis/taps diagnosis/unreached diagnosis/rules/aliasing "
+        "diagnosis/rules/batch_mixing diagnosis/rules/batch_norm_mismatch diagnosis/rules/border "
+        "diagnosis/rules/checkerboard diagnosis/rules/constant_channels diagnosis/rules/dead_channels "
+        "diagnosis/rules/duplicate_channels diagnosis/rules/field_saturated diagnosis/rules/field_small "
+        "diagnosis/rules/gridding diagnosis/rules/low_rank diagnosis/rules/never_run "
+        "diagnosis/rules/nondeterministic diagnosis/rules/nonfinite diagnosis/rules/saturated "
+        "diagnosis/rules/scale_growth diagnosis/rules/training_mode diagnosis/rules/uncovered_pixels"
     ),
     "evidence/test_forward": "",
     "evidence/test_restoration": "evidence/layer evidence/result",

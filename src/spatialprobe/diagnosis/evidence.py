@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
@@ -12,14 +12,19 @@ from torch import nn
 
 from spatialprobe.activations.records import At
 from spatialprobe.diagnosis.finding import NotApplicable
+from spatialprobe.diagnosis.gates import gates_in
 from spatialprobe.diagnosis.pictures import MapsPicture
+from spatialprobe.diagnosis.shifts import Errors, measure_shifts
 from spatialprobe.diagnosis.subject import Subject
-from spatialprobe.diagnosis.survey import Run, Survey, first_change
+from spatialprobe.diagnosis.survey import Print, Run, Survey, first_change
+from spatialprobe.diagnosis.taps import keep_pixel
+from spatialprobe.diagnosis.unreached import find_unreached
 from spatialprobe.errors import SpatialProbeError
 from spatialprobe.fields.collection import ReceptiveFields
 from spatialprobe.fields.receptive_fields import receptive_fields
 from spatialprobe.fields.result import ReceptiveField
-from spatialprobe.model.forward import with_one_tensor
+from spatialprobe.model.forward import called_by, with_one_tensor
+from spatialprobe.model.select import Layer
 from spatialprobe.statistics.bounds import BoundsResult
 from spatialprobe.statistics.covariance import ChannelCovarianceResult
 from spatialprobe.statistics.moments import MomentsResult
@@ -61,7 +66,7 @@ class Measured:
     @property
     def spread(self) -> float:
         """The standard deviation of the activations around the mean of their channel, over all channels."""
-        return float(self.moments.variance.nanmean().clamp(min=0).sqrt())
+        return float(self.moments.variance.nanmean().clamp(min=0).sqrt()) if len(self.moments.variance) else 0.0
 
 
 @dataclass(frozen=True)
@@ -111,9 +116,9 @@ class Evidence:
     @cached_property
     def repeated(self) -> Difference | None:
         """The first layer whose values differ between two passes on the same samples; None if all are equal."""
-        with self.subject.running():
-            again = self.subject.survey(self.subject.samples)
-        return _describe(first_change(self.seen, again, self.tolerance))
+        with self.subject.running():  # both in one block, so that the second does not draw the same random numbers
+            one, other = (self.subject.survey(self.subject.samples) for _ in range(2))
+        return _describe(first_change(one, other, self.tolerance))
 
     @cached_property
     def mixed(self) -> Difference | None:
@@ -158,39 +163,102 @@ class Evidence:
             NotApplicable: they cannot be found.
         """
         self.image_size  # noqa: B018  # raises
-        return self.trace(self.subject.called)
+        return self._trace()
 
-    def trace(self, model: nn.Module) -> ReceptiveFields:
-        """Return the fields of a model that takes what the examined one takes.
+    def trace_pixel(self, pixel: tuple[int, ...]) -> ReceptiveFields:
+        """Return the fields of all layers if all pixels of the image but one are replaced by constants.
 
         Raises:
             NotApplicable: they cannot be found.
         """
-        from spatialprobe.diagnosis.gates import gates_in
+        return self._trace(lambda images: keep_pixel(images, pixel))
 
+    def _trace(self, change: Callable[[torch.Tensor], torch.Tensor] | None = None) -> ReceptiveFields:
+        """Return the fields of the model, whose images are changed by a function.
+
+        Raises:
+            NotApplicable: they cannot be found.
+        """
         try:
             with self.subject.running():
-                return receptive_fields(
-                    *with_one_tensor(model, self.subject.samples.first(1).inputs),
-                    ignore=gates_in(self.model),
-                    layout=self.subject.layout,
-                )
+                model, images = with_one_tensor(self.subject.called, self.subject.samples.first(1).inputs)
+                if change is not None:
+                    model = called_by(model, lambda inner, images: inner(change(images)))
+                return receptive_fields(model, images, ignore=gates_in(self.model), layout=self.subject.layout)
         except SpatialProbeError as error:
             raise NotApplicable(f"The receptive fields cannot be found: {error}") from error
+
+    @cached_property
+    def unreached(self) -> Mapping[str, int]:
+        """The outermost modules of which no parameter reaches the output, and how many parameters each has.
+
+        Raises:
+            NotApplicable: the model has no parameters, or no gradient can be taken of its output.
+        """
+        return find_unreached(self.subject)
+
+    @cached_property
+    def shift_errors(self) -> Errors:
+        """The error of equivariance of measured layers at a shift of half their stride, and this shift in pixels.
+
+        Raises:
+            NotApplicable: the receptive fields cannot be found.
+        """
+        known = {name: self.exact_field(name) for name, one in self.layers.items() if _is_convolution(one.module)}
+        return measure_shifts(self.subject, {name: one for name, one in known.items() if one is not None})
+
+    @cached_property
+    def mean_maps(self) -> Mapping[str, torch.Tensor]:
+        """The mean magnitude of the activations of measured convolutions over the first samples, (C, *units)."""
+        found: dict[str, torch.Tensor] = {}
+        for layers, at in self._points():
+            convolutions = [layer for layer in layers if _is_convolution(layer.module)]
+            if convolutions:
+                with self.subject.running():
+                    probe = self.subject.record(convolutions, at, self.subject.samples, transform=_mean_magnitude)
+                found |= {name: probe.calls(name)[0].tensor[0].cpu() for name in probe}
+        return {name: found[name] for name in self.layers if name in found}
+
+    def padding_units(self, layer: str) -> tuple[int, ...] | None:
+        """Return how many units at each border a convolution's own padding reaches; None if it has none."""
+        module = self.modules.get(layer)
+        if not isinstance(module, nn.modules.conv._ConvNd) or module.transposed:
+            return None
+        axes = list(zip(module.kernel_size, module.dilation, module.stride, strict=True))
+        if module.padding == "same":
+            padding = [(kernel - 1) * dilation // 2 for kernel, dilation, _ in axes]
+        else:
+            padding = [int(pixels) for pixels in module.padding] if not isinstance(module.padding, str) else []
+        if not any(padding) or module.padding_mode != "zeros":
+            return None
+        return tuple(-(-pixels // stride) for pixels, (_, _, stride) in zip(padding, axes, strict=True))
+
+    def takes_images(self, layer: str) -> bool:
+        """Return whether a layer is the first of the measured ones, or takes what the model takes."""
+        runs, whole = self.seen.of(layer), self.seen.of("")
+        taken, given = (one[0].before if one else None for one in (runs, whole))
+        return layer == next(iter(self.layers), None) or _is_same(taken, given)
+
+    def is_output(self, layer: str) -> bool:
+        """Return whether what a layer returns is what the model returns."""
+        runs, whole = self.seen.of(layer), self.seen.of("")
+        return _is_same(*(one[-1].after if one else None for one in (runs, whole)))
+
+    def _points(self) -> list[tuple[list[Layer], At]]:
+        """Return the measured layers by where they are measured."""
+        points: tuple[At, ...] = ("post_activation", "output")
+        names = {at: {name for name, one in self.layers.items() if one.at == at} for at in points}
+        return [([layer for layer in self.subject.known if layer.name in names[at]], at) for at in points if names[at]]
 
     @cached_property
     def _first_maps(self) -> Mapping[str, torch.Tensor]:
         """The activations of the measured layers for the first sample, (C, *units)."""
         found: dict[str, torch.Tensor] = {}
         one = self.subject.samples.first(1)
-        points: tuple[At, ...] = ("post_activation", "output")
-        for at in points:
-            names = {name for name, measured in self.layers.items() if measured.at == at}
-            layers = [layer for layer in self.subject.known if layer.name in names]
-            if layers:
-                with self.subject.running():
-                    probe = self.subject.record(layers, at, one)
-                found |= {name: probe.calls(name)[0].maps(self.subject.layout).values[0] for name in probe}
+        for layers, at in self._points():
+            with self.subject.running():
+                probe = self.subject.record(layers, at, one)
+            found |= {name: probe.calls(name)[0].maps(self.subject.layout).values[0] for name in probe}
         return found
 
     def picture_maps(self, one: Measured, channels: Sequence[int]) -> MapsPicture | None:
@@ -213,6 +281,22 @@ class Evidence:
 
 def _describe(found: tuple[Run, float, bool] | None) -> Difference | None:
     return None if found is None else Difference(found[0].layer, found[1], found[2])
+
+
+def _is_convolution(module: nn.Module) -> bool:
+    return isinstance(module, nn.modules.conv._ConvNd)
+
+
+def _is_same(one: Print | None, other: Print | None) -> bool:
+    """Return whether two values are equal as far as their fingerprints tell."""
+    if one is None or other is None or len(one.sums) != len(other.sums):
+        return False
+    return torch.equal(one.sums, other.sums) and torch.equal(one.norms, other.norms)
+
+
+def _mean_magnitude(value: torch.Tensor) -> torch.Tensor:
+    """Return the mean magnitude over samples, (1, C, *units), float64."""
+    return value.detach().double().abs().mean(dim=0, keepdim=True)
 
 
 def few(names: Sequence[str], most: int = 4) -> str:

@@ -27,7 +27,7 @@ class Print:
 
     sums: torch.Tensor  # float64 (N,): with fixed weights that no exchange of elements leaves as they are
     norms: torch.Tensor  # float64 (N,)
-    spread: float  # the standard deviation of all its elements
+    spread: float  # the standard deviation around the mean of each channel, over all channels (N, C, *units)
 
     @property
     def is_finite(self) -> bool:
@@ -136,8 +136,14 @@ def fingerprint(value: torch.Tensor, count: int, weights: dict[tuple[int, torch.
     if key not in weights:
         weights[key] = torch.cos(torch.arange(rows.shape[1], device=rows.device, dtype=torch.float32) * _TURN)
     sums, norms = (rows @ weights[key]).double().cpu(), torch.linalg.vector_norm(rows, dim=1).double().cpu()
-    spread = float(rows.std()) if rows.numel() > 1 else 0.0
-    return Print(sums, norms, spread)
+    return Print(sums, norms, _spread(value.detach()))
+
+
+def _spread(value: torch.Tensor) -> float:
+    """Return the standard deviation around the mean of each channel, over all channels."""
+    if value.ndim < 3:
+        return float(value.float().std(correction=0)) if value.numel() else 0.0
+    return float(value.float().transpose(0, 1).flatten(1).var(dim=1, correction=0).mean().sqrt())
 
 
 def first_change(one: Survey, other: Survey, limit: float) -> tuple[Run, float, bool] | None:

@@ -107,15 +107,38 @@ def equivariance_error(
                 _flatten(compute_outputs(mode, some, name, layout=found)) for some in (images, shifted_images)
             )
         return _make_result(name, moved, True, before[:, _find_nearest(before, after)], after)
-    steps = [along / one for along, one in zip(moved, _unit_strides(field), strict=True)]
-    compared = _find_interior(field, moved, steps)
+    steps = _steps(field, moved)
+    _find_interior(field, moved, steps)  # before the model runs, since there may be none
     with EvaluationMode(model) as mode, compute_units_apart():
         before, after = (compute_outputs(mode, some, name, layout=found).double() for some in (images, shifted_images))
+    whole = all(step == floor(step) for step in steps)
+    return _make_result(name, moved, whole, *compare_shifted(field, moved, before, after))
+
+
+def compare_shifted(
+    field: ReceptiveField, shift: tuple[int, ...], before: torch.Tensor, after: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the units far from all borders (N, units), as a shift makes them expected, and as they were found.
+
+    Args:
+        field: of the layer.
+        shift: pixels along each axis.
+        before: the layer's outputs (N, C, *units) for the images.
+        after: those for the shifted images.
+
+    Raises:
+        ArgumentError: the units are on no grid along the image's axes, or none is far from all borders.
+    """
+    steps = _steps(field, shift)
+    chosen = torch.from_numpy(_find_interior(field, shift, steps)).to(after.device)
     for axis, step in enumerate(steps, start=2):
         before = _shift_units(before, step, axis)
-    chosen = torch.from_numpy(compared).to(after.device)
-    whole = all(step == floor(step) for step in steps)
-    return _make_result(name, moved, whole, before[..., chosen].flatten(1), after[..., chosen].flatten(1))
+    return before[..., chosen].flatten(1), after[..., chosen].flatten(1)
+
+
+def _steps(field: ReceptiveField, shift: tuple[int, ...]) -> list[float]:
+    """Return a shift in units of a layer, along each axis."""
+    return [along / one for along, one in zip(shift, _unit_strides(field), strict=True)]
 
 
 def _select_changed(images: torch.Tensor, shifted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -3,10 +3,48 @@
 from __future__ import annotations
 
 from spatialprobe.diagnosis.finding import Rule
-from spatialprobe.diagnosis.rules.dead_channels import RULE as DEAD_CHANNELS
-from spatialprobe.diagnosis.rules.nonfinite import RULE as NONFINITE
-from spatialprobe.diagnosis.rules.training_mode import RULE as TRAINING_MODE
+from spatialprobe.diagnosis.rules import (
+    aliasing,
+    batch_mixing,
+    batch_norm_mismatch,
+    border,
+    checkerboard,
+    constant_channels,
+    dead_channels,
+    duplicate_channels,
+    field_saturated,
+    field_small,
+    gridding,
+    low_rank,
+    never_run,
+    nondeterministic,
+    nonfinite,
+    saturated,
+    scale_growth,
+    training_mode,
+    uncovered_pixels,
+)
 
-_RULES = (NONFINITE, TRAINING_MODE, DEAD_CHANNELS)
+_MODULES = (
+    nonfinite,
+    training_mode,
+    nondeterministic,
+    batch_mixing,
+    never_run,
+    dead_channels,
+    constant_channels,
+    saturated,
+    scale_growth,
+    duplicate_channels,
+    low_rank,
+    batch_norm_mismatch,
+    checkerboard,
+    gridding,
+    uncovered_pixels,
+    field_saturated,
+    field_small,
+    border,
+    aliasing,
+)
 
-TABLE: dict[str, Rule] = {rule.name: rule for rule in _RULES}
+TABLE: dict[str, Rule] = {module.RULE.name: module.RULE for module in _MODULES}

@@ -1,0 +1,93 @@
+"""Batch norms whose statistics from training are not those of this data."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from spatialprobe.diagnosis.evidence import Evidence, Measured
+from spatialprobe.diagnosis.finding import Finding, NotApplicable, Outcome, Rule
+from spatialprobe.diagnosis.pictures import bars
+from spatialprobe.text import format_count
+
+SHIFT = 1.0  # running deviations
+FACTOR = 2.0  # of the spread
+MOST = 0.5  # of the channels
+ENOUGH = 100  # values of each channel
+
+
+def find_mismatch(evidence: Evidence) -> Outcome:
+    """Return a finding for each batch norm whose running statistics differ from those of the data in most channels."""
+    if not evidence.norms:
+        raise NotApplicable("The model has no batch norm with statistics from training.")
+    measured = [one for one in evidence.norms.values() if float(one.moments.count.max()) >= ENOUGH]
+    if not measured:
+        raise NotApplicable(f"No batch norm has seen {ENOUGH} values of each channel.")
+    shares, found = [], []
+    differences = {one.layer: compare_statistics(one) for one in measured}
+    for shift, factor in differences.values():
+        off = (shift.abs() > SHIFT) | (factor > FACTOR) | (factor < 1 / FACTOR)
+        shares.append(float(off.double().mean()) if len(off) else 0.0)
+    names = list(differences)
+    for at, one in enumerate(measured):
+        if shares[at] > MOST:
+            title = "Channels whose statistics are not those of the data"
+            picture = bars(names, shares, [at], [MOST], title, "share of channels")
+            found.append(_describe(one, shares[at], *differences[one.layer], picture))
+    return found or (
+        f"In at most {max(shares):.0%} of a batch norm's channels are the statistics not those of this data, in "
+        f"{format_count(len(measured), 'layer')}."
+    )
+
+
+def compare_statistics(one: Measured) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return how far the data's mean lies from the running one, in running deviations, and the ratio of the spreads.
+
+    What the norm took is computed back from what it returned, y = (x - mean) / deviation * weight + bias; channels
+    whose weight is zero, where that cannot be done, are left out.
+    """
+    norm = one.module
+    assert isinstance(norm, nn.modules.batchnorm._BatchNorm)
+    assert norm.running_var is not None
+    variance = norm.running_var.detach().double().cpu()
+    channels = len(variance)
+    weight = torch.ones(channels, dtype=torch.float64, device="cpu")
+    bias = torch.zeros(channels, dtype=torch.float64, device="cpu")
+    if norm.weight is not None:
+        weight, bias = norm.weight.detach().double().cpu(), norm.bias.detach().double().cpu()
+    usable = (weight.abs() > 1e-6) & (one.moments.count > 0)
+    weight, bias, variance = weight[usable], bias[usable], variance[usable]
+    shift = (one.moments.mean[usable] - bias) / weight
+    found = one.moments.variance[usable] / weight.square() * (variance + norm.eps)
+    return shift, ((found + norm.eps) / (variance + norm.eps)).sqrt()
+
+
+def _describe(one: Measured, share: float, shift: torch.Tensor, factor: torch.Tensor, picture: object) -> Finding:
+    tracked = getattr(one.module, "num_batches_tracked", None)
+    fresh = tracked is not None and int(tracked) == 0
+    untrained = " It has seen no batch in training mode yet." if fresh else ""
+    return Finding(
+        RULE.name,
+        "warning",
+        one.layer,
+        measured=share,
+        limit=MOST,
+        evidence=f"In {share:.0%} of the channels the statistics from training are not those of this data: the mean "
+        f"lies {float(shift.abs().median()):.2g} running deviations off, the spread is {float(factor.median()):.2g} "
+        f"times as large (medians), over {int(one.moments.count.max()):,} values.{untrained}",
+        advice="Check that the data is normalized as in training, that the right weights are loaded, and that training "
+        "did not end with few or very small batches; else run some batches in training mode first.",
+        source=RULE.reason,
+        picture=picture,  # type: ignore[arg-type]
+    )
+
+
+RULE = Rule(
+    "batch_norm_mismatch",
+    find_mismatch,
+    "warning",
+    "running statistics that are not those of this data",
+    "A mean off by one deviation moves half of what a ReLU passes, and twice the spread is what an image in 0 to 1 in "
+    "place of one of unit variance brings; batches of training differ from one another by less [Ioffe and Szegedy "
+    "2015].",
+)

@@ -1,0 +1,91 @@
+"""The input pixels that a unit of a dilated layer sees one by one, found by following single pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from spatialprobe.fields.result import ReceptiveField
+
+if TYPE_CHECKING:
+    from spatialprobe.diagnosis.evidence import Evidence
+
+_MOST_STRIDE = 32  # a pass is made for each pixel of a stride
+
+Seen = Mapping[str, tuple[npt.NDArray[np.bool_], ...]]  # of each layer, along each axis: whether a pixel is seen
+
+
+def dilated_layers(evidence: Evidence) -> dict[str, ReceptiveField]:
+    """Return the exact fields of the dilated convolutions whose units repeat over the image."""
+    found = {}
+    for name in evidence.ran:
+        module = evidence.modules.get(name)
+        if not isinstance(module, nn.modules.conv._ConvNd) or module.transposed:
+            continue
+        axes = zip(module.kernel_size, module.dilation, strict=True)
+        if any(kernel > 1 and dilation > 1 for kernel, dilation in axes):
+            field = evidence.exact_field(name)
+            if field is not None and _repeats(field):
+                found[name] = field
+    return found
+
+
+def _repeats(field: ReceptiveField) -> bool:
+    return set(field.period) == {1} and all(
+        stride == int(stride) and 0 < stride <= _MOST_STRIDE for stride in field.stride
+    )
+
+
+def find_seen_offsets(evidence: Evidence, layers: Mapping[str, ReceptiveField]) -> Seen:
+    """Return which pixels of its field a unit of each layer sees along each axis; of layers that show it.
+
+    The model is traced with all pixels but one replaced by constants, for each pixel of the largest stride. A unit
+    sees the pixel if its field is not empty then. Units whose field leaves the image are not asked, since padding
+    cuts some of their paths.
+    """
+    if not layers:
+        return {}
+    found = {name: [np.full(size, -1) for size in one.size] for name, one in layers.items()}  # -1: not known
+    for step in range(max(int(max(one.stride)) for one in layers.values())):
+        pixel = tuple(min(size - 1, size // 2 + step) for size in evidence.image_size)
+        fields = evidence.trace_pixel(pixel)
+        for name, one in layers.items():
+            if name in fields:
+                _note(found[name], one, fields.calls(name)[0], pixel)
+    known = {name: axes for name, axes in found.items() if all((along >= 0).all() for along in axes)}
+    return {name: tuple(along == 1 for along in axes) for name, axes in known.items()}
+
+
+def _note(found: list[npt.NDArray[Any]], whole: ReceptiveField, lit: ReceptiveField, pixel: tuple[int, ...]) -> None:
+    """Note at which offsets from their first pixel units see a pixel, along each axis."""
+    axes = len(whole.input_size)
+    boxes, reached = whole.boxes(clip=False), lit.boxes()
+    seeing = np.asarray((reached[..., axes:] > reached[..., :axes]).all(axis=-1))
+    starts, stops = boxes[..., :axes], boxes[..., axes:]
+    inside = np.asarray(((starts >= 0) & (stops <= np.array(whole.input_size))).all(axis=-1))
+    within = np.asarray(inside & ((starts <= np.array(pixel)) & (np.array(pixel) < stops)).all(axis=-1))
+    offsets = np.array(pixel) - starts
+    for axis in range(axes):
+        for offset, hit in zip(offsets[within][:, axis], seeing[within], strict=True):
+            found[axis][offset] = max(found[axis][offset], int(hit))
+
+
+def keep_pixel(images: torch.Tensor, pixel: tuple[int, ...]) -> torch.Tensor:
+    """Return images (N, C, *axes) in which all but one pixel is replaced by zeros that depend on nothing.
+
+    >>> keep_pixel(torch.ones(1, 1, 2, 3), (1, 0)).tolist()
+    [[[[0.0, 0.0, 0.0], [1.0, 0.0, 0.0]]]]
+    """
+    for axis, place in enumerate(pixel, start=2):
+        size = list(images.shape)
+        parts = []
+        for width in (place, images.shape[axis] - place - 1):
+            size[axis] = width
+            parts.append(torch.zeros(size, device=images.device, dtype=images.dtype))
+        images = torch.cat([parts[0], images.narrow(axis, place, 1), parts[1]], dim=axis)
+    return images
