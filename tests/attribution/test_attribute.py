@@ -253,6 +253,81 @@ def test_any_output_and_any_batch():
         assert found["net.5"].target.tolist() == [-1, -1]
 
 
+class Patches(nn.Module):
+    """A class token before 2 x 2 patches, mixed by attention; its batches are mappings."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.mix = nn.Conv2d(3, 6, 4, stride=4), nn.MultiheadAttention(6, 2, batch_first=True)
+        self.mlp, self.head = nn.Linear(6, 7), nn.Linear(7, 3)
+        self.token, self.norm = nn.Parameter(torch.randn(1, 1, 6)), nn.LayerNorm(6)
+
+    def forward(self, pixels, scale=1.0):
+        x = self.stem(pixels * scale).flatten(2).transpose(1, 2)
+        x = self.norm(torch.cat([self.token.expand(len(x), -1, -1), x], dim=1))
+        x = self.mlp(x + self.mix(x, x, x)[0])
+        return self.head((x[:, 0] + x[:, 1:].mean(1)).tanh())
+
+
+@pytest.mark.parametrize("forward", [None, lambda model, batch: model(batch["pixels"], batch["scale"])])
+def test_tokens_are_a_grid_in_mappings_too(forward):
+    """Of a mapping the model gets what it names; tokens lie in their grid, the class token apart, and both count."""
+    model, pixels = seeded(Patches), batch()
+    given = {"labels": torch.tensor([0, 1, 2]), "pixels": pixels, "scale": torch.tensor(2.0)}
+    value = model.mix(*[with_token(model, pixels)] * 3)[0] + with_token(model, pixels)
+    value = model.mlp(value).detach().requires_grad_()
+    score = model.head((value[:, 0] + value[:, 1:].mean(1)).tanh())[:, 2]
+    (gradient,) = torch.autograd.grad(score.sum(), value)
+    for method in METHODS:
+        options = {"layers": "mlp", "at": "output", "method": method, "forward": forward, "steps": 8, "batch_size": 6}
+        found = sp.attribute(model, given, 2, **options)["mlp"]
+        torch.testing.assert_close(found.score, score.detach())
+        assert found.layout == sp.Tokens(2, 2, leading=1)
+        if method == "ablation":
+            for channel in range(7):
+                less = torch.where(torch.arange(7) == channel, 0.0, value.detach())
+                left = model.head((less[:, 0] + less[:, 1:].mean(1)).tanh())[:, 2]
+                torch.testing.assert_close(found.channels[:, channel], (score - left).detach(), rtol=1e-4, atol=1e-6)
+            continue
+        assert (found.values.shape, found.leading.shape, found.map.shape) == ((3, 7, 2, 2), (3, 1, 7), (3, 2, 2))
+        total = found.values.sum((2, 3)) + found.leading.sum(1)
+        torch.testing.assert_close(found.channels, total)
+        if method == "integrated_gradients":
+            assert found.residual.abs().max() < 1e-4
+            continue
+        weight = gradient.clone()
+        if method == "grad_cam":
+            weight[:, 1:] = gradient[:, 1:].mean(1, keepdim=True)
+        expected = (value * weight).detach()
+        torch.testing.assert_close(found.leading, expected[:, :1])
+        torch.testing.assert_close(found.values.flatten(2), expected[:, 1:].transpose(1, 2))
+    again = sp.evidence.channel_deletion(model, given, found, k=1)
+    torch.testing.assert_close(torch.from_numpy(again.values).float(), found.channels.max(1).values)
+
+
+def with_token(model, pixels):
+    """Return the tokens before attention, of pixels that are scaled by 2."""
+    x = model.stem(pixels * 2).flatten(2).transpose(1, 2)
+    return model.norm(torch.cat([model.token.expand(len(x), -1, -1), x], dim=1))
+
+
+def test_tables():
+    """As text and in a notebook: a row a run, the strongest channels with their numbers, and what is left out."""
+    model, pictures = make("vgg"), images("vgg")
+    found = sp.attribute(model, pictures, 2, layers="*")
+    first = int(found["0"].top(1)[0, 0])
+    text, html = repr(found), found._repr_html_()
+    assert f"{first} ({float(found['0'].channels[0, first]):+.3g})" in text
+    for words in (text, html):
+        assert "Left out: " in words
+        assert "gradient_x_activation, post_activation, of 2 images" in words
+    assert html.count("<img") == sum(one.map.ndim == 3 for layer in found for one in found.calls(layer))
+    assert "on one scale for all layers" in html
+    measured = sp.attribute(model, pictures, 2, layers="0", method="ablation")._repr_html_()
+    assert "<img" not in measured
+    assert "channel_deletion" in measured
+
+
 def test_a_function_gets_the_images_alone():
     """A target function that knows the number of images, such as one with their labels, needs no other number."""
     model, pictures, labels = make("vgg"), images("vgg"), torch.tensor([1, 3])
@@ -285,7 +360,7 @@ def test_left_out_and_by_name():
         "silent": "Layer 'silent' did not run on these images",
         "bare": "No single nonlinearity follows layer 'bare': its output was taken by mean",
     }
-    assert "3 layers left out" in repr(found)
+    assert "Left out: silent, bare, unused" in repr(found)
     with pytest.raises(sp.ProbeStateError, match="do not depend on layer 'unused'"):
         sp.attribute(model, batch(), 0, layers="unused")
     with pytest.raises(sp.ProbeStateError, match="do not depend on layer 'unused'"):

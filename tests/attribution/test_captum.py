@@ -102,10 +102,13 @@ def test_tokens_of_a_transformer():
     plain = without_writes(make("vit"))
     for name in names:
         peer = attr.LayerGradientXActivation(plain, plain.get_submodule(name)).attribute(batch, CLASS)
-        close(found[name].values, peer.detach().movedim(-1, 1))
-        close(found[name].channels, peer.detach().sum(1))
-        assert found[name].map.shape == (2, 17)
-        grid = sp.attribute(model, batch, CLASS, layers=name, at="output", layout=sp.Tokens(4, 4, leading=1))
-        assert torch.equal(grid[name].values, found[name].values)  # the class token is part of the answer
+        close(found[name].values, peer.detach()[:, 1:].unflatten(1, (4, 4)).movedim(-1, 1))
+        close(found[name].leading, peer.detach()[:, :1])
+        close(found[name].channels, peer.detach().sum(1))  # the class token is part of the answer
+        assert found[name].layout == sp.Tokens(4, 4, leading=1)
+        assert found[name].map.shape == (2, 4, 4)
+        line = sp.attribute(model, batch, CLASS, layers=name, at="output", layout="channels_last")[name]
+        close(line.values, peer.detach().movedim(-1, 1))
+        assert line.leading is None
     with pytest.raises(sp.UnsupportedOutputError, match="does not have the layout"):
         sp.attribute(model, batch, CLASS, layers=names[0], at="output", layout=sp.Tokens(4, 4))

@@ -72,15 +72,16 @@ def test_the_check_is_in_the_caption():
 
 
 def test_what_cannot_be_drawn():
-    """Ablation has no map, tokens have one axis, a batch of four channels no picture: each says what to do."""
+    """What has no map, tokens that are no grid, a batch of four channels: each says what to do."""
     model, pictures = make("vgg"), images("vgg")
     with pytest.raises(sp.ArgumentError, match="Ablation measures one number for each channel"):
         sp.attribute(model, pictures, 2, layers="0", method="ablation")["0"].plot()
     with pytest.raises(sp.ArgumentError, match="There is no sample 2: the attribution is of 2 images"):
         sp.attribute(model, pictures, 2)["0"].plot(2)
-    vit = sp.attribute(make("vit"), images("vit"), 2, layers="encoder.layers.encoder_layer_0.mlp", at="output")
+    name = "encoder.layers.encoder_layer_0.mlp"
+    vit = sp.attribute(make("vit"), images("vit"), 2, layers=name, at="output", layout="channels_last")[name]
     with pytest.raises(sp.ArgumentError, match=r"has units \(17,\)"):
-        vit["encoder.layers.encoder_layer_0.mlp"].plot()
+        vit.plot()
     four = nn.Sequential(nn.Conv2d(4, 3, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
     found = sp.attribute(four, torch.rand(2, 4, 6, 6), 1)["0"]
     with pytest.raises(sp.ArgumentError, match="pass image="):

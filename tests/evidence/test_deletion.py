@@ -67,6 +67,13 @@ def test_ablation_is_better_than_random_and_noise_is_not():
     assert "no better than random channels" in repr(bad)
     assert "no better than random channels" in bad.words()
     assert "no better" not in repr(good)
+    assert "no better than random channels" in bad._repr_html_()
+    rows = dict(line.strip().rsplit(maxsplit=2)[:2] for line in repr(good).splitlines()[2:5])
+    assert rows == {
+        "the top 1": f"{good.mean:.3g}",
+        "1 at random, 16 sets": f"{good.random.mean():.3g}",
+        "the lowest 1": f"{good.lowest.mean():.3g}",
+    }
 
 
 def test_one_run_of_a_shared_layer_and_a_function():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -31,7 +32,20 @@ from spatialprobe.model.undo import undo_block
 from spatialprobe.render.robust import robust_reach
 from spatialprobe.statistics.progress import Shown, progress_bar
 
-Found = tuple[torch.Tensor | None, torch.Tensor, torch.Tensor | None]  # values (N, C, *units), channels, residual
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What one run contributes, in the dtype and on the device where it was computed."""
+
+    channels: torch.Tensor  # (N, C)
+    values: torch.Tensor | None = None  # (N, C, *units)
+    leading: torch.Tensor | None = None  # (N, L, C)
+    residual: torch.Tensor | None = None  # (N,)
+
+    @staticmethod
+    def of(run: Run, maps: torch.Tensor, residual: torch.Tensor | None = None) -> Found:
+        """Return contributions (N, C, *units), tokens along one axis, with their sums and as they lie in the image."""
+        return Found(maps.flatten(2).sum(dim=2) if maps.ndim > 2 else maps, *run.placed(maps), residual)
 
 
 def attribute(
@@ -56,7 +70,9 @@ def attribute(
 
     Args:
         model: any module; frozen or not.
-        images: a batch, its samples along the first axis of its first tensor; or with `forward` whatever that takes.
+        images: a batch, its samples along the first axis of its first tensor, or a list of images. Of a tuple the model
+            gets the first entry, of a mapping those that its `forward` names, without labels; with `forward` whatever
+            that takes.
         target: which score is explained: "predicted", the class that the model prefers; a class index, or one for each
             image, of a model that returns (N, classes); or a function of the model's output that returns scores (N,).
             Scores are taken as they come, before any softmax.
@@ -67,13 +83,15 @@ def attribute(
             along the straight path from the baseline [Sundararajan et al. 2017]; "ablation", the score less the score
             with the channel set to the baseline, measured for each channel. The last two replace one run of a layer
             and leave its others alone.
-        baseline: of the last two methods: a number, or a tensor that broadcasts to (N, C, *units) of each layer.
+        baseline: of the last two methods: a number, or a tensor that broadcasts to (N, C, *units) of each layer, of
+            tokens to (N, C, tokens).
         steps: of integrated gradients: points on the path.
         batch_size: of the last two methods: how many samples run at once, at least the images. 64 by default; the
             images alone where `target` is a function, which then always gets an output of as many samples.
         layout: of the layers' outputs: "channels_first", (N, C, *units); "channels_last", (N, *units, C); or "auto", as
-            `receptive_fields` finds it. Of tokens, also with `sp.Tokens(...)`, all are units along one axis, the class
-            token too, on which much of an answer rests.
+            `receptive_fields` finds it. Tokens that are a grid, found or `sp.Tokens(height, width, leading)`, have
+            units (height, width); leading ones, such as the class token, on which much of an answer rests, are apart,
+            and count in `channels`.
         forward: a function of the model and the batch that returns the model's output; by default the model is called
             on the batch.
         progress: whether a bar is shown for the last two methods; "auto": if stderr is a terminal.
@@ -164,39 +182,42 @@ def _samples(method: Method, runs: Sequence[Run], steps: int, count: int) -> int
 def _contribution(
     method: Method, forwards: Forwards, run: Run, baseline: float | torch.Tensor, steps: int, scores: torch.Tensor
 ) -> Found:
-    """Return the values (N, C, *units), their sums over units (N, C), and the residual of a run, all on the CPU."""
-    residual = None
+    """Return what the channels and units of a run contribute."""
     if method == "ablation":
         channels, count = run.channels, len(scores)
         each = torch.eye(channels, dtype=torch.bool, device="cpu")[:, None].expand(channels, count, channels)
         left = scores_without(forwards, run, each, baseline)
-        return None, (scores.cpu() - left).T, None
+        return Found((scores.cpu() - left).T)
     if method == "integrated_gradients":
         raw, residual = integrate(forwards, run, baseline, steps, scores)
-        values = run.maps(raw)
-    else:
-        values = _from_gradient(method, run)
-    return values, values.flatten(2).sum(dim=2) if values.ndim > 2 else values, residual
+        return Found.of(run, run.maps(raw), residual)
+    return Found.of(run, _from_gradient(method, run))
 
 
 def _from_gradient(method: Method, run: Run) -> torch.Tensor:
-    """Return each value times its gradient, or times the mean gradient of its channel."""
+    """Return each value times its gradient, or times the mean gradient of its channel, tokens along one axis.
+
+    A token that has no place in the grid is a map of one unit: it is weighted by its own gradient.
+    """
     if run.gradient is None:  # which `observe` leaves out
         raise ProbeStateError(f"The scores do not depend on {run.name}.")
     activation, gradient = run.maps(run.value), run.maps(run.gradient)
     if activation.dtype is not torch.float64:  # products of small numbers would vanish in halves
         activation, gradient = activation.float(), gradient.float()
     if method == "grad_cam" and gradient.ndim > 2:
-        gradient = gradient.mean(dim=tuple(range(2, gradient.ndim)), keepdim=True)
+        apart = run.grid.leading if run.grid else 0
+        own, of_units = gradient[:, :, :apart], gradient[:, :, apart:]
+        mean = of_units.mean(dim=tuple(range(2, gradient.ndim)), keepdim=True)
+        gradient = torch.cat([own, mean.expand_as(of_units)], dim=2) if apart else mean
     return activation * gradient
 
 
 def _reach(found: Sequence[tuple[Run, Found]]) -> float:
     """Return the end of the scale of all pictures: the largest robust end of a layer's map times its units."""
     ends = [0.0]
-    for _, (values, _, _) in found:
-        if values is not None:
-            maps = values.sum(dim=1)
+    for _, one in found:
+        if one.values is not None:
+            maps = one.values.sum(dim=1)
             ends.append(robust_reach(maps.cpu().double().numpy())[0] * (maps[0].numel()))
     return max(ends)
 
@@ -207,7 +228,7 @@ def _result(run: Run, found: Found, method: Method, scores: torch.Tensor, questi
     Raises:
         NonFiniteActivationError: some of it is infinite or NaN.
     """
-    values, channels, residual = found
+    values, channels = found.values, found.channels
     if not channels.isfinite().all():
         image = int((~channels.isfinite()).any(dim=1).nonzero()[0])
         raise NonFiniteActivationError(
@@ -224,8 +245,9 @@ def _result(run: Run, found: Found, method: Method, scores: torch.Tensor, questi
         map=None if values is None else _plain(values.sum(dim=1)),
         score=_plain(scores),
         target=question.target.numbers,
-        residual=None if residual is None else _plain(residual),
-        layout=run.layout,
+        leading=None if found.leading is None else _plain(found.leading),
+        residual=None if found.residual is None else _plain(found.residual),
+        layout=run.grid or run.layout,
         _question=question,
     )
 

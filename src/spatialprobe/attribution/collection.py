@@ -6,9 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from spatialprobe.attribution.result import Attribution
+from spatialprobe.html_table import Cell, Html, format_html_table
 from spatialprobe.model.calls import LayerCalls
 from spatialprobe.model.names import find_name
-from spatialprobe.text import format_count, format_table
+from spatialprobe.text import describe_left_out, format_count, format_table
+
+_HEADINGS = ("layer", "run", "channels", "units", "strongest channels of image 0")
+_NUMBERS = (1, 2)  # columns that are flush right
+_FEW = 3  # channels that are named
+_CHECK = "sp.evidence.channel_deletion(model, images, attribution) checks one of them by removing its top channels."
 
 
 class Attributions(LayerCalls[Attribution]):
@@ -48,12 +54,44 @@ class Attributions(LayerCalls[Attribution]):
         return iter(dict.fromkeys(one.layer for one in self._found))
 
     def __repr__(self) -> str:
-        lines = [("layer", "run", "channels", "units", "strongest channels of image 0")]
-        for one in self._found:
-            units = "" if one.map is None else str(tuple(one.map.shape[1:]))
-            top = ", ".join(map(str, one.top(min(5, one.channels.shape[1]))[0].tolist()))
-            lines.append((one.layer, str(one.call), str(one.channels.shape[1]), units, top))
+        table = format_table(self._title(), [_HEADINGS, *map(_row, self._found)], _NUMBERS)
+        return "\n".join([table, *self._remarks()])
+
+    def _repr_html_(self) -> str:
+        """The table for a notebook, with a thumbnail of each map of the first image."""
+        from spatialprobe.render.thumbnails import draw_signed_map  # numbers wait for no drawing
+
+        thumbnails = [
+            Html("")
+            if one.map is None
+            else draw_signed_map(
+                one.map[0].numpy() * one.map[0].numel(), one._question.reach, f"{one.layer or '(model)'}, image 0"
+            )
+            for one in self._found
+        ]
+        rows: list[tuple[Cell, ...]] = [_row(one) for one in self._found]
+        if not any(one.code for one in thumbnails):
+            return format_html_table(
+                self._title(), _HEADINGS, rows, flush_right=_NUMBERS, remarks=[*self._remarks(), _CHECK]
+            )
+        words = "Maps of image 0: violet speaks for the score, orange against it, on one scale for all layers."
+        rows = [(*row, picture) for row, picture in zip(rows, thumbnails, strict=True)]
+        return format_html_table(
+            self._title(), (*_HEADINGS, "map"), rows, flush_right=_NUMBERS, remarks=[*self._remarks(), words, _CHECK]
+        )
+
+    def _title(self) -> str:
         first = self._found[0]
-        left = f"; {format_count(len(self._left_out), 'layer')} left out" if self._left_out else ""
-        images = format_count(len(first.score), "image")
-        return format_table(f"Attributions by {first.method}, {first.at}, of {images}{left}", lines, (1, 2))
+        return f"Attributions by {first.method}, {first.at}, of {format_count(len(first.score), 'image')}"
+
+    def _remarks(self) -> list[str]:
+        """Return the lines below the table."""
+        return [describe_left_out(self._left_out)] if self._left_out else []
+
+
+def _row(one: Attribution) -> tuple[str, ...]:
+    """Return the cells of one run."""
+    units = "" if one.map is None else str(tuple(one.map.shape[1:]))
+    strongest = one.top(min(_FEW, one.channels.shape[1]))[0]
+    top = ", ".join(f"{int(channel)} ({float(one.channels[0, channel]):+.3g})" for channel in strongest)
+    return (one.layer or "(model)", str(one.call), str(one.channels.shape[1]), units, top)

@@ -185,8 +185,9 @@ def _runs(probe: Probe, forwards: Forwards, chosen: Chosen, choice: LayoutChoice
         if not fits(layout, record.shape):
             chosen.leave_out(layer.name, describe_misfit(layer.name, record.shape, layout), UnsupportedOutputError)
             continue
-        layout = "channels_last" if isinstance(layout, Tokens) else layout  # leading tokens are part of the answer
-        runs.append(Run(layer, record.call, record.at, layout, record.tensor, record.gradient))
+        grid = layout if isinstance(layout, Tokens) else None
+        as_line: Layout = "channels_last" if grid else layout  # leading tokens are part of the answer
+        runs.append(Run(layer, record.call, record.at, as_line, record.tensor, record.gradient, grid))
     return runs
 
 

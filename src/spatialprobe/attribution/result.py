@@ -65,6 +65,7 @@ class Attribution:
     score: torch.Tensor  # (N,) float32: what is explained, as the model returns it
     target: torch.Tensor  # (N,) int64: the class of each image, -1 where a function says the score
     residual: torch.Tensor | None  # (N,): of integrated gradients, the score's change less the sum of values; else None
+    leading: torch.Tensor | None = None  # (N, L, C) float32, of tokens that have no place in the grid; or None
     layout: Layout = field(repr=False, default="channels_first")  # of the layer's own output
     _question: Question = field(repr=False, kw_only=True)
 

@@ -8,8 +8,9 @@ import torch
 
 from spatialprobe.activations.records import At
 from spatialprobe.errors import ArgumentError
-from spatialprobe.model.layout import Layout, channels_second
+from spatialprobe.model.layout import Layout, channels_second, leading_tokens
 from spatialprobe.model.select import Layer
+from spatialprobe.model.tokens import Tokens
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,9 +20,10 @@ class Run:
     layer: Layer
     call: int  # the layer's runs, counted from 0
     at: At
-    layout: Layout
+    layout: Layout  # "channels_last" for tokens, of which all are units along one axis
     value: torch.Tensor  # as the layer returned it, detached, on its device
     gradient: torch.Tensor | None = None  # of the sum of all scores, like the value
+    grid: Tokens | None = None  # of tokens: how they lie in the image
 
     @property
     def name(self) -> str:
@@ -45,6 +47,13 @@ class Run:
     def raw(self, maps: torch.Tensor) -> torch.Tensor:
         """Return (N, C, *units) in the order of axes that the layer returns, a view."""
         return maps.movedim(1, -1) if self.layout == "channels_last" and maps.ndim > 2 else maps
+
+    def placed(self, maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return (N, C, *units) with tokens as their grid, and apart (N, L, C) of those that have no place in it."""
+        if self.grid is None or maps.ndim < 3:
+            return maps, None
+        tokens = maps.movedim(1, -1)
+        return channels_second(tokens, self.grid), leading_tokens(tokens, self.grid)
 
     def baseline(self, given: float | torch.Tensor) -> torch.Tensor:
         """Return the baseline as a value of this run, expanded.

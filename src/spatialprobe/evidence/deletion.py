@@ -17,6 +17,7 @@ from spatialprobe.attribution.run import Run
 from spatialprobe.attribution.samples import count_samples
 from spatialprobe.errors import ArgumentError
 from spatialprobe.evidence.result import Averaged, Floats
+from spatialprobe.html_table import format_html_table
 from spatialprobe.model.batch import BatchReader
 from spatialprobe.model.evaluation import EvaluationMode
 from spatialprobe.model.forward import called_by
@@ -24,8 +25,9 @@ from spatialprobe.model.select import check_model, select
 from spatialprobe.model.settings import leave_inference_mode
 from spatialprobe.model.undo import undo_block
 from spatialprobe.statistics.progress import Silent
-from spatialprobe.text import format_count, kind_of
+from spatialprobe.text import format_count, format_table, kind_of
 
+_HEADINGS = ("without", "the score falls by", "spread over images")
 _DRAWS = 16  # sets of random channels for each image
 SAMPLED = _DRAWS + 2  # times that each image runs without some of its channels
 _SHARE = 10  # one of so many channels is removed by default
@@ -85,11 +87,31 @@ class ChannelDeletion(Averaged):
         return found if self.better else f"{found} Over all images this is no better than random channels."
 
     def __repr__(self) -> str:
-        verdict = "" if self.better else "; no better than random channels"
+        return "\n".join([format_table(self._title(), [_HEADINGS, *self._rows()], (1, 2)), self._verdict()])
+
+    def _repr_html_(self) -> str:
+        """The table for a notebook."""
+        return format_html_table(self._title(), _HEADINGS, self._rows(), flush_right=(1, 2), remarks=[self._verdict()])
+
+    def _title(self) -> str:
+        run = f", run {self.call}" if self.call else ""
         return (
-            f"ChannelDeletion({self.layer!r}, {self.k} of {self.channels} channels: the score falls by "
-            f"{self._format_values()}; random {self.random.mean():.3g}, lowest {self.lowest.mean():.3g}{verdict})"
+            f"ChannelDeletion: {self.k} of {format_count(self.channels, 'channel')} of layer {self.layer!r}{run}, "
+            f"{format_count(self.n, 'image')}"
         )
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        falls = {
+            f"the top {self.k}": self.values,
+            f"{self.k} at random, {self.draws} sets": self.random,
+            f"the lowest {self.k}": self.lowest,
+        }
+        return [(name, f"{one.mean():.3g}", f"{one.std():.2g}") for name, one in falls.items()]
+
+    def _verdict(self) -> str:
+        """Return whether the attribution does better than random channels, a sentence."""
+        more = f"The score falls by {self.margin:.3g} more than without random channels"
+        return f"{more}." if self.better else f"{more}: no better than random channels."
 
 
 def channel_deletion(

@@ -38,6 +38,15 @@ def draw_thumbnails(records: Sequence[Activation]) -> list[Html]:
     return [Html(_draw_strip(record, most)) if index < _ALL else Html("") for index, record in enumerate(records)]
 
 
+def draw_signed_map(values: Values, reach: float, words: str) -> Html:
+    """Return a signed map (h, w) as a thumbnail in colors from -reach to reach; empty for one of other axes."""
+    if values.ndim != 2:
+        return Html("")
+    tile = _resize(np.ascontiguousarray(values[None]))
+    codes = quantize(tile, choose_scale(tile, (-(reach or 1.0), reach or 1.0)))[0]
+    return Html(_encode_strip(codes, palette(True), codes.shape[1], words))
+
+
 def _draw_strip(record: Activation, most: int) -> str:
     """The most varied channels of a record as one image."""
     try:
