@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from data import load
 from matplotlib.figure import Figure
-from simple_cnn import SimpleCNN
+from ready import patterns, trained
 from torch import nn
-from training import as_input, train
+from training import as_input
 
 import spatialprobe as sp
 
@@ -33,18 +32,16 @@ def grad_cam(model: nn.Module, images: torch.Tensor, layer: str) -> torch.Tensor
 
 
 # %%
-# A SimpleCNN learns ten drawn patterns, which takes a few seconds.
+# A SimpleCNN that has learned ten drawn patterns, which takes a few seconds.
 
-torch.manual_seed(0)
-data, model = load(), SimpleCNN()
-train(model, data.train_images, data.train_labels, epochs=2, seed=0)
+data, model = patterns(), trained()
 
 # %%
 # Eight test images; below each, what spoke for the answer, each map on a scale of its own.
 
 shown = data.test_images[:8]
 inputs = as_input(shown, torch.device("cpu"))
-cams = grad_cam(model.eval(), inputs, "conv2").detach()
+cams = grad_cam(model, inputs, "conv2").detach()
 answers = model(inputs).argmax(1)
 
 figure = Figure(figsize=(12, 3.6), layout="constrained")

@@ -23,6 +23,12 @@ def trained(make: Callable[[], nn.Module] = SimpleCNN) -> nn.Module:
     return deepcopy(_trained(make))
 
 
+def forget() -> None:
+    """Draw and train anew at the next call."""
+    _patterns.cache_clear()
+    _trained.cache_clear()
+
+
 @cache
 def _patterns() -> ImageData:
     return load()

@@ -58,27 +58,35 @@ WAITING = {
 RESULTS = {"fields.box", "fields.effective", "fields.result", "statistics.exemplars", "statistics.histogram"}
 
 
-def loaded_after(code):
-    """Return the top-level packages that are loaded after running some code in a new interpreter."""
-    report = f"{code}\nimport sys; print(*{{name.split('.')[0] for name in sys.modules}})"
-    result = subprocess.run([sys.executable, "-c", report], capture_output=True, text=True, check=True)
-    return set(result.stdout.split())
-
-
 @pytest.fixture(scope="module")
-def brought_by_torch():
-    """Return the packages that torch itself loads: some of its versions load tqdm."""
-    return loaded_after("import torch")
+def loaded():
+    """Return the modules that are loaded after each of some steps, which one new interpreter takes in this order."""
+    steps = {
+        "torch": "import torch",  # some of its versions load tqdm
+        "capture": CAPTURE,
+        "evidence": "assert sp.evidence.__name__ == 'spatialprobe.evidence'; sp.evidence.footprint",
+        "diagnosis": "assert sp.diagnosis.__name__ == 'spatialprobe.diagnosis'",
+        "testing": "assert sp.testing.__name__ == 'spatialprobe.testing'",
+        "plot": "probe[''].plot()",
+    }
+    code = "\n".join(f"{step}\nimport sys; print(*sys.modules)" for step in steps.values())
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return {step: set(line.split()) for step, line in zip(steps, result.stdout.splitlines(), strict=True)}
 
 
-def test_import_is_light(brought_by_torch):
+def brought(loaded, step):
+    """Return the heavy packages that are loaded after a step, but not by torch itself."""
+    return {name.split(".")[0] for name in loaded[step] - loaded["torch"]} & HEAVY
+
+
+def test_import_is_light(loaded):
     """Importing the package, and capturing with it, loads torch and numpy, but no package for drawing."""
-    assert not (loaded_after(CAPTURE) - brought_by_torch) & HEAVY
+    assert not brought(loaded, "capture")
 
 
-def test_light_import_test_can_fail(brought_by_torch):
+def test_light_import_test_can_fail(loaded):
     """The test above detects a heavy package."""
-    assert (loaded_after(f"{CAPTURE}\nprobe[''].plot()") - brought_by_torch) & HEAVY >= {"matplotlib", "PIL"}
+    assert brought(loaded, "plot") >= {"matplotlib", "PIL"}
 
 
 def test_all_is_honest():
@@ -91,14 +99,10 @@ def test_all_is_honest():
         spatialprobe.nothing  # noqa: B018
 
 
-def test_evidence_is_found_when_asked_for():
+def test_evidence_is_found_when_asked_for(loaded):
     """`sp.evidence` is loaded at its first use, without an import of its own, and its names have docstrings."""
-    loaded = "print(*sorted(name for name in sys.modules if name.startswith('spatialprobe.evidence')))"
-    code = f"import sys, spatialprobe as sp; {loaded}; sp.evidence.footprint; {loaded}"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    before, after = result.stdout.splitlines()
-    assert before == ""
-    assert "spatialprobe.evidence.footprint" in after
+    assert not [name for name in loaded["capture"] if name.startswith("spatialprobe.evidence")]
+    assert "spatialprobe.evidence.footprint" in loaded["evidence"]
     assert "evidence" in dir(spatialprobe)
     evidence = spatialprobe.evidence
     assert evidence.__all__ == sorted(evidence.__all__)
@@ -106,12 +110,11 @@ def test_evidence_is_found_when_asked_for():
         assert getattr(evidence, name).__doc__, name
 
 
-@pytest.mark.parametrize("name", ["diagnosis", "evidence", "testing"])
-def test_packages_are_found_without_an_import_of_their_own(name):
+@pytest.mark.parametrize("name", ["diagnosis", "testing"])
+def test_packages_are_found_without_an_import_of_their_own(name, loaded):
     """Packages such as `sp.testing` can be used after `import spatialprobe as sp`."""
-    code = f"import spatialprobe as sp; print(sp.{name}.__name__)"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == f"spatialprobe.{name}"
+    assert f"spatialprobe.{name}" not in loaded["evidence"]
+    assert f"spatialprobe.{name}" in loaded[name]
 
 
 def test_error_tree_is_drawn():

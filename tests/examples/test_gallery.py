@@ -31,13 +31,11 @@ def few_images(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(data, "TRAIN_COUNT", 200)
     monkeypatch.setattr(data, "TEST_COUNT", 200)
-    for kept in (ready._patterns, ready._trained):
-        kept.cache_clear()
+    ready.forget()
     state = torch.get_rng_state()
     yield
     torch.set_rng_state(state)
-    for kept in (ready._patterns, ready._trained):
-        kept.cache_clear()
+    ready.forget()
 
 
 def run(name):

@@ -141,13 +141,13 @@ def test_what_cannot_be_saved(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_class_that_is_not_there(tmp_path):
-    """A file runs no code: a dataclass that is not imported is named."""
+def test_a_class_that_is_not_there(tmp_path, monkeypatch):
+    """A file runs no code: a dataclass that is not imported is named, and its module stays unimported."""
     path = giving(Own(torch.ones(1), "name", ())).save(tmp_path / "r")
-    code = f"import spatialprobe as sp; sp.SweepResult.load({str(path)!r})"
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "StorageError: The file holds an Own of" in ran.stderr
-    assert "which is not imported" in ran.stderr
+    monkeypatch.delitem(sys.modules, __name__)
+    with pytest.raises(sp.StorageError, match=f"The file holds an Own of {__name__}, which is not imported"):
+        sp.SweepResult.load(path)
+    assert __name__ not in sys.modules
 
 
 @pytest.mark.parametrize("place", [0.0, 0.1, 0.5, 0.95])

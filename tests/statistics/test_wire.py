@@ -11,6 +11,7 @@ import threading
 import time
 
 import pytest
+from sweeps import _free_port
 
 import spatialprobe as sp
 from spatialprobe.statistics import wire as module
@@ -20,9 +21,15 @@ from spatialprobe.statistics.link import Link
 from spatialprobe.statistics.wire import PeerGoneError, Wire, children, parent
 
 ENDS_AT_ONCE = """
-import sys
+import os, sys
 sys.setswitchinterval(100)  # Python gives its lock away only where it waits: others get it late
 import torch, spatialprobe as sp
+for rank in range(4):
+    if not os.fork():
+        break
+else:
+    sys.exit(any(os.wait()[1] for _ in range(4)))
+os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": sys.argv[1], "RANK": str(rank), "WORLD_SIZE": "4"}
 torch.manual_seed(0)
 sp.sweep(torch.nn.Conv2d(3, 4, 3), torch.rand(30, 3, 8, 8), {"moments": sp.Moments}, progress=False)
 """
@@ -317,7 +324,7 @@ def test_the_interpreter_ends_right_after_a_sweep(tmp_path):
     """No process is aborted because a thread still wants Python's lock, however late it gets it."""
     script = tmp_path / "script.py"
     script.write_text(ENDS_AT_ONCE)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "4", str(script)]
+    command = [sys.executable, str(script), str(_free_port())]
     ran = subprocess.run(
         command, capture_output=True, text=True, timeout=100, env=os.environ | {"OMP_NUM_THREADS": "1"}
     )
