@@ -10,8 +10,13 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one process for each core: threads wo
 
 import hypothesis  # noqa: F401  (here, since what it looks for among all objects must not be frozen yet)
 import pytest
+from hypothesis import settings
 from torch.overrides import _get_current_function_mode_stack
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
+
+settings.register_profile("fast", max_examples=40, deadline=None)
+settings.register_profile("thorough", max_examples=500, deadline=None)  # pytest --hypothesis-profile=thorough
+settings.load_profile("fast")
 
 
 @pytest.fixture(autouse=True)

@@ -56,7 +56,7 @@ RUNS = {
     "plan": lambda model, folder: sp.plan(model, IMAGES)["conv"].nbytes,
     "fields": lambda model, folder: sp.receptive_fields(model, IMAGES, layers="conv")["conv"].boxes(),
     "effective": lambda model, folder: sp.effective_receptive_field(model, IMAGES, "conv").map,
-    "footprint": lambda model, folder: sp.evidence.footprint(model, IMAGES, "conv", (2, 2)).changed,
+    "footprint": lambda model, folder: sp.evidence.footprint(model, IMAGES, "conv", (2, 2), draws=1).changed,
     "gradients": lambda model, folder: sp.capture(model, IMAGES, gradients=True)["conv"].numpy(),
     "page": lambda model, folder: sp.write_report(folder / "page.html", model, IMAGES).layers,
 }

@@ -309,7 +309,7 @@ MEASURES = {
     "orientation": lambda model: (
         sp.evidence.orientation_tuning(model, "odd", shape=(4, 32, 32), angles=4, phases=3, frequencies=[0.2]).response
     ),
-    "footprint": lambda model: sp.evidence.footprint(model, IMAGES, "odd", pixel=(2, 2)).changed,
+    "footprint": lambda model: sp.evidence.footprint(model, IMAGES, "odd", pixel=(2, 2), draws=1).changed,
     "linear probe": lambda model: (
         sp.evidence.linear_probe(
             model, IMAGES, torch.tensor([0, 1, 0]), "odd", test_images=IMAGES, test_labels=torch.tensor([0, 1, 0])

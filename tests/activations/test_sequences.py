@@ -126,4 +126,4 @@ class ProbeMachine(RuleBasedStateMachine):
 
 
 TestSequences = ProbeMachine.TestCase
-TestSequences.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+TestSequences.settings = settings(stateful_step_count=25)

@@ -173,8 +173,8 @@ def test_channels_last(method, at):
 @pytest.mark.parametrize("method", METHODS)
 def test_frozen_and_trainable_models_agree(method, frozen):
     """Where nothing requires a gradient, inside no_grad and inference mode, the numbers are the same."""
-    model, pictures = make("resnet"), images("resnet")
-    layers = ["conv1", "layer4.0.conv1"]
+    model, pictures = make("mobilenet"), images("mobilenet")
+    layers = ["features.0.0", "features.2.conv.0.0"]
     expected = sp.attribute(model, pictures, 2, layers=layers, at="output", method="gradient_x_activation")
     if frozen:
         model.requires_grad_(False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from zoo import ZOO
@@ -20,7 +20,6 @@ def stack(stride=2):
     return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(stride), nn.Conv2d(4, 5, 3, padding=1))
 
 
-@settings(max_examples=25, deadline=None)
 @given(dy=st.integers(-6, 6), dx=st.integers(-6, 6))
 def test_error_is_zero_at_multiples_of_the_stride(dy, dx):
     """Of a stack with stride 2: zero at even shifts, in whatever direction, and above it at any other."""

@@ -49,7 +49,7 @@ def test_zoo(name):
 
 
 @given(st.integers(0, 10**9))
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(derandomize=True)
 def test_random_graphs(seed):
     """Random operators wired at random, with joins, concatenations, crops, writes through views and in place.
 

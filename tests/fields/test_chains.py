@@ -104,7 +104,7 @@ def window(kind, kernel, stride, dilation):
 
 
 @given(st.lists(st.tuples(WINDOWS, st.sampled_from(sorted(NEUTRAL))), min_size=1, max_size=5))
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(derandomize=True)
 def test_chains_follow_the_formula(steps):
     """Size, stride and start [Araujo et al. 2019, eqs. 2 and 3], after every step of every chain."""
     layers, expected = [], []

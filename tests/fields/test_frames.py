@@ -84,7 +84,7 @@ def test_frames(name, samples):
     st.integers(2, 12),  # frames
     st.sampled_from(["none", "pool", "pad", "mirror", "resize"]),
 )
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(derandomize=True)
 def test_any_frames_follow_the_formula(name, taps, hop, dilation, frames, before):
     """However long, far apart and few, of a signal, of one padded in either way, and of the half or double of one."""
     span = dilation * (taps - 1) + 1
@@ -173,7 +173,7 @@ INDICES = st.sampled_from([(1,), (4,), (3, 1), (1, 4), (3, 4)])
 
 
 @given(INDICES, INDICES, INDICES, st.sampled_from(["adjacent", "apart", "first"]), st.booleans(), st.integers(0, 10**6))
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(derandomize=True)
 def test_any_index_takes_what_it_takes_of_numbers(rows, columns, channels, where, regular, seed):
     """Whatever the indices are, an element sees the pixel that the same index takes of the pixels' numbers."""
     source = np.random.default_rng(seed)

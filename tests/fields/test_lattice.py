@@ -6,7 +6,7 @@ import itertools
 from fractions import Fraction
 
 import numpy as np
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from spatialprobe.fields import taps
@@ -57,7 +57,6 @@ TAPS = st.one_of(
 
 
 @given(lattices(), TAPS)
-@settings(max_examples=200, deadline=None)
 def test_taps(lattice, chosen):
     """What a window, a transposed one or a resampling makes of a lattice is the union over its taps, everywhere."""
     made = lattice.tapped(0, chosen)
@@ -71,7 +70,6 @@ def test_taps(lattice, chosen):
 
 
 @given(lattices(), lattices())
-@settings(max_examples=200, deadline=None)
 def test_union(one, other):
     """A union is one element by element where spacings agree, and contains both where they do not."""
     size = 12
@@ -86,7 +84,6 @@ def test_union(one, other):
 
 
 @given(lattices(), st.integers(0, 4), st.lists(st.integers(-3, 6), min_size=1, max_size=3))
-@settings(max_examples=200, deadline=None)
 def test_gridded(lattice, start, steps):
     """Windows, and windows of windows, hold what their positions hold, also beyond every end."""
     made = lattice.gridded(0, start, steps, [5] * len(steps))
@@ -100,7 +97,6 @@ def test_gridded(lattice, start, steps):
 
 
 @given(lattices(), st.integers(1, 5), st.integers(-4, 6), st.lists(st.integers(0, 9), min_size=1, max_size=4))
-@settings(max_examples=200, deadline=None)
 def test_regular_indices_go_on(lattice, advance, count, block):
     """Blocks of indices, each further on by as much, are a lattice that holds them all and goes on like them."""
     assume(lattice.shift[0])
@@ -113,7 +109,6 @@ def test_regular_indices_go_on(lattice, advance, count, block):
 
 
 @given(st.integers(1, 4), st.integers(5, 20), st.integers(2, 6))
-@settings(deadline=None)
 def test_measured_looks_past_seams(stride, units, copies):
     """Copies have the spacing of the first; two halves that changed places have that of the longer."""
     lo = np.arange(units) * stride
@@ -127,7 +122,6 @@ def test_measured_looks_past_seams(stride, units, copies):
 
 
 @given(lattices(), st.integers(1, 5), st.integers(1, 5))
-@settings(max_examples=200, deadline=None)
 def test_split_and_merge(lattice, outer, inner):
     """A dimension split in two holds the same intervals in row-major order, and merging gives it back."""
     split = lattice.split(0, outer, inner)
@@ -149,7 +143,6 @@ def test_split_and_merge(lattice, outer, inner):
     st.integers(2, 9),
     st.integers(2, 9),
 )
-@settings(max_examples=200, deadline=None)
 def test_even_spacing_outlives_a_merge(lo, size, shift, outer, inner):
     """Two dimensions that are merged and split again, as a linear layer on maps does, keep their spacing."""
     lattice = Lattice(np.array([[lo]]), np.array([[lo + size]]), shift)
@@ -158,7 +151,6 @@ def test_even_spacing_outlives_a_merge(lo, size, shift, outer, inner):
 
 
 @given(lattices())
-@settings(deadline=None)
 def test_simplified_is_the_same(lattice):
     """The shortest period stands for the same intervals, and no shorter one does."""
     simple = lattice.simplified(0)
@@ -167,7 +159,6 @@ def test_simplified_is_the_same(lattice):
 
 
 @given(lattices(), st.integers(0, 3), st.integers(0, 3))
-@settings(deadline=None)
 def test_measured_looks_past_borders(lattice, before, after):
     """A list with other values near its ends gives the lattice of its middle."""
     assume(lattice.shift[0] != 0)

@@ -18,8 +18,11 @@ PLAIN["inception_v3"] = PLAIN["googlenet"]
 
 
 def built(name):
-    """An architecture with random weights, in evaluation mode."""
-    return torchvision.models.get_model(name, weights=None, **PLAIN.get(name, {})).eval()
+    """An architecture in evaluation mode with any weights: a field does not depend on them, and drawing takes long."""
+    with pytest.MonkeyPatch.context() as patch:
+        for init in [init for init in vars(nn.init) if init.endswith("_") and not init.startswith("_")]:
+            patch.setattr(nn.init, init, lambda tensor, *args, **options: tensor)
+        return torchvision.models.get_model(name, weights=None, **PLAIN.get(name, {})).eval()
 
 
 @pytest.mark.parametrize(

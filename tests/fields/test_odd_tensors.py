@@ -78,6 +78,7 @@ def test_the_box_holds_what_a_unit_sees(between):
     """Whatever lies between, no pixel that changes a unit is outside its box, which is called exact by none."""
     torch.manual_seed(1)
     model, images = TwoConvolutions(BETWEEN[between]).eval(), torch.randn(1, 1, 16, 16)
+    changed = changed_by(model, images, (2, 3))
     for inputs in ((1, 1, 16, 16), images):
         fields = sp.receptive_fields(model, inputs, layers=nn.Conv2d)
         assert fields["first"].exact
@@ -87,7 +88,7 @@ def test_the_box_holds_what_a_unit_sees(between):
         assert any("tensors" in name for name in field.unknown)
         assert "rror: " in field.fallback
         box = field.box(2, 3)
-        for row, column in changed_by(model, images, (2, 3)):
+        for row, column in changed:
             assert box.start[0] <= row < box.stop[0]
             assert box.start[1] <= column < box.stop[1]
 

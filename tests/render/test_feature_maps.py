@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -41,7 +41,6 @@ def tiles_of(mosaic, count, height, width, columns=None):
     return np.stack([mosaic.array[y : y + size[0] : grid.factor, x : x + size[1] : grid.factor] for y, x in corners])
 
 
-@settings(deadline=None, max_examples=40)
 @given(st.integers(1, 30), st.integers(1, 20), st.integers(1, 20), st.booleans())
 def test_colors_decode_back_to_values(channels, height, width, signed):
     """Every unit of every channel has the color of its value, within the quantization."""
@@ -103,7 +102,6 @@ def test_every_shape(shape, dtype):
     assert mosaic.caption.startswith(f"{shape[1]} of {format_count(shape[1], 'channel')} shown.")
 
 
-@settings(deadline=None, max_examples=30)
 @given(
     arrays(
         np.float32,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
@@ -19,7 +19,6 @@ def record_of(tensor):
     return sp.capture(nn.Identity(), tensor, layers="")[""]
 
 
-@settings(deadline=None, max_examples=40)
 @given(
     arrays(
         np.float32,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from stand_ins import Box, Field
@@ -23,7 +23,6 @@ def inside(picture, box, factor=FACTOR):
     return picture.array[ys, xs]
 
 
-@settings(deadline=None, max_examples=25)
 @given(st.integers(0, 15), st.integers(0, 15), st.integers(0, 9))
 def test_the_box_is_untouched_and_the_rest_is_not(y, x, seed):
     """What the unit sees is shown exactly, pixel for pixel enlarged; what it does not see has lost its colors."""

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import spatialprobe as sp
@@ -139,7 +139,6 @@ def test_layouts():
         check(exemplars_of(view, list(range(6)), 3, 4), view, range(6), 3)
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_any_split_order_and_merge_tree(data):
     """The law, to the last bit, on values full of ties."""

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import spatialprobe as sp
@@ -143,7 +143,6 @@ def test_maps_larger_than_a_piece():
         assert torch.allclose(result.variance, flat.var(1, correction=0), rtol=1e-11)
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_any_split_order_and_merge_tree(data):
     """The law, with values a million from zero: the same to twelve digits, counts and extremes to the last bit."""

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import spatialprobe as sp
@@ -108,7 +108,6 @@ def test_histogram_without_bounds(bins, make):
         assert sum(expected) == len(numbers)
 
 
-@settings(max_examples=80, deadline=None)
 @given(
     st.lists(st.floats(width=64, allow_nan=True), min_size=1, max_size=30),
     st.integers(2, 9),

@@ -20,7 +20,7 @@ import spatialprobe as sp
 from spatialprobe.storage.checksum import digest, fingerprint
 
 LOADERS = {"records": sp.load_activations, "result": sp.SweepResult.load}
-MANY = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+MANY = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @dataclasses.dataclass
