@@ -12,6 +12,7 @@ from torch import nn
 import spatialprobe as sp
 
 pytestmark = [
+    pytest.mark.no_cover,
     pytest.mark.filterwarnings("ignore:.*uantized tensor.*:UserWarning", "ignore:.*uantize_per_tensor.*:UserWarning"),
     pytest.mark.filterwarnings("ignore:ComplexHalf support:UserWarning", "ignore:Sparse .* tensor support:UserWarning"),
     pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning"),

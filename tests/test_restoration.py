@@ -11,6 +11,8 @@ import spatialprobe as sp
 from spatialprobe import evidence
 from spatialprobe.testing import check_rule
 
+pytestmark = pytest.mark.no_cover
+
 SHAPE = (6, 3, 24, 24)
 LABELS = torch.arange(6) % 2
 REDUCERS = {"moments": sp.Moments, "top": sp.Exemplars}

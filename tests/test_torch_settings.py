@@ -18,6 +18,8 @@ from spatialprobe import evidence
 from spatialprobe.statistics.loading import locate_samples
 from spatialprobe.testing import check_reducer, check_rule
 
+pytestmark = pytest.mark.no_cover
+
 
 def convolutions():
     """Return a small model whose weights are on the CPU, whatever the default device is."""

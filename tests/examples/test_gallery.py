@@ -12,6 +12,8 @@ import ready
 import torch
 from PIL import Image
 
+pytestmark = pytest.mark.no_cover
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NAMES = [
     "attribution",

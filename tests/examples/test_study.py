@@ -22,6 +22,8 @@ from training import Score, evaluate, train
 
 import spatialprobe as sp
 
+pytestmark = pytest.mark.no_cover
+
 PICTURES = {
     "overview.png",
     "input.png",

@@ -7,7 +7,10 @@ from interrupt_everywhere import CONTEXTS, SLOW, Case, interrupt_at_points, inte
 from interrupts import points_of
 
 # An interrupt that arrives in a `__del__` or in a generator that is being freed is dropped by Python.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = [
+    pytest.mark.no_cover,
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 # How many points of a context are taken, evenly among all; the script takes every one.
 MOST = {"probe": 400, "post_activation": 400, "gradients": 200, "nested": 200, "capture": 400, "sweep": 200}
