@@ -81,6 +81,7 @@ PROMISES = {
     "fields/test_chains": "fields/taps",
     "fields/test_constants": "fields/constant_calls fields/constant_storage fields/deferred",
     "fields/test_effective": "fields/gradient_sums fields/images fields/unit_gradients",
+    "fields/test_intervals": "fields/bounds fields/regrouping",
     "fields/test_frames": "fields/spacing fields/strided",
     "fields/test_masks": "fields/handling fields/sizes fields/unused fields/verdict",
     "fields/test_models": "",

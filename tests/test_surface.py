@@ -33,6 +33,8 @@ STOREYS = [
         "fields.taps",
         "fields.spacing",
         "fields.lattice",
+        "fields.regrouping",
+        "fields.bounds",
         "fields.intervals",
         "render.robust",
         "render.scale",

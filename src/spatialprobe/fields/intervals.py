@@ -10,22 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from math import prod
-from typing import TypeAlias
 
 import numpy as np
 
 import spatialprobe.fields.lattice as lattices
+from spatialprobe.fields import bounds
+from spatialprobe.fields.bounds import Bounds
 from spatialprobe.fields.lattice import Lattice
+from spatialprobe.fields.regrouping import Regrouping, Shape, regroup_lattice
 from spatialprobe.fields.spacing import BEYOND
 from spatialprobe.fields.taps import Bools, Ints, Taps, affine
-
-Shape: TypeAlias = Sequence[int]
-Bounds: TypeAlias = tuple[Ints, Ints]  # lo and hi
-Regrouping: TypeAlias = tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]  # old sizes -> new sizes, run by run
-
-
-_LARGEST = 1 << 16  # elements of a union that are computed at once; of a larger one the parts are kept
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,7 +81,7 @@ class Span:
                 lo, hi = lo.repeat(outputs, dim), hi.repeat(outputs, dim)
             else:
                 return lo, hi
-            return (lo, hi) if nothing is None else _blanked(lo, hi, nothing, dim)
+            return (lo, hi) if nothing is None else bounds.blank(lo, hi, nothing, dim)
 
         return self._each(tap, self.lattice.tapped(dim, taps), (dim,))
 
@@ -160,9 +154,9 @@ class Span:
         """Return the span of a tensor reshaped in row-major order; the runs are those of `regrouping`."""
         lattice, place = self.lattice, 0
         for old, new in runs:
-            lattice = _regroup_lattice(lattice, place, old, new)
+            lattice = regroup_lattice(lattice, place, old, new)
             place += len(new)
-        return Span(_merge([_reshape(lo, hi, runs) for lo, hi in self.parts]), lattice)
+        return Span(bounds.merge([bounds.reshape(lo, hi, runs) for lo, hi in self.parts]), lattice)
 
     def blanked(self, dim: int, nothing: Bools) -> Span:
         """Return the span with empty intervals at some positions (size,) of a dimension."""
@@ -170,7 +164,7 @@ class Span:
 
         def blank(lo: Ints, hi: Ints) -> Bounds:
             lo, hi = (bound.repeat(size, dim) if bound.shape[dim] == 1 else bound for bound in (lo, hi))
-            return _blanked(lo, hi, nothing, dim)
+            return bounds.blank(lo, hi, nothing, dim)
 
         return self._each(blank, self.lattice)
 
@@ -183,7 +177,7 @@ class Span:
             (np.where(mask, BEYOND, lo), np.where(mask, -BEYOND, hi)) if mask.any() else (lo, hi)
             for mask, (lo, hi) in zip(masks, parts, strict=True)
         ]
-        return Span(_merge(made), self.lattice)
+        return Span(bounds.merge(made), self.lattice)
 
     def patched(self, region: Sequence[slice], shape: Shape, new: Span) -> Span:
         """Return the span with a box of the tensor (*shape) replaced by another of the same number of dimensions."""
@@ -204,7 +198,7 @@ class Span:
             self.lattice.is_like(other.lattice)
             and len(self.parts) == len(other.parts)
             and all(
-                _is_nested((one,), (another,)) and bool((one == another).all())
+                bounds.is_nested((one,), (another,)) and bool((one == another).all())
                 for pair in zip(self.parts, other.parts, strict=True)
                 for one, another in zip(*pair, strict=True)
             )
@@ -220,17 +214,17 @@ class Span:
         return np.stack([np.broadcast_to(bound, shape) for bound in (self.lo, self.hi, lo, hi)])
 
     @staticmethod
-    def from_dense(bounds: Ints, spaced: Sequence[int]) -> Span:
+    def from_dense(values: Ints, spaced: Sequence[int]) -> Span:
         """Return the span of the bounds (4, *shape) of every element; along spaced dimensions a period is measured."""
-        lattice = Lattice(bounds[2], bounds[3], (0,) * (bounds.ndim - 1))
-        for dim in range(bounds.ndim - 1):
+        lattice = Lattice(values[2], values[3], (0,) * (values.ndim - 1))
+        for dim in range(values.ndim - 1):
             lattice = lattice.measured(dim) if dim in spaced else lattice.spaced(dim)
-        return _compress(bounds[0], bounds[1], range(bounds.ndim - 1), lattice)
+        return _compress(values[0], values[1], range(values.ndim - 1), lattice)
 
     def _each(self, change: Callable[[Ints, Ints], Bounds], lattice: Lattice, dims: Iterable[int] = ()) -> Span:
         """Return the span with a change of the bounds of each part, after which some dimensions may not vary."""
         changed = tuple(dims)
-        return Span(_merge([_compact(*change(lo, hi), changed) for lo, hi in self.parts]), lattice)
+        return Span(bounds.merge([bounds.compact(*change(lo, hi), changed) for lo, hi in self.parts]), lattice)
 
 
 def union(reaches: Sequence[Sequence[Span]], shape: Shape) -> tuple[Span, ...]:
@@ -242,13 +236,13 @@ def union(reaches: Sequence[Sequence[Span]], shape: Shape) -> tuple[Span, ...]:
     parts: list[list[Bounds]] = []
     for spans in reaches:
         for new in parts_of(spans):
-            place = next((k for k, old in enumerate(parts) if all(map(_is_nested, old, new))), None)
+            place = next((k for k, old in enumerate(parts) if all(map(bounds.is_nested, old, new))), None)
             if place is None:
                 parts.append(list(new))
             else:
-                parts[place] = [_unite(pair) for pair in zip(parts[place], new, strict=True)]
+                parts[place] = [bounds.unite(pair) for pair in zip(parts[place], new, strict=True)]
     return tuple(
-        Span(_merge([part[axis] for part in parts]), lattices.union([span.lattice for span in spans], shape))
+        Span(bounds.merge([part[axis] for part in parts]), lattices.union([span.lattice for span in spans], shape))
         for axis, spans in enumerate(zip(*reaches, strict=True))
     )
 
@@ -272,108 +266,9 @@ def joined(spans: Sequence[Span], dim: int, sizes: Sequence[int], shape: Shape) 
     return _compress(lo, hi, (dim,), lattices.joined([span.lattice for span in spans], dim, sizes, shape))
 
 
-def regrouping(old: Shape, new: Shape) -> Regrouping:
-    """Return the shortest runs of dimensions that hold the same number of elements before and after a reshape.
-
-    >>> regrouping((1, 8, 4, 4), (1, 2, 4, 16))
-    (((1,), (1,)), ((8,), (2, 4)), ((4, 4), (16,)))
-    """
-    runs: list[tuple[list[int], list[int]]] = []
-    i = j = 0
-    while i < len(old) and j < len(new):
-        before, after = [old[i]], [new[j]]
-        i, j = i + 1, j + 1
-        while (left := prod(before)) != (right := prod(after)):
-            if left < right:
-                before.append(old[i])
-                i += 1
-            else:
-                after.append(new[j])
-                j += 1
-        runs.append((before, after))
-    if not runs:
-        runs.append(([], []))
-    runs[-1][0].extend(old[i:])
-    runs[-1][1].extend(new[j:])
-    return tuple((tuple(before), tuple(after)) for before, after in runs)
-
-
-def _regroup_lattice(lattice: Lattice, dim: int, old: tuple[int, ...], new: tuple[int, ...]) -> Lattice:
-    """Return a lattice after one run of a reshape from `dim` on: its dimensions merged into one, then split."""
-    if old == new:
-        return lattice
-    size = old[0] if old else 1
-    if not old:
-        lattice = lattice._with_new(dim)
-    for inner in old[1:]:
-        lattice = lattice.merged(dim, size, inner)
-        size *= inner
-    for inner in reversed(new[1:]):
-        size //= inner
-        lattice = lattice.split(dim, size, inner)
-    return lattice if new else lattice.first(dim)._without(dim)
-
-
-def _blanked(lo: Ints, hi: Ints, nothing: Bools, dim: int) -> tuple[Ints, Ints]:
-    """Return bounds with empty intervals at some positions of a dimension."""
-    where = nothing.reshape([-1 if d == dim else 1 for d in range(lo.ndim)])
-    return np.where(where, BEYOND, lo), np.where(where, -BEYOND, hi)
-
-
-def _reshape(lo: Ints, hi: Ints, runs: Regrouping) -> Bounds:
-    """Return bounds of a tensor reshaped in row-major order."""
-    full: list[int] = []
-    target: list[int] = []
-    changed: list[int] = []
-    first = 0
-    for old, new in runs:
-        extents = lo.shape[first : first + len(old)]
-        varies = any(extent > 1 for extent in extents)
-        full += old if varies else extents
-        if varies and old != new:
-            changed += range(len(target), len(target) + len(new))
-        target += new if varies else [1] * len(new)
-        first += len(old)
-    lo, hi = (np.broadcast_to(bound, full).reshape(target) for bound in (lo, hi))
-    return _compact(lo, hi, changed)
-
-
-def _unite(parts: Sequence[Bounds]) -> Bounds:
-    """Return the union of parts, element by element."""
-    return reduce(np.minimum, (lo for lo, _ in parts)), reduce(np.maximum, (hi for _, hi in parts))
-
-
-def _is_nested(old: Sequence[Ints], new: Sequence[Ints]) -> bool:
-    """Return whether one of two parts varies along all dimensions along which the other does."""
-    return np.broadcast_shapes(old[0].shape, new[0].shape) in (old[0].shape, new[0].shape)
-
-
-def _merge(parts: Sequence[Bounds]) -> tuple[Bounds, ...]:
-    """Return the union of parts: one, unless that is much larger than they are."""
-    if len(parts) == 1:
-        return tuple(parts)
-    extents = np.broadcast_shapes(*(lo.shape for lo, _ in parts))
-    if prod(extents) <= max(_LARGEST, *(lo.size for lo, _ in parts)):
-        lo, hi = _unite(parts)
-        return (_compact(lo, hi, range(lo.ndim)),)
-    return tuple(parts)
-
-
-def _compact(lo: Ints, hi: Ints, dims: Iterable[int]) -> Bounds:
-    """Return bounds with extent 1 along those of the dimensions where nothing varies."""
-    for dim in dims:
-        if lo.shape[dim] > 1:
-            one, last = (slice(None),) * dim + (slice(1),), (slice(None),) * dim + (slice(-1, None),)
-            if (lo[last] != lo[one]).any() or (hi[last] != hi[one]).any():
-                continue
-            if (lo == lo[one]).all() and (hi == hi[one]).all():
-                lo, hi = lo[one], hi[one]
-    return lo, hi
-
-
 def _compress(lo: Ints, hi: Ints, dims: Iterable[int], lattice: Lattice) -> Span:
     """Return a span with extent 1 along those of the dimensions where nothing varies."""
-    return Span((_compact(lo, hi, dims),), lattice)
+    return Span((bounds.compact(lo, hi, dims),), lattice)
 
 
 def _single(lo: Ints, hi: Ints, lattice: Lattice) -> Span:

@@ -9,7 +9,8 @@ from functools import reduce
 import numpy as np
 
 from spatialprobe.fields import intervals
-from spatialprobe.fields.intervals import Shape, Span, regrouping
+from spatialprobe.fields.intervals import Span
+from spatialprobe.fields.regrouping import Shape, regrouping
 from spatialprobe.fields.sizes import ORDINARY, Sizes, merge_sizes
 from spatialprobe.fields.taps import NONE, Bools, Ints, Taps, affine
 
