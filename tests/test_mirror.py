@@ -127,6 +127,9 @@ PROMISES = {
     "storage/test_restricted_pickle": "storage/rebuilding",
     "testing/test_rule": "fields/rule_results fields/rules/operation fields/rules/table",
     "statistics/test_moments": "testing/reducer",
+    "training/test_bit_identity": "training/fixed_batch training/sampler training/step",
+    "training/test_find_nonfinite": "training/nonfinite training/own_passes",
+    "training/test_history": "training/numbers render/history_page",
 }
 
 

@@ -41,7 +41,7 @@ STOREYS = [
         "render.palette",
     },
     {"statistics", "fields", "render"},
-    {"attribution"},
+    {"attribution", "training"},
     {"evidence"},
     {"diagnosis"},
     {"report"},
@@ -231,7 +231,8 @@ def test_layering_test_can_fail(tmp_path):
     ]
 
 
-PAGES = {"drawing.py", "figures.py", "histogram_page.py", "written.py"}  # modules that are loaded only to draw a figure
+# Modules that are loaded only to draw a figure.
+PAGES = {"drawing.py", "figures.py", "histogram_page.py", "history_page.py", "written.py"}
 
 
 def test_matplotlib_is_imported_by_pages_and_pyplot_by_nothing():

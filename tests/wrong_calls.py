@@ -184,6 +184,18 @@ def run_probe(**options):
     return [one.tensor for one in probe.records]
 
 
+def run_monitor(model, reducers, **options):
+    """Run a model in a monitor, and return what it saw."""
+    with sp.Monitor(model, reducers, **options) as monitor:
+        if isinstance(model, Net):
+            model.training = True  # its batch norm is not, whose statistics would change
+            try:
+                model(IMAGES)
+            finally:
+                model.training = False
+    return monitor.history
+
+
 def run_explore(**options):
     """Explore a model where there is no browser."""
     with tempfile.TemporaryDirectory() as folder, mock.patch("tempfile.tempdir", folder):
@@ -276,6 +288,7 @@ def calls(folder: Path) -> dict[str, Call]:
     if find_spec("zarr"):
         sp.sweep(model(), IMAGES, {"dead": sp.Dead}, store=store, progress=False)
     explained = sp.attribute(model(), IMAGES, 1)
+    history = run_monitor(model(), [sp.Dead], images=IMAGES[:1])
     erf = {"model": model(), "images": IMAGES, "layer": "conv2"}
     fed = {"activation": IMAGES, "samples": torch.arange(4)}
     return {
@@ -422,6 +435,17 @@ def calls(folder: Path) -> dict[str, Call]:
         "testing.check_reducer": Call(testing.check_reducer, {"factory": sp.Dead}, optional=testing.check_reducer),
         "testing.check_store": Call(testing.check_store, {"path": store}),
         "testing.check_rule": Call(testing.check_rule, {"module": nn.Conv2d(1, 1, 3), "input_shape": (1, 1, 5, 5)}),
+        "Monitor": Call(run_monitor, {"model": model(), "reducers": {"dead": sp.Dead}}, optional=sp.Monitor),
+        "History.table": Call(history.table, {"statistic": "dead.dead"}),
+        "History.figure": Call(history.figure, {"statistic": "dead.dead"}, optional=history.figure),
+        "History.to_csv": Call(history.to_csv, {"path": folder / "history.csv"}),
+        "History.to_gif": Call(
+            history.to_gif, {"path": folder / "history.gif", "layer": "conv1"}, optional=history.to_gif
+        ),
+        "History.evolution": Call(history.evolution, {"layer": "conv1"}, optional=history.evolution),
+        "find_nonfinite": Call(
+            sp.find_nonfinite, {"model": model(), "inputs": [IMAGES]}, "inputs", optional=sp.find_nonfinite
+        ),
         "rules.window": Call(rules.window, {"kernel": 3}, optional=rules.window),
         "rules.transposed_window": Call(
             rules.transposed_window, {"kernel": 3, "stride": 2, "padding": 1, "dilation": 1}
@@ -440,8 +464,11 @@ NOT_CALLED = frozenset(
         "DeadResult",
         "ExemplarsResult",
         "HistogramResult",
+        "History",
+        "HistoryRow",
         "Maps",
         "MomentsResult",
+        "NonFiniteOrigin",
         "ActivationHistogram",
         "Activations",
         "Attribution",

@@ -74,6 +74,10 @@ if TYPE_CHECKING:
     from spatialprobe.statistics.reducer import Reducer
     from spatialprobe.statistics.result import SweepResult
     from spatialprobe.statistics.sweep import sweep
+    from spatialprobe.training.find_nonfinite import find_nonfinite
+    from spatialprobe.training.history import History, HistoryRow
+    from spatialprobe.training.monitor import Monitor
+    from spatialprobe.training.nonfinite import NonFiniteOrigin
 
 __version__ = "0.1.0"
 
@@ -101,15 +105,19 @@ __all__ = [
     "Gallery",
     "Histogram",
     "HistogramResult",
+    "History",
+    "HistoryRow",
     "LayerNotFoundError",
     "LayerNotRunError",
     "Maps",
     "MemoryBudgetError",
     "Moments",
     "MomentsResult",
+    "Monitor",
     "Mosaic",
     "MutatedActivationError",
     "NonFiniteActivationError",
+    "NonFiniteOrigin",
     "Plan",
     "PlannedLayer",
     "Probe",
@@ -137,6 +145,7 @@ __all__ = [
     "exemplar_patches",
     "explore",
     "feature_maps",
+    "find_nonfinite",
     "kernels",
     "load_activations",
     "plan",
@@ -181,6 +190,10 @@ _ON_FIRST_USE = {
     "statistics.reducer": ("Reducer",),
     "statistics.result": ("SweepResult",),
     "statistics.sweep": ("sweep",),
+    "training.find_nonfinite": ("find_nonfinite",),
+    "training.history": ("History", "HistoryRow"),
+    "training.monitor": ("Monitor",),
+    "training.nonfinite": ("NonFiniteOrigin",),
 }
 _HOME = {name: f"{__name__}.{module}" for module, names in _ON_FIRST_USE.items() for name in names}
 _PACKAGES_ON_FIRST_USE = ("diagnosis", "evidence", "testing")

@@ -40,6 +40,17 @@ def disable_autocast(undo: Undo, device_type: str) -> None:
 
 
 @as_block
+def disable_autocast_cache(undo: Undo) -> None:
+    """Return a block in which autocast neither keeps nor uses converted weights.
+
+    It keeps them as they were first converted; those of a forward pass without gradients would keep a later one with
+    gradients from reaching the weights.
+    """
+    undo.add(torch.set_autocast_cache_enabled, torch.is_autocast_cache_enabled())
+    torch.set_autocast_cache_enabled(False)
+
+
+@as_block
 def compute_units_apart(undo: Undo) -> None:
     """Return a block in which convolutions compute each unit from its own receptive field alone.
 

@@ -231,9 +231,9 @@ def _ticks_between(low: float, high: float) -> list[float]:
 def wrapped(words: str, width: float, font: FontProperties) -> list[str]:
     """Lines that fit a width in pixels, broken between words."""
     lines: list[str] = []
-    taken, space = 0.0, _text_width("n n", font) - _text_width("nn", font)
+    taken, space = 0.0, text_width("n n", font) - text_width("nn", font)
     for word in escape_surrogates(words).split():
-        length = _text_width(word, font)
+        length = text_width(word, font)
         if lines and taken + space + length <= width:
             lines[-1] = f"{lines[-1]} {word}"
             taken += space + length
@@ -244,7 +244,7 @@ def wrapped(words: str, width: float, font: FontProperties) -> list[str]:
 
 
 @lru_cache(maxsize=4096)
-def _text_width(text: str, font: FontProperties) -> float:
+def text_width(text: str, font: FontProperties) -> float:
     """The width of a word in pixels."""
     width, _, _ = _renderer().get_text_width_height_descent(text, font, ismath=False)  # type: ignore[no-untyped-call]
     return float(width)

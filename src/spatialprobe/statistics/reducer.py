@@ -78,14 +78,23 @@ def create_reducers(reducers: Factories) -> dict[str, Reducer]:
     Raises:
         ArgumentError: a name is not a string, or a factory cannot be called without arguments or returns no reducer.
     """
+    return {name: _create(name, factory) for name, factory in as_factories(reducers).items()}
+
+
+def as_factories(reducers: Factories) -> Mapping[str, Factory]:
+    """Return a mapping from names to factories; the classes of a list are named in snake case.
+
+    Raises:
+        ArgumentError: `reducers` is neither a mapping nor a list of classes.
+    """
     if isinstance(reducers, (list, tuple)):
-        reducers = _name_classes(reducers)
+        return _name_classes(reducers)
     if not isinstance(reducers, Mapping):
         raise ArgumentError(
             f"reducers is {kind_of(reducers)}: pass a mapping from names to factories, such as "
             "{'moments': sp.Moments}, or a list of classes, such as [sp.Moments, sp.Dead]."
         )
-    return {name: _create(name, factory) for name, factory in reducers.items()}
+    return reducers
 
 
 def _name_classes(classes: Sequence[object]) -> dict[str, Any]:
