@@ -188,7 +188,7 @@ def test_layers_without_values_or_gradients():
     history = monitor.history
     assert set(history.left_out) == {"never", "total"}
     assert history.left_out["never"] == "It did not run at a sampled step."
-    assert "its first axis is not the batch" in history.left_out["total"]
+    assert "Its first axis is not the batch" in history.left_out["total"]
     table = dict(zip(history.layers, history.table("moments.mean").T, strict=True))
     assert np.isnan(table["odd"]).tolist() == [True, False]
     with_gradient = {(row.step, row.layer) for row in history if row.reducer == "moments.gradient"}
