@@ -155,7 +155,7 @@ class Lattice:
     def spaced(self, dim: int, fewest: int = FEWEST) -> Lattice:
         """Return listed intervals, one for each index, as an even spacing if there are enough and all keep to it."""
         size = self.lo.shape[dim]
-        for period in range(1, (min(size // 2, LONGEST_MEASURED) if size >= fewest else 0) + 1):
+        for period in spacing.likely_periods(self.lo, dim, range(size), LONGEST_MEASURED) if size >= fewest else ():
             if spacing.holds(self.lo, self.hi, dim, period, range(size)):
                 return self._from_entries(dim, 0, period)
         return self.simplified(dim)
@@ -173,7 +173,7 @@ class Lattice:
     def _spacing(self, dim: int) -> Lattice | None:
         """Return listed intervals as an even spacing or one that repeats; None if they have none."""
         lo, hi, size = self.lo, self.hi, self.lo.shape[dim]
-        for period in range(1, min(size // 3, LONGEST_MEASURED) + 1):
+        for period in spacing.likely_periods(lo, dim, range(size), min(size // 3, LONGEST_MEASURED)):
             if spacing.holds(lo, hi, dim, period, range(size)):
                 return self._from_entries(dim, 0, period)
         middle = range(size // 4, size - size // 4)

@@ -36,6 +36,23 @@ def holds(lo: Ints, hi: Ints, dim: int, period: int, where: range) -> bool:
     return repeats(lo, dim, period, moved) and repeats(hi, dim, period, moved)
 
 
+def likely_periods(lo: Ints, dim: int, where: range, longest: int) -> list[int]:
+    """Return the periods, of at most this many entries, that may hold at these positions; most others are left out.
+
+    Those that hold move the first entry by as much as the one a period later, and as the last one.
+    """
+    line = _line(lo, dim)[where.start : where.stop]
+    periods = np.arange(1, min(longest, len(line) // 2) + 1)
+    if not len(periods) or abs(line[0]) > BEYOND // 2:
+        return list(map(int, periods))
+    moved = line[periods] - line[0]
+    right = np.ones(len(periods), np.bool_)
+    for later in (np.minimum(2 * periods, len(line) - 1), np.full(len(periods), len(line) - 1)):
+        earlier = line[later - periods]
+        right &= (line[later] - earlier == moved) | ((line[later] == earlier) & (abs(earlier) > BEYOND // 2))
+    return list(map(int, periods[right]))
+
+
 def one_copy(lo: Ints, hi: Ints, dim: int) -> int | None:
     """Return the number of entries after which intervals repeat without being moved; None if they do not."""
     line = _line(lo, dim)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
-from spatialprobe.fields.reach import Reach, union
+from spatialprobe.fields.reach import Reach, constant, union
 from spatialprobe.fields.rules.operation import Operation
 from spatialprobe.fields.rules.table import add_rule, rule
 
@@ -29,10 +29,12 @@ def _batch_norm(operation: Operation) -> list[Reach]:
     of_channel = ["weight", "bias"]
     if operation.arguments.get("statistics_count") or operation.name.endswith("_with_update"):
         seen = _mix(values, [0, *range(2, len(values.shape))])
+        statistics = seen
     else:
         seen, of_channel = values, [*of_channel, "running_mean", "running_var"]
+        statistics = union(_present_reaches(operation, ["running_mean", "running_var"]), values.shape[1:2])
     normed = union([seen, *_channel_reaches(operation, of_channel)], operation.shape)
-    return [normed, *_statistics_reaches(operation, seen)]
+    return [normed, *_statistics_reaches(operation, statistics)]
 
 
 @rule("native_layer_norm", "layer_norm", "rms_norm", "_fused_rms_norm")
@@ -86,5 +88,21 @@ def _channel_reaches(operation: Operation, names: Sequence[str]) -> list[Reach]:
 
 
 def _statistics_reaches(operation: Operation, seen: Reach) -> list[Reach]:
-    """Return an upper bound of what the statistics see that are returned beside the result."""
-    return [seen.everything(tuple(one.shape)).inexact() for one in operation.results[1:]]
+    """Return an upper bound of what the statistics see that are returned beside the result.
+
+    Args:
+        operation: a normalization.
+        seen: of its values after they were mixed along the normalized dimensions.
+    """
+    shapes = [tuple(one.shape) for one in operation.results[1:]]
+    return [_statistic_reach(seen, shape).inexact() for shape in shapes]
+
+
+def _statistic_reach(seen: Reach, shape: tuple[int, ...]) -> Reach:
+    """Return what statistics of a shape see: those of each sample and position, or of all together."""
+    if seen.is_constant or 0 in shape:
+        return constant(shape)
+    mixed = [dim for dim, size in enumerate(shape) if size == 1]
+    if len(shape) == len(seen.shape) and all(size in (1, seen.shape[dim]) for dim, size in enumerate(shape)):
+        return seen.reduced(mixed, keepdim=True)
+    return seen.everything(shape)
