@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,6 @@ from spatialprobe.model.select import Layer, all_layers
 
 _LAYOUTS: tuple[Layout, ...] = ("channels_first", "channels_last")
 _PASSES = 16  # at most, over the grids of layers: after global attention, what is seen no longer tells the axes apart
-_MOST_ELEMENTS = 3 * 10**8  # of all outputs together; in larger models (MViT on 16 frames) a pass takes many seconds
 _FRUITLESS = 3  # passes that told nothing new, after which no more are made
 _NEAREST = 3  # known layers before one in doubt whose grids are tried: the last may be on another branch
 
@@ -67,8 +65,7 @@ def layouts_in(trace: Trace, model: nn.Module, layers: list[Layer], asked: Quest
     along the axes along which what is seen moves. Where nothing moves, because all units see the same, the layout is
     that of the last output of the same shape, or of the same shape but for the number of channels; if there is none,
     the one that the model's modules imply; if they imply none, another pass finds what moves over the grid of the last
-    layer whose layout is known, unless the model is so large that passes take long. Tokens (N, L, C) that lie in the
-    image row by row are a grid, `Tokens`.
+    layer whose layout is known. Tokens (N, L, C) that lie in the image row by row are a grid, `Tokens`.
     """
     return _read_passes(trace, model, layers, asked, frozenset(wanted)).layouts()
 
@@ -82,7 +79,7 @@ def _read_passes(
     reading.read(trace)
     tried: set[str] = set()
     fruitless = 0
-    while len(tried) < _PASSES and fruitless < _FRUITLESS and reading.count_elements() <= _MOST_ELEMENTS:
+    while len(tried) < _PASSES and fruitless < _FRUITLESS:
         origin = reading.grid_before_doubt(names, tried)
         if origin is None:
             break
@@ -91,7 +88,9 @@ def _read_passes(
         known = reading.count_known()
         with suppress(SpatialProbeError):  # fields cannot begin there, so the layout stays in doubt
             reading.read(trace_fields(model, layers, replace(asked, source_layout=layout), by_name[name]))
-        fruitless += reading.count_known() == known
+        if reading.count_known() == known:
+            fruitless += 1
+            reading.give_up_alike()
     return reading
 
 
@@ -103,7 +102,7 @@ class _Reading:
         self._signs = signs
         self._runs: list[tuple[str, tuple[int, ...] | None]] = []  # layer and output shape; None if it is not a tensor
         self._known: list[Layout | None] = []
-        self._hopeless: set[int] = set()  # runs that see no pixel, or whose first axis counts units
+        self._hopeless: set[int] = set()  # runs that see no pixel, or of which no further pass shows more
         self.met_values = False  # whether a pass ran on values of the input, and so may have been led by them
 
     def read(self, trace: Trace) -> None:
@@ -122,8 +121,8 @@ class _Reading:
                 layout = self._known[index] or seen.get(id(reach))
                 if layout is None and id(reach) not in seen:
                     layout = self._infer_layout(self._layers[name].module, reach, history)
-                    if layout is None and ((begins and reach.is_constant) or moves_over_batch(reach)):
-                        self._hopeless.add(index)
+                if layout is None and ((begins and reach.is_constant) or _moves_for_good(reach)):
+                    self._hopeless.add(index)
                 seen[id(reach)] = self._known[index] = layout
                 history.note(reach.shape, layout)
 
@@ -138,6 +137,16 @@ class _Reading:
                     return origin
         return None
 
+    def give_up_alike(self) -> None:
+        """Look no further for the layouts of layers of the types and numbers of axes of those that are hopeless."""
+        kinds = {self._kind(index) for index in self._hopeless}
+        self._hopeless.update(index for index in range(len(self._runs)) if self._kind(index) in kinds)
+
+    def _kind(self, run: int) -> tuple[type[nn.Module], int]:
+        """Return the type of a layer and the number of axes of its output."""
+        name, shape = self._runs[run]
+        return type(self._layers[name].module), len(shape or ())
+
     def _known_before(self, run: int) -> Iterator[tuple[str, Layout]]:
         """Yield the layers with units that ran once before a run and whose layouts are known, the nearest first."""
         ran = Counter(name for name, _ in self._runs)
@@ -149,10 +158,6 @@ class _Reading:
     def count_known(self) -> int:
         """Return of how many runs the layout is known."""
         return sum(layout is not None for layout in self._known)
-
-    def count_elements(self) -> int:
-        """Return how many elements the outputs of all runs have together."""
-        return sum(prod(shape) for _, shape in self._runs if shape is not None)
 
     def layouts(self) -> Layouts:
         """Return the layouts of all runs, None where one is in doubt."""
@@ -201,6 +206,16 @@ class _History:
 def moves_over_batch(reach: Reach) -> bool:
     """Return whether units lie along the first axis, as windows do that are folded into the batch."""
     return any(0 in _moving_axes(span, reach.shape) for span in reach.spans)
+
+
+def _moves_for_good(reach: Reach) -> bool:
+    """Return whether what units see moves along all axes of the input, or over the batch: a nearer grid shows the same.
+
+    Windows of tokens are so, which move along two axes at once.
+    """
+    return moves_over_batch(reach) or (
+        bool(reach.spans) and all(_moving_axes(span, reach.shape) for span in reach.spans)
+    )
 
 
 def _drop_channels(shape: tuple[int, ...], *, last: bool) -> tuple[int, ...]:
