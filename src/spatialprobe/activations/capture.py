@@ -18,7 +18,7 @@ from spatialprobe.arguments import as_int, check_keywords, check_switch
 from spatialprobe.errors import SpatialProbeError
 from spatialprobe.model.forward import run_model
 from spatialprobe.model.layout import Layout
-from spatialprobe.model.select import Selector
+from spatialprobe.model.select import Selector, check_model, without_replicas
 from spatialprobe.model.settings import set_gradients
 from spatialprobe.model.stop import Stopped, stop_forward
 from spatialprobe.model.undo import Undo, undo_block
@@ -137,12 +137,14 @@ def record_pass(
     as_int(calls, "calls", least=1)
     check_switch(stop_early, "stop_early")
     check_keywords(kwargs)
+    check_model(model)
+    model = without_replicas(model)
     probe = Probe(model, gradients=gradients, keep_graph=keep_graph, **options)
     with undo_block() as undo, probe:
         set_gradients(undo, gradients or keep_graph)
         stopper = None
         if stop_early:
-            stopper = _StopAfter(model, probe.watched, calls, undo)
+            stopper = _StopAfter(model, probe._recorder.hookable, calls, undo)
             probe._set_listener(stopper)
         try:
             returned = run_model(model, (inputs, dict(kwargs or {})), forward=_call_model)

@@ -77,8 +77,9 @@ def require_gradients(layer: str, value: torch.Tensor) -> None:
     """
     if not torch.is_grad_enabled() or value.is_inference():
         raise ProbeStateError(
-            f"Layer {layer!r} ran without gradients (under torch.no_grad or inference_mode, or checkpointed), "
-            "so gradients=True and keep_graph=True are impossible. Run the model with gradients enabled."
+            f"Layer {layer!r} ran without gradients (under torch.no_grad or inference_mode, or in a checkpoint with "
+            "use_reentrant=True), so gradients=True and keep_graph=True are impossible. Run the model with gradients "
+            "enabled, and its checkpoints with use_reentrant=False or not at all."
         )
     if not (value.is_floating_point() or value.is_complex()):
         raise UnsupportedOutputError(f"The output of layer {layer!r} is {value.dtype}, which has no gradient.")

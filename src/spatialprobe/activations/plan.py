@@ -22,6 +22,7 @@ from spatialprobe.model.forward import forward_error
 from spatialprobe.model.inputs import copy_inputs
 from spatialprobe.model.modes import enter_dispatch_mode
 from spatialprobe.model.names import find_name
+from spatialprobe.model.placement import is_offloaded, skip_loading
 from spatialprobe.model.select import Selector, model_name, without_devices
 from spatialprobe.model.settings import set_gradients
 from spatialprobe.model.undo import Undo, undo_block
@@ -171,7 +172,9 @@ class _Rehearsal:
             set_gradients(undo, False)
             self._fake = fake
             if fake:
-                state, arguments = _enter_fake(undo, state, arguments, device_of(bare))
+                skip_loading(undo, bare)
+                device = torch.device("meta") if is_offloaded(bare) else device_of(bare)
+                state, arguments = _enter_fake(undo, state, arguments, device)
             else:
                 arguments = copy_inputs(arguments)
             torch.func.functional_call(bare, state, *arguments)

@@ -36,6 +36,7 @@ from spatialprobe.errors import (
     UnsupportedOutputError,
 )
 from spatialprobe.mappings import FrozenMapping
+from spatialprobe.model.copies import describe_copies, find_copies
 from spatialprobe.model.hooks import ProbeHook, attach
 from spatialprobe.model.layout import Layout, Signs, fits, is_channels_first
 from spatialprobe.model.names import is_name, list_names
@@ -52,6 +53,11 @@ from spatialprobe.model.undo import Block, Leaving
 from spatialprobe.text import describe_left_out
 
 Missing = Literal["error", "warn", "ignore"]
+
+_IN_REPLICAS = (
+    "Replicas ran, which nn.DataParallel makes for each forward, each in a thread of its own on a part of the batch: "
+    "probe and run the model inside it, `model.module`."
+)
 
 
 class Probe(Block, Activations):
@@ -154,7 +160,7 @@ class Probe(Block, Activations):
         self._missing = missing
         self._exact = find_exact_names(model, layers)
         self._recording = Recording(at, gradients, threads, pick, keeping, None if missing == "error" else self._exact)
-        self._layers = select(model, layers)
+        self._layers = select(model, layers, scripted=True)
         self._guards = {layer.name: Guard(layer.name, copy) for layer in self._layers}
         self._recorder = Recorder(model, self._layers, self._guards, self._recording)
         self._hooks = self._recorder.hooks(self._layers)
@@ -203,7 +209,7 @@ class Probe(Block, Activations):
     @property
     def silent(self) -> tuple[str, ...]:
         """The names of the watched layers that have not run."""
-        return tuple(name for name in self.watched if name not in self._recorder.ran)
+        return tuple(name for name in self.watched if name not in self._recorder.ran | self._recorder.left_out.keys())
 
     @property
     def left_out(self) -> Mapping[str, str]:
@@ -213,7 +219,7 @@ class Probe(Block, Activations):
         """
         found = dict(self._recorder.left_out)
         if self._active is not None and not self._is_active:
-            found |= dict.fromkeys(self.silent, "It did not run inside the block.")
+            found |= {name: self._why_silent(name) for name in self.silent}
             for trail in self._recorder.trails:
                 reason = trail.describe_reason()
                 if reason is not None:
@@ -297,9 +303,14 @@ class Probe(Block, Activations):
         raise LayerNotFoundError(f"{problem} Watched: {watched}.")
 
     def _explain_absence(self, name: str) -> str:
+        if name in self._recorder.left_out:
+            return self._recorder.left_out[name]
         if name in self._recorder.ran:
             return "It ran, but no single nonlinearity took its output."
         return "It has not run inside the block."
+
+    def _why_silent(self, name: str) -> str:
+        return _IN_REPLICAS if name in self._recorder.replicated else "It did not run inside the block."
 
     def _report_missing(self) -> None:
         """Raise an error or warn about layers without a record, as `missing` says."""
@@ -314,14 +325,24 @@ class Probe(Block, Activations):
         for problem in self._problems(all_of_them) if self._missing == "warn" else ():
             warnings.warn(str(problem), stacklevel=4)
 
+    def _how_to_run(self, silent: list[str]) -> str:
+        """Return what to do about layers that did not run."""
+        if self._recorder.replicated.intersection(silent):
+            return _IN_REPLICAS
+        copies = [] if self._recorder.ran else find_copies(self._model)
+        if copies:
+            return describe_copies(copies)
+        return (
+            "Run the model inside it, in this thread and not through a scripted or exported copy; or choose fewer "
+            "layers; or pass missing='ignore' if they need not run."
+        )
+
     def _problems(self, layers: frozenset[str]) -> Iterator[SpatialProbeError]:
         """Yield an error for each reason for which some of these layers have no record."""
         silent = [name for name in self.silent if name in layers]
         if silent:
             yield LayerNotRunError(
-                f"These layers never ran inside the block: {', '.join(map(repr, silent))}. Run the model inside it, in "
-                "this thread and not through a scripted or exported copy; or choose fewer layers; or pass "
-                "missing='ignore' if they need not run."
+                f"These layers never ran inside the block: {list_names(silent)}. {self._how_to_run(silent)}"
             )
         unresolved = unresolved_error(trail for trail in self._recorder.trails if trail.layer in layers)
         if unresolved is not None:

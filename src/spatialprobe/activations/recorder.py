@@ -28,7 +28,7 @@ from spatialprobe.errors import UnsupportedOutputError
 from spatialprobe.model.hooks import ProbeHook, keep_last
 from spatialprobe.model.modes import leave_function_mode
 from spatialprobe.model.outputs import describe_leaves
-from spatialprobe.model.select import Layer
+from spatialprobe.model.select import Layer, describe_scripted, takes_hooks
 from spatialprobe.tensors import is_batched
 from spatialprobe.text import kind_of
 
@@ -108,13 +108,16 @@ class Recorder:
         self._reset()
         if self._recording.gradients:
             again = partial(begin_graph_again, self._model, self._pick, self._replay)
-            self._replay.open([(layer.module, ProbeHook(again, layer.name)) for layer in self._layers])
+            hooked = [layer for layer in self._layers if takes_hooks(layer.module)]
+            self._replay.open([(layer.module, ProbeHook(again, layer.name)) for layer in hooked])
 
     def _reset(self) -> None:
         self._replay = Replay("began a graph (gradients=True where all is frozen)")
         self.entries: list[Entry] = []
         self.ran: set[str] = set()  # names of the layers that ran
-        self.left_out: dict[str, str] = {}  # layers that returned no single tensor, and what they did return
+        # Layers that take no hooks, or returned no single tensor, and what they did return.
+        self.left_out = {one.name: describe_scripted(one.name) for one in self._layers if not takes_hooks(one.module)}
+        self.replicated: set[str] = set()  # layers of which replicas ran, as those of DataParallel
         self.trails: list[Trail] = []  # of each output, for "post_activation" only
         self._keeper.budget.held = 0
         self._numbers = itertools.count()  # of forwards
@@ -123,12 +126,17 @@ class Recorder:
 
     def hooks(self, layers: list[Layer]) -> list[tuple[nn.Module, ProbeHook]]:
         """Return the forward hook of each layer; the hooks refer to the recorder, never the recorder to its hooks."""
-        return [(layer.module, ProbeHook(self._record_output, layer)) for layer in layers]
+        return [(layer.module, ProbeHook(self._record_output, layer)) for layer in layers if takes_hooks(layer.module)]
+
+    @property
+    def hookable(self) -> tuple[str, ...]:
+        """The names of the layers that take hooks."""
+        return tuple(layer.name for layer in self._layers if takes_hooks(layer.module))
 
     def pre_hooks(self) -> list[tuple[nn.Module, ProbeHook]]:
         """Return the forward pre-hook of each layer; there are none without gradients."""
         layers = self._layers if self._recording.gradients else []
-        return [(layer.module, ProbeHook(self._note_inputs, layer)) for layer in layers]
+        return [(layer.module, ProbeHook(self._note_inputs, layer)) for layer in layers if takes_hooks(layer.module)]
 
     def forward_begins(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Begin a pass; the model's forward pre-hook. Returns aliases of the inputs if gradients are collected."""
@@ -219,6 +227,8 @@ class Recorder:
     def _record_output(self, layer: Layer, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         """Record the output of a layer; its forward hook. Returns an alias of the output only if gradients need one."""
         if module is not layer.module:
+            if getattr(module, "_is_replica", False):
+                self.replicated.add(layer.name)
             return None
         view = self._view()
         if view is None:

@@ -127,7 +127,7 @@ def attribute(
     base = as_baseline(baseline)
     meant = Target.of(target, count_samples(images, BatchReader.of(model, forward)))
     at_once = None if batch_size is None else as_int(batch_size, "batch_size", least=1)
-    chosen = Chosen(select(model, layers), find_exact_names(model, layers))
+    chosen = Chosen(select(model, layers, scripted=True), find_exact_names(model, layers))
     uses_gradients = method in ("gradient_x_activation", "grad_cam")
     with undo_block() as undo:
         leave_inference_mode(undo)

@@ -16,6 +16,7 @@ from spatialprobe.attribution.forwards import Forwards
 from spatialprobe.attribution.run import Run
 from spatialprobe.attribution.target import Target
 from spatialprobe.errors import (
+    ArgumentError,
     LayerNotRunError,
     ProbeStateError,
     SpatialProbeError,
@@ -37,7 +38,7 @@ from spatialprobe.model.layout import (
     is_channels_first,
 )
 from spatialprobe.model.outputs import describe_leaves
-from spatialprobe.model.select import Layer
+from spatialprobe.model.select import Layer, describe_scripted, takes_hooks
 from spatialprobe.model.tokens import Tokens
 from spatialprobe.model.undo import undo_block
 from spatialprobe.tensors import holds_own_memory
@@ -85,6 +86,9 @@ def observe(
     Raises:
         SpatialProbeError: a layer chosen by name cannot be used, or the model cannot be run.
     """
+    for layer in chosen.layers:
+        if not takes_hooks(layer.module):
+            chosen.leave_out(layer.name, describe_scripted(layer.name), ArgumentError)
     _survey(forwards, chosen)
     if not chosen.left:
         return [], torch.zeros(0, device="cpu"), forwards.target
@@ -123,7 +127,7 @@ def _survey(forwards: Forwards, chosen: Chosen) -> None:
         if problem is not None:
             found.setdefault(layer.name, f"Layer {layer.name or '(model)'!r} returned {problem}")
 
-    hooks = [(layer.module, ProbeHook(look, layer)) for layer in chosen.layers]
+    hooks = [(layer.module, ProbeHook(look, layer)) for layer in chosen.left]
     with undo_block() as undo, torch.no_grad():
         attach(undo, hooks, forwards.mode.model, ProbeHook(_nothing), ProbeHook(_nothing))
         forwards.output()

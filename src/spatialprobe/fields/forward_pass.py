@@ -29,6 +29,7 @@ from spatialprobe.model.forward import forward_error
 from spatialprobe.model.hooks import Hooks, ProbeHook
 from spatialprobe.model.layout import describe_misfit, fits, units_of
 from spatialprobe.model.modes import enter_dispatch_mode, enter_function_mode
+from spatialprobe.model.placement import check_whole, skip_loading
 from spatialprobe.model.select import Layer, takes_hooks, without_devices
 from spatialprobe.model.settings import leave_inference_mode
 from spatialprobe.model.tokens import Tokens
@@ -116,6 +117,7 @@ class _Tracer:
         meta: bool,
         watched: bool = True,
     ) -> None:
+        check_whole(model)
         self._model = without_devices(model)  # a wrapper may require devices of its own
         self._layers = layers
         self._asked = asked
@@ -149,6 +151,8 @@ class _Tracer:
             self._seed_input(arguments)
             with EvaluationMode(self._model, values=not self._meta), undo_block() as watching:
                 self._watch(watching)
+                if self._meta:
+                    skip_loading(watching, self._model)
                 torch.func.functional_call(self._model, state, arguments)
                 if self._nonlinearities is not None:
                     self._nonlinearities.settle()

@@ -37,10 +37,12 @@ from spatialprobe.model.select import (
     Selector,
     all_layers,
     check_model,
+    describe_scripted,
     find_exact_names,
     model_name,
     select,
     select_one,
+    takes_hooks,
 )
 from spatialprobe.model.tokens import Tokens
 
@@ -127,7 +129,7 @@ def receptive_fields(
         at,
     )
     known = all_layers(model)
-    chosen = None if layers is None else select(model, layers)
+    chosen = None if layers is None else select(model, layers, scripted=True)
     exact = frozenset() if layers is None else find_exact_names(model, layers)
     origin = None if source is None else select_one(model, source, "source")
     if origin is not None:
@@ -245,7 +247,7 @@ def _no_field_error(layer: Layer, trace: Trace, asked: Question, why: str | None
 def _why_none(layer: Layer, trace: Trace, asked: Question, origin: Layer | None) -> str | None:
     """Return why a layer has no field; None if it has one."""
     if layer.name not in trace.reaches:
-        return "it did not run in the forward pass."
+        return "it did not run in the forward pass." if takes_hooks(layer.module) else describe_scripted(layer.name)
     for reach in trace.reaches[layer.name]:
         if isinstance(reach, str):
             return reach

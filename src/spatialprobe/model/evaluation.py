@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from spatialprobe.errors import ArgumentError
+from spatialprobe.model.placement import check_whole, is_offloaded
 from spatialprobe.model.select import model_name
 from spatialprobe.model.settings import RandomState, set_gradients
 from spatialprobe.model.snapshot import Snapshot
@@ -32,7 +33,7 @@ class Restored(Block):
             other tensors in their place.
 
     Raises:
-        ArgumentError: on entering; weights of the model are not initialized yet.
+        ArgumentError: on entering; weights of the model are not initialized yet, or sharded over processes.
 
     >>> class Counts(nn.Module):
     ...     calls = 0
@@ -80,6 +81,7 @@ class Restored(Block):
 
     def _change(self, undo: Undo) -> None:
         """Change the settings of the block, adding to `undo` how to restore each of them before it is changed."""
+        check_whole(self.model)
         if any(map(is_lazy, self._tensors())):
             raise ArgumentError(
                 f"Some weights of the {model_name(self.model)} are not initialized yet: run it once on an input."
@@ -121,7 +123,7 @@ class EvaluationMode(Restored):
 
     def _change(self, undo: Undo) -> None:
         super()._change(undo)
-        if self._values and any(tensor.is_meta for tensor in self._tensors()):
+        if self._values and any(tensor.is_meta for tensor in self._tensors()) and not is_offloaded(self.model):
             raise ArgumentError(
                 f"Weights of the {model_name(self.model)} are on the meta device, where tensors have no values: create "
                 "it on a real one, or load its weights first."
@@ -131,7 +133,7 @@ class EvaluationMode(Restored):
         undo.add(_set_training, training, True)
         _set_training(training, False)
         for tensor in self._tensors() if self._device is not None else ():
-            if tensor.device != self._device:
+            if tensor.device != self._device and not tensor.is_meta:
                 undo.add(setattr, tensor, "data", tensor.data)
                 tensor.data = tensor.data.to(self._device)
 

@@ -14,7 +14,7 @@ from spatialprobe.model.batch import BatchReader, tensors_of
 from spatialprobe.model.batch import Forward as Forward  # for whoever calls `run_model`
 from spatialprobe.model.inputs import copy_inputs
 from spatialprobe.model.outputs import describe_leaves
-from spatialprobe.model.select import check_model, model_name
+from spatialprobe.model.select import check_model, model_name, without_replicas
 from spatialprobe.model.weights import describe_weight_mismatch
 from spatialprobe.tensors import shape_text
 
@@ -75,14 +75,14 @@ class CalledBy(nn.Module):
 
 
 def called_by(model: nn.Module, forward: Forward | None) -> nn.Module:
-    """Return the model as a function calls it; itself where there is no function.
+    """Return the model as a function calls it; itself, or the model inside a DataParallel, where there is no function.
 
     Raises:
         ArgumentError: the model is no module, or `forward` cannot be called.
     """
     check_model(model)
     check_function(forward, "forward", "lambda model, batch: model(batch['image'])")
-    return model if forward is None else CalledBy(model, forward)
+    return without_replicas(model) if forward is None else CalledBy(model, forward)
 
 
 def as_tensor_model(model: nn.Module, batch: Any, tensor: torch.Tensor) -> nn.Module:

@@ -69,20 +69,36 @@ def all_layers(model: nn.Module) -> list[Layer]:
     return layers
 
 
-def select(model: nn.Module, selector: Selector, called: str = "layers") -> list[Layer]:
+def select(model: nn.Module, selector: Selector, called: str = "layers", *, scripted: bool = False) -> list[Layer]:
     """Return the layers that a selector matches, each once, in the model's order.
+
+    Args:
+        model: any module.
+        selector: as for `Probe`.
+        called: the name of the argument, for error messages.
+        scripted: whether scripted layers, which take no hooks, are among them where a pattern, type or predicate
+            matches them and other layers; the caller leaves them out by name.
 
     Raises:
         LayerNotFoundError: the selector, or one of a sequence of them, matches nothing.
         ArgumentError: the selector is of an unknown kind, or matches a layer that takes no hooks.
     """
     known = _LayerIndex(model)
-    matching = {id(layer.module) for part in _split_selector(selector) for layer in _find_matches(known, part, called)}
+    parts = _split_selector(selector)
+    found = [(part, layer) for part in parts for layer in _find_matches(known, part, called)]
+    matching = {id(layer.module) for _, layer in found}
     chosen = [layer for layer in known.layers if id(layer.module) in matching]
+    hookless = {id(layer.module) for layer in chosen if not takes_hooks(layer.module)}
+    exact = {id(layer.module) for part, layer in found if _is_exact(known, part)} if hookless else set()
     for layer in chosen:
-        if not takes_hooks(layer.module):
-            raise ArgumentError(f"Layer {layer.name!r} {_SCRIPTED}")
+        if id(layer.module) in hookless and (not scripted or id(layer.module) in exact or len(hookless) == len(chosen)):
+            raise ArgumentError(describe_scripted(layer.name))
     return chosen
+
+
+def describe_scripted(layer: str) -> str:
+    """Return the message that a layer takes no hooks, and what to do."""
+    return f"Layer {layer!r} {_SCRIPTED}"
 
 
 def select_one(model: nn.Module, selector: Selector, called: str = "layer") -> Layer:
@@ -144,6 +160,11 @@ def unwrap(module: nn.Module) -> nn.Module:
 def without_devices(module: nn.Module) -> nn.Module:
     """Return the model inside wrappers that may want devices of their own, with the function that calls it, if any."""
     return module if _CALLED in module._modules else unwrap(module)
+
+
+def without_replicas(module: nn.Module) -> nn.Module:
+    """Return the model inside a DataParallel, which would run replicas of it in other threads."""
+    return module.module if isinstance(module, nn.DataParallel) else module
 
 
 def describe_unknown_name(name: str, layers: list[Layer]) -> str:

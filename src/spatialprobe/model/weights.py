@@ -8,10 +8,14 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
+from spatialprobe.model.placement import is_offloaded
+
 
 def device_of(model: nn.Module) -> torch.device:
-    """Return the device of the model's weights; the CPU for a model without any."""
+    """Return the device of the model's weights; the CPU for a model without any, and for one that is offloaded."""
     tensors = [*model.parameters(), *model.buffers()]
+    if is_offloaded(model):  # what loads the weights moves the inputs to them
+        tensors = [tensor for tensor in tensors if not tensor.is_meta]
     return tensors[0].device if tensors else torch.device("cpu")
 
 

@@ -187,7 +187,7 @@ def page_layers(
         some = why if len(why) <= 3 else [*why[:3], f"So are {len(why) - 3} more."]
         raise ArgumentError(f"None of these layers has maps of two axes to show. {' '.join(some)}")
     shown = {layer for layer, _ in found.maps}
-    modules = {layer.name: layer.module for layer in select(model, layers) if layer.name in shown}
+    modules = {layer.name: layer.module for layer in select(model, layers, scripted=True) if layer.name in shown}
     fields = fields_of(model, images[:1].to(device_of(model)), list(modules.values()), at, layout)
     runs = {layer: sum(other == layer for other, _ in found.maps) for layer, _ in found.maps}
     made: list[PageLayer] = []
@@ -236,7 +236,7 @@ def _noted_sources(found: Passes, model: nn.Module, image: torch.Tensor, layers:
     """Return the records of an image; with the first, what the convolutions took is noted."""
     if found.outputs:
         return _captured(model, image, layers, at)
-    modules = {layer.name: layer.module for layer in select(model, layers)}
+    modules = {layer.name: layer.module for layer in select(model, layers, scripted=True)}
     with watched_inputs(modules) as taken:
         records = _captured(model, image, layers, at)
     runs = (((name, i), one.tensor) for name in records for i, one in enumerate(records.calls(name)))

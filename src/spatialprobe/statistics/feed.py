@@ -127,12 +127,12 @@ class Feeder:
         """Settle what the batch left open, and leave out the layers that it has shown to be unusable."""
         if self._failure is not None:
             raise self._failure
+        for name, why in self._recorder.left_out.items():
+            self._left_out.setdefault(name, why)
         self._check_resolved()
         self._check_all_ran()
         with self._recorder.paused():
             self._intake.settle(self._model, lambda: copy_inputs(batch.inputs, self._device))
-        for name, why in self._recorder.left_out.items():
-            self._left_out.setdefault(name, why)
         if len(self._left_out) == len(self._layers) and self._needed:
             raise self._intake.reason(f"All layers are left out. {next(iter(self._left_out.values()))}")
         if self._order is None:

@@ -136,9 +136,10 @@ def sweep(
         as_int(num_workers, "num_workers", least=0)
         where = as_device(device) or device_of(model)
         as_float(checkpoint_seconds, "checkpoint_seconds", least=0)
-        # The forward of a DistributedDataParallel waits for all ranks, but ranks may have different numbers of batches.
+        # A DistributedDataParallel waits for all ranks, which may have different numbers of batches; a DataParallel
+        # runs replicas.
         check_function(forward, "forward", "lambda model, batch: model(batch['image'])")
-        inner = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
+        inner = model.module if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)) else model
         with EvaluationMode(inner, device=as_device(device)):
             load = Workload(
                 batch_size=batch_size,
@@ -150,7 +151,7 @@ def sweep(
                 aligned=store is not None,
                 checked=checkpoint is not None or store is not None,
             )
-            chosen, exact = select(inner, layers), find_exact_names(inner, layers)
+            chosen, exact = select(inner, layers, scripted=True), find_exact_names(inner, layers)
             part = Part(inner, source_of(data, load), load, chosen, reducers, at, nonfinite, layout, exact, forward)
             settings = {**settings_identity(where), "stop_early": stop_early, "store": store is not None}
             part.check(kept=checkpoint is not None, stores=store is not None)
