@@ -144,7 +144,7 @@ def offload(model: nn.Module) -> nn.Module:
 
         def run(*args, module=module, weights=weights, empty=empty):
             for name, value in weights.items():
-                module._parameters[name] = type(empty[name])(value.detach(), requires_grad=False)
+                module._parameters[name] = type(module._parameters[name])(value.detach(), requires_grad=False)
             try:
                 return module._old_forward(*args)
             finally:

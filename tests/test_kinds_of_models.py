@@ -8,7 +8,7 @@ import pytest
 import stateful
 import torch
 import torch.distributed as dist
-from kinds_of_models import IMAGES, KINDS, Codec, Kind, Octave, OctaveNet, Replicated, net, scripted
+from kinds_of_models import IMAGES, KINDS, Codec, Kind, Octave, OctaveNet, Replicated, net, offload, scripted
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -238,6 +238,28 @@ def test_sharded_weights(one_process, tmp_path):
         with pytest.raises(sp.ArgumentError, match="sharded over processes"):
             function(kind, model, nn.Conv2d, {}, tmp_path)
     assert torch.equal(model(IMAGES), expected)
+
+
+class Reading(nn.Module):
+    """A model that reads a value of its input."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = net()
+
+    def forward(self, x):
+        return self.body(-x if float(x.mean()) > 100 else x)
+
+
+def test_offloaded_models_that_read_values():
+    """They run with the weights that are loaded, where others run on tensors without values."""
+    model, twin = Reading(), Reading()
+    offload(model.body)
+    assert repr(sp.plan(model, IMAGES)) == repr(sp.plan(twin, IMAGES))
+    found, wanted = (sp.receptive_fields(one, IMAGES, layers=nn.Conv2d) for one in (model, twin))
+    for layer in wanted:
+        assert (found[layer].boxes() == wanted[layer].boxes()).all()
+    assert all(weight.is_meta for weight in model.parameters())
 
 
 def test_meta_weights_that_nothing_loads():

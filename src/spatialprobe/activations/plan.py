@@ -176,6 +176,7 @@ class _Rehearsal:
                 device = torch.device("meta") if is_offloaded(bare) else device_of(bare)
                 state, arguments = _enter_fake(undo, state, arguments, device)
             else:
+                state = {} if is_offloaded(bare) else state  # what loads the weights does not take others
                 arguments = copy_inputs(arguments)
             torch.func.functional_call(bare, state, *arguments)
 

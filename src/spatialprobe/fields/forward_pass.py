@@ -29,7 +29,7 @@ from spatialprobe.model.forward import forward_error
 from spatialprobe.model.hooks import Hooks, ProbeHook
 from spatialprobe.model.layout import describe_misfit, fits, units_of
 from spatialprobe.model.modes import enter_dispatch_mode, enter_function_mode
-from spatialprobe.model.placement import check_whole, skip_loading
+from spatialprobe.model.placement import check_whole, is_offloaded, skip_loading
 from spatialprobe.model.select import Layer, takes_hooks, without_devices
 from spatialprobe.model.settings import leave_inference_mode
 from spatialprobe.model.tokens import Tokens
@@ -185,13 +185,14 @@ class _Tracer:
             moved = {name: to_meta(value) for name, value in buffers.items()}
             arguments = tree_map_only(torch.Tensor, self._follower.constants.to_meta, self._asked.arguments)
         else:
-            state = {name: value.detach() for name, value in parameters.items()}
-            moved = {name: value.detach().clone() for name, value in buffers.items()}
+            state = {name: value.detach() for name, value in parameters.items() if not value.is_meta}
+            moved = {name: value.detach().clone() for name, value in buffers.items() if not value.is_meta}
             arguments = tree_map_only(torch.Tensor, self._to_real, self._asked.arguments)
             self._follower.origins.start_with(
                 [*_find_living_tensors(), *state.values(), *moved.values(), *tree_leaves(arguments)]
             )
-        for name, value in parameters.items():
+        for name in state:
+            value = parameters[name]
             frozen = None if value.requires_grad or value.is_meta else value
             self._follower.constants.note_weight(state[name], frozen, lasting=True)
         return state | moved, arguments
@@ -319,7 +320,7 @@ class _Tracer:
 
 def _has_values(model: nn.Module) -> bool:
     """Return whether the model could run on a real device."""
-    return not any(value.is_meta for value in (*model.parameters(), *model.buffers()))
+    return is_offloaded(model) or not any(value.is_meta for value in (*model.parameters(), *model.buffers()))
 
 
 def _graph_text(module: torch.jit.ScriptModule) -> str:
