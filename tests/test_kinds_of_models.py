@@ -137,6 +137,8 @@ def test_replicas_are_named():
     with sp.Probe(model.module) as records:
         model.module(IMAGES)
     assert list(records) == ["0", "2"]
+    with pytest.raises(sp.LayerNotRunError, match="Replicas ran"), sp.Monitor(model.train(), [sp.Moments], every=1):
+        model(IMAGES)
 
 
 class Predictor:

@@ -16,7 +16,7 @@ from spatialprobe.activations.collection import Activations
 from spatialprobe.activations.guard import Copy, Guard
 from spatialprobe.activations.keeper import Keeping, Transform
 from spatialprobe.activations.post import unresolved_error
-from spatialprobe.activations.recorder import Entry, OutputPicker, Recorder, Recording, Threads
+from spatialprobe.activations.recorder import IN_REPLICAS, Entry, OutputPicker, Recorder, Recording, Threads
 from spatialprobe.activations.records import Activation, At, ConvSpec
 from spatialprobe.arguments import (
     as_device,
@@ -53,11 +53,6 @@ from spatialprobe.model.undo import Block, Leaving
 from spatialprobe.text import describe_left_out
 
 Missing = Literal["error", "warn", "ignore"]
-
-_IN_REPLICAS = (
-    "Replicas ran, which nn.DataParallel makes for each forward, each in a thread of its own on a part of the batch: "
-    "probe and run the model inside it, `model.module`."
-)
 
 
 class Probe(Block, Activations):
@@ -310,7 +305,7 @@ class Probe(Block, Activations):
         return "It has not run inside the block."
 
     def _why_silent(self, name: str) -> str:
-        return _IN_REPLICAS if name in self._recorder.replicated else "It did not run inside the block."
+        return IN_REPLICAS if name in self._recorder.replicated else "It did not run inside the block."
 
     def _report_missing(self) -> None:
         """Raise an error or warn about layers without a record, as `missing` says."""
@@ -328,7 +323,7 @@ class Probe(Block, Activations):
     def _how_to_run(self, silent: list[str]) -> str:
         """Return what to do about layers that did not run."""
         if self._recorder.replicated.intersection(silent):
-            return _IN_REPLICAS
+            return IN_REPLICAS
         copies = [] if self._recorder.ran else find_copies(self._model)
         if copies:
             return describe_copies(copies)

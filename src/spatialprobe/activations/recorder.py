@@ -36,6 +36,11 @@ OutputPicker = Callable[[Any], torch.Tensor]
 Take = Callable[[Layer, int, torch.Tensor], None]  # the layer, its run in this forward, and the live value
 Threads = Literal["owner", "all"]
 
+IN_REPLICAS = (
+    "Replicas ran, which nn.DataParallel makes for each forward, each in a thread of its own on a part of the batch: "
+    "probe and run the model inside it, `model.module`."
+)
+
 
 @dataclass(frozen=True)
 class Recording:

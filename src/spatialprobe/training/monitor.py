@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from spatialprobe.activations.probe import check_arguments
+from spatialprobe.activations.recorder import IN_REPLICAS
 from spatialprobe.activations.records import At
 from spatialprobe.activations.watch import is_backward
 from spatialprobe.arguments import as_int, check_function, check_switch
@@ -20,6 +21,7 @@ from spatialprobe.model.batch import Forward
 from spatialprobe.model.compiled import hold_eager
 from spatialprobe.model.hooks import Hooks, ProbeHook
 from spatialprobe.model.layout import LayoutChoice, check_layout
+from spatialprobe.model.names import list_names
 from spatialprobe.model.select import Selector, find_exact_names, model_name, select
 from spatialprobe.model.undo import Block, Leaving
 from spatialprobe.statistics.distributed import TIMEOUT
@@ -326,10 +328,9 @@ class Monitor(Block):
         if silent and len(silent) == len(self._sampling.layers):
             missing = silent
         if missing:
-            raise LayerNotRunError(
-                f"These layers never ran at a sampled step: {', '.join(map(repr, missing))}. Choose layers that run in "
-                "the model's forward."
-            )
+            replicated = isinstance(self._model, nn.DataParallel)
+            how = IN_REPLICAS if replicated else "Choose layers that run in the model's forward."
+            raise LayerNotRunError(f"These layers never ran at a sampled step: {list_names(missing)}. {how}")
 
 
 def _is_running(frame: FrameType) -> bool:
