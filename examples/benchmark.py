@@ -25,6 +25,7 @@ SECTIONS = (
     "selection",
     "fields",
     "attribution",
+    "checkup",
     "pictures",
     "report",
     "sweep",

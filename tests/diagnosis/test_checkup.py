@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from sweeps import together
 from torch import nn
+from torch.utils.data import Dataset
 
 import spatialprobe as sp
 from spatialprobe import diagnosis
@@ -71,6 +74,40 @@ def test_all_rules_of_the_table_are_asked():
     told = {one.rule for one in found.findings} | found.passed.keys() | found.skipped.keys()
     assert told == diagnosis.TABLE.keys()
     assert all(rule.reason.endswith(".") and rule.question for rule in diagnosis.TABLE.values())
+
+
+def test_every_rule_is_in_the_reference_with_its_reason():
+    """The table of the reference says what each rule finds, and why its limit is what it is."""
+    page = (Path(__file__).parents[2] / "docs" / "api" / "checkup.md").read_text()
+    for rule in diagnosis.TABLE.values():
+        assert f"| `{rule.name}` | {rule.severity} | {rule.question} | {rule.reason} |" in page
+
+
+class Fuse(Dataset):
+    """Images of which each process takes a share."""
+
+    def __len__(self):
+        return 70
+
+    def __getitem__(self, index):
+        return IMAGES[index]
+
+
+def checked_in_a_process(folder):
+    """The checkup of one of several processes, as text."""
+    found = check(network(), Fuse(), batch_size=16)
+    return [(one.rule, one.layer, one.measured) for one in found], dict(found.passed), found.samples
+
+
+def test_several_processes_return_the_same(tmp_path):
+    """Each of two processes takes its share, and both return what one returns."""
+    alone = checked_in_a_process(tmp_path)
+    both = together(checked_in_a_process, tmp_path, 2)
+    for found in both:
+        assert found[1:] == alone[1:]
+        for one, other in zip(found[0], alone[0], strict=True):
+            assert one[:2] == other[:2]
+            assert one[2] == pytest.approx(other[2], rel=1e-6)
 
 
 @pytest.mark.parametrize(

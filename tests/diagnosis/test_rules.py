@@ -152,6 +152,9 @@ def test_never_run():
     assert (second.layer, second.measured) == ("unused", 8 * 2 + 2)
     assert "ran, but" in second.evidence
     assert not check(Auxiliary(False).eval(), "never_run")
+    random = Called(lambda x: F.dropout(x, 0.2)).eval()
+    random.forgotten = nn.Conv2d(8, 4, 1)
+    assert check(random, "never_run")[0].layer == "forgotten"
 
 
 def test_constant_channels():
@@ -335,6 +338,11 @@ def test_uncovered_pixels():
     left_over = nn.Sequential(nn.Conv2d(3, 4, 5, stride=3), nn.ReLU()).eval()
     (found,) = check(left_over, "uncovered_pixels")
     assert found.measured == pytest.approx(1 - (11 / 12) ** 2)
+    deeper = nn.Sequential(nn.Conv2d(3, 4, 3, stride=4, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1)).eval()
+    (found,) = check(deeper, "uncovered_pixels")
+    pixels = torch.rand(1, 3, 12, 12).requires_grad_()
+    (gradient,) = torch.autograd.grad(deeper(pixels).sum(), pixels)
+    assert found.measured == pytest.approx((gradient[0].abs().sum(0) == 0).double().mean().item())
     large = torch.rand(2, 3, 300, 300)
     assert check(nn.Sequential(nn.Conv2d(3, 2, 3, stride=2)).eval(), "uncovered_pixels", large)[0].severity == "note"
     field = sp.receptive_fields(left_over, (1, 3, 12, 12))["0"]

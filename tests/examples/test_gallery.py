@@ -17,6 +17,7 @@ pytestmark = pytest.mark.no_cover
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NAMES = [
     "attribution",
+    "checkup",
     "equivariance",
     "footprint",
     "kernel_surgery",

@@ -26,12 +26,12 @@ def draw_bars(picture: BarsPicture) -> Figure:
     """Return one bar for each name; those of the finding are crimson, and limits are dashed lines."""
     names, values = picture.names, np.array(picture.values)
     named = len(names) <= _MOST_NAMES
-    figure = Page(figsize=(7.2, max(2.2, 0.9 + 0.22 * len(names)) if named else 4.0), layout="constrained")
+    figure = Page(figsize=(7.2, max(1.5, 0.9 + 0.22 * len(names)) if named else 4.0), layout="constrained")
     axes = figure.add_subplot()
     shades = [_MARKED if at in set(picture.marked) else _PLAIN for at in range(len(names))]
     places = np.arange(len(names))
     if named:
-        axes.barh(places, values, color=shades, height=0.72)
+        axes.barh(places, values, color=shades, height=0.72 if len(names) > 2 else 0.4)
         axes.set_yticks(places, [escape_surrogates(name) for name in names], parse_math=False)
         axes.invert_yaxis()
         axes.set_xlabel(picture.unit)
@@ -72,10 +72,11 @@ def draw_grid(picture: GridPicture) -> Figure:
 
 
 def draw_pixels(picture: PixelsPicture) -> Figure:
-    """Return an image whose marked pixels are crimson."""
+    """Return an image in gray, whose marked pixels are crimson."""
     height, width = picture.marked.shape
     values = image_values(picture.image.detach().cpu().float(), (height, width), "The image", None)
     pixels = Stretch.of(*extremes_of(values)).pixels(values)
+    pixels = pixels.mean(axis=2, keepdims=True).round().astype(np.uint8).repeat(3, axis=2)  # gray, to stand out from
     shown = np.where(picture.marked[..., None], np.array([225, 15, 90], np.uint8), pixels)
     figure = Page(figsize=(5.2, max(2.0, 1.0 + 4.4 * height / width)), layout="constrained")
     axes = figure.add_subplot()

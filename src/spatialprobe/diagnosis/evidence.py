@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -17,7 +19,7 @@ from spatialprobe.diagnosis.pictures import MapsPicture
 from spatialprobe.diagnosis.shifts import Errors, measure_shifts
 from spatialprobe.diagnosis.subject import Subject
 from spatialprobe.diagnosis.survey import Print, Run, Survey, first_change
-from spatialprobe.diagnosis.taps import keep_pixel
+from spatialprobe.diagnosis.taps import keep_lines, keep_pixel
 from spatialprobe.diagnosis.unreached import find_unreached
 from spatialprobe.errors import SpatialProbeError
 from spatialprobe.fields.collection import ReceptiveFields
@@ -173,6 +175,14 @@ class Evidence:
         """
         return self._trace(lambda images: keep_pixel(images, pixel))
 
+    def trace_lines(self, kept: Sequence[npt.NDArray[np.bool_]]) -> ReceptiveFields:
+        """Return the fields of all layers if all pixels but those on some lines along each axis are constant.
+
+        Raises:
+            NotApplicable: they cannot be found.
+        """
+        return self._trace(lambda images: keep_lines(images, kept))
+
     def _trace(self, change: Callable[[torch.Tensor], torch.Tensor] | None = None) -> ReceptiveFields:
         """Return the fields of the model, whose images are changed by a function.
 
@@ -261,15 +271,13 @@ class Evidence:
             found |= {name: probe.calls(name)[0].maps(self.subject.layout).values[0] for name in probe}
         return found
 
-    def picture_maps(self, one: Measured, channels: Sequence[int]) -> MapsPicture | None:
-        """Return a picture of a layer's maps for the first sample, some channels first; None if it has none."""
+    def picture_maps(self, one: Measured, channels: Sequence[int], called: str) -> MapsPicture | None:
+        """Return a picture of a layer's maps for the first sample, the `called` channels first; None if it has none."""
         maps = self._first_maps.get(one.layer)
         if maps is None or maps.ndim < 2 or not maps[0].numel():
             return None
         where = f"layer {one.layer!r}" if one.layer else "the model"
-        return MapsPicture(
-            maps.detach().cpu(), tuple(channels), f"{len(channels)} channels of {where}, then the others"
-        )
+        return MapsPicture(maps.detach().cpu(), tuple(channels), f"{called} of {where}, then the others")
 
     def exact_field(self, layer: str) -> ReceptiveField | None:
         """Return the field of a layer's first run if it is exact and has the axes of the image, else None."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -82,10 +82,32 @@ def keep_pixel(images: torch.Tensor, pixel: tuple[int, ...]) -> torch.Tensor:
     [[[[0.0, 0.0, 0.0], [1.0, 0.0, 0.0]]]]
     """
     for axis, place in enumerate(pixel, start=2):
-        size = list(images.shape)
-        parts = []
-        for width in (place, images.shape[axis] - place - 1):
-            size[axis] = width
-            parts.append(torch.zeros(size, device=images.device, dtype=images.dtype))
-        images = torch.cat([parts[0], images.narrow(axis, place, 1), parts[1]], dim=axis)
+        parts = [images.narrow(axis, start, length) for start, length in _runs_around(place, images.shape[axis])]
+        images = torch.cat([parts[1] if one is parts[1] else _zeros(one) for one in parts], dim=axis)
     return images
+
+
+def keep_lines(images: torch.Tensor, kept: Sequence[npt.NDArray[np.bool_]], axis: int = 2) -> torch.Tensor:
+    """Return images (N, C, *axes) in which all pixels are replaced by zeros but those on some lines along any axis.
+
+    >>> rows, columns = np.array([True, False]), np.array([False, False, True])
+    >>> keep_lines(torch.ones(1, 1, 2, 3), (rows, columns)).tolist()
+    [[[[1.0, 1.0, 1.0], [0.0, 0.0, 1.0]]]]
+    """
+    if not kept:
+        return _zeros(images)
+    along, parts, start = kept[0], [], 0
+    for stop in [*(np.flatnonzero(np.diff(along)) + 1).tolist(), len(along)]:
+        part = images.narrow(axis, start, stop - start)
+        parts.append(part if along[start] else keep_lines(part, kept[1:], axis + 1))
+        start = stop
+    return torch.cat(parts, dim=axis)
+
+
+def _runs_around(place: int, size: int) -> tuple[tuple[int, int], ...]:
+    """Return start and length of what lies before a place, of itself, and of what lies after it."""
+    return (0, place), (place, 1), (place + 1, size - place - 1)
+
+
+def _zeros(like: torch.Tensor) -> torch.Tensor:
+    return torch.zeros(like.shape, device=like.device, dtype=like.dtype)

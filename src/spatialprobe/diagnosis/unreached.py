@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -37,7 +37,7 @@ def find_unreached(subject: Subject) -> dict[str, int]:
             left = _without_gradient_in_training(subject, samples, left)
             mode.reset()
         with torch.no_grad():
-            left = _without_effect(subject, samples, left) if left else left
+            left = _without_effect(subject, samples, left, mode.reset) if left else left
     return _outermost(subject, {id(one) for one in left.values()})
 
 
@@ -68,14 +68,24 @@ def _without_gradient_in_training(
             module.training = False
 
 
-def _without_effect(subject: Subject, samples: Samples, left: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:
-    """Return those that change nothing if they have other values, which no gradient tells of parts under `no_grad`."""
-    before = _outputs(subject, samples, {})
-    if _is_same(before, _outputs(subject, samples, _changed(left))):
+def _without_effect(
+    subject: Subject, samples: Samples, left: Mapping[str, nn.Parameter], reset: Callable[[], None]
+) -> dict[str, nn.Parameter]:
+    """Return those that change nothing if they have other values, which no gradient tells of parts under `no_grad`.
+
+    The state of the model and all random states are reset before each pass, so that only the values differ.
+    """
+
+    def outputs(state: State) -> list[torch.Tensor]:
+        reset()
+        return _outputs(subject, samples, state)
+
+    before = outputs({})
+    if _is_same(before, outputs(_changed(left))):
         return dict(left)
     found: dict[str, nn.Parameter] = {}
     for owned in _by_owner(left)[:_MOST]:
-        if _is_same(before, _outputs(subject, samples, _changed(owned))):
+        if _is_same(before, outputs(_changed(owned))):
             found |= owned
     return found
 

@@ -23,7 +23,7 @@ article h3 { font-size: 1rem; margin: 0 } article h3 span { color: var(--color);
 .error { --color: light-dark(#b3261e, #ff8a80) } .warning { --color: light-dark(#9a6700, #e3b341) }
 .note { --color: light-dark(#57606a, #9da3ae) }
 p { margin: .35rem 0 } .quiet { opacity: .75; font-size: .9rem } code { font-size: .95em }
-img { max-width: 100%; height: auto; margin: .6rem 0; border-radius: 4px; background: #fff }
+img { max-width: min(100%, 45rem); height: auto; margin: .6rem 0; border-radius: 4px; background: #fff }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .25rem 1.2rem } dd { margin: 0 }
 @media (max-width: 600px) { dl { grid-template-columns: 1fr } dd { margin-bottom: .6rem } }
 """

@@ -34,7 +34,7 @@ def find_aliasing(evidence: Evidence) -> Outcome:
             picture=bars(names, values, over, [LIMIT], title, "relative error"),
         )
         for at in over
-    ] or f"At half a stride, {format_count(len(names), 'layer')} are off by at most {max(values):.0%}."
+    ] or f"At half a stride, the outputs of {format_count(len(names), 'layer')} are off by at most {max(values):.0%}."
 
 
 def _by(moved: tuple[int, ...]) -> str:

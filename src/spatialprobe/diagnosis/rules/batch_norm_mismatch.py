@@ -7,7 +7,7 @@ from torch import nn
 
 from spatialprobe.diagnosis.evidence import Evidence, Measured
 from spatialprobe.diagnosis.finding import Finding, NotApplicable, Outcome, Rule
-from spatialprobe.diagnosis.pictures import bars
+from spatialprobe.diagnosis.pictures import BarsPicture, bars
 from spatialprobe.text import format_count
 
 SHIFT = 1.0  # running deviations
@@ -28,12 +28,9 @@ def find_mismatch(evidence: Evidence) -> Outcome:
     for shift, factor in differences.values():
         off = (shift.abs() > SHIFT) | (factor > FACTOR) | (factor < 1 / FACTOR)
         shares.append(float(off.double().mean()) if len(off) else 0.0)
-    names = list(differences)
     for at, one in enumerate(measured):
         if shares[at] > MOST:
-            title = "Channels whose statistics are not those of the data"
-            picture = bars(names, shares, [at], [MOST], title, "share of channels")
-            found.append(_describe(one, shares[at], *differences[one.layer], picture))
+            found.append(_describe(one, shares[at], *differences[one.layer]))
     return found or (
         f"In at most {max(shares):.0%} of a batch norm's channels are the statistics not those of this data, in "
         f"{format_count(len(measured), 'layer')}."
@@ -62,7 +59,7 @@ def compare_statistics(one: Measured) -> tuple[torch.Tensor, torch.Tensor]:
     return shift, ((found + norm.eps) / (variance + norm.eps)).sqrt()
 
 
-def _describe(one: Measured, share: float, shift: torch.Tensor, factor: torch.Tensor, picture: object) -> Finding:
+def _describe(one: Measured, share: float, shift: torch.Tensor, factor: torch.Tensor) -> Finding:
     tracked = getattr(one.module, "num_batches_tracked", None)
     fresh = tracked is not None and int(tracked) == 0
     untrained = " It has seen no batch in training mode yet." if fresh else ""
@@ -73,13 +70,23 @@ def _describe(one: Measured, share: float, shift: torch.Tensor, factor: torch.Te
         measured=share,
         limit=MOST,
         evidence=f"In {share:.0%} of the channels the statistics from training are not those of this data: the mean "
-        f"lies {float(shift.abs().median()):.2g} running deviations off, the spread is {float(factor.median()):.2g} "
+        f"lies {float(shift.abs().median()):.3g} running deviations off, the spread is {float(factor.median()):.3g} "
         f"times as large (medians), over {int(one.moments.count.max()):,} values.{untrained}",
         advice="Check that the data is normalized as in training, that the right weights are loaded, and that training "
         "did not end with few or very small batches; else run some batches in training mode first.",
         source=RULE.reason,
-        picture=picture,  # type: ignore[arg-type]
+        picture=_draw(one, shift, factor),
     )
+
+
+def _draw(one: Measured, shift: torch.Tensor, factor: torch.Tensor) -> BarsPicture:
+    """Return a picture of how far each channel is off: its mean in running deviations, or its spread as a factor."""
+    spread = torch.maximum(factor, 1 / factor.clamp(min=1e-6)) / FACTOR
+    worst = torch.maximum(shift.abs() / SHIFT, spread)
+    title = f"How far the statistics of {one.layer!r} are from those of the data"
+    names = [str(channel) for channel in range(len(worst))]
+    off = (worst > 1).nonzero().flatten().tolist()
+    return bars(names, worst.tolist(), off, [1.0], title, "times the limit, by channel", log=True)
 
 
 RULE = Rule(

@@ -30,9 +30,8 @@ def find_border(evidence: Evidence) -> Outcome:
         ratios.append(ratio)
         if ratio > LIMIT:
             found.append(_describe(evidence, name, strength, widths, ratio))
-    return (
-        found or f"At the border, {format_count(len(padded), 'layer')} answer at most {max(ratios):.2g} times as much."
-    )
+    count = format_count(len(padded), "layer")
+    return found or f"The border of {count} answers at most {max(ratios):.3g} times as strongly as the inside."
 
 
 def border_ratio(strength: npt.NDArray[np.float64], widths: tuple[int, ...]) -> float:

@@ -54,7 +54,7 @@ def _describe(one: Measured, constant: list[int], severity: Severity, evidence: 
         f"{format_count(one.units, 'unit')}.",
         "Look at their kernels, which may be zero, and at the norm and the bounds of the nonlinearity behind them.",
         RULE.reason,
-        picture=evidence.picture_maps(one, constant),
+        picture=evidence.picture_maps(one, constant, "Constant channels"),
     )
 
 

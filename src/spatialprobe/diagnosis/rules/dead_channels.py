@@ -56,7 +56,7 @@ def _describe(one: Measured, dead: list[int], severity: Severity, evidence: Evid
         "Remove them, or train with a lower learning rate, another initialization or a leaky nonlinearity: a channel "
         "that is never above zero gets no gradient.",
         RULE.reason,
-        picture=evidence.picture_maps(one, dead),
+        picture=evidence.picture_maps(one, dead, "Dead channels"),
     )
 
 

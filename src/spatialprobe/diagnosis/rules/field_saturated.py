@@ -37,7 +37,7 @@ def find_saturated_fields(evidence: Evidence) -> Outcome:
             picture=bars(names, shares, over, [1.0], title, "times the size of the image", log=True),
         )
         for at in over
-    ] or f"What {format_count(len(names), 'convolution')} take sees at most {max(shares):.0%} of the image's side."
+    ] or f"The input of {format_count(len(names), 'convolution')} sees at most {max(shares):.0%} of the image's side."
 
 
 def _spatial_field(evidence: Evidence, name: str) -> ReceptiveField | None:

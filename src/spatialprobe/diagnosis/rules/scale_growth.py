@@ -5,6 +5,7 @@ from __future__ import annotations
 from spatialprobe.diagnosis.evidence import Evidence, Measured
 from spatialprobe.diagnosis.finding import Finding, NotApplicable, Outcome, Rule
 from spatialprobe.diagnosis.pictures import bars
+from spatialprobe.text import format_count
 
 LIMIT = 10.0
 
@@ -26,7 +27,9 @@ def find_scale_growth(evidence: Evidence) -> Outcome:
             title = "Spread of activations, over that of what the layer takes"
             picture = bars(names, [max(one, 1e-6) for one in values], [at], limits, title, "ratio", log=True)
             found.append(_describe(evidence.layers[names[at]], value, picture))
-    return found or f"From layer to layer, the spread changes by factors of {min(values):.2g} to {max(values):.2g}."
+    return (
+        found or f"Over {format_count(len(names), 'layer')}, spread grows {min(values):.3g} to {max(values):.3g} times."
+    )
 
 
 def _growth(evidence: Evidence, one: Measured) -> float | None:

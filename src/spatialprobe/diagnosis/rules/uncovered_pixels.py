@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import product
 from math import prod
 
@@ -14,12 +15,16 @@ from spatialprobe.diagnosis.pictures import PixelsPicture
 from spatialprobe.fields.result import ReceptiveField
 
 LIMIT = 0.01  # of the pixels
+_MOST_TRIED = 8  # sets of lines, each of which takes a pass without values
 
 
 def find_uncovered(evidence: Evidence) -> Outcome:
     """Return a finding if the units of the last layer do not see all pixels together."""
     fields = last_grid(evidence)
     covered = np.logical_or.reduce([coverage(one) for one in fields])
+    for lines in find_skipped_lines(evidence, fields):
+        for axis, along in enumerate(lines):
+            covered[(slice(None),) * axis + (along,)] = False
     last = fields[-1].layer
     share = 1 - float(covered.mean())
     if not share:
@@ -70,6 +75,35 @@ def last_grid(evidence: Evidence) -> list[ReceptiveField]:
     if inexact:
         raise NotApplicable(f"The receptive field of {inexact[0]!r} is not exact, but an upper bound.")
     return grid
+
+
+def find_skipped_lines(evidence: Evidence, last: list[ReceptiveField]) -> Iterator[tuple[npt.NDArray[np.bool_], ...]]:
+    """Yield lines of pixels, along each axis, that the last grid does not see although they lie inside of its boxes.
+
+    Lines that an earlier layer does not see may be such. They are, if the last layers see nothing in images of which
+    only these lines are left.
+    """
+    names = {one.layer for one in last}
+    for lines in _unseen_lines(evidence)[:_MOST_TRIED]:
+        fields = evidence.trace_lines(lines)
+        left = [one for name in names if name in fields for one in fields.calls(name)]
+        if left and not any(coverage(one).any() for one in left):
+            yield lines
+
+
+def _unseen_lines(evidence: Evidence) -> list[tuple[npt.NDArray[np.bool_], ...]]:
+    """Return the lines along each axis that a layer with units does not see, each set of lines once."""
+    found: dict[bytes, tuple[npt.NDArray[np.bool_], ...]] = {}
+    for name in evidence.ran:
+        one = evidence.exact_field(name)
+        if one is not None and prod(one.output_size) > 1:
+            covered, axes = coverage(one), range(len(one.input_size))
+            lines = tuple(
+                ~np.asarray(covered.any(axis=tuple(other for other in axes if other != axis))) for axis in axes
+            )
+            if any(along.any() for along in lines) and covered.any():
+                found.setdefault(b"".join(along.tobytes() for along in lines), lines)
+    return list(found.values())
 
 
 def coverage(field: ReceptiveField) -> npt.NDArray[np.bool_]:
