@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from spatialprobe.render.palette import HATCH, PAPER, Codes
 from spatialprobe.render.scale import Extremes
 from spatialprobe.render.sheet import Grid, room_for
 
@@ -46,12 +45,3 @@ class Marks:
                 long = f"{labels[index]} {word}"
                 labels[index] = long if room_for(long, grid) else f"{labels[index]} {word[0]}"
         return labels
-
-
-def hatch(codes: Codes, dead: npt.NDArray[np.bool_]) -> None:
-    """Lines across dead maps (M, h, w), so that they cannot be taken for dark ones; paper stays paper."""
-    height, width = codes.shape[1:]
-    period = max(2, min(height, width) // 3)
-    stripes = np.add.outer(np.arange(height), np.arange(width)) % period == 0
-    for index in np.flatnonzero(dead):
-        codes[index][stripes & (codes[index] != PAPER)] = HATCH

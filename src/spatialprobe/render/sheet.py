@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from spatialprobe.arguments import as_int
 from spatialprobe.render.letters import LINE_HEIGHT, Label, width_of, write
-from spatialprobe.render.palette import HATCH, PAPER, palette
+from spatialprobe.render.palette import HATCH, PAPER, Codes, palette
 from spatialprobe.text import escape_surrogates
 
 Pixels = npt.NDArray[np.uint8]  # (H, W) palette codes or (H, W, 3) colors
@@ -125,14 +125,24 @@ def lay_out(tiles: Pixels, labels: Sequence[str], grid: Grid, dead: npt.NDArray[
         squares[...] = here.swapaxes(0, 1)[:, None, :, :, None]
     if dead is not None and dead.any():
         height, width = grid.height * grid.factor, grid.width * grid.factor
-        lines = np.add.outer(np.arange(height), np.arange(width)) % _LINES == 0
+        lines = hatched(height, width)
         for silent in np.flatnonzero(dead).tolist():
             top, left = grid.corner(silent)
-            sheet.pixels[top : top + height, left : left + width] = np.where(lines, HATCH, PAPER)
+            sheet.pixels[top : top + height, left : left + width] = lines
     for index, label in enumerate(labels):
         top, left = grid.corner(index)
         sheet.write(label, top - LINE_HEIGHT, left)
     return sheet
+
+
+def hatched(height: int, width: int, period: int = _LINES) -> Codes:
+    """Return fine lines on paper, (height, width), which stand for a map that is zero everywhere.
+
+    >>> (hatched(2, 7) == HATCH).tolist()
+    [[True, False, False, False, False, False, False], [False, False, False, False, False, False, True]]
+    """
+    lines = np.add.outer(np.arange(height), np.arange(width)) % period == 0
+    return np.where(lines, np.uint8(HATCH), np.uint8(PAPER))
 
 
 def room_for(label: str, grid: Grid) -> bool:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from spatialprobe.render.marks import Marks, hatch
+from spatialprobe.render.marks import Marks
 from spatialprobe.render.palette import LEVELS, NONFINITE, PAPER, Codes, palette
-from spatialprobe.render.sheet import best_columns
+from spatialprobe.render.sheet import best_columns, hatched
 from spatialprobe.report import coded_maps as coding
 from spatialprobe.report.coded_maps import CodedMaps
 from spatialprobe.report.pixels import data_uri
@@ -17,6 +17,7 @@ from spatialprobe.report.pixels import data_uri
 MOST = 64  # channels on one picture
 _SIDE = 20  # units: larger maps are thinned out
 _GAP = 1  # pixels
+_LINES = 7  # pixels between the lines over a dead map, where it is large enough
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def still(maps: CodedMaps, signed: bool, reach: float, layer: str, image: str) -
     step = -(-max(maps.codes.shape[1:]) // _SIDE)
     tiles = _on_scale(shown, -reach if signed else 0.0, reach)[:, ::step, ::step]
     marks = Marks.of(shown.extremes)
-    hatch(tiles, marks.dead)
+    tiles[marks.dead] = hatched(*tiles.shape[1:], period=max(2, min(_LINES, min(tiles.shape[1:]) // 2)))
     sheet = _laid_out(tiles)
     counted = (
         f"{len(shown.codes)} of {len(maps.codes)} channels" if len(shown.codes) < len(maps.codes) else "all channels"

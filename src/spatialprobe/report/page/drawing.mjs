@@ -12,6 +12,7 @@ import { colorTable, scaleOf } from "./colors.mjs";
 import { cutSides } from "./fields.mjs";
 
 export const WHOLE = { top: false, bottom: false, left: false, right: false }; // an outline without a side that is cut
+const LINES = 7; // CSS pixels between two lines of a hatching
 const LARGEST = 16000; // pixels along a side, which every browser can draw
 /** @type {Record<string, string>} */
 const PRINTED = { "--ink": "#1f2025", "--quiet": "#63656e", "--edge": "rgba(0, 0, 0, .12)", "--fade": "255, 255, 255" };
@@ -57,18 +58,20 @@ export function isShrunk(shown, pixels) {
   return shown * (window.devicePixelRatio || 1) < pixels;
 }
 
-/** @param {CanvasRenderingContext2D} drawing @param {number} x @param {number} y @param {number} width @param {number} height */
+/** @param {CanvasRenderingContext2D} drawing @param {number} x @param {number} y @param {number} width @param {number} height Fine lines on nothing, as Python's pictures have them for dead maps. */
 export function hatch(drawing, x, y, width, height) {
+  if (width <= 0 || height <= 0) return;
+  drawing.clearRect(x, y, width, height);
   drawing.save();
   drawing.beginPath();
   drawing.rect(x, y, width, height);
   drawing.clip();
   drawing.beginPath();
-  for (let at = -height; at < width; at += 6) {
-    drawing.moveTo(x + at, y + height);
-    drawing.lineTo(x + at + height, y);
+  for (let at = LINES; at < width + height; at += LINES) {
+    drawing.moveTo(x + at, y);
+    drawing.lineTo(x + at - height, y + height);
   }
-  drawing.lineWidth = 1.2;
+  drawing.lineWidth = 0.8;
   drawing.strokeStyle = "#96969e";
   drawing.stroke();
   drawing.restore();

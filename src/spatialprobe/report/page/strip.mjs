@@ -5,7 +5,7 @@
 /** @import { App } from "./app.mjs" */
 /** @import { Region } from "./pixel.mjs" */
 import { loadLayer } from "./app.mjs";
-import { WHOLE, element, outline, paintMap, resizeCanvas } from "./drawing.mjs";
+import { WHOLE, element, hatch, outline, paintMap, resizeCanvas } from "./drawing.mjs";
 import { fitInto } from "./layout.mjs";
 import { findRichestChannel } from "./values.mjs";
 
@@ -85,6 +85,7 @@ export async function drawThumbnail(app, index) {
   const drawing = resizeCanvas(canvas, size.width, size.height);
   drawing.imageSmoothingEnabled = loaded.layer.width > size.width;
   drawing.drawImage(source, 0, 0, size.width, size.height);
+  if (loaded.marks[channel] === "dead") hatch(drawing, 0, 0, size.width, size.height);
   const region = app.regions[index];
   if (region) outlineRegion(drawing, region, size.width / loaded.layer.units[1], size.height / loaded.layer.units[0]);
 }
