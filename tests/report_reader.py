@@ -63,11 +63,15 @@ class Page(HTMLParser):
         layer = self.layer(name)
         maps = layer["maps"][image]
         low, high = unpacked(maps["numbers"], "<f8").reshape(5, -1)[:2, :, None, None]
-        codes = (
-            np.cumsum(unpacked(maps["differences"], "u1"), dtype=np.uint8)
-            .reshape(-1, layer["height"], layer["width"])
-            .astype(float)
-        )
+        pieces = []
+        for (count, step), text in zip(layer["pieces"], maps["differences"], strict=True):
+            height, width = (-(-side * layer["every"] // step) for side in (layer["height"], layer["width"]))
+            found = np.cumsum(unpacked(text, "u1"), dtype=np.uint8).reshape(count, height, width)
+            coarse = step // layer["every"]
+            pieces.append(found.repeat(coarse, 1).repeat(coarse, 2)[:, : layer["height"], : layer["width"]])
+        codes = np.concatenate(pieces).astype(float)
+        if layer["order"]:
+            codes = codes[np.argsort(unpacked(layer["order"], "<i4"))]
         return np.where(codes == 255, np.nan, low + (high - low) * codes / 254)
 
     def numbers(self, name, image):

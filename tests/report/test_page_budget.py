@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from report_reader import read
+from report_reader import read, unpacked
 from torch import nn
 
 import spatialprobe as sp
+from spatialprobe.report import exemplar_images, map_pieces, page_exemplars
 
 
 @pytest.fixture(scope="module")
@@ -63,15 +65,17 @@ def test_what_is_told_is_true(setting, max_bytes, tmp_path):
     page, told = read(path), " ".join(report.reduced)
     kept = len(page.data["images"])
     assert (f"{kept} of 12 images kept, the first." in told) == (kept < 12)
-    assert (f"{12 - kept} of 12 images" in report.missing) == (kept < 12)
+    assert bool(re.search(rf"(?<!\d){12 - kept} of 12 images(?! of)", report.missing)) == (kept < 12)
     assert report.missing in str(report)
     assert f"Not on this page: {report.missing}." in page.text
     left_out = 0
     for name in ("0", "3"):
         layer = page.layer(name)
         channels, maps = layer["channels"], sp.capture(model, images[:kept])[name].tensor
-        every = layer["every"]
-        assert (f"{name}: " in told and "maps at 1/2 of their resolution" in told) or every == 1
+        every, pieces = layer["every"], layer["pieces"]
+        coarse = sum(count for count, step in pieces if step == 2)
+        words = f"{'' if every == 2 else f'{coarse} '}maps at 1/2 of their resolution"
+        assert any(sentence.startswith(f"{name}: ") and words in sentence for sentence in report.reduced) or not coarse
         assert (layer["height"], layer["units"]) == (maps.shape[2] // every, list(maps.shape[2:]))
         if channels is None:
             channels = list(range(layer["of"]))
@@ -80,7 +84,11 @@ def test_what_is_told_is_true(setting, max_bytes, tmp_path):
             strongest = maps.abs().amax(dim=(0, 2, 3)).argsort(descending=True)[: len(channels)]
             assert channels == sorted(strongest.tolist())
         left_out += layer["of"] - len(channels)
-        shown = maps[0][channels][:, ::every, ::every].numpy()
+        shown = maps[0][channels][:, ::every, ::every].numpy().copy()
+        order = unpacked(layer["order"], "<i4") if layer["order"] else np.arange(len(channels))
+        steps = np.repeat([step for _, step in pieces], [count for count, _ in pieces])[np.argsort(order)]
+        if every == 1:  # the units between those that are kept have the values of those before them
+            shown[steps == 2] = shown[steps == 2][:, ::2, ::2].repeat(2, 1).repeat(2, 2)
         assert np.abs(page.values(name, 0) - shown).max() <= (shown.max() - shown.min()) / 254
         assert np.allclose(page.numbers(name, 0)[1], maps[0][channels].amax(dim=(1, 2)))
     assert (f"{left_out} of 96 channels" in report.missing) == (left_out > 0)
@@ -106,13 +114,57 @@ def test_patches_go_before_maps(setting, tmp_path):
 def test_large_maps_lose_resolution_before_channels(tmp_path):
     """Of the largest maps every second row and column is kept; small ones beside them are whole, and all channels."""
     model = nn.Sequential(nn.Conv2d(3, 64, 3, padding=1), nn.MaxPool2d(8), nn.Conv2d(64, 8, 3, padding=1))
-    path = tmp_path / "report.html"
-    report = sp.write_report(path, model, torch.rand(1, 3, 64, 64), max_bytes=250_000)
-    page = read(path)
-    assert (page.layer("0")["every"], page.layer("2")["every"]) == (2, 1)
-    assert page.layer("0")["channels"] is None
-    assert report.reduced == ("0: maps at 1/2 of their resolution.",)
+    path, image = tmp_path / "report.html", torch.rand(1, 3, 64, 64)
+    report = sp.write_report(path, model, image, max_bytes=250_000)
+    page, strongest = (
+        read(path),
+        sp.capture(model, image)["0"].tensor[0].abs().amax(dim=(1, 2)).argsort(descending=True),
+    )
+    assert page.layer("0")["channels"] is page.layer("2")["channels"] is None
+    assert page.layer("2")["pieces"] == [[8, 1]]
+    steps = [step for count, step in page.layer("0")["pieces"] for _ in range(count)]
+    assert steps == sorted(steps)  # the strongest channels are whole
+    assert unpacked(page.layer("0")["order"], "<i4").tolist() == strongest.tolist()
+    assert report.reduced == (f"0: {steps.count(2)} maps at 1/2 of their resolution.",)
     assert report.missing == "half the resolution of 1 layer"
+    assert report.nbytes >= 0.9 * 250_000
+
+
+@pytest.mark.parametrize("share", [0.95, 0.7, 0.45, 0.3, 0.2])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_bytes_are_used_by_few_large_layers(layers, share, tmp_path):
+    """Also of one or two large layers nine tenths of the bytes are used."""
+    model = nn.Sequential(*(nn.Conv2d(3 if not i else 48, 48, 3, padding=1) for i in range(layers)))
+    images, path = torch.rand(2, 3, 64, 64), tmp_path / "report.html"
+    whole = sp.write_report(path, model, images).nbytes
+    report = sp.write_report(path, model, images, max_bytes=int(share * whole))
+    assert report.nbytes >= 0.9 * int(share * whole)
+
+
+@pytest.mark.parametrize("max_bytes", [3_000_000, 1_200_000, 400_000, 200_000])
+def test_little_is_encoded_in_vain(setting, max_bytes, tmp_path, monkeypatch):
+    """What is encoded of maps is at most half as much again as the page holds, and little of sheets and images."""
+    model, images, sweep = setting
+    encoded = {"maps": 0, "sheets": 0, "images": 0}
+
+    def count(kind, function, size):
+        def counted(*args, **kwargs):
+            found = function(*args, **kwargs)
+            encoded[kind] += size(found)
+            return found
+
+        return counted
+
+    monkeypatch.setattr(map_pieces, "differences", count("maps", map_pieces.differences, len))
+    monkeypatch.setattr(page_exemplars, "patches_of", count("sheets", page_exemplars.patches_of, lambda _: 1))
+    monkeypatch.setattr(exemplar_images, "data_uri", count("images", exemplar_images.data_uri, lambda _: 1))
+    path = tmp_path / "report.html"
+    sp.write_report(path, model, images, sweep=sweep, dataset=images, max_bytes=max_bytes)
+    page = read(path)
+    held = sum(len(text) for layer in page.data["layers"] for maps in layer["maps"] for text in maps["differences"])
+    assert held <= encoded["maps"] <= 1.5 * held + max_bytes / 4
+    assert encoded["sheets"] <= 2 * 2 * 2  # of two layers, where their room is estimated twice
+    assert encoded["images"] <= len(page.data["samples"]) + 3
 
 
 def test_large_layers_give_way_first(tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -60,10 +60,6 @@ class CodedMaps:
     def extremes(self) -> Extremes:
         """The extremes that marks and pictures need."""
         return Extremes(self.low, self.high, self.nonfinite, self.codes[0].size)
-
-    def every(self, step: int) -> CodedMaps:
-        """The same with one of so many rows and columns of units; the numbers stay those of all units."""
-        return replace(self, codes=np.ascontiguousarray(self.codes[:, ::step, ::step]))
 
     def of_channels(self, chosen: npt.NDArray[np.int64]) -> CodedMaps:
         """The same for some of the channels."""

@@ -29,6 +29,7 @@ class ExemplarImages:
     classes: Sequence[str] | None
     image: ImageOf | None = None  # from a sample to its image
     _read: dict[int, tuple[Pixels, str]] = field(default_factory=dict)
+    _stored: dict[int, str] = field(default_factory=dict)  # each image is encoded once
 
     def pixels(self, sample: int) -> Pixels:
         """Return a sample's image (H, W, 3).
@@ -44,6 +45,11 @@ class ExemplarImages:
 
     def stored(self, sample: int) -> str:
         """Return the whole image as a data URI, large ones at a smaller size."""
+        if sample not in self._stored:
+            self._stored[sample] = self._encoded(sample)
+        return self._stored[sample]
+
+    def _encoded(self, sample: int) -> str:
         pixels = self.pixels(sample)
         height, width = pixels.shape[:2]
         share = min(1.0, _LARGEST / max(height, width))

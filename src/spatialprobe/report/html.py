@@ -76,7 +76,7 @@ class Page:
         kept, of = len(self.inputs.images), self.inputs.of
         channels = sum(len(one.layer.channels) for one in self.layers), sum(one.layer.of for one in self.layers)
         told = [one.layer.left_out() for one in self.layers]
-        halved = sum(one.layer.every > 1 for one in self.layers)
+        halved = sum(one.layer.coarse > 0 for one in self.layers)
         patches = sum(any("exemplar" in words for words in one) for one in told)
         kernels = sum(one.layer.kernels_left_out for one in self.layers)
         parts = [

@@ -53,7 +53,8 @@ class PageLayer:
     kernels: CodedKernels | None = None
     swept: Swept | None = None
     kernels_left_out: bool = False
-    every: int = 1  # one of so many rows and columns of units is kept
+    every: int = 1  # one of so many rows and columns of units is kept of every map
+    coarse: int = 0  # channels of whose maps only every second row and column is kept
     run: int = 0  # of the layer, counted from 0
     contributions: Contributions | None = None  # to the scores; None: not asked for, or there are none
     source: str | None = None  # the name on the page of the layer whose values it took, "" for the image, None: unknown
@@ -73,28 +74,25 @@ class PageLayer:
         """The magnitude that all but a few of the values of each image stay below."""
         return max(maps.robust for maps in self.maps) or self.reach
 
-    @cached_property
-    def strength(self) -> npt.NDArray[np.float64]:
-        """(C,) the largest magnitude of each channel over all images."""
-        return np.asarray(np.max([maps.reach for maps in self.maps], axis=0))
-
     def left_out(self) -> list[str]:
         """Return the sentences that say what of the layer is not kept."""
         kept = len(self.channels)
         return [
             *([f"{kept} of {self.of} channels, the ones with the largest values"] if kept < self.of else []),
             *([self.swept.left_out()] if self.swept and self.swept.left_out() else []),  # type: ignore[list-item]
-            *([f"maps at 1/{self.every} of their resolution"] if self.every > 1 else []),
+            *(
+                [f"{'' if self.coarse == kept else f'{self.coarse} '}maps at 1/2 of their resolution"]
+                * bool(self.coarse)
+            ),
             *(["no kernels"] if self.kernels_left_out else []),
         ]
 
-    def thinned(self, step: int) -> PageLayer:
-        """The same with one of so many rows and columns of units."""
-        return replace(self, maps=tuple(maps.every(step) for maps in self.maps), every=step)
+    def without_kernels(self) -> PageLayer:
+        """The same without kernels."""
+        return replace(self, kernels=None, kernels_left_out=self.kernels is not None)
 
-    def of_strongest(self, count: int) -> PageLayer:
-        """The same with the strongest channels only, in their order."""
-        chosen = np.sort(np.argsort(-self.strength, kind="stable")[:count])
+    def of_channels(self, chosen: npt.NDArray[np.int64]) -> PageLayer:
+        """The same with some of its channels."""
         return replace(
             self,
             channels=self.channels[chosen],

@@ -1,32 +1,89 @@
-"""Leave out parts of a page that would be too large: patches, resolution, images, channels, kernels, in this order."""
+"""Leave out parts of a page that would be too large: patches, resolution, images, channels, kernels, in this order.
+
+What is encoded follows from sizes that are measured at one piece of each layer, so that little is encoded in vain.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from heapq import heapify, heapreplace
 
 from spatialprobe.errors import ArgumentError
 from spatialprobe.report.exemplar_images import ExemplarImages
 from spatialprobe.report.html import Page, stills_of
-from spatialprobe.report.page_exemplars import with_exemplars
-from spatialprobe.report.payload import PackedLayer
+from spatialprobe.report.layers import PageLayer
+from spatialprobe.report.map_pieces import MapPieces
+from spatialprobe.report.page_exemplars import Sheets, with_exemplars
+from spatialprobe.report.payload import PackedParts
 
 _STEP = 2  # one of so many rows and columns of units is kept of a map that is too large
 _LARGE = 28  # units along both sides of a map that may be thinned out
-_FULL = 0.96  # of the bytes: closer need no channel be tried
-_AIM = 0.98
+_PIECES = 60  # about as many pieces of maps fill the page, at least
+_MOST_UNITS = 2**18  # of a piece
+_HOPEFUL = 1.1  # of the bytes: estimates above are not tried
+_FULL = 0.97  # of the bytes: closer need no more channels be tried
 _TRIALS = 8
 
 
-def fitted(page: Page, images: ExemplarImages | None, max_bytes: int) -> tuple[Page, bytes]:
-    """Return the page, reduced as little as it takes, and its file of at most so many bytes.
+@dataclass(frozen=True)
+class _Plan:
+    """The maps that a page holds: the first pieces of each layer, for the first images."""
+
+    steps: tuple[tuple[int, ...], ...]  # for each layer and piece: one of so many rows and columns
+    images: int
+    kernels: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class _Draft:
+    """A page to be, whose layers are packed as a plan says."""
+
+    page: Page  # all but the layers
+    layers: Sequence[PageLayer]
+    pieces: Sequence[MapPieces]
+    max_bytes: int
+    _parts: PackedParts = field(default_factory=PackedParts)
+
+    @staticmethod
+    def of(page: Page, layers: Sequence[PageLayer], max_bytes: int) -> _Draft:
+        return _Draft(page, layers, [MapPieces.of(layer.maps, _MOST_UNITS) for layer in layers], max_bytes)
+
+    def in_small_pieces(self) -> _Draft:
+        """Return the same in pieces that are small beside the page, so that it can be filled."""
+        most = min(_MOST_UNITS, self.max_bytes / _PIECES / len(self.page.inputs.images))
+        return replace(self, pieces=[MapPieces.of(layer.maps, most) for layer in self.layers])
+
+    def made(self, plan: _Plan, *, blank: bool = False) -> Page:
+        """Return the page; a blank one has nothing in place of each map, to learn what all else takes."""
+        packed = tuple(
+            self._parts.packed(layer if plan.kernels else layer.without_kernels(), pieces, steps, plan.images, blank)
+            for layer, pieces, steps in zip(self.layers, self.pieces, plan.steps, strict=True)
+        )
+        inputs = replace(self.page.inputs, images=self.page.inputs.images[: plan.images])
+        return replace(self.page, inputs=inputs, layers=packed, stills=stills_of(packed, inputs))
+
+    def rest(self, plan: _Plan) -> int:
+        """Return the bytes of all but the maps."""
+        return _size(self.made(plan, blank=True))
+
+    def whole(self, steps: Sequence[int], images: int) -> _Plan:
+        """Return the plan of all pieces, with one step for each layer."""
+        return _Plan(tuple((step,) * len(one) for step, one in zip(steps, self.pieces, strict=True)), images)
+
+
+def fitted(
+    page: Page, layers: Sequence[PageLayer], images: ExemplarImages | None, max_bytes: int
+) -> tuple[Page, bytes]:
+    """Return the page with its layers, reduced as little as it takes, and its file of at most so many bytes.
 
     Maps come first; what they leave is for the exemplars.
 
     Raises:
         ArgumentError: even the smallest page is larger, or the data set is not that of the sweep.
     """
-    page = _with_maps(page, max_bytes - (0 if images is None else _words_about_exemplars(page)))
+    words = 0 if images is None else _words_about_exemplars(layers)
+    page = _with_maps(_Draft.of(page, layers, max_bytes - words))
     if images is not None:
         page = _with_pictures(page, images, max_bytes)
     written = page.html().encode()
@@ -38,39 +95,21 @@ def fitted(page: Page, images: ExemplarImages | None, max_bytes: int) -> tuple[P
     return page, written
 
 
-def _words_about_exemplars(page: Page) -> int:
+def _words_about_exemplars(layers: Sequence[PageLayer]) -> int:
     """Return the bytes that it may take to say which layers have no patches."""
-    return 200 + sum(60 + 6 * len(packed.layer.name) for packed in page.layers)
+    return 200 + sum(60 + 6 * len(layer.name) for layer in layers)
 
 
 def _with_pictures(page: Page, images: ExemplarImages, max_bytes: int) -> Page:
     """Return the page with as much of the exemplars' pictures as fits; what it says about them takes room, too."""
-    room = max_bytes - _size(page)
+    room, sheets = max_bytes - _size(page), Sheets(images)
     for _ in range(_TRIALS):
-        found = with_exemplars(page, images, max(room, 0))
+        found = with_exemplars(page, max(room, 0), sheets)
         excess = _size(found) - max_bytes
         if excess <= 0 or room <= 0:
             return found
         room -= excess
     return found
-
-
-def _with_maps(page: Page, max_bytes: int) -> Page:
-    """Return the page with as much of its maps as fits, exemplars apart."""
-    if _size(page) <= max_bytes:
-        return page
-    coarse = _thinned(page, range(len(page.layers)))
-    if _size(coarse) <= max_bytes:
-        return _as_fine_as_fits(page, coarse, max_bytes)
-    count = _images_that_fit(coarse, max_bytes)
-    page, coarse = _with_images(page, count), _with_images(coarse, count)
-    if _size(coarse) <= max_bytes:
-        return _as_fine_as_fits(page, coarse, max_bytes)
-    for smaller in (coarse, replace(coarse, layers=tuple(packed.without_kernels() for packed in coarse.layers))):
-        found = _with_fewer_channels(smaller, max_bytes)
-        if _size(found) <= max_bytes:
-            return found
-    return _with_cap(smaller, 0)
 
 
 def _size(page: Page) -> int:
@@ -79,76 +118,115 @@ def _size(page: Page) -> int:
     return len(bare.html().encode()) + sum(packed.map_bytes for packed in page.layers)
 
 
-def _thinned(page: Page, chosen: Sequence[int]) -> Page:
-    """Return the page with every second row and column of the large maps of the chosen layers."""
-    layers = list(page.layers)
-    for index in chosen:
-        layer = layers[index].layer
-        if min(layer.maps[0].codes.shape[1:]) >= _LARGE:
-            layers[index] = layers[index].with_maps(layer.thinned(_STEP))
-    return replace(page, layers=tuple(layers))
+def _with_maps(draft: _Draft) -> Page:
+    """Return the page with as much of its maps as fits, exemplars apart."""
+    images = len(draft.page.inputs.images)
+    fine = draft.whole([1] * len(draft.layers), images)
+    rest, limit = draft.rest(fine), draft.max_bytes
+    expected = [one.rate() * one.units * len(one.order) * images for one in draft.pieces]
+    if rest + sum(expected) <= _HOPEFUL * limit and _images_that_fit(draft, [1] * len(draft.layers), rest) == images:
+        page = draft.made(fine)
+        if _size(page) <= limit:
+            return page
+    draft = draft.in_small_pieces()
+    steps = [_STEP if min(one.maps[0].codes.shape[1:]) >= _LARGE else 1 for one in draft.pieces]
+    count = _images_that_fit(draft, steps, rest)
+    if count:
+        found = _as_fine_as_fits(draft, draft.whole(steps, count))
+        if found is not None:
+            return found
+    for kernels in (True, False):
+        found = _with_fewer_channels(draft, steps, kernels)
+        if found is not None:
+            return found
+    return draft.made(_Plan(tuple((step,) for step in steps), 1, kernels=False))
 
 
-def _as_fine_as_fits(fine: Page, coarse: Page, max_bytes: int) -> Page:
-    """Return the coarse page with as many of its layers in full resolution as fit, the smallest first."""
-    room = max_bytes - _size(coarse)
-    layers = list(coarse.layers)
-    costs = [one.map_bytes - other.map_bytes for one, other in zip(fine.layers, coarse.layers, strict=True)]
-    for index in sorted(range(len(layers)), key=costs.__getitem__):
-        if costs[index] <= room:
-            room -= costs[index]
-            layers[index] = fine.layers[index]
-    return replace(coarse, layers=tuple(layers))
+def _images_that_fit(draft: _Draft, steps: Sequence[int], rest: int) -> int:
+    """Return for how many images the maps fit, from the first on; none is encoded that does not."""
+    one = draft.rest(draft.whole(steps, 1))
+    given = len(draft.page.inputs.images)
+    each = (rest - one) / max(1, given - 1)  # picture and numbers
+    taken = one - each
+    for image in range(given):
+        taken += each
+        for pieces, step in zip(draft.pieces, steps, strict=True):
+            for piece in range(len(pieces)):
+                taken += pieces.nbytes(image, piece, step)
+                if taken > draft.max_bytes:
+                    return image
+    return given
 
 
-def _images_that_fit(page: Page, max_bytes: int) -> int:
-    """Return how many images fit, from the first on, at least one."""
-    excess = _size(page) - max_bytes
-    count = len(page.inputs.images)
-    while count > 1 and excess > 0:
-        count -= 1
-        excess -= len(page.inputs.images[count].picture)
-        excess -= sum(len(text) for packed in page.layers for text in packed.maps[count].values())
-    return count
+def _as_fine_as_fits(draft: _Draft, coarse: _Plan) -> Page | None:
+    """Return the coarse page with as many pieces in full resolution as fit, those of small layers first."""
+    room = draft.max_bytes - _size(draft.made(coarse))
+    while room >= 0:
+        steps = [list(one) for one in coarse.steps]
+        for layer, piece, cost in _refinements(draft, coarse):
+            if cost > room:
+                break
+            room -= cost
+            steps[layer][piece] = 1
+        page = draft.made(replace(coarse, steps=tuple(map(tuple, steps))))
+        excess = _size(page) - draft.max_bytes
+        if excess <= 0:
+            return page
+        room = draft.max_bytes - _size(draft.made(coarse)) - 2 * excess
+    return None
 
 
-def _with_images(page: Page, count: int) -> Page:
-    """Return the page with the first images only."""
-    layers = tuple(packed.with_images(count) for packed in page.layers)
-    inputs = replace(page.inputs, images=page.inputs.images[:count])
-    return replace(page, inputs=inputs, layers=layers, stills=stills_of(layers, inputs))
+def _refinements(draft: _Draft, coarse: _Plan) -> Iterator[tuple[int, int, int]]:
+    """Yield layer, piece and cost in bytes of each piece that may have its full resolution, small layers first."""
+    for layer in sorted(range(len(draft.pieces)), key=lambda one: draft.pieces[one].units * len(draft.pieces[one])):
+        pieces = draft.pieces[layer]
+        for piece, step in enumerate(coarse.steps[layer]):
+            if step > 1:
+                costs = (pieces.nbytes(i, piece, 1) - pieces.nbytes(i, piece, step) for i in range(coarse.images))
+                yield layer, piece, sum(costs)
 
 
-def _with_fewer_channels(page: Page, max_bytes: int) -> Page:
-    """Return the page with as many channels as fit: layers above a cap keep their strongest.
+def _with_fewer_channels(draft: _Draft, steps: Sequence[int], kernels: bool) -> Page | None:
+    """Return the page of the first image with as many channels as fit, the strongest of each layer.
 
-    The bytes grow about evenly with the cap, which is interpolated between one that is too small and one too large.
+    Layers get their pieces in turn, always the one with the fewest bytes so far, so that large ones are cut alike.
     """
-    low, high = 0.0, float(max(packed.map_bytes for packed in page.layers))
-    best = _with_cap(page, low)
-    least, most = _size(best), _size(page)
-    for _ in range(_TRIALS):
-        if not least < _FULL * max_bytes < most:
+    least = _Plan(tuple((step,) for step in steps), 1, kernels)
+    best, size = None, _size(draft.made(least))
+    full = replace(draft.whole(steps, 1), kernels=kernels)
+    beside = (draft.rest(full) - draft.rest(least)) / max(1, sum(len(one.order) for one in draft.pieces))
+    room = float(draft.max_bytes - size)
+    for _ in range(_TRIALS if size <= draft.max_bytes else 0):
+        plan = _filled(draft, steps, kernels, room, max(0.0, beside))
+        page = draft.made(plan)
+        size = _size(page)
+        if size <= draft.max_bytes:
+            best = page
+        if _FULL * draft.max_bytes <= size <= draft.max_bytes or (plan == full and best is not None):
             break
-        cap = low + (high - low) * (_AIM * max_bytes - least) / (most - least)
-        found = _with_cap(page, cap)
-        size = _size(found)
-        if size > max_bytes:
-            high, most = cap, size
-        else:
-            low, least, best = cap, size, found
+        room += (1 + _FULL) / 2 * draft.max_bytes - size
     return best
 
 
-def _with_cap(page: Page, cap: float) -> Page:
-    """Return the page with about so many bytes for the maps of each layer, of one channel at least."""
-    layers = tuple(_capped(packed, cap) for packed in page.layers)
-    return replace(page, layers=layers, stills=stills_of(layers, page.inputs))
-
-
-def _capped(packed: PackedLayer, cap: float) -> PackedLayer:
-    """Return the layer with about as many channels as the cap holds, at least one."""
-    if packed.map_bytes <= cap:
-        return packed
-    count = max(1, int(len(packed.layer.channels) * max(cap, 0) / packed.map_bytes))
-    return PackedLayer.of(packed.layer.of_strongest(count))
+def _filled(draft: _Draft, steps: Sequence[int], kernels: bool, room: float, beside: float) -> _Plan:
+    """Return the plan of the pieces of the first image that fit; a channel takes so many bytes beside its map."""
+    counts = [1] * len(draft.pieces)
+    layers = [
+        (one.nbytes(0, 0, step), index) for index, (one, step) in enumerate(zip(draft.pieces, steps, strict=True))
+    ]
+    heapify(layers)
+    while layers:
+        taken, index = layers[0]
+        pieces, piece = draft.pieces[index], counts[index]
+        if piece == len(pieces):
+            layers[0] = layers[-1]
+            layers.pop()
+            heapify(layers)
+            continue
+        cost = pieces.nbytes(0, piece, steps[index])
+        room -= cost + beside * len(pieces.channels(piece))
+        if room < 0:
+            break
+        counts[index] += 1
+        heapreplace(layers, (taken + cost, index))
+    return _Plan(tuple((step,) * count for step, count in zip(steps, counts, strict=True)), 1, kernels)

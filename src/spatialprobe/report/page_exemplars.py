@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +16,30 @@ from spatialprobe.report.shares import even_share
 Places = npt.NDArray[np.int64]
 
 _FULL = 0.98  # of the room: beside pictures stand a few words
+_ESTIMATED = 0.9  # of a cap that is shared by several ranks, whose sizes differ
 _FOR_SHEETS = 0.5  # of the room, where the patches of some layers are cut from whole images
 
 
-def with_exemplars(page: Page, images: ExemplarImages, room: int) -> Page:
+@dataclass(frozen=True, eq=False)
+class Sheets:
+    """Sheets of patches, each encoded once."""
+
+    images: ExemplarImages
+    _made: dict[tuple[str, int], Patches] = field(default_factory=dict)
+
+    def of(self, packed: PackedLayer, places: Places, ranks: int) -> Patches:
+        """Return the sheet of the first ranks of a layer's exemplars."""
+        layer = packed.layer
+        key = layer.name, ranks
+        if key not in self._made:
+            self._made[key] = patches_of(places[:, :ranks], layer.boxes, layer.field.output_size[0], self.images)
+        return self._made[key]
+
+
+def with_exemplars(page: Page, room: int, sheets: Sheets) -> Page:
     """Return the page with as much of its exemplars' pictures as fits into so many bytes.
+
+    Of each layer the sheet of one rank is encoded, and that of as many as should fit by its size.
 
     Raises:
         ArgumentError: the data set holds something else than images of the model's size.
@@ -29,13 +48,13 @@ def with_exemplars(page: Page, images: ExemplarImages, room: int) -> Page:
     places = {index: found for index, packed in enumerate(layers) if (found := _places(packed)) is not None}
     small = [index for index, found in places.items() if _side(layers[index], found) <= LARGEST]
     share = _FULL if len(small) == len(places) else _FOR_SHEETS
-    firsts = {index: _sheet(layers[index], places[index], 1, images) for index in small}
+    firsts = {index: sheets.of(layers[index], places[index], 1) for index in small}
     wanted = [len(firsts[index].sheet) * places[index].shape[1] for index in small]
     cap = even_share(wanted, room * share) if small else 0.0
     for index, first in firsts.items():
-        layers[index] = _with_sheet(layers[index], places[index], first, cap, images)
+        layers[index] = _with_sheet(layers[index], places[index], first, cap, sheets)
         room -= layers[index].sheet_bytes
-    stored = stored_images(list(by_rank(places.values())), images, room * _FULL)
+    stored = stored_images(list(by_rank(places.values())), sheets.images, room * _FULL)
     return replace(page, layers=tuple(layers), images=stored)
 
 
@@ -48,17 +67,14 @@ def _side(packed: PackedLayer, places: Places) -> int:
     return largest_side(places, layer.boxes, layer.field.output_size[0])
 
 
-def _sheet(packed: PackedLayer, places: Places, ranks: int, images: ExemplarImages) -> Patches:
-    layer = packed.layer
-    return patches_of(places[:, :ranks], layer.boxes, layer.field.output_size[0], images)
-
-
-def _with_sheet(packed: PackedLayer, places: Places, first: Patches, cap: float, images: ExemplarImages) -> PackedLayer:
-    """Return the layer with the sheet of as many ranks as the cap holds; `first` is that of one rank."""
-    ranks = min(places.shape[1], int(cap / len(first.sheet)))
-    while ranks > 1:
-        patches = _sheet(packed, places, ranks, images)
+def _with_sheet(packed: PackedLayer, places: Places, first: Patches, cap: float, sheets: Sheets) -> PackedLayer:
+    """Return the layer with the sheet of as many ranks as the cap should hold; `first` is that of one rank."""
+    most = places.shape[1]
+    ranks = min(most, int(cap / len(first.sheet)))
+    if 1 < ranks < most:
+        ranks = max(1, min(ranks, int(_ESTIMATED * cap / len(first.sheet))))
+    if ranks > 1:
+        patches = sheets.of(packed, places, ranks)
         if len(patches.sheet) <= cap:
             return packed.with_patches(patches, ranks)
-        ranks -= 1
-    return packed.with_patches(first if ranks else None, ranks)
+    return packed.with_patches(first if ranks else None, min(ranks, 1))

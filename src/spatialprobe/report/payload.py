@@ -1,12 +1,11 @@
-"""The page's data as JSON: numbers as they are, arrays compressed [RFC 1950] and in base64."""
+"""The page's data as JSON: numbers as they are, arrays packed."""
 
 from __future__ import annotations
 
-import base64
 import json
 import re
-import zlib
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,20 +13,15 @@ import numpy.typing as npt
 
 from spatialprobe.report.box_tables import LayerBoxes
 from spatialprobe.report.coded_kernels import CodedKernels
-from spatialprobe.report.coded_maps import CodedMaps
 from spatialprobe.report.contributions import Contributions, OverInput
 from spatialprobe.report.layers import PageLayer
+from spatialprobe.report.map_pieces import MapPieces
+from spatialprobe.report.packing import differences, packed
 from spatialprobe.report.patch_sheets import Patches
 from spatialprobe.report.swept import Swept
 from spatialprobe.text import escape_surrogates, map_texts
 
-_LEVEL = 6  # of zlib
 _SURROGATE = re.compile(r"\\ud[89a-f]")
-
-
-def packed(array: npt.NDArray[Any], dtype: str) -> str:
-    """The bytes of an array of a dtype such as "<f8", compressed, in base64."""
-    return base64.b64encode(zlib.compress(np.ascontiguousarray(array, dtype).data, _LEVEL)).decode()
 
 
 def script_safe(data: object) -> str:
@@ -49,35 +43,24 @@ class PackedLayer:
     """A layer and its arrays in the form in which the page holds them."""
 
     layer: PageLayer
-    maps: tuple[dict[str, str], ...]  # one an image
+    pieces: tuple[tuple[int, int], ...]  # of the maps: channels, and that one of so many rows and columns is there
+    order: npt.NDArray[np.int64]  # (C,) places among the layer's channels, in the order of the pieces
+    maps: tuple[tuple[str, ...], ...]  # for each image one text a piece
     parts: dict[str, Any]  # what is the same for all images
-
-    @staticmethod
-    def of(layer: PageLayer) -> PackedLayer:
-        """Everything of a layer, packed."""
-        return PackedLayer(layer, tuple(_maps(maps) for maps in layer.maps), _parts(layer))
-
-    @property
-    def map_bytes(self) -> int:
-        """The length of all maps in the page."""
-        return sum(len(text) for maps in self.maps for text in maps.values())
 
     @property
     def sheet_bytes(self) -> int:
         """The length of the sheet of patches."""
         return len(self.layer.swept.patches.sheet) if self.layer.swept and self.layer.swept.patches else 0
 
+    @property
+    def map_bytes(self) -> int:
+        """The length of all maps in the page."""
+        return sum(len(text) for texts in self.maps for text in texts)
+
     def without_maps(self) -> PackedLayer:
         """The same with nothing in place of each map, to learn what all else takes."""
-        return replace(self, maps=tuple(dict.fromkeys(maps, "") for maps in self.maps))
-
-    def with_images(self, count: int) -> PackedLayer:
-        """The same for the first images only."""
-        return replace(self, layer=replace(self.layer, maps=self.layer.maps[:count]), maps=self.maps[:count])
-
-    def with_maps(self, layer: PageLayer) -> PackedLayer:
-        """The same with the maps of this layer, in which only they differ."""
-        return replace(self, layer=layer, maps=tuple(_maps(maps) for maps in layer.maps))
+        return replace(self, maps=tuple(("",) * len(texts) for texts in self.maps))
 
     def with_patches(self, patches: Patches | None, ranks: int) -> PackedLayer:
         """The same with a sheet of the patches of so many ranks, or with none where there is no room for it."""
@@ -86,34 +69,63 @@ class PackedLayer:
         swept = replace(self.layer.swept, patches=patches, sheet_ranks=ranks, wants_sheet=True)
         return replace(self, layer=replace(self.layer, swept=swept), parts=self.parts | {"sweep": _swept(swept)})
 
-    def without_kernels(self) -> PackedLayer:
-        """The same without kernels."""
-        return replace(
-            self,
-            layer=replace(self.layer, kernels=None, kernels_left_out=self.layer.kernels is not None),
-            parts=self.parts | {"kernels": None},
-        )
-
     def data(self) -> dict[str, Any]:
         """Return what the page's script reads."""
         layer = self.layer
         whole = len(layer.channels) == layer.of
+        rows, columns = layer.maps[0].codes.shape[1:]
+        in_order = np.array_equal(self.order, np.arange(len(self.order)))
         return {
             "name": layer.name,
             "kind": layer.kind,
             "of": layer.of,
             "channels": None if whole else layer.channels.tolist(),
-            "height": layer.maps[0].codes.shape[1],
-            "width": layer.maps[0].codes.shape[2],
+            "height": -(-rows // layer.every),
+            "width": -(-columns // layer.every),
             "every": layer.every,
             "units": layer.field.output_size,
             "signed": layer.signed,
             "reach": layer.reach,
             "robust": layer.robust,
-            "maps": self.maps,
+            "pieces": self.pieces,
+            "order": None if in_order else packed(self.order, "<i4"),
+            "maps": [
+                {"differences": texts, "numbers": packed(maps.numbers, "<f8")}
+                for texts, maps in zip(self.maps, layer.maps, strict=True)
+            ],
             "contributions": layer.contributions and _contributions(layer.contributions, len(self.maps)),
             **self.parts,
         }
+
+
+@dataclass(frozen=True, eq=False)
+class PackedParts:
+    """Layers as the page holds them; what is the same for several sets of maps is packed once."""
+
+    _known: dict[tuple[str, bool, int], dict[str, Any]] = field(default_factory=dict)
+
+    def packed(
+        self, layer: PageLayer, pieces: MapPieces, steps: Sequence[int], images: int, blank: bool = False
+    ) -> PackedLayer:
+        """Return a layer with its first pieces, each with one of so many rows and columns, for the first images.
+
+        A blank one has nothing in place of each map.
+        """
+        counts = [len(pieces.channels(piece)) for piece in range(len(steps))]
+        kept = pieces.order[: sum(counts)]
+        if len(kept) < len(layer.channels):
+            layer = layer.of_channels(np.sort(kept))
+        coarse = sum(count for count, step in zip(counts, steps, strict=True) if step > 1)
+        layer = replace(layer, maps=layer.maps[:images], every=min(steps), coarse=coarse)
+        texts = tuple(
+            tuple("" if blank else pieces.text(image, piece, step) for piece, step in enumerate(steps))
+            for image in range(images)
+        )
+        key = layer.name, layer.kernels_left_out, len(kept)
+        if key not in self._known:
+            self._known[key] = _parts(layer)
+        packs = tuple(zip(counts, steps, strict=True))
+        return PackedLayer(layer, packs, np.searchsorted(np.sort(kept), kept), texts, self._known[key])
 
 
 def _parts(layer: PageLayer) -> dict[str, Any]:
@@ -123,12 +135,6 @@ def _parts(layer: PageLayer) -> dict[str, Any]:
         "kernels": layer.kernels and _kernels(layer.kernels, layer.source),
         "sweep": layer.swept and _swept(layer.swept),
     }
-
-
-def _maps(maps: CodedMaps) -> dict[str, str]:
-    flat = maps.codes.ravel()
-    differences = np.diff(flat, prepend=flat[:1] * 0)  # modulo 256: neighbors are alike, which compresses better
-    return {"differences": packed(differences, "u1"), "numbers": packed(maps.numbers, "<f8")}
 
 
 def _boxes(boxes: LayerBoxes) -> dict[str, Any]:
@@ -170,7 +176,10 @@ def over_data(over: OverInput, images: int) -> dict[str, Any]:
         "width": width,
         "rows": packed(over.rows, "<i4"),
         "columns": packed(over.columns, "<i4"),
-        "maps": [_maps(one) for one in over.maps[:images]],
+        "maps": [
+            {"differences": [differences(one.codes)], "numbers": packed(one.numbers, "<f8")}
+            for one in over.maps[:images]
+        ],
     }
 
 

@@ -37,7 +37,8 @@ def still(maps: CodedMaps, signed: bool, reach: float, layer: str, image: str) -
     step = -(-max(maps.codes.shape[1:]) // _SIDE)
     tiles = _on_scale(shown, -reach if signed else 0.0, reach)[:, ::step, ::step]
     marks = Marks.of(shown.extremes)
-    tiles[marks.dead] = hatched(*tiles.shape[1:], period=max(2, min(_LINES, min(tiles.shape[1:]) // 2)))
+    height, width = tiles.shape[1:]
+    tiles[marks.dead] = hatched(height, width, max(2, min(_LINES, min(height, width) // 2)))
     sheet = _laid_out(tiles)
     counted = (
         f"{len(shown.codes)} of {len(maps.codes)} channels" if len(shown.codes) < len(maps.codes) else "all channels"

@@ -23,11 +23,10 @@ from spatialprobe.model.select import Selector, check_model, model_name
 from spatialprobe.report.agreement import doubts
 from spatialprobe.report.contributions import explain, read_overlays
 from spatialprobe.report.exemplar_images import ExemplarImages
-from spatialprobe.report.html import Page, stills_of
+from spatialprobe.report.html import Page
 from spatialprobe.report.inputs import checked_images, inputs_of
 from spatialprobe.report.layers import PageLayer, check_left_out, page_layers, passes
 from spatialprobe.report.page_budget import fitted
-from spatialprobe.report.payload import PackedLayer
 from spatialprobe.report.result import Report
 from spatialprobe.report.swept import Swept
 from spatialprobe.statistics.progress import Shown
@@ -133,14 +132,13 @@ def write_report(
     score = None
     if targets is not None:
         shown, score = explain(shown, model, batch, targets, where, layout, progress)
-    packed = tuple(map(PackedLayer.of, shown))
     page = Page(
         title=title or f"What {model_name(model)} sees",
         model=model_name(model),
         at=where,
         inputs=inputs,
-        layers=packed,
-        stills=stills_of(packed, inputs),
+        layers=(),
+        stills=(),
         left_out=tuple(found.left_out.values()),
         doubts=tuple(doubtful),
         max_bytes=max_bytes,
@@ -149,7 +147,7 @@ def write_report(
         classes=tuple(classes or ()),
     )
     source = None if dataset is None else ExemplarImages(dataset, shown[0].field, inputs.stretch, classes, image)
-    page, written = fitted(page, source, max_bytes)
+    page, written = fitted(page, shown, source, max_bytes)
     write_bytes(target, written)
     names = tuple(one.layer.name for one in page.layers)
     shown_layers = {one.layer.layer for one in page.layers}

@@ -2,6 +2,8 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import { deflateSync } from "node:zlib";
 import { decodeBase64, inflate, unpackLayer, unpackMaps } from "../../../src/spatialprobe/report/page/data.mjs";
+import { keptUnit } from "../../../src/spatialprobe/report/page/values.mjs";
+import { loadedLayer } from "./layers.mjs";
 
 const pack = (array) => deflateSync(Buffer.from(array.buffer)).toString("base64");
 
@@ -17,12 +19,24 @@ test("compressed arrays come back", async () => {
 
 test("maps are the running sums of their differences, modulo 256, with five numbers a channel", async () => {
   const maps = await unpackMaps({
-    differences: pack(Uint8Array.from([250, 4, 3, 0])),
+    differences: [pack(Uint8Array.from([250, 4, 3, 0]))],
     numbers: pack(Float64Array.from([-1, -2, 1, 2, 0, 0.5, 0.25, 0.75, 0, 1])),
-  });
+  }, loadedLayer({ height: 1, width: 2 }).layer);
   assert.deepEqual([...maps.codes], [250, 254, 1, 1]);
   assert.deepEqual([maps.low, maps.high, maps.mean, maps.silent, maps.nonfinite].map((row) => [...row]), [[-1, -2], [1, 2], [0, 0.5], [0.25, 0.75], [0, 1]]);
   assert.equal(maps.count, 2);
+});
+
+test("pieces have an order of their own, and the units that are not kept of a coarse map the codes of those before them", async () => {
+  const layer = loadedLayer({ height: 3, width: 3, pieces: [[1, 1], [1, 2]], order: pack(Int32Array.from([1, 0])) }).layer;
+  const maps = await unpackMaps({
+    differences: [pack(Uint8Array.from([1, 1, 1, 1, 1, 1, 1, 1, 1])), pack(Uint8Array.from([5, 1, 1, 1]))],
+    numbers: pack(new Float64Array(10)),
+  }, layer);
+  assert.deepEqual([...maps.codes], [5, 5, 6, 5, 5, 6, 7, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+  assert.deepEqual([...maps.steps], [2, 1]);
+  assert.deepEqual([2, 1].map((y) => keptUnit(maps, 0, { y, x: 1 })), [{ y: 2, x: 0 }, { y: 0, x: 0 }]);
+  assert.deepEqual(keptUnit(maps, 1, { y: 1, x: 1 }), { y: 1, x: 1 });
 });
 
 test("a layer without kernels and sweep has boxes alone", async () => {

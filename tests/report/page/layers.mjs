@@ -18,6 +18,8 @@ export function loadedLayer(changes = {}) {
     signed: false,
     reach: 4,
     robust: 4,
+    pieces: [[2, 1]],
+    order: null,
     maps: [],
     boxes: { tables: [], byAxis: [true], of: null, exact: true, unknown: [] },
     field: { size: [3, 3], stride: [1, 1] },
@@ -38,6 +40,7 @@ export function loadedLayer(changes = {}) {
     mean: Float64Array.from([1.2, 0]),
     silent: Float64Array.from([1 / 6, 1]),
     nonfinite: Float64Array.from([0, 0]),
+    steps: Uint8Array.from([1, 1]),
     marks: ["", "dead"],
     boxes: [Int32Array.from([0, 2, -1, 2, 0, 2, 0, 3, 0, 2, -1, 2, 0, 3, 0, 3, 1, 3, 1, 4])],
   };

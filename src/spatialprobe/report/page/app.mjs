@@ -12,7 +12,7 @@
 import { scaleOf, unpackPalettes } from "./colors.mjs";
 import { unpackLayer, unpackMaps } from "./data.mjs";
 import { initialState } from "./state.mjs";
-import { joinLayer } from "./values.mjs";
+import { joinLayer, keptUnit } from "./values.mjs";
 
 /**
  * @typedef {object} App
@@ -83,7 +83,7 @@ export function loadLayer(app, index, image) {
   return once(app.cache.loaded, `${index} ${image}`, async () => {
     const [arrays, maps] = await Promise.all([
       loadArrays(app, index),
-      unpackMaps(layer.maps[image]),
+      unpackMaps(layer.maps[image], layer),
       app.pictures[image].decode(),
     ]);
     return joinLayer(layer, index, image, arrays, maps, app.payload.codes);
@@ -102,5 +102,5 @@ export function currentChannel(app) {
 
 /** @param {App} app @returns {{ y: number, x: number }} the unit that is spoken of: pointed at, or chosen */
 export function currentUnit(app) {
-  return app.preview ?? app.state;
+  return keptUnit(app.shown, currentChannel(app), app.preview ?? app.state);
 }

@@ -6,7 +6,7 @@
 
 /** @typedef {{ height: number, width: number }} Size */
 /** @typedef {{ name: string, answer: string | null }} ImageEntry */
-/** @typedef {{ differences: string, numbers: string }} PackedMaps */
+/** @typedef {{ differences: string[], numbers: string }} PackedMaps one text for each piece of the layer */
 /** @typedef {{ tables: string[], byAxis: boolean[], of: number[] | null, exact: boolean, unknown: string[] }} PackedBoxes */
 /** @typedef {{ shape: [number, number, number], codes: string, reach: string, inputs: string, of: number, inColor: boolean, source?: string, bias?: string, steps?: number[] }} PackedKernels */
 /**
@@ -31,8 +31,9 @@
 /** @typedef {{ name: string, reach: number, over: PackedOver }} OverlayEntry */
 /**
  * One layer. `channels` lists the channels that the page keeps, null for all; `of` counts all. Maps hold `height` rows
- * of `width` units, one of `every` rows and columns of the layer's `units`.
- * @typedef {{ name: string, kind: string, of: number, channels: number[] | null, height: number, width: number, every: number, units: [number, number], signed: boolean, reach: number, robust: number, maps: PackedMaps[], boxes: PackedBoxes, field: { size: number[], stride: number[] }, kernels: PackedKernels | null, sweep: PackedSweep | null, contributions?: PackedContributions | null }} LayerEntry
+ * of `width` units, one of `every` rows and columns of the layer's `units`. They lie in `pieces` of so many channels with one
+ * of so many rows and columns, in an `order` of their own, null for that of the channels.
+ * @typedef {{ name: string, kind: string, of: number, channels: number[] | null, height: number, width: number, every: number, units: [number, number], signed: boolean, reach: number, robust: number, pieces: [number, number][], order: string | null, maps: PackedMaps[], boxes: PackedBoxes, field: { size: number[], stride: number[] }, kernels: PackedKernels | null, sweep: PackedSweep | null, contributions?: PackedContributions | null }} LayerEntry
  */
 /**
  * How values are written as codes: code k of 0 to `steps` lies between a map's least and greatest value; `levels`
@@ -43,8 +44,9 @@
 
 /** @typedef {{ boxes: Int32Array[], kernels?: Uint8Array, kernelReach?: Float32Array, kernelInputs?: Int32Array, kernelBias?: Float32Array, statistics?: Float32Array, values?: Float32Array, places?: Int32Array, sheet?: HTMLImageElement, contributions?: Float32Array, ablated?: Float32Array }} LayerArrays */
 /**
- * The maps of one layer for one image: codes (C, H, W), and five numbers a channel, of all units.
- * @typedef {{ codes: Uint8Array, low: Float64Array, high: Float64Array, mean: Float64Array, silent: Float64Array, nonfinite: Float64Array, count: number }} Maps
+ * The maps of one layer for one image: codes (C, H, W), five numbers a channel, of all units, and that one of so many rows and
+ * columns of H and W was stored.
+ * @typedef {{ codes: Uint8Array, low: Float64Array, high: Float64Array, mean: Float64Array, silent: Float64Array, nonfinite: Float64Array, steps: Uint8Array, count: number }} Maps
  */
 
 /** @param {string} text base64 @returns {Uint8Array<ArrayBuffer>} */
@@ -63,15 +65,36 @@ export async function inflate(text) {
   return new Response(stream).arrayBuffer();
 }
 
-/** @param {PackedMaps} packed @returns {Promise<Maps>} */
-export async function unpackMaps(packed) {
-  const [differences, numbers] = await Promise.all([inflate(packed.differences), inflate(packed.numbers)]);
-  const codes = new Uint8Array(differences);
-  for (let i = 1; i < codes.length; i++) codes[i] += codes[i - 1];
-  const all = new Float64Array(numbers);
+/** @param {PackedMaps} packed @param {Size & { every: number, pieces: [number, number][], order: string | null }} layer as they are stored @returns {Promise<Maps>} */
+export async function unpackMaps(packed, layer) {
+  const [numbers, order, ...pieces] = await Promise.all([packed.numbers, layer.order, ...packed.differences].map((text) => text && inflate(text)));
+  const all = new Float64Array(/** @type {ArrayBuffer} */ (numbers));
   const count = all.length / 5;
   const [low, high, mean, silent, nonfinite] = [0, 1, 2, 3, 4].map((row) => all.subarray(row * count, (row + 1) * count));
-  return { codes, low, high, mean, silent, nonfinite, count };
+  const codes = new Uint8Array(count * layer.height * layer.width);
+  const steps = new Uint8Array(count);
+  const places = order && new Int32Array(order);
+  let at = 0;
+  layer.pieces.forEach(([size, step], i) => {
+    const found = new Uint8Array(/** @type {ArrayBuffer} */ (pieces[i]));
+    for (let k = 1; k < found.length; k++) found[k] += found[k - 1];
+    for (let k = 0; k < size; k++, at++) {
+      const channel = places ? places[at] : at;
+      steps[channel] = step / layer.every;
+      place(found.subarray((k * found.length) / size, ((k + 1) * found.length) / size), codes, channel, steps[channel], layer);
+    }
+  });
+  return { codes, low, high, mean, silent, nonfinite, steps, count };
+}
+
+/** @param {Uint8Array} map one of `step` rows and columns @param {Uint8Array} codes of all channels, to be filled: each unit that is not kept has the code of one before it @param {number} channel @param {number} step @param {Size} size of a map */
+function place(map, codes, channel, step, { height, width }) {
+  const start = channel * height * width;
+  if (step === 1) return codes.set(map, start);
+  const across = Math.ceil(width / step);
+  for (let at = 0; at < height * width; at++) {
+    codes[start + at] = map[Math.floor(Math.floor(at / width) / step) * across + Math.floor((at % width) / step)];
+  }
 }
 
 /** @param {LayerEntry} layer @returns {Promise<LayerArrays>} what is the same for all images */

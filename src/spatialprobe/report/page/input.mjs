@@ -223,7 +223,8 @@ function moveUnit(app, key) {
   const moves = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1], Home: [-height, -width], End: [height, width] };
   const move = moves[key];
   if (!move) return false;
-  change(app, { y: clamp(y + move[0], height), x: clamp(x + move[1], width) });
+  const step = app.shown.steps[app.state.channel];
+  change(app, { y: clamp(y + step * move[0], height), x: clamp(x + step * move[1], width) });
   return true;
 }
 

@@ -35,7 +35,7 @@ function findOver(payload, layer, choice) {
 export async function loadOver(app, layer, image, choice) {
   const over = findOver(app.payload, layer, choice);
   if (!over?.map) return null;
-  const [rows, columns, maps] = await Promise.all([inflate(over.map.rows), inflate(over.map.columns), unpackMaps(over.map.maps[image])]);
+  const [rows, columns, maps] = await Promise.all([inflate(over.map.rows), inflate(over.map.columns), unpackMaps(over.map.maps[image], { ...over.map, every: 1, pieces: [[1, 1]], order: null })]);
   await app.pictures[image].decode();
   const { input, codes } = app.payload;
   const canvas = document.createElement("canvas");

@@ -58,12 +58,14 @@ export function findResponses(loaded, pixel, most) {
 /** @param {Loaded} loaded @param {number} channel @param {Pixel} pixel @returns {Response | null} */
 function strongestThatSees(loaded, channel, pixel) {
   const { every } = loaded.layer;
+  const step = loaded.steps[channel];
   const region = findRegion(loaded.layer, loaded, channel, pixel);
   if (!region) return null;
   /** @type {Response | null} */
   let best = null;
   for (let y = Math.ceil(region.y0 / every); y < region.y1 / every; y++) {
     for (let x = Math.ceil(region.x0 / every); x < region.x1 / every; x++) {
+      if (y % step || x % step) continue;
       const value = valueAt(loaded, channel, y, x);
       if (Number.isNaN(value) || (best && Math.abs(value) <= Math.abs(best.value))) continue;
       if (sees(boxOf(loaded, channel, y * every, x * every), pixel)) best = { channel, value, y, x };

@@ -8,7 +8,7 @@
 /** @import { Loaded, Order } from "./values.mjs" */
 /** @import { ScaleName } from "./words.mjs" */
 import { isInside } from "./fields.mjs";
-import { findFirstChannel, findStrongestUnit, numberOf } from "./values.mjs";
+import { findFirstChannel, findStrongestUnit, keptUnit, numberOf } from "./values.mjs";
 
 /** @typedef {"maps" | "patches"} Wall what the tiles of the mosaic show */
 /** @typedef {{ layer: number, image: number, scale: ScaleName, order: Order, wall: Wall, channel: number, y: number, x: number, over: number }} State `over`: what lies over the input, 0 for nothing */
@@ -43,7 +43,7 @@ export function nextState(state, wish, found, before, input) {
   }
   const channel = Math.min(next.channel ?? findFirstChannel(found, next.order), found.count - 1);
   const [y, x] = next.y === null || next.x === null ? findStrongestUnit(found, channel, isInside(found, channel, input)) : [next.y, next.x];
-  return { ...next, channel, y: clamp(y, layer.height), x: clamp(x, layer.width) };
+  return { ...next, channel, ...keptUnit(found, channel, { y: clamp(y, layer.height), x: clamp(x, layer.width) }) };
 }
 
 /** @param {number} value @param {number} count @returns {number} the nearest of 0 to count - 1 */

@@ -17,7 +17,8 @@ export function valuesOf(source) {
   return (input, y, x) => {
     const channel = layer.channels ? layer.channels.indexOf(input) : input;
     if (y < 0 || x < 0 || y >= layer.units[0] || x >= layer.units[1]) return 0;
-    if (channel < 0 || y % layer.every || x % layer.every) return NaN;
+    const every = channel < 0 ? 1 : layer.every * source.steps[channel];
+    if (channel < 0 || y % every || x % every) return NaN;
     return valueAt(source, channel, y / layer.every, x / layer.every);
   };
 }

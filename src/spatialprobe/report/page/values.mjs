@@ -47,6 +47,12 @@ export function valueAt(loaded, channel, y, x) {
   return decodeValue(loaded, channel, loaded.codes[channel * loaded.units + y * loaded.layer.width + x]);
 }
 
+/** @param {Loaded} loaded @param {number} channel @param {{ y: number, x: number }} unit @returns {{ y: number, x: number }} the unit at or before it whose value the page holds */
+export function keptUnit(loaded, channel, { y, x }) {
+  const step = loaded.steps[channel];
+  return { y: y - (y % step), x: x - (x % step) };
+}
+
 /** @param {Loaded} loaded @param {number} channel @returns {number} the difference between two neighboring codes */
 export function stepOf(loaded, channel) {
   return (loaded.high[channel] - loaded.low[channel]) / loaded.codeBook.steps;

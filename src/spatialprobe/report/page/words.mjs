@@ -97,7 +97,9 @@ export function describeChannels({ layer }) {
 export function describeLayer(loaded) {
   const { layer } = loaded;
   const units = `${layer.units.join(" x ")} units`;
-  const kept = layer.every > 1 ? ` One of ${layer.every} rows and columns of units is kept.` : "";
+  const coarse = loaded.steps.filter((step) => step > 1).length;
+  const some = coarse ? ` Of ${formatCount(coarse, "channel")} one of ${Math.max(...loaded.steps)} rows and columns of units is kept.` : "";
+  const kept = layer.every > 1 ? ` One of ${layer.every} rows and columns of units is kept.` : some;
   return `${layer.kind}, ${describeChannels(loaded)} of ${units}; each sees ${layer.field.size.join(" x ")} pixels of the input.${kept}`;
 }
 

@@ -1,0 +1,68 @@
+"""A layer's maps in pieces of a few channels, each encoded at most once, and only if the page may hold it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from spatialprobe.report.coded_maps import CodedMaps
+from spatialprobe.report.packing import differences
+
+_SAMPLED_CHANNELS, _SAMPLED_UNITS = 16, 2**15  # by which sizes are estimated
+_AROUND = 3  # bytes that stand around each text in the page
+
+
+@dataclass(frozen=True, eq=False)
+class MapPieces:
+    """The maps of a layer for several images, the channels that are strongest in the first image first."""
+
+    maps: tuple[CodedMaps, ...]  # one an image
+    order: npt.NDArray[np.int64]  # (C,) the channels in the order in which pieces hold them
+    bounds: tuple[int, ...]  # piece i holds the channels at bounds[i] to bounds[i + 1] of the order
+    _texts: dict[tuple[int, int, int], str] = field(default_factory=dict)
+
+    @staticmethod
+    def of(maps: Sequence[CodedMaps], most: float) -> MapPieces:
+        """Pieces of at most so many units of one image, or of one channel."""
+        count, units = len(maps[0].codes), maps[0].codes[0].size
+        size = max(1, int(most // max(1, units)))
+        if size >= count:
+            return MapPieces(tuple(maps), np.arange(count), (0, count))
+        order = np.argsort(-maps[0].reach, kind="stable")
+        return MapPieces(tuple(maps), order, (*range(0, count, size), count))
+
+    def __len__(self) -> int:
+        """Return the number of pieces."""
+        return len(self.bounds) - 1
+
+    @property
+    def units(self) -> int:
+        """The units of one map."""
+        return int(self.maps[0].codes[0].size)
+
+    def channels(self, piece: int) -> npt.NDArray[np.int64]:
+        """Return the channels of a piece."""
+        return self.order[self.bounds[piece] : self.bounds[piece + 1]]
+
+    def text(self, image: int, piece: int, step: int) -> str:
+        """Return a piece's maps for an image, one of `step` rows and columns of units, as the page holds them."""
+        key = image, piece, step
+        if key not in self._texts:
+            self._texts[key] = differences(self.maps[image].codes[self.channels(piece), ::step, ::step])
+        return self._texts[key]
+
+    def nbytes(self, image: int, piece: int, step: int) -> int:
+        """Return the bytes that a piece's maps for an image take in the page."""
+        return len(self.text(image, piece, step)) + _AROUND
+
+    def rate(self) -> float:
+        """Return about how many bytes of the page a unit takes, measured at some rows of some channels."""
+        codes = self.maps[0].codes
+        channels = np.linspace(0, len(codes) - 1, min(_SAMPLED_CHANNELS, len(codes))).astype(np.int64)
+        rows = max(1, min(codes.shape[1], _SAMPLED_UNITS // (len(channels) * codes.shape[2])))
+        first = (codes.shape[1] - rows) // 2
+        sample = codes[channels, first : first + rows]
+        return len(differences(sample)) / sample.size
