@@ -109,7 +109,9 @@ PROMISES = {
     "report/test_browser_contributions": "",
     "report/test_browser_exploring": "report/exemplar_images report/patch_sheets",
     "report/test_page_budget": "report/page_exemplars report/shares report/map_pieces",
-    "report/test_write": "report/html report/inputs report/layers report/payload report/packing report/pixels report/result",
+    "report/test_write": (
+        "report/html report/inputs report/layers report/payload report/packing report/pixels report/result"
+    ),
     "statistics/test_checkpoint": "statistics/state",
     "statistics/test_distributed": (
         "statistics/board statistics/door statistics/link statistics/rendezvous statistics/terms"

@@ -393,3 +393,24 @@ def test_notebook_frame(driver, model, images, tmp_path):
         assert "of conv2, channel " in driver.find_element("id", "status").text
     finally:
         driver.switch_to.default_content()
+
+
+def test_maps_of_two_resolutions(driver, tmp_path):
+    """Of a channel at half resolution the units that are kept are shown with their values; keys move among them."""
+    conv, image = nn.Conv2d(3, 12, 3, padding=1), torch.rand(1, 3, 40, 40)
+    path = tmp_path / "page.html"
+    whole = sp.write_report(path, conv, image).nbytes
+    sp.write_report(path, conv, image, max_bytes=whole - 4_000)
+    maps, page = sp.capture(conv, image)[""].tensor[0], Opened(driver, path)
+    order = maps.abs().amax(dim=(1, 2)).argsort(descending=True).tolist()
+    fine, coarse = order[0], order[-1]
+    for channel, unit in ((fine, (7, 9)), (coarse, (6, 8))):
+        page.open(f"#(model)/{channel}/7/9")
+        page.says(f"Unit row {unit[0]}, column {unit[1]} of (model), channel {channel}: activation ")
+        value = float(re.search(r"activation (\S+)\. It", page.status)[1])
+        assert abs(value - float(maps[channel][unit])) <= float(maps[channel].max() - maps[channel].min()) / 254
+    assert "one of 2 rows and columns of units is kept" in page.text("layer-words")
+    page.press("map", "ARROW_RIGHT", "ARROW_DOWN")
+    page.says("Unit row 8, column 10")
+    page.press("map", "ARROW_UP", "ARROW_UP")
+    page.says("Unit row 4, column 10")

@@ -121,7 +121,7 @@ def test_large_maps_lose_resolution_before_channels(tmp_path):
         sp.capture(model, image)["0"].tensor[0].abs().amax(dim=(1, 2)).argsort(descending=True),
     )
     assert page.layer("0")["channels"] is page.layer("2")["channels"] is None
-    assert page.layer("2")["pieces"] == [[8, 1]]
+    assert {step for _, step in page.layer("2")["pieces"]} == {1}
     steps = [step for count, step in page.layer("0")["pieces"] for _ in range(count)]
     assert steps == sorted(steps)  # the strongest channels are whole
     assert unpacked(page.layer("0")["order"], "<i4").tolist() == strongest.tolist()

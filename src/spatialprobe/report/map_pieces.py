@@ -12,6 +12,7 @@ from spatialprobe.report.coded_maps import CodedMaps
 from spatialprobe.report.packing import differences
 
 _SAMPLED_CHANNELS, _SAMPLED_UNITS = 16, 2**15  # by which sizes are estimated
+_SHARE = 20  # pieces are at least so many, for beside its maps a channel has kernels and numbers
 _AROUND = 3  # bytes that stand around each text in the page
 
 
@@ -26,13 +27,18 @@ class MapPieces:
 
     @staticmethod
     def of(maps: Sequence[CodedMaps], most: float) -> MapPieces:
-        """Pieces of at most so many units of one image, or of one channel."""
+        """Pieces of at most so many units of one image, or of one channel, in the order of the channels."""
         count, units = len(maps[0].codes), maps[0].codes[0].size
-        size = max(1, int(most // max(1, units)))
-        if size >= count:
-            return MapPieces(tuple(maps), np.arange(count), (0, count))
+        size = max(1, int(most // units))
+        return MapPieces(tuple(maps), np.arange(count), (*range(0, count, size), count))
+
+    @staticmethod
+    def by_strength(maps: Sequence[CodedMaps], most: float) -> MapPieces:
+        """The same, but the channels with the largest values come first: one alone, then at most a twentieth of all."""
+        count, units = len(maps[0].codes), maps[0].codes[0].size
+        size = max(1, min(int(most // units), count // _SHARE))
         order = np.argsort(-maps[0].reach, kind="stable")
-        return MapPieces(tuple(maps), order, (*range(0, count, size), count))
+        return MapPieces(tuple(maps), order, (0, *range(1, count, size), count))
 
     def __len__(self) -> int:
         """Return the number of pieces."""
