@@ -10,6 +10,7 @@ import torch
 from page_browser import HOSTILE, Opened
 from report_reader import read
 from torch import nn
+from turned import TURNED
 
 import spatialprobe as sp
 
@@ -414,3 +415,43 @@ def test_maps_of_two_resolutions(driver, tmp_path):
     page.says("Unit row 8, column 10")
     page.press("map", "ARROW_UP", "ARROW_UP")
     page.says("Unit row 4, column 10")
+
+
+class TwoInputs(nn.Module):
+    """A model of an image and of one number for each, which scales it."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 5, 4, stride=4)
+
+    def forward(self, pixels, scale):
+        return self.conv(pixels * scale[:, None, None, None])
+
+
+LAYOUTS = {
+    "tokens": (lambda: TURNED["tokens"][0](), "0.norm", lambda values: values[1:].T.reshape(6, 4, 6)),
+    "channels last": (lambda: TURNED["mixer"][0](), "4", lambda values: values.movedim(-1, 0)),
+    "several inputs": (TwoInputs, "conv", lambda values: values),
+}
+
+
+@pytest.mark.parametrize("kind", LAYOUTS)
+def test_layouts_and_batches(driver, kind, tmp_path):
+    """Rows and columns of tokens, of channels-last maps and of one of several inputs are those of the values."""
+    make, layer, turn = LAYOUTS[kind]
+    torch.manual_seed(0)
+    model, images, scale = make().eval(), torch.rand(2, 3, 16, 24), torch.tensor([1.0, 0.3])
+    inputs = (images, scale) if kind == "several inputs" else (images,)
+    batch = {"pixels": images, "scale": scale} if kind == "several inputs" else images
+    path = tmp_path / "page.html"
+    sp.write_report(path, model, batch, layers=layer)
+    maps, page = turn(sp.capture(model, *inputs, layers=layer)[layer].tensor[1]), Opened(driver, path)
+    page.open(f"#{layer}/2/1/3?image=1")
+    page.says(f"Unit row 1, column 3 of {layer}, channel 2: activation ")
+    value = float(re.search(r"activation (\S+)\. It", page.status)[1])
+    assert abs(value - float(maps[2, 1, 3])) <= float(maps[2].max() - maps[2].min()) / 254
+    if kind != "channels last":  # whose pooling sees more
+        page.says("It sees rows 4-7, columns 12-15 of the input.")
+    page.press("map", "ARROW_DOWN")
+    page.says(f"Unit row 2, column 3 of {layer}")
+    assert page.colors("input") > 4

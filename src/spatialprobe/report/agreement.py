@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,9 +15,12 @@ from spatialprobe.fields.known_layouts import Layouts
 from spatialprobe.fields.layout import layouts_of
 from spatialprobe.model.batch import BatchReader
 from spatialprobe.model.evaluation import EvaluationMode
+from spatialprobe.model.forward import called_by, with_one_tensor
+from spatialprobe.model.inputs import copy_inputs
 from spatialprobe.model.layout import LayoutChoice, channels_second
 from spatialprobe.model.samples import ImageOf, Images, image_in
 from spatialprobe.model.weights import device_of
+from spatialprobe.report.page_batch import PageBatch
 from spatialprobe.statistics.exemplars import ExemplarsResult
 from spatialprobe.statistics.loading import Collate
 from spatialprobe.statistics.result import SweepResult
@@ -25,7 +29,7 @@ _TOLERANCE = 0.1  # of the norm of the values: far above what dtypes and devices
 
 
 def doubts(
-    model: nn.Module,
+    batch: PageBatch,
     layers: Sequence[str],
     sweep: SweepResult,
     dataset: Images | None,
@@ -41,12 +45,12 @@ def doubts(
     for layer in reversed(layers):
         for result in sweep.layers.get(layer, {}).values():
             if dataset is not None and isinstance(result, ExemplarsResult) and result.values.numel():
-                return _of_layer(model, layer, result, dataset, at, image, layout)
+                return _of_layer(batch, layer, result, dataset, at, image, layout)
     return []
 
 
 def _of_layer(
-    model: nn.Module,
+    batch: PageBatch,
     layer: str,
     result: ExemplarsResult,
     dataset: Images,
@@ -60,8 +64,7 @@ def _of_layer(
     if sample < 0 or not swept[alike].any():
         return []
     try:
-        alone = Collate(BatchReader.of(model)).of_parts([image_in(dataset[sample], image)])
-        reached = _reached(model, layer, alone, at, layout)
+        reached = _reached(*_alone(batch, dataset[sample], image), layer, at, layout)
     except Exception as error:  # a data set of bytes, say, that the model does not take
         return [
             f"Whether the sweep fits is not known: on sample {sample} of the data set there was {describe_error(error)}"
@@ -77,13 +80,21 @@ def _of_layer(
     ]
 
 
-def _reached(model: nn.Module, layer: str, image: torch.Tensor, at: At, choice: LayoutChoice) -> torch.Tensor:
+def _alone(batch: PageBatch, sample: Any, image: ImageOf | None) -> tuple[nn.Module, torch.Tensor]:
+    """Return a model of one tensor, and that of a sample of the data set alone: of its image, where that is all."""
+    model, reader = called_by(batch.model, batch.forward), BatchReader.of(batch.model, batch.forward)
+    if batch.is_tensor:
+        return model, Collate(BatchReader.of(model)).of_parts([image_in(sample, image)]).to(device_of(batch.model))
+    return with_one_tensor(model, copy_inputs(Collate(reader).of_samples([sample]), device_of(batch.model)))
+
+
+def _reached(model: nn.Module, image: torch.Tensor, layer: str, at: At, choice: LayoutChoice) -> torch.Tensor:
     """(C,) the largest value of each channel over all units and runs, float64."""
     with EvaluationMode(model):
-        runs = record_pass(model, (image.to(device_of(model)),), layers=layer, at=at, missing="ignore").calls(layer)
+        runs = record_pass(model, (image,), layers=layer, at=at, missing="ignore").calls(layer)
         runs = tuple(with_layout(run, choice) for run in runs)
         doubtful = any(run.layout is None for run in runs)
-        known: Layouts = layouts_of(model, image.to(device_of(model)), [layer]) if doubtful else {}
+        known: Layouts = layouts_of(model, image, [layer]) if doubtful else {}
     found = known.get(layer) or (None,) * len(runs)
     layouts = [run.layout or layout or "channels_first" for run, layout in zip(runs, found, strict=False)]
     values = [channels_second(values_of(run), layout) for run, layout in zip(runs, layouts, strict=False)]

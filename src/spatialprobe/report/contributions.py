@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
 
 from spatialprobe.activations.records import At
 from spatialprobe.arguments import as_texts
@@ -28,6 +27,7 @@ from spatialprobe.text import format_count, kind_of
 
 if TYPE_CHECKING:
     from spatialprobe.report.layers import PageLayer
+    from spatialprobe.report.page_batch import PageBatch
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -97,15 +97,16 @@ class Explained:
 
     def __init__(
         self,
-        model: nn.Module,
-        images: torch.Tensor,
+        batch: PageBatch,
         target: TargetChoice,
         names: set[str],
         at: At,
         layout: LayoutChoice,
     ) -> None:
-        self._model, self._images = model, images
-        self._found = attribute(model, images, target, layers=lambda name, _: name in names, at=at, layout=layout)
+        self._model, self._batch, images = batch.model, batch.batch, batch.pictures
+        chosen: Any = {"layers": lambda name, _: name in names, "forward": batch.forward}
+        self._found = attribute(batch.model, batch.batch, target, at=at, layout=layout, **chosen)
+        self._size, self._count = images.shape[-2:], len(images)
         self._runs = [one for layer in self._found for one in self._found.calls(layer)]
         first = self._runs[0]
         pixels = images.shape[-1] * images.shape[-2]
@@ -118,7 +119,7 @@ class Explained:
     def samples(self) -> int:
         """How many samples run to check the contributions."""
         singles = (min(self._single, one.channels.shape[1]) for one in self._runs)
-        return sum(count + SAMPLED for count in singles) * len(self._images)
+        return sum(count + SAMPLED for count in singles) * self._count
 
     def of(self, layer: str, run: int, field: ReceptiveField, bar: Silent) -> Contributions | None:
         """Return the contributions of one run of a layer; None where the score does not depend on it."""
@@ -129,12 +130,12 @@ class Explained:
         count, channels = found.channels.shape
         checks = ("It is the layer's only channel.",) * count
         if channels > 1:
-            deletion = channel_deletion(self._model, self._images, found)
+            deletion = channel_deletion(self._model, self._batch, found)
             checks = tuple(deletion.words(image) for image in range(count))
         bar.update(SAMPLED * count)
         over = None
         if found.map is not None and found.map.ndim == 3:
-            size = self._images.shape[-2:]
+            size = self._size
             maps = found.map.double().numpy() * (found.map[0].numel() / (size[0] * size[1]))
             over = OverInput.of(maps, size, field if field.output_size == tuple(found.map.shape[1:]) else None)
         return Contributions(found.channels.double().numpy(), self._ablate(found, bar), over, checks)
@@ -146,7 +147,7 @@ class Explained:
         chosen = found.channels.abs().argsort(dim=1, descending=True, stable=True)[:, :single]  # (N, single)
         masks = torch.zeros((single, count, channels), dtype=torch.bool, device="cpu")
         masks.scatter_(2, chosen.T[:, :, None], True)
-        falls = score_falls(self._model, self._images, found, masks, bar)  # (single, N)
+        falls = score_falls(self._model, self._batch, found, masks, bar)  # (single, N)
         ablated = np.full((count, channels), np.nan)
         np.put_along_axis(ablated, chosen.numpy(), falls.T, axis=1)
         return ablated
@@ -154,8 +155,7 @@ class Explained:
 
 def explain(
     layers: Sequence[PageLayer],
-    model: nn.Module,
-    images: torch.Tensor,
+    batch: PageBatch,
     target: TargetChoice,
     at: At,
     layout: LayoutChoice,
@@ -166,7 +166,7 @@ def explain(
     Raises:
         SpatialProbeError: as of `attribute`.
     """
-    explained = Explained(model, images, target, {one.layer for one in layers}, at, layout)
+    explained = Explained(batch, target, {one.layer for one in layers}, at, layout)
     with progress_bar(progress, done=0, total=explained.samples, title="ablation") as bar:
         found = [replace(one, contributions=explained.of(one.layer, one.run, one.field, bar)) for one in layers]
     return found, explained.score

@@ -15,13 +15,17 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from spatialprobe.activations.records import At
-from spatialprobe.arguments import as_texts, check_one_of, check_switch
+from spatialprobe.arguments import as_texts, check_function, check_one_of, check_switch
 from spatialprobe.attribution.target import TargetChoice
 from spatialprobe.errors import ArgumentError, StorageError
+from spatialprobe.model.forward import Forward, called_by
+from spatialprobe.model.layout import LayoutChoice
+from spatialprobe.model.samples import ImageOf
 from spatialprobe.model.select import Selector
 from spatialprobe.notebook import display, is_notebook
 from spatialprobe.report.browser import find_browser, has_viewer, open_page
 from spatialprobe.report.layers import page_layers, passes
+from spatialprobe.report.page_batch import PageBatch
 from spatialprobe.report.result import Report
 from spatialprobe.report.write import check_page, write_report
 from spatialprobe.statistics.batches import Data
@@ -41,7 +45,7 @@ _MAX_BYTES, _MAX_BYTES_IN_NOTEBOOK = 20_000_000, 5_000_000
 
 def explore(
     model: nn.Module,
-    images: torch.Tensor,
+    images: Any,
     data: Data | None = None,
     *,
     path: str | os.PathLike[str] | None = None,
@@ -54,6 +58,9 @@ def explore(
     overlays: Mapping[str, object] | None = None,
     title: str | None = None,
     max_bytes: int | None = None,
+    forward: Forward | None = None,
+    image: ImageOf | None = None,
+    layout: LayoutChoice = "auto",
     batch_size: int = 64,
     device: torch.device | str | None = None,
     num_workers: int = 0,
@@ -66,16 +73,18 @@ def explore(
     and opened in the web browser where there is one. In a notebook the report shows itself at the end of a cell.
 
     Args:
-        model: any module that takes images (N, C, H, W).
-        images: a batch as the model takes it, of the images to be looked at.
+        model: any module.
+        images: a batch as the model takes it, of the images to be looked at; where that is more than images
+            (N, C, H, W), one of the same form as those of `data`.
         data: what the page's statistics and patches are of, as for `sweep`: a data set or tensor of samples, a
             `DataLoader`, or another iterable of batches, of which there are statistics and no patches.
         path: of the page, `.html`; by default `report.html` in a new temporary folder, which is kept.
         open: whether the page is opened in the browser, and in a notebook shown below the cell at once. None: in the
             browser, unless code runs in a notebook, in CI, through ssh or without a display.
         layers, at: as for `write_report`. Only layers that are on the page are swept.
-        labels, classes, targets, overlays, title: as for `write_report`.
+        labels, classes, targets, overlays, title, image: as for `write_report`.
         max_bytes: of the page; by default 20 MB, and 5 MB in a notebook, which holds a copy of it.
+        forward, layout: as for `write_report` and `sweep`, whose batches the function is called on, too.
         batch_size, device, num_workers, progress, checkpoint: as for `sweep`.
 
     Raises:
@@ -99,12 +108,15 @@ def explore(
     classes = None if classes is None else as_texts(classes, "classes")
     page: Any = {"labels": None if labels is None else as_texts(labels, "labels")}
     page |= {"title": title, "max_bytes": max_bytes}
-    check_page(model, images, path="report.html" if path is None else path, **page)
+    check_function(image, "image", "lambda sample: sample['image']")
+    called_by(model, forward)
+    _, batch = check_page(model, images, forward, image, path="report.html" if path is None else path, **page)
     if data is not None:
         options = {"batch_size": batch_size, "device": device, "num_workers": num_workers, "progress": progress}
-        found = _sweep(model, images, data, layers, at, {**options, "checkpoint": checkpoint})
+        found = _sweep(batch, data, layers, at, layout, {**options, "checkpoint": checkpoint})
         page |= {"sweep": found, "dataset": _samples_of(data)}
     explained: Any = {"targets": targets, "overlays": overlays, "progress": progress}
+    explained |= {"forward": forward, "image": image, "layout": layout}
     target = _new_path() if path is None else path
     try:
         report = write_report(target, model, images, layers=layers, at=at, classes=classes, **page, **explained)
@@ -136,12 +148,13 @@ def _choose_browser(open: bool | None) -> webbrowser.BaseBrowser | None:
 
 
 def _sweep(
-    model: nn.Module, images: torch.Tensor, data: Data, layers: Selector, at: At, options: dict[str, Any]
+    batch: PageBatch, data: Data, layers: Selector, at: At, layout: LayoutChoice, options: dict[str, Any]
 ) -> SweepResult:
     """Return the statistics and exemplars of the layers that the page will show."""
-    first = images[:1]
-    shown = {one.layer for one in page_layers(model, first, layers, at, passes(model, first, layers, at))}
-    return sweep(model, data, _REDUCERS, layers=lambda name, _: name in shown, at=at, **options)
+    first = batch.first()
+    shown = {one.layer for one in page_layers(first, layers, at, passes(first, layers, at, layout), layout)}
+    options |= {"forward": batch.forward, "layout": layout, "at": at}
+    return sweep(batch.model, data, _REDUCERS, layers=lambda name, _: name in shown, **options)
 
 
 def _samples_of(data: Data) -> Any:

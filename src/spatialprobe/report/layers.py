@@ -24,12 +24,12 @@ from spatialprobe.model.evaluation import EvaluationMode
 from spatialprobe.model.forward import images_error
 from spatialprobe.model.layout import Layout, LayoutChoice, describe_rows, fits
 from spatialprobe.model.select import Selector, find_exact_names, model_name, select
-from spatialprobe.model.weights import device_of
 from spatialprobe.render.maps import maps_of, no_maps
 from spatialprobe.report.box_tables import LayerBoxes
 from spatialprobe.report.coded_kernels import CodedKernels
 from spatialprobe.report.coded_maps import CodedMaps
 from spatialprobe.report.contributions import Contributions
+from spatialprobe.report.page_batch import PageBatch
 from spatialprobe.report.pixels import is_lossless
 from spatialprobe.report.sources import IMAGE, sources_of, watched_inputs
 from spatialprobe.report.swept import Swept
@@ -117,37 +117,34 @@ class Passes:
     sources: dict[Run, Run] = field(default_factory=dict)  # what a convolution took, where that is known
 
 
-def passes(model: nn.Module, images: torch.Tensor, layers: Selector, at: At, layout: LayoutChoice = "auto") -> Passes:
-    """One forward pass for each image (N, C, H, W), in evaluation mode; the model is restored afterwards.
+def passes(batch: PageBatch, layers: Selector, at: At, layout: LayoutChoice = "auto") -> Passes:
+    """One forward pass for each sample, in evaluation mode; the model is restored afterwards.
 
     Raises:
         ForwardError: the model raises an error on an image.
         LayerNotFoundError, UnsupportedOutputError: as of a probe.
     """
     found = Passes({}, {}, {}, [])
-    device = device_of(model)
     known: Layouts = {}  # where the channels of layers are of which their records leave it in doubt
-    with EvaluationMode(model):
-        for image in images:
-            records = _noted_sources(found, model, image[None].to(device), layers, at)
+    with EvaluationMode(batch.model):
+        for model, image in batch:
+            records = _noted_sources(found, model, image, layers, at)
             for layer in records:
                 for index, record in enumerate(records.calls(layer)):
                     record = with_layout(record, layout)
                     if record.layout is None:
-                        known = known or layouts_of(model, image[None].to(device), records)
+                        known = known or layouts_of(model, image, records)
                         record = replace(record, layout=_layout(known, layer, index))
                     _note(found, (layer, index), record)
             for layer in (name for name in records.watched if name not in records):
                 found.unrecorded.add(layer)
-                found.left_out[layer, 0] = f"{layer or model_name(model)} is left out: {_why_not(records, layer)}"
+                found.left_out[layer, 0] = f"{layer or model_name(batch.model)} is left out: {_why_not(records, layer)}"
             found.outputs.append(records.output)
     for run in [run for run in found.maps if run[0] in found.folded]:
         del found.maps[run]
-    for run in [run for run, maps in found.maps.items() if len(maps) < len(images)]:
-        count = len(found.maps.pop(run))
-        found.left_out[run] = (
-            f"{run[0] or model_name(model)} is left out: it ran for {count} of {format_count(len(images), 'image')}."
-        )
+    for run in [run for run, maps in found.maps.items() if len(maps) < len(batch)]:
+        ran, name = len(found.maps.pop(run)), run[0] or model_name(batch.model)
+        found.left_out[run] = f"{name} is left out: it ran for {ran} of {format_count(len(batch), 'image')}."
     return found
 
 
@@ -168,8 +165,7 @@ def _why_not(records: Probe, layer: str) -> str:
 
 
 def page_layers(
-    model: nn.Module,
-    images: torch.Tensor,
+    batch: PageBatch,
     layers: Selector,
     at: At,
     found: Passes,
@@ -184,9 +180,10 @@ def page_layers(
         why = list(found.left_out.values())
         some = why if len(why) <= 3 else [*why[:3], f"So are {len(why) - 3} more."]
         raise ArgumentError(f"None of these layers has maps of two axes to show. {' '.join(some)}")
+    model, image = batch.one(0)
     shown = {layer for layer, _ in found.maps}
     modules = {layer.name: layer.module for layer in select(model, layers, scripted=True) if layer.name in shown}
-    fields = fields_of(model, images[:1].to(device_of(model)), list(modules.values()), at, layout)
+    fields = fields_of(model, image, list(modules.values()), at, layout)
     runs = {layer: sum(other == layer for other, _ in found.maps) for layer, _ in found.maps}
     made: list[PageLayer] = []
     names: dict[Run, str] = {IMAGE: ""}

@@ -16,6 +16,7 @@ from spatialprobe.arguments import as_texts, check_bytes, check_function, check_
 from spatialprobe.attribution.target import TargetChoice
 from spatialprobe.errors import ArgumentError
 from spatialprobe.mappings import FrozenMapping
+from spatialprobe.model.batch import tensors_of
 from spatialprobe.model.forward import Forward, called_by
 from spatialprobe.model.layout import LayoutChoice, check_layout
 from spatialprobe.model.samples import ImageOf, Images
@@ -24,8 +25,9 @@ from spatialprobe.report.agreement import doubts
 from spatialprobe.report.contributions import explain, read_overlays
 from spatialprobe.report.exemplar_images import ExemplarImages
 from spatialprobe.report.html import Page
-from spatialprobe.report.inputs import checked_images, inputs_of
+from spatialprobe.report.inputs import inputs_of
 from spatialprobe.report.layers import PageLayer, check_left_out, page_layers, passes
+from spatialprobe.report.page_batch import PageBatch
 from spatialprobe.report.page_budget import fitted
 from spatialprobe.report.result import Report
 from spatialprobe.report.swept import Swept
@@ -41,7 +43,7 @@ _ANSWERS = 3  # classes that are named
 def write_report(
     path: str | os.PathLike[str],
     model: nn.Module,
-    images: torch.Tensor,
+    images: Any,
     *,
     layers: Selector = nn.Conv2d,
     at: At | None = None,
@@ -66,8 +68,10 @@ def write_report(
 
     Args:
         path: of the file, `.html`, which is written whole or not at all.
-        model: any module that takes images (N, C, H, W).
-        images: a batch as the model takes it. Values outside [0, 1] are contrast-stretched, and the page says so.
+        model: any module.
+        images: a batch as the model takes it: images (N, C, H, W), a list of images of one size, or a mapping or tuple
+            with them, as `sweep` reads them. Each sample runs alone, with its part of the other inputs. Values outside
+            [0, 1] are contrast-stretched, and the page says so.
         layers: as for `Probe`; those with maps of two axes are shown, the others, and any that do not run, are named.
         at: "output", or "post_activation", as for `Probe`; if left out, that of the sweep, or "output".
         sweep: of the same model: results of `Moments`, `Dead` and `Exemplars` are shown for its layers.
@@ -89,10 +93,10 @@ def write_report(
         layout: of the layers' outputs: "channels_first", (N, C, H, W); "channels_last", (N, H, W, C);
             `sp.Tokens(height, width, leading)`, (N, tokens, C) as a grid; or "auto", as `receptive_fields` finds it.
 
-        forward: a function `(model, images) -> output` that calls the model on images (1, C, H, W), with further
-            inputs, in a list, or by another method; by default the model is called on them.
-        image: a function `sample -> image` for data sets whose samples are neither images nor tuples that begin with
-            one, nor mappings with exactly one tensor (C, H, W) that is no label.
+        forward: a function `(model, images) -> output` that calls the model on a batch of one sample, with further
+            inputs or by another method; by default the model is called on it as by `sweep`.
+        image: a function `sample -> image`, for samples of `dataset`, and of `images` if that is no tensor, which are
+            neither images nor tuples that begin with one, nor mappings with one tensor (C, H, W) that is no label.
         progress: whether a bar is shown while channels are ablated; "auto": if stderr is a terminal.
 
     Raises:
@@ -112,26 +116,27 @@ def write_report(
     labels = None if labels is None else as_texts(labels, "labels")
     classes = None if classes is None else as_texts(classes, "classes")
     check_layout(layout)
-    target = check_page(model, images, path=path, labels=labels, title=title, max_bytes=max_bytes)
     check_function(image, "image", "lambda sample: sample['image']")
-    model = called_by(model, forward)
-    batch = checked_images(images, labels)
-    maps = read_overlays(overlays, batch)
+    called_by(model, forward)
+    target, batch = check_page(
+        model, images, forward, image, path=path, labels=labels, title=title, max_bytes=max_bytes
+    )
+    maps = read_overlays(overlays, batch.pictures)
     _check_sweep(sweep, dataset)
     where = _checked_at(at, sweep)
-    found = passes(model, batch, layers, where, layout)
+    found = passes(batch, layers, where, layout)
     check_left_out(model, layers, found)
-    inputs = inputs_of(batch, labels, [_answer(output, classes) for output in found.outputs])
-    shown = page_layers(model, batch, layers, where, found, layout)
+    inputs = inputs_of(batch.pictures, labels, [_answer(output, classes) for output in found.outputs])
+    shown = page_layers(batch, layers, where, found, layout)
     if sweep is not None:
         _check_shared(sweep, shown)
         shown = [_with_sweep(layer, sweep, dataset) for layer in shown]
     doubtful = (
-        () if sweep is None else doubts(model, [one.layer for one in shown], sweep, dataset, where, image, layout)
+        () if sweep is None else doubts(batch, [one.layer for one in shown], sweep, dataset, where, image, layout)
     )
     score = None
     if targets is not None:
-        shown, score = explain(shown, model, batch, targets, where, layout, progress)
+        shown, score = explain(shown, batch, targets, where, layout, progress)
     page = Page(
         title=title or f"What {model_name(model)} sees",
         model=model_name(model),
@@ -158,15 +163,17 @@ def write_report(
 
 
 def check_page(
-    model: object,
+    model: nn.Module,
     images: object,
+    forward: Forward | None,
+    image: ImageOf | None,
     *,
     path: str | os.PathLike[str],
     labels: Sequence[str] | None,
     title: str | None,
     max_bytes: int,
-) -> Path:
-    """Check what is said about a page before any work is done, and return the path of its file.
+) -> tuple[Path, PageBatch]:
+    """Check what is said about a page before any work is done, and return the path of its file and what it shows.
 
     Raises:
         ArgumentError: an argument cannot be used.
@@ -175,8 +182,7 @@ def check_page(
     target = _page_path(path)
     check_bytes(max_bytes, "max_bytes")
     check_text(title, "title")
-    checked_images(images, labels)
-    return target
+    return target, PageBatch.of(model, images, forward, image, labels)
 
 
 def _page_path(path: str | os.PathLike[str]) -> Path:
@@ -239,9 +245,10 @@ def _answer(output: object, classes: Sequence[str] | None) -> str:
     """
     if classes is None:
         return ""
-    if not isinstance(output, torch.Tensor) or tuple(output.shape) != (1, len(classes)):
+    scores = [one for one in tensors_of(output) if tuple(one.shape) == (1, len(classes))]
+    if len(scores) != 1:
         given = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
         raise ArgumentError(f"{format_count(len(classes), 'class')}, but for one image the model returned {given}.")
-    chances = output[0].detach().double().softmax(dim=0).cpu()
+    chances = scores[0][0].detach().double().softmax(dim=0).cpu()
     best = chances.argsort(descending=True)[:_ANSWERS].tolist()
     return ", ".join(f"{classes[index]} {float(chances[index]):.0%}" for index in best)

@@ -1,0 +1,146 @@
+"""The batch that a page shows: its samples one by one, as the model takes them, and their pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from spatialprobe.errors import ArgumentError
+from spatialprobe.model.batch import BatchReader, tensors_of
+from spatialprobe.model.forward import CalledBy, Forward, as_tensor_model, called_by
+from spatialprobe.model.inputs import copy_inputs, map_tensors
+from spatialprobe.model.outputs import describe_leaves
+from spatialprobe.model.samples import ImageOf, image_in
+from spatialprobe.model.weights import device_of
+from spatialprobe.render.images import image_values
+from spatialprobe.report.inputs import checked_images
+from spatialprobe.tensors import shape_text
+
+
+@dataclass(frozen=True, eq=False)
+class PageBatch:
+    """A batch of any form.
+
+    Each of its samples is one image (1, C, H, W) to a model of such images, which adds the sample's other inputs.
+    """
+
+    model: nn.Module  # as the user has it
+    forward: Forward | None
+    batch: Any  # as the user has it
+    pictures: torch.Tensor  # (N, C, H, W), what the page shows of each sample
+    _followed: int = 0  # which tensor of a sample the picture shows
+
+    @staticmethod
+    def of(
+        model: nn.Module, batch: Any, forward: Forward | None, image: ImageOf | None, labels: Sequence[str] | None
+    ) -> PageBatch:
+        """Return the batch that a page shows.
+
+        Raises:
+            ArgumentError: it is none, its images are not clear, or there are not as many labels.
+        """
+        if isinstance(batch, torch.Tensor) or not any(tensor.ndim for tensor in tensors_of(batch)):
+            return PageBatch(model, forward, batch, checked_images(batch, labels))
+        reader = BatchReader.of(model, forward)
+        part = reader.part(batch)
+        samples = [_take(reader, part, index, alone=False) for index in range(reader.count(part))]
+        pictures = [_picture(sample, index, image, reader) for index, sample in enumerate(samples)]
+        if len({picture.shape for picture in pictures}) > 1:
+            sizes = ", ".join(sorted({f"{one.shape[-2]} x {one.shape[-1]}" for one in pictures}))
+            raise ArgumentError(
+                f"The page shows images of one size, and these are of {sizes}: bring them to one size, or write a page "
+                "for each, since what a unit sees differs with the size."
+            )
+        shown = checked_images(torch.stack(pictures), labels)
+        return PageBatch(model, forward, batch, shown, _which(_take(reader, part, 0, alone=True), pictures[0], reader))
+
+    @property
+    def is_tensor(self) -> bool:
+        """Whether the model takes nothing but images."""
+        return isinstance(self.batch, torch.Tensor)
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self.pictures)
+
+    def __iter__(self) -> Iterator[tuple[nn.Module, torch.Tensor]]:
+        """Yield for each sample a model of one image, and this, (1, C, H, W), on the model's device."""
+        return (self.one(index) for index in range(len(self)))
+
+    def first(self) -> PageBatch:
+        """Return the same of the first sample alone."""
+        if self.is_tensor:
+            return replace(self, batch=self.batch[:1], pictures=self.pictures[:1])
+        return replace(self, pictures=self.pictures[:1])
+
+    def one(self, index: int) -> tuple[nn.Module, torch.Tensor]:
+        """Return a model of one image, and the image of a sample, (1, C, H, W), on the model's device."""
+        model, device = called_by(self.model, self.forward), device_of(self.model)
+        if self.is_tensor:
+            return model, self.pictures[index][None].to(device)
+        reader = BatchReader.of(self.model, self.forward)
+        part = copy_inputs(_take(reader, reader.part(self.batch), index, alone=True), device)
+        if reader.is_image_list(part):
+            return CalledBy(model, _call_on_list), part[0][None]
+        followed = list(tensors_of(part))[self._followed]
+        return as_tensor_model(model, part, followed), followed
+
+
+def _call_on_list(model: nn.Module, images: torch.Tensor) -> Any:
+    return model(list(images.unbind()))
+
+
+def _take(reader: BatchReader, part: Any, index: int, *, alone: bool) -> Any:
+    """Return one sample of what the model takes of a batch, by itself or as a batch of one."""
+    count = reader.count(part)
+
+    def take(one: Any) -> Any:
+        if isinstance(one, list):
+            return [one[index]] if alone else one[index]
+        if not one.ndim or len(one) != count:
+            return one
+        return one[index : index + 1] if alone else one[index]
+
+    return map_tensors(part, take, whole=reader.is_image_list)
+
+
+def _picture(sample: Any, index: int, image: ImageOf | None, reader: BatchReader) -> torch.Tensor:
+    """Return what the page shows of a sample, (C, H, W).
+
+    Raises:
+        ArgumentError: it is not clear, or no image.
+    """
+    found = image_in(sample, image)
+    if not isinstance(found, torch.Tensor) and image is not None:
+        found = torch.from_numpy(image_values(found, None, f"What image= returned of sample {index}")).movedim(-1, 0)
+    if not isinstance(found, torch.Tensor) or found.ndim != 3:
+        what = shape_text(found) if isinstance(found, torch.Tensor) else describe_leaves(found)
+        raise ArgumentError(
+            f"Sample {index} of the images has no image (C, H, W) but {what}. Pass a function that returns it, such as "
+            "image=lambda sample: sample['image']."
+        )
+    return found.detach().cpu()
+
+
+def _which(part: Any, picture: torch.Tensor, reader: BatchReader) -> int:
+    """Return which tensor of a batch of one the picture shows: the one that equals it, or else is as large.
+
+    Raises:
+        ArgumentError: none is, so that it is not known what of the picture a unit sees.
+    """
+    if reader.is_image_list(part):
+        return 0
+    tensors = list(tensors_of(part))
+    alike = [number for number, one in enumerate(tensors) if one.ndim == 4 and one.shape[2:] == picture.shape[1:]]
+    equal = [number for number in alike if torch.equal(tensors[number][0].detach().cpu(), picture)]
+    if not alike:
+        height, width = picture.shape[1:]
+        raise ArgumentError(
+            f"The picture of a sample is of {height} x {width} pixels, and no input of the model is a batch (N, C, H, "
+            f"W) of that size: it takes {describe_leaves(part)}."
+        )
+    return (equal or alike)[0]
