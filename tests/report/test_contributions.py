@@ -45,7 +45,7 @@ def path(tmp_path):
 def over_of(data, image):
     """Return a map over the input, (H, W), from what the page holds, and the difference between two of its codes."""
     low, high = unpacked(data["maps"][image]["numbers"], "<f8").reshape(5, -1)[:2, 0]
-    codes = np.cumsum(unpacked(data["maps"][image]["differences"], "u1"), dtype=np.uint8)
+    codes = np.cumsum(unpacked(data["maps"][image]["differences"][0], "u1"), dtype=np.uint8)
     found = low + (high - low) * codes.reshape(data["height"], data["width"]).astype(float) / 254
     return found[unpacked(data["rows"], "<i4")][:, unpacked(data["columns"], "<i4")], (high - low) / 254
 
