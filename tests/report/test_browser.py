@@ -228,10 +228,10 @@ def test_channels_are_ordered(page, path):
 def test_marks_are_told(page):
     """Dead and constant channels are counted under the mosaic, and named above their map."""
     page.open("#conv1/2/5/5")
-    assert page.text("channel-title") == "Channel 2, dead: zero everywhere for this image"
+    assert page.text("channel-title") == "Channel 2, dead for this image"
     assert "1 dead (zero everywhere, hatched), 1 constant" in page.text("order-words")
     page.press("mosaic", "PAGE_DOWN")
-    page.wait("document.getElementById('channel-title').textContent === 'Channel 3, constant: one value everywhere'")
+    page.wait("document.getElementById('channel-title').textContent === 'Channel 3, constant for this image'")
     page.says("activation 1.5.")
 
 

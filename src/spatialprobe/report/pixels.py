@@ -60,4 +60,4 @@ def scaled(pixels: Pixels, height: int, width: int) -> Pixels:
     """A picture (H, W, 3) made smaller, each new pixel from all that it covers."""
     from PIL import Image
 
-    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
+    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.HAMMING))

@@ -46,7 +46,7 @@ test("a unit is named with its value and field, and a field that is not exact sa
 test("layers, channels, orders and scales are described", () => {
   assert.equal(describeLayer(loadedLayer()), "Conv2d, 2 channels of 2 x 3 units; each sees 3 x 3 pixels of the input.");
   assert.match(describeLayer(loadedLayer({ channels: [0, 5], of: 64 })), /^Conv2d, 2 of 64 channels of/);
-  assert.equal(describeChannel(7, "dead"), "Channel 7, dead: zero everywhere for this image");
+  assert.equal(describeChannel(7, "dead"), "Channel 7, dead for this image");
   assert.equal(describeChannel(7, ""), "Channel 7");
   assert.equal(describeOrder(["", "dead", "dead"], "index"), "In the order of their numbers. Marked: 2 dead (zero everywhere, hatched).");
   assert.equal(describeScale("layer", 3, 0), "Color scale: one for all maps of this layer, 3 images.");

@@ -128,8 +128,8 @@ export function describeOrder(marks, order) {
 export function describeChannel(number, mark) {
   const words = {
     "": "",
-    dead: ", dead: zero everywhere for this image",
-    constant: ", constant: one value everywhere",
+    dead: ", dead for this image",
+    constant: ", constant for this image",
     "not finite": ", with infinite or NaN values",
   }[mark];
   return `Channel ${number}${words}`;
