@@ -11,6 +11,7 @@ from torch import nn
 
 import spatialprobe as sp
 from spatialprobe.report.layers import passes
+from spatialprobe.report.page_batch import PageBatch
 
 pytestmark = [
     pytest.mark.no_cover,
@@ -293,7 +294,7 @@ def test_page_shows_the_values(name, tmp_path):
     if kind.values is None:
         return
     found, expected = (
-        outcome(lambda model=model: passes(model, IMAGES, "odd", "output").maps)
+        outcome(lambda model=model: passes(PageBatch.of(model, IMAGES, None, None, None), "odd", "output").maps)
         for model in (Model(kind), plain_twin(kind))
     )
     if isinstance(expected, type) or isinstance(found, type):

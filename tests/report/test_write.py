@@ -21,6 +21,7 @@ from zoo import ZOO
 
 import spatialprobe as sp
 from spatialprobe.report.layers import passes
+from spatialprobe.report.page_batch import PageBatch
 
 HOSTILE = '</script><script>document.title="taken"</script><img src=x onerror=alert(1)>\'"&\u2028\udc00 ü 猫 {{title}}'
 
@@ -380,9 +381,11 @@ def test_tokens_are_maps(path):
     swept = sp.sweep(model, images, {"top": sp.Exemplars}, layers="0.norm", progress=False)
     report = sp.write_report(path, model, images, layers=["0.patches", "0.norm"], sweep=swept, dataset=images)
     assert (report.layers, report.reduced, report.doubts) == (("0.patches", "0.norm"), (), ())
-    found = passes(model, images, "0.norm", "output").maps["0.norm", 0]
+    found = passes(PageBatch.of(model, images, None, None, None), "0.norm", "output").maps["0.norm", 0]
     turned = Permuted(model, "0.norm", partial(turn, "tokens"))
-    by_hand = passes(turned, images, "turned", "output", "channels_first").maps["turned", 0]
+    by_hand = passes(PageBatch.of(turned, images, None, None, None), "turned", "output", "channels_first").maps[
+        "turned", 0
+    ]
     assert all(np.array_equal(one.codes, other.codes) for one, other in zip(found, by_hand, strict=True))
     said = sp.write_report(path, model, images, layers=["0.patches", "0.norm"], layout=sp.Tokens(4, 6, 1))
     assert said.layers == ("0.norm",)
@@ -397,8 +400,8 @@ def test_channels_last_equal_to_permuting_by_hand(path):
     swept = sp.sweep(model, images, {"top": sp.Exemplars, "moments": sp.Moments}, layers=["0", "2"], progress=False)
     report = sp.write_report(path, model, images, layers=["0", "2"], sweep=swept, dataset=images)
     assert (report.layers, report.reduced, report.doubts) == (("0", "2"), (), ())
-    found = passes(model, images, "2", "output").maps["2", 0]
-    by_hand = passes(Permuted(model, "2"), images, "turned", "output").maps["turned", 0]
+    found = passes(PageBatch.of(model, images, None, None, None), "2", "output").maps["2", 0]
+    by_hand = passes(PageBatch.of(Permuted(model, "2"), images, None, None, None), "turned", "output").maps["turned", 0]
     assert all(np.array_equal(one.codes, other.codes) for one, other in zip(found, by_hand, strict=True))
     assert found[0].codes.shape == (6, 8, 10)
 
