@@ -29,6 +29,7 @@ SECTIONS = (
     "pictures",
     "report",
     "sweep",
+    "monitor",
     "storage",
     "imports",
     "growth",

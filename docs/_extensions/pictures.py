@@ -1,7 +1,9 @@
-"""What an example of the gallery shows: every picture that it has bound to a name, in order."""
+"""What an example of the gallery shows: every picture or animation that it has bound to a name, in order."""
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -21,6 +23,10 @@ def scraper(block: Any, variables: dict[str, Any], configuration: dict[str, Any]
             continue
         _shown.add(id(value))
         path = next(variables["image_path_iterator"])
+        if isinstance(value, Path):
+            paths.append(str(Path(path).with_suffix(value.suffix)))
+            shutil.copyfile(value, paths[-1])
+            continue
         figure = value if isinstance(value, Figure) else value.figure()
         figure.savefig(path)
         paths.append(path)
@@ -28,6 +34,8 @@ def scraper(block: Any, variables: dict[str, Any], configuration: dict[str, Any]
 
 
 def _is_picture(value: Any) -> bool:
-    """A figure, or one of the library's objects that makes one."""
+    """A figure, one of the library's objects that makes one, or the path of an animation."""
+    if isinstance(value, Path):
+        return value.suffix == ".gif"
     ours = type(value).__module__.startswith("spatialprobe.render")
     return isinstance(value, Figure) or (ours and hasattr(value, "figure"))

@@ -24,6 +24,7 @@ TITLES = {
     "fields": "Receptive fields",
     "pictures": "Pictures",
     "sweep": "Sweeps",
+    "monitor": "Training",
     "storage": "Records on disk",
     "report": "The interactive page",
     "imports": "Import time",

@@ -70,3 +70,9 @@ def test_examples_share_a_network_that_none_can_spoil():
     first.conv1.weight.data.zero_()
     assert second.conv1.weight.any()
     assert not second.training
+
+
+def test_the_monitored_training_draws_and_moves(tmp_path):
+    """A figure of the spread, and an animation of the maps."""
+    run("monitor")
+    assert {path.name for path in tmp_path.iterdir()} == {"monitor.png", "monitor.gif"}
