@@ -119,6 +119,14 @@ def sweep(case: Case, **options: Any) -> None:
     sp.sweep(case.model, case.images, {"moments": sp.Moments}, batch_size=1, progress=False, **options)
 
 
+def monitor(case: Case) -> None:
+    """Watch one training step, with the maps of a fixed batch before it."""
+    training = nn.Sequential(case.model)  # in training mode, while its parts keep their modes
+    with sp.Monitor(training, [sp.Moments], at="post_activation", images=case.images, gradients=True) as found:
+        training(case.images)
+    assert found.history.steps == (0,)
+
+
 CONTEXTS: dict[str, Callable[[Case], object]] = {
     "probe": probe,
     "post_activation": probe_of_activations,
@@ -140,6 +148,8 @@ CONTEXTS: dict[str, Callable[[Case], object]] = {
         test_images=case.images,
         test_labels=torch.tensor([0, 1]),
     ),
+    "monitor": monitor,
+    "find_nonfinite": lambda case: sp.find_nonfinite(case.model, case.images, loss=torch.mean),
     "frozen copy": lambda case: sp.evidence.frozen_copy(case.model, case.first),
     "report": lambda case: sp.write_report(FOLDER / "interrupted.html", case.model, case.images),
 }
