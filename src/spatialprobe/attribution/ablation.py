@@ -19,6 +19,7 @@ def scores_without(forwards: Forwards, run: Run, removed: torch.Tensor, baseline
     """
     variants, count, channels = removed.shape
     together = forwards.repeats
+    forwards = forwards.behind(run, -(-variants // together))
     filling = run.baseline(baseline)
     found = []
     for first in range(0, variants, together):

@@ -33,6 +33,7 @@ def integrate(
     positions, weights = _quadrature(steps)
     total = torch.zeros(end.shape, dtype=_wide(end.dtype), device=end.device)
     together = forwards.repeats
+    forwards = forwards.behind(run, -(-steps // together))
     for first in range(0, steps, together):
         part = positions[first : first + together]
         factors = part.to(end.device, total.dtype).reshape(-1, *[1] * end.ndim)
