@@ -151,5 +151,5 @@ def _stands(output: Any, taken: Sequence[tuple[torch.Tensor, int]], count: int) 
 
 
 def _version(tensor: torch.Tensor) -> int:
-    """Return how often a tensor was modified in place, -1 where nobody counts."""
+    """Return how often a tensor was modified in place, -1 where that is not counted."""
     return -1 if tensor.is_inference() else tensor._version
