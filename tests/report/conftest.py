@@ -32,9 +32,9 @@ def path(model, images, tmp_path_factory):
     return target
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def driver():
-    """One browser for the module; the tests are skipped where there is none."""
+    """One browser for all; the tests are skipped where there is none."""
     webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
     if not (BROWSER and DRIVER):
         pytest.skip("no chromium with its chromedriver on this machine (Debian: chromium, chromium-driver)")
