@@ -179,29 +179,31 @@ class Span:
         ]
         return Span(bounds.merge(made), self.lattice)
 
-    def patched(self, region: Sequence[slice], shape: Shape, new: Span) -> Span:
-        """Return the span with a box of the tensor (*shape) replaced by another of the same number of dimensions."""
+    def patched(self, region: Sequence[slice], shape: Shape, here: Span, new: Span) -> Span:
+        """Return the span with a box of the tensor (*shape), `here`, replaced by another of the same shape."""
         partial = [dim for dim, part in enumerate(region) if len(range(shape[dim])[part]) < shape[dim]]
         extents = [
             shape[dim] if dim in partial else max(pair)
             for dim, pair in enumerate(zip(self.extents, new.extents, strict=True))
         ]
         place = tuple(part if dim in partial else slice(None) for dim, part in enumerate(region))
+        lattice = lattices.patched(self.lattice, place, partial, shape, new.lattice)
+        if here.has_parts_of(new):
+            return Span(self.parts, lattice)
         lo, hi = np.broadcast_to(self.lo, extents).copy(), np.broadcast_to(self.hi, extents).copy()
         lo[place], hi[place] = new.lo, new.hi
-        lattice = lattices.patched(self.lattice, place, partial, shape, new.lattice)
         return _compress(lo, hi, range(len(shape)), lattice)
 
     def is_like(self, other: Span) -> bool:
         """Return whether two spans of a tensor consist of the same parts, and continue alike beyond the borders."""
-        return (
-            self.lattice.is_like(other.lattice)
-            and len(self.parts) == len(other.parts)
-            and all(
-                bounds.is_nested((one,), (another,)) and bool((one == another).all())
-                for pair in zip(self.parts, other.parts, strict=True)
-                for one, another in zip(*pair, strict=True)
-            )
+        return self.lattice.is_like(other.lattice) and self.has_parts_of(other)
+
+    def has_parts_of(self, other: Span) -> bool:
+        """Return whether two spans of a tensor consist of the same parts."""
+        return len(self.parts) == len(other.parts) and all(
+            bounds.is_nested((one,), (another,)) and bool((one == another).all())
+            for pair in zip(self.parts, other.parts, strict=True)
+            for one, another in zip(*pair, strict=True)
         )
 
     def dense(self, shape: Shape) -> Ints:

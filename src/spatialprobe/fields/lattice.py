@@ -13,6 +13,7 @@ import spatialprobe.fields.spacing as spacing
 from spatialprobe.fields.spacing import BEYOND, FEWEST, LONGEST_MEASURED
 from spatialprobe.fields.taps import NONE, Ints, Taps
 
+_MOST_LISTED = 1 << 16  # entries of a lattice that are listed along several dimensions
 _LONGEST = 4096  # entries along one dimension: a longer period is replaced by the nearest of at most this length
 
 
@@ -44,6 +45,10 @@ class Lattice:
             nothing = missing.reshape(missing.shape + (1,) * (self.lo.ndim - dim - 1))
             lo, hi = np.where(nothing, BEYOND, lo), np.where(nothing, -BEYOND, hi)
         return lo, hi
+
+    def _is_still(self, dim: int) -> bool:
+        """Return whether nothing changes along a dimension."""
+        return self.lo.shape[dim] == 1 and not self.shift[dim]
 
     def is_like(self, other: Lattice) -> bool:
         """Return whether another lattice has the same entries and shifts."""
@@ -255,7 +260,15 @@ def joined(lattices: Sequence[Lattice], dim: int, sizes: Sequence[int], shape: S
 def patched(
     old: Lattice, place: tuple[slice, ...], partial: Sequence[int], shape: Sequence[int], new: Lattice
 ) -> Lattice:
-    """Return a lattice with a box of the tensor (*shape) replaced; the box is partial along some dimensions."""
+    """Return a lattice with a box of the tensor (*shape) replaced; the box is partial along some dimensions.
+
+    Where that takes a large list, dimensions along which neither changes are left out: old and new are united there.
+    """
+    still = [dim for dim in partial if old._is_still(dim) and new._is_still(dim)]
+    if still and prod(shape[dim] for dim in partial) > _MOST_LISTED:
+        over = tuple(slice(None) if dim in still else part for dim, part in enumerate(place))
+        rest = [dim for dim in partial if dim not in still]
+        return union([old, patched(old, over, rest, shape, new)], shape)
     spaced = [dim for dim in partial if old.shift[dim] or new.shift[dim]]
     for dim, size in enumerate(shape):
         if dim in partial:

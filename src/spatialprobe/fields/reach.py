@@ -176,9 +176,13 @@ class Reach:
         if self.spans and new.spans and self._boxed(region)._sees_as(new):
             gaps, zeros = self.gaps or new.gaps, self.zeros or new.zeros
             return Reach(self.shape, self.spans, exact, unknown, gaps, zeros, sizes)
-        ndim = len(self.shape)
-        old, over = (one._filled().spans or sees.empties(ndim) for one in (self, new))
-        spans = tuple(a.patched(region, self.shape, b) for a, b in zip(old, over, strict=True))
+        empties = sees.empties(len(self.shape))
+        old, over = (replace(one._filled(), spans=one._filled().spans or empties) for one in (self, new))
+        here = old._boxed(region)
+        spans = tuple(
+            span.patched(region, self.shape, *pair)
+            for span, *pair in zip(old.spans, here.spans, over.spans, strict=True)
+        )
         return Reach(self.shape, spans, exact, unknown, gaps=True, zeros=True, sizes=sizes)
 
     def emptied(self, where: Bools) -> Reach:
