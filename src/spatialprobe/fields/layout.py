@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from spatialprobe.model.select import Layer, all_layers
 
 _LAYOUTS: tuple[Layout, ...] = ("channels_first", "channels_last")
 _PASSES = 16  # at most, over the grids of layers: after global attention, what is seen no longer tells the axes apart
+_MOST_ELEMENTS = 3 * 10**8  # of all outputs together; in larger models (MViT on 16 frames) some passes take seconds
 _FRUITLESS = 3  # passes that told nothing new, after which no more are made
 _NEAREST = 3  # known layers before one in doubt whose grids are tried: the last may be on another branch
 
@@ -65,7 +67,8 @@ def layouts_in(trace: Trace, model: nn.Module, layers: list[Layer], asked: Quest
     along the axes along which what is seen moves. Where nothing moves, because all units see the same, the layout is
     that of the last output of the same shape, or of the same shape but for the number of channels; if there is none,
     the one that the model's modules imply; if they imply none, another pass finds what moves over the grid of the last
-    layer whose layout is known. Tokens (N, L, C) that lie in the image row by row are a grid, `Tokens`.
+    layer whose layout is known, unless the model is so large that passes take long. Tokens (N, L, C) that lie in the
+    image row by row are a grid, `Tokens`.
     """
     return _read_passes(trace, model, layers, asked, frozenset(wanted)).layouts()
 
@@ -79,7 +82,7 @@ def _read_passes(
     reading.read(trace)
     tried: set[str] = set()
     fruitless = 0
-    while len(tried) < _PASSES and fruitless < _FRUITLESS:
+    while len(tried) < _PASSES and fruitless < _FRUITLESS and reading.count_elements() <= _MOST_ELEMENTS:
         origin = reading.grid_before_doubt(names, tried)
         if origin is None:
             break
@@ -158,6 +161,10 @@ class _Reading:
     def count_known(self) -> int:
         """Return of how many runs the layout is known."""
         return sum(layout is not None for layout in self._known)
+
+    def count_elements(self) -> int:
+        """Return how many elements the outputs of all runs have together."""
+        return sum(prod(shape) for _, shape in self._runs if shape is not None)
 
     def layouts(self) -> Layouts:
         """Return the layouts of all runs, None where one is in doubt."""
