@@ -68,6 +68,7 @@ PROMISES = {
     "evidence/test_forward": "",
     "evidence/test_restoration": "evidence/layer evidence/result",
     "evidence/test_surgery": "evidence/reparametrized",
+    "examples/test_answers": "",
     "examples/test_claims": "",
     "examples/test_data": "",
     "examples/test_gallery": "",

@@ -22,6 +22,7 @@ PACKAGES = ("spatialprobe", "torch", "torchvision", "numpy", "captum", "torchlen
 TITLES = {
     "capture": "Capture",
     "fields": "Receptive fields",
+    "attribution": "Attribution",
     "pictures": "Pictures",
     "sweep": "Sweeps",
     "monitor": "Training",

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from data import ImageData
-from experiments import trials
+from experiments import answers, trials
 from experiments.trials import Trained, Trial
 from torch import nn
 from training import as_input, evaluate
@@ -44,6 +44,7 @@ def of_seed(seed: int, have: Mapping[Trial, Trained], data: ImageData) -> dict[s
             "permuted": selectivity(network(trials.PERMUTED)),
         },
         "coherence": {"trained": coherences(cnn, data, seed), "untrained": coherences(random, data, seed)},
+        "answers": answers.deletions(cnn, images, seed),
     }
 
 

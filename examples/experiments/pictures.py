@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from data import ImageData
-from experiments import measures
+from experiments import answers, measures
 from experiments.trials import CNN, HEADS, MLP_PERMUTED, MLP_PLAIN, PERMUTED, RANDOM
 from experiments.verdicts import Findings
 from matplotlib.figure import Figure
@@ -52,6 +52,7 @@ def evidence(cnn: SimpleCNN, data: ImageData, layer: str, findings: Findings, ou
     return _written(
         {
             "accuracies.png": accuracies(findings, data.name),
+            "deletion.png": answers.curves(findings, data.name),
             "footprint.png": footprints(cnn, images[: measures.FEW], data.name),
             "orientation.png": orientation(cnn, data.name),
             f"{layer}_exemplars.png": sp.exemplar_patches(top, images, field).figure(title=title),

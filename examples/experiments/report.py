@@ -14,7 +14,7 @@ import matplotlib
 import numpy as np
 import torch
 from data import ImageData
-from experiments import depths
+from experiments import answers, depths
 from experiments.options import Options
 from experiments.trials import CNN, Trained, Trial
 from experiments.verdicts import Findings, Verdict, percent
@@ -128,6 +128,7 @@ def _lines(run: Run) -> list[str]:
     ]
     for number, verdict in enumerate(verdicts, start=1):
         lines += _section(number, verdict)
+    lines += answers.section(findings)
     if along:
         lines += [
             "",

@@ -31,6 +31,7 @@ PICTURES = {
     "conv2_maps.png",
     "conv1_kernels.png",
     "accuracies.png",
+    "deletion.png",
     "footprint.png",
     "orientation.png",
     "conv2_exemplars.png",
