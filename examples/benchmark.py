@@ -30,6 +30,7 @@ SECTIONS = (
     "report",
     "sweep",
     "monitor",
+    "comparison",
     "storage",
     "imports",
     "growth",

@@ -51,6 +51,11 @@ PROMISES = {
     ),
     "attribution/test_picture": "render/attribution_map",
     "attribution/test_captum": "attribution/integrated attribution/run",
+    "comparison/test_compare": (
+        "comparison/channels comparison/joined comparison/matching comparison/pairs comparison/rows comparison/run "
+        "comparison/side comparison/similarity"
+    ),
+    "comparison/test_state": "comparison/comparison_page comparison/examples comparison/result",
     "diagnosis/test_checkup": (
         "diagnosis/evidence diagnosis/finding diagnosis/gather diagnosis/pictures diagnosis/drawing diagnosis/result "
         "diagnosis/samples diagnosis/subject diagnosis/survey diagnosis/written"
@@ -125,7 +130,9 @@ PROMISES = {
     "statistics/test_result": "statistics/summary statistics/values",
     "statistics/test_stops": "statistics/progress",
     "statistics/test_store_damage": "statistics/store_seal testing/store",
-    "statistics/test_sweep": ("statistics/feed statistics/intake statistics/loading statistics/part model/samples"),
+    "statistics/test_sweep": (
+        "statistics/feed statistics/intake statistics/loading statistics/loop statistics/part model/samples"
+    ),
     "storage/test_archive": "storage/checksum storage/schema storage/tensors",
     "storage/test_files": "storage/temporary",
     "storage/test_restricted_pickle": "storage/rebuilding",

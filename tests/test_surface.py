@@ -41,7 +41,7 @@ STOREYS = [
         "render.palette",
     },
     {"statistics", "fields", "render"},
-    {"attribution", "training"},
+    {"attribution", "comparison", "training"},
     {"evidence"},
     {"diagnosis"},
     {"report"},
@@ -232,7 +232,7 @@ def test_layering_test_can_fail(tmp_path):
 
 
 # Modules that are loaded only to draw a figure.
-PAGES = {"drawing.py", "figures.py", "histogram_page.py", "history_page.py", "written.py"}
+PAGES = {"comparison_page.py", "drawing.py", "figures.py", "histogram_page.py", "history_page.py", "written.py"}
 
 
 def test_matplotlib_is_imported_by_pages_and_pyplot_by_nothing():

@@ -289,6 +289,8 @@ def calls(folder: Path) -> dict[str, Call]:
         sp.sweep(model(), IMAGES, {"dead": sp.Dead}, store=store, progress=False)
     explained = sp.attribute(model(), IMAGES, 1)
     history = run_monitor(model(), [sp.Dead], images=IMAGES[:1])
+    compared = sp.compare(model(), model(), IMAGES, progress=False)
+    kept_comparison = compared.save(folder / "compared.safetensors")
     erf = {"model": model(), "images": IMAGES, "layer": "conv2"}
     fed = {"activation": IMAGES, "samples": torch.arange(4)}
     return {
@@ -326,6 +328,16 @@ def calls(folder: Path) -> dict[str, Call]:
         "Attributions.__getitem__": Call(lambda key: explained[key], {"key": "conv1"}),
         "Attributions.__contains__": Call(lambda key: key in explained, {"key": "conv1"}),
         "Attributions.calls": Call(explained.calls, {"layer": "conv1"}),
+        "compare": Call(
+            sp.compare,
+            {"one": model(), "other": model(), "data": IMAGES, "progress": False},
+            optional=sp.compare,
+        ),
+        "Comparison.__getitem__": Call(compared.__getitem__, {"layer": "conv1"}),
+        "Comparison.most_changed": Call(compared.most_changed, {"k": 2}, optional=compared.most_changed),
+        "Comparison.figure": Call(compared.figure, {}, optional=compared.figure),
+        "Comparison.save": Call(compared.save, {"path": folder / "comparison.safetensors"}),
+        "Comparison.load": Call(sp.Comparison.load, {"path": kept_comparison}),
         "Tokens": Call(sp.Tokens, {"height": 4, "width": 6}, optional=sp.Tokens),
         "sweep": Call(
             sp.sweep,
@@ -474,6 +486,8 @@ NOT_CALLED = frozenset(
         "Attribution",
         "Attributions",
         "Box",
+        "ChannelComparison",
+        "Comparison",
         "ConvSpec",
         "EffectiveReceptiveField",
         "Evolution",
@@ -506,7 +520,7 @@ PASSED_ON = (ZeroDivisionError,)  # raised by the user's own function
 OWN = {"transform", "output", "pick", "forward", "target"}  # the user's own functions, whose exceptions pass through
 EDITS = {"lambda", "type"}  # values of an edit that are the user's own functions
 INPUTS = {("capture", "inputs"), ("capture", "kwargs")}  # documented: exceptions of the model pass through
-FILES_MISSING = {"load_activations", "SweepResult.load"}  # documented: FileNotFoundError
+FILES_MISSING = {"load_activations", "Comparison.load", "SweepResult.load"}  # documented: FileNotFoundError
 LAWS = {"testing.check_reducer", "testing.check_rule"}  # documented: AssertionError for a broken law
 
 

@@ -157,6 +157,11 @@ def training_shapes(findings: Findings) -> Verdict:
     """Return the verdict on: training shapes the kernels."""
     chosen = {name: findings.each("selectivity", name) for name in ("trained", "random", "permuted")}
     kept, random = findings.accuracy(HEADS[0]), findings.accuracy(RANDOM)
+    layers = list(findings.of_seed[0]["similarity"]["random"])
+    alike = {
+        name: ", ".join(f"{number(findings.each('similarity', name, layer))} in {layer}" for layer in layers)
+        for name in ("random", "permuted")
+    }
     return decided(
         "Training shapes the kernels",
         "conv1 of the trained network is more selective for orientation than before training, and than conv1 trained "
@@ -169,6 +174,9 @@ def training_shapes(findings: Findings) -> Verdict:
             f"training, {number(chosen['permuted'])} trained on permuted pixels.",
             f"A new head reaches {percent(kept)} on frozen trained kernels and {percent(random)} on frozen random "
             "ones.",
+            "On images in order the maps of the trained network resemble those of the same network before training "
+            f"(linear CKA: {alike['random']}), and of its twin trained on permuted pixels ({alike['permuted']}): 1 "
+            "would be the same but for rotation and scale, so this is how far training has moved what the layers tell.",
         ],
         [
             Difference("selectivity, trained less untrained", minus(chosen["trained"], chosen["random"])),
@@ -176,10 +184,10 @@ def training_shapes(findings: Findings) -> Verdict:
             findings.between("a new head on trained less random kernels", kept, random),
         ],
         [
-            ("kernels", "orientation selectivity of conv1", "accuracy of a new head"),
-            ("trained", number(chosen["trained"]), percent(kept)),
-            ("random (control)", number(chosen["random"]), percent(random)),
-            ("trained on permuted pixels (control)", number(chosen["permuted"]), "not applicable"),
+            ("kernels", "orientation selectivity of conv1", "accuracy of a new head", "similarity to the trained"),
+            ("trained", number(chosen["trained"]), percent(kept), "1"),
+            ("random (control)", number(chosen["random"]), percent(random), alike["random"]),
+            ("trained on permuted pixels (control)", number(chosen["permuted"]), "not applicable", alike["permuted"]),
         ],
     )
 

@@ -43,6 +43,7 @@ def of_seed(seed: int, have: Mapping[Trial, Trained], data: ImageData) -> dict[s
             "random": selectivity(random),
             "permuted": selectivity(network(trials.PERMUTED)),
         },
+        "similarity": similarities(cnn, {"random": random, "permuted": network(trials.PERMUTED)}, data),
         "coherence": {"trained": coherences(cnn, data, seed), "untrained": coherences(random, data, seed)},
         "answers": answers.deletions(cnn, images, seed),
     }
@@ -92,6 +93,16 @@ def surgery(cnn: nn.Module, data: ImageData, seed: int) -> dict[str, float]:
 def selectivity(model: nn.Module) -> float:
     """Return the mean orientation selectivity of conv1's channels."""
     return float(sp.evidence.orientation_tuning(model, "conv1").selectivity.mean())
+
+
+def similarities(cnn: nn.Module, others: Mapping[str, nn.Module], data: ImageData) -> dict[str, dict[str, float]]:
+    """Return how similar each convolution's maps are to those of its namesake in other networks (linear CKA)."""
+    images = as_input(data.test_images[:MOST], CPU)
+    compared = sp.compare(cnn, list(others.values()), images, at="post_activation", progress=False)
+    return {
+        name: {layer: float(found.cka[i, i]) for i, layer in enumerate(found.layers)}
+        for name, found in zip(others, compared, strict=True)
+    }
 
 
 def coherences(cnn: nn.Module, data: ImageData, seed: int) -> dict[str, dict[str, float]]:

@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from spatialprobe.attribution.attribute import attribute
     from spatialprobe.attribution.collection import Attributions
     from spatialprobe.attribution.result import Attribution
+    from spatialprobe.comparison.compare import compare
+    from spatialprobe.comparison.result import ChannelComparison, Comparison
     from spatialprobe.diagnosis.checkup import checkup
     from spatialprobe.diagnosis.finding import Finding
     from spatialprobe.diagnosis.result import Checkup
@@ -90,9 +92,11 @@ __all__ = [
     "Attribution",
     "Attributions",
     "Box",
+    "ChannelComparison",
     "ChannelCovariance",
     "ChannelCovarianceResult",
     "Checkup",
+    "Comparison",
     "ConvSpec",
     "Dead",
     "DeadResult",
@@ -138,6 +142,7 @@ __all__ = [
     "attribute",
     "capture",
     "checkup",
+    "compare",
     "edited",
     "effective_field_map",
     "effective_receptive_field",
@@ -162,6 +167,8 @@ _ON_FIRST_USE = {
     "attribution.attribute": ("attribute",),
     "attribution.collection": ("Attributions",),
     "attribution.result": ("Attribution",),
+    "comparison.compare": ("compare",),
+    "comparison.result": ("ChannelComparison", "Comparison"),
     "diagnosis.checkup": ("checkup",),
     "diagnosis.finding": ("Finding",),
     "diagnosis.result": ("Checkup",),

@@ -28,6 +28,7 @@ CLEAR = {
     "equivariance": {"conv1, multiple": 0.0, "conv2, multiple": 1e-7, "conv2, between": 0.3, "mlp": 0.6},
     "surgery": {f"{how}, {layer}": 0.2 for how in ("mean", "shuffle") for layer in ("conv1", "conv2", "both")},
     "selectivity": {"trained": 0.5, "random": 0.2, "permuted": 0.2},
+    "similarity": {which: {"conv1": 0.7, "conv2": 0.2} for which in ("random", "permuted")},
     "coherence": {
         which: {layer: {"exemplars": 0.5, "random": 0.0, "channels": 6} for layer in ("conv1", "conv2")}
         for which in ("trained", "untrained")

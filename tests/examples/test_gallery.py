@@ -18,6 +18,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 NAMES = [
     "attribution",
     "checkup",
+    "compare",
     "equivariance",
     "footprint",
     "kernel_surgery",

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset, TensorDataset
 
+from spatialprobe.arguments import make_generator
 from spatialprobe.errors import ArgumentError, SpatialProbeError, StorageError, SweepError, describe_error
 from spatialprobe.model.batch import BatchReader, first_tensor
 from spatialprobe.statistics.identity import describe
@@ -84,6 +85,8 @@ class Workload:
     reader: BatchReader  # what the model takes of a batch
     aligned: bool = False  # whether shares begin at multiples of the batch size
     checked: bool = False  # whether a checkpoint or store must recognize the data later
+    least: int = 1  # samples of an indexed batch: a shorter last one joins the batch before
+    seed: int | None = None  # of the order in which indexed samples are read; None: as they are
 
 
 def source_of(data: Data, load: Workload) -> Source:
@@ -100,7 +103,7 @@ def source_of(data: Data, load: Workload) -> Source:
         if not len(data):
             raise ArgumentError("the data is empty: there is nothing to sweep.")
         unit = load.batch_size if load.aligned else 1
-        first, last = share(len(data), load.rank, load.ranks, unit)
+        first, last = share(len(data), load.rank, load.ranks, unit, load.least)
         return _Indexed(data, first, last, load)
     if isinstance(data, IterableDataset):
         data = CPUSeededLoader(
@@ -114,18 +117,25 @@ def source_of(data: Data, load: Workload) -> Source:
     return _Stream(data, load)
 
 
-def share(count: int, rank: int, ranks: int, unit: int = 1) -> tuple[int, int]:
-    """Return the first sample, and the one after the last, of one process's share; shares are whole units but the last.
+def share(count: int, rank: int, ranks: int, unit: int = 1, least: int = 1) -> tuple[int, int]:
+    """Return the first sample, and the one after the last, of one process's share.
+
+    Shares are whole units, but the last share ends with the data: a last unit of fewer than `least` samples joins the
+    unit before.
 
     >>> [share(10, rank, 3) for rank in range(3)]
     [(0, 4), (4, 7), (7, 10)]
     >>> [share(10, rank, 3, unit=4) for rank in range(3)]
     [(0, 4), (4, 8), (8, 10)]
+    >>> [share(10, rank, 3, unit=4, least=3) for rank in range(3)]
+    [(0, 4), (4, 10), (10, 10)]
     """
-    each, more = divmod(-(-count // unit), ranks)
+    units, rest = divmod(count, unit)
+    units += rest >= least or (rest > 0 and not units)
+    each, more = divmod(units, ranks)
     first = rank * each + min(rank, more)
     last = first + each + (rank < more)
-    return min(first * unit, count), min(last * unit, count)
+    return (min(first * unit, count) if first < units else count), (last * unit if last < units else count)
 
 
 def read_batches(source: Source, done: Progress) -> Iterator[tuple[Batch, Progress]]:
@@ -159,26 +169,47 @@ class _Indexed:
         self._data = data
         self.first, self._last = first, last
         self._load = load
+        self._order: torch.Tensor | None = None
+        if load.seed is not None:
+            self._order = torch.randperm(len(data), generator=make_generator(load.seed), device="cpu")
 
     def batches(self, done: Progress) -> Iterator[tuple[Batch, Progress]]:
         start, number = self.first + done.samples, done.batches
         for inputs in self._inputs(start):
             inputs = self._load.reader.part(inputs)
             count = self._load.reader.count(inputs)
-            samples = torch.arange(start, start + count, device="cpu")
+            samples = self._positions(start, start + count)
             start, number = start + count, number + 1
             yield Batch(number - 1, inputs, samples, start - count), Progress(start - self.first, number)
 
-    def _inputs(self, start: int) -> Iterator[Any]:
+    def _positions(self, first: int, last: int) -> torch.Tensor:
+        """Return the positions in the data of the samples that are read from `first` up to `last`."""
+        return torch.arange(first, last, device="cpu") if self._order is None else self._order[first:last]
+
+    def _numbers(self, first: int, last: int) -> Any:
+        """Return the same positions as integers."""
+        return range(first, last) if self._order is None else self._order[first:last].tolist()
+
+    def _bounds(self, start: int) -> Iterator[tuple[int, int]]:
+        """Yield the first sample, and the one after the last, of each batch from `start` on."""
         size = self._load.batch_size
+        while start < self._last:
+            stop = min(start + size, self._last)
+            stop = stop if self._last - stop >= self._load.least else self._last
+            yield start, stop
+            start = stop
+
+    def _inputs(self, start: int) -> Iterator[Any]:
         if isinstance(self._data, torch.Tensor):
-            for first in range(start, self._last, size):
-                yield self._data[first : min(first + size, self._last)]
+            for first, last in self._bounds(start):
+                if self._order is None:
+                    yield self._data[first:last]
+                else:
+                    yield self._data[self._order[first:last].to(self._data.device)]
         elif start < self._last:
             yield from CPUSeededLoader(
                 Inputs(self._data, self._load.reader),
-                size,
-                sampler=range(start, self._last),
+                batch_sampler=[self._numbers(*bounds) for bounds in self._bounds(start)],
                 num_workers=self._load.workers,
                 collate_fn=Collate(self._load.reader),
                 pin_memory=self._load.pinned,

@@ -12,7 +12,7 @@ from typing import Any
 
 from spatialprobe.errors import StorageError
 from spatialprobe.statistics.batches import Progress
-from spatialprobe.statistics.state import StateFormat, SweepState
+from spatialprobe.statistics.distributed import Form
 from spatialprobe.storage.checksum import digest
 from spatialprobe.storage.files import describe_os_error, target_of, write_bytes
 from spatialprobe.text import format_count
@@ -38,6 +38,9 @@ _PARTS = {
     "reducers": "the reducers or their parameters",
     "processes": "the number of processes, or this one's rank",
     "store": "store=",
+    "others": "the other models, or their layers",
+    "batch_size": "batch_size=",
+    "seed": "seed=",
 }
 
 
@@ -45,7 +48,7 @@ _PARTS = {
 class Saved:
     """The contents of a checkpoint."""
 
-    state: SweepState
+    state: Any
     progress: Progress
     finished: bool  # whether the sweep has taken all the data
     stored: list[str]  # the groups of store= that the sweep had written to
@@ -59,7 +62,7 @@ class Checkpoint:
     only classes and functions of the reducers.
     """
 
-    def __init__(self, path: Path, seconds: float, identity: Mapping[str, Any], form: StateFormat) -> None:
+    def __init__(self, path: Path, seconds: float, identity: Mapping[str, Any], form: Form) -> None:
         self.path = path
         self._seconds = seconds
         self._identity = json.loads(json.dumps(identity))  # in the form in which it will be read
@@ -105,9 +108,7 @@ class Checkpoint:
         """Return whether it is time to write the file again."""
         return time.monotonic() - self._saved >= self._seconds
 
-    def save(
-        self, state: SweepState, progress: Progress, *, finished: bool = False, stored: Sequence[str] = ()
-    ) -> None:
+    def save(self, state: Any, progress: Progress, *, finished: bool = False, stored: Sequence[str] = ()) -> None:
         """Write the file atomically.
 
         An exception in here, an interrupt too, may leave the state inconsistent, since reducers may change while they

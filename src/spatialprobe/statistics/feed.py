@@ -30,7 +30,7 @@ from spatialprobe.statistics.batches import Batch
 from spatialprobe.statistics.intake import Intake, NonFinite, Writer
 from spatialprobe.statistics.layouts import Layouts
 from spatialprobe.statistics.loading import describe_shapes
-from spatialprobe.statistics.reducer import Reducer
+from spatialprobe.statistics.reducer import Taker
 
 
 class Feeder:
@@ -44,7 +44,7 @@ class Feeder:
         self,
         model: nn.Module,
         layers: Sequence[Layer],
-        reducers: Mapping[str, Mapping[str, Reducer]],
+        reducers: Mapping[str, Mapping[str, Taker]],
         *,
         at: At,
         nonfinite: NonFinite,

@@ -25,7 +25,7 @@ from spatialprobe.model.settings import disable_autocast
 from spatialprobe.model.weights import lacks_batch
 from spatialprobe.statistics.batches import Batch
 from spatialprobe.statistics.layouts import Layouts
-from spatialprobe.statistics.reducer import Reducer, counts_channels
+from spatialprobe.statistics.reducer import Taker, counts_channels
 from spatialprobe.tensors import dense_values, widen
 from spatialprobe.text import format_count, kind_of
 
@@ -55,7 +55,7 @@ class Intake:
 
     def __init__(
         self,
-        reducers: Mapping[str, Mapping[str, Reducer]],
+        reducers: Mapping[str, Mapping[str, Taker]],
         layouts: Layouts,
         *,
         nonfinite: NonFinite,

@@ -23,7 +23,7 @@ from spatialprobe.model.layout import (
 )
 from spatialprobe.model.select import Layer
 from spatialprobe.model.tokens import Tokens
-from spatialprobe.statistics.reducer import Reducer, counts_channels
+from spatialprobe.statistics.reducer import Taker, counts_channels
 
 _HOW = (
     f"Pass {WAYS}; or a reducer of your own, which gets the output as it is, such as one that permutes it; or "
@@ -45,7 +45,7 @@ class Layouts:
     def __init__(
         self,
         model: nn.Module,
-        reducers: Mapping[str, Mapping[str, Reducer]],
+        reducers: Mapping[str, Mapping[str, Taker]],
         choice: LayoutChoice,
         *,
         exact: frozenset[str],

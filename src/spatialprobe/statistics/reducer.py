@@ -12,7 +12,15 @@ from spatialprobe.arguments import short_repr
 from spatialprobe.errors import ArgumentError
 from spatialprobe.text import kind_of
 
+_OF_LIBRARY = ("spatialprobe.statistics.", "spatialprobe.comparison.")
 _Same = TypeVar("_Same", bound="Reducer")
+
+
+class Taker(Protocol):
+    """Whatever takes the activations of a layer batch by batch."""
+
+    def update(self, activation: torch.Tensor, samples: torch.Tensor) -> None:
+        """Add one batch."""
 
 
 @runtime_checkable
@@ -59,13 +67,13 @@ class Reducer(Protocol):
         """Return the result of all that was seen, without modifying the reducer."""
 
 
-def counts_channels(reducer: Reducer) -> bool:
+def counts_channels(reducer: Taker) -> bool:
     """Return whether a reducer takes (N, C, *units): one of this library's, or one that inherits their `update`.
 
     Others take the output of the layer with its axes as they are.
     """
     module = getattr(getattr(type(reducer), "update", None), "__module__", None)
-    return isinstance(module, str) and module.startswith("spatialprobe.statistics.")
+    return isinstance(module, str) and module.startswith(_OF_LIBRARY)
 
 
 Factory: TypeAlias = Callable[[], Reducer]

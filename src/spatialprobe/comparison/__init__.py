@@ -1,0 +1,1 @@
+"""Two models, checkpoints or layers side by side."""
