@@ -40,6 +40,7 @@ class Page:
     score: Score | None = None  # that the layers' channels contribute to
     overlays: tuple[Overlay, ...] = ()
     classes: tuple[str, ...] = ()  # the names of the model's outputs
+    versions: tuple[str, ...] = ()  # of each layer, which follow one another: two models, and their difference
 
     def html(self) -> str:
         """The file."""
@@ -101,10 +102,11 @@ class Page:
         ]
 
     def _about(self) -> str:
-        channels = sum(packed.layer.of for packed in self.layers)
+        shown = self.layers[:: len(self.versions) or 1]
+        channels = sum(packed.layer.of for packed in shown)
         images = format_count(len(self.inputs.images), "image")
         where = " after their nonlinearity" if self.at == "post_activation" else ""
-        layers = format_count(len(self.layers), "layer")
+        layers = format_count(len(shown), "layer")
         return f"{self.model}: {layers}{where}, {format_count(channels, 'channel')}, {images}"
 
     def _data(self) -> dict[str, object]:
@@ -124,6 +126,7 @@ class Page:
             "crimson": palette(False)[NONFINITE_COLOR].tolist(),
             "codes": {"steps": STEPS, "nonfinite": NONFINITE, "levels": LEVELS},
             "samples": self.images.pictures if self.images else None,
+            "versions": self.versions,
             "score": self.score and self._score(self.score),
             "overlays": [
                 {"name": one.name, "reach": one.reach, "over": over_data(one.over, len(self.inputs.images))}

@@ -25,6 +25,7 @@ from spatialprobe.model.forward import images_error
 from spatialprobe.model.layout import Layout, LayoutChoice, describe_rows, fits
 from spatialprobe.model.select import Selector, find_exact_names, model_name, select
 from spatialprobe.render.maps import maps_of, no_maps
+from spatialprobe.render.scale import Values
 from spatialprobe.report.box_tables import LayerBoxes
 from spatialprobe.report.coded_kernels import CodedKernels
 from spatialprobe.report.coded_maps import CodedMaps
@@ -57,22 +58,24 @@ class PageLayer:
     coarse: int = 0  # channels of whose maps only every second row and column is kept
     run: int = 0  # of the layer, counted from 0
     contributions: Contributions | None = None  # to the scores; None: not asked for, or there are none
+    beside: tuple[CodedMaps, ...] = ()  # maps of another model's layer that shares the colors
+    strength: npt.NDArray[np.float64] | None = None  # (C,) by which channels are kept; None: that of the first image
     source: str | None = None  # the name on the page of the layer whose values it took, "" for the image, None: unknown
 
     @cached_property
     def signed(self) -> bool:
         """Whether any finite value of any image is below zero."""
-        return any(maps.extremes.signed for maps in self.maps)
+        return any(maps.extremes.signed for maps in (*self.maps, *self.beside))
 
     @cached_property
     def reach(self) -> float:
         """The largest finite magnitude over all channels and images, 1 where there is none."""
-        return max(float(maps.reach.max()) for maps in self.maps) or 1.0
+        return max(float(maps.reach.max()) for maps in (*self.maps, *self.beside)) or 1.0
 
     @cached_property
     def robust(self) -> float:
         """The magnitude that all but a few of the values of each image stay below."""
-        return max(maps.robust for maps in self.maps) or self.reach
+        return max(maps.robust for maps in (*self.maps, *self.beside)) or self.reach
 
     def left_out(self) -> list[str]:
         """Return the sentences that say what of the layer is not kept."""
@@ -101,6 +104,7 @@ class PageLayer:
             kernels=self.kernels and self.kernels.of_channels(chosen),
             swept=self.swept and self.swept.of_channels(chosen),
             contributions=self.contributions and self.contributions.of_channels(chosen),
+            strength=None if self.strength is None else self.strength[chosen],
         )
 
 
@@ -115,16 +119,20 @@ class Passes:
     unrecorded: set[str] = field(default_factory=set)  # layers that did not run, or returned nothing to record
     folded: set[str] = field(default_factory=set)  # layers that returned several values for one image in some run
     sources: dict[Run, Run] = field(default_factory=dict)  # what a convolution took, where that is known
+    values: dict[Run, list[Values]] = field(default_factory=dict)  # the maps of each image before they are coded
+    keeps_values: bool = False
 
 
-def passes(batch: PageBatch, layers: Selector, at: At, layout: LayoutChoice = "auto") -> Passes:
+def passes(
+    batch: PageBatch, layers: Selector, at: At, layout: LayoutChoice = "auto", *, keeps_values: bool = False
+) -> Passes:
     """One forward pass for each sample, in evaluation mode; the model is restored afterwards.
 
     Raises:
         ForwardError: the model raises an error on an image.
         LayerNotFoundError, UnsupportedOutputError: as of a probe.
     """
-    found = Passes({}, {}, {}, [])
+    found = Passes({}, {}, {}, [], keeps_values=keeps_values)
     known: Layouts = {}  # where the channels of layers are of which their records leave it in doubt
     with EvaluationMode(batch.model):
         for model, image in batch:
@@ -281,6 +289,8 @@ def _note(found: Passes, run: Run, record: Activation) -> None:
         return
     found.kinds[run] = record.module_type
     found.maps.setdefault(run, []).append(CodedMaps.of(maps))
+    if found.keeps_values:
+        found.values.setdefault(run, []).append(maps)
 
 
 def _fitting(field: ReceptiveField, maps: CodedMaps) -> ReceptiveField:

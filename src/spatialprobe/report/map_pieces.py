@@ -33,11 +33,16 @@ class MapPieces:
         return MapPieces(tuple(maps), np.arange(count), (*range(0, count, size), count))
 
     @staticmethod
-    def by_strength(maps: Sequence[CodedMaps], most: float) -> MapPieces:
-        """The same, but the channels with the largest values come first: one alone, then at most a twentieth of all."""
+    def by_strength(
+        maps: Sequence[CodedMaps], most: float, strength: npt.NDArray[np.float64] | None = None
+    ) -> MapPieces:
+        """The same, but the channels with the largest values come first: one alone, then at most a twentieth of all.
+
+        `strength` (C,) says which these are; by default the magnitudes of the first image do.
+        """
         count, units = len(maps[0].codes), maps[0].codes[0].size
         size = max(1, min(int(most // units), count // _SHARE))
-        order = np.argsort(-maps[0].reach, kind="stable")
+        order = np.argsort(-(maps[0].reach if strength is None else strength), kind="stable")
         return MapPieces(tuple(maps), order, (0, *range(1, count, size), count))
 
     def __len__(self) -> int:

@@ -52,7 +52,7 @@ class _Draft:
     def in_small_pieces(self) -> _Draft:
         """Return the same in pieces that are small beside the page, so that it can be filled."""
         most = min(_MOST_UNITS, self.max_bytes / _PIECES / len(self.page.inputs.images))
-        return replace(self, pieces=[MapPieces.by_strength(layer.maps, most) for layer in self.layers])
+        return replace(self, pieces=[MapPieces.by_strength(layer.maps, most, layer.strength) for layer in self.layers])
 
     def made(self, plan: _Plan, *, blank: bool = False) -> Page:
         """Return the page; a blank one has nothing in place of each map, to learn what all else takes."""

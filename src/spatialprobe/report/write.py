@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,12 @@ from spatialprobe.report.contributions import explain, read_overlays
 from spatialprobe.report.exemplar_images import ExemplarImages
 from spatialprobe.report.html import Page
 from spatialprobe.report.inputs import inputs_of
-from spatialprobe.report.layers import PageLayer, check_left_out, page_layers, passes
+from spatialprobe.report.layers import PageLayer, Passes, check_left_out, page_layers, passes
 from spatialprobe.report.page_batch import PageBatch
 from spatialprobe.report.page_budget import fitted
 from spatialprobe.report.result import Report
 from spatialprobe.report.swept import Swept
+from spatialprobe.report.versions import Version, check_models, join_versions, names_of_versions
 from spatialprobe.statistics.progress import Shown
 from spatialprobe.statistics.result import SweepResult
 from spatialprobe.storage.files import target_of, write_bytes
@@ -42,12 +43,12 @@ _ANSWERS = 3  # classes that are named
 
 def write_report(
     path: str | os.PathLike[str],
-    model: nn.Module,
+    model: nn.Module | Mapping[str, nn.Module],
     images: Any,
     *,
     layers: Selector = nn.Conv2d,
     at: At | None = None,
-    sweep: SweepResult | None = None,
+    sweep: SweepResult | Mapping[str, SweepResult] | None = None,
     dataset: Images | None = None,
     labels: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
@@ -68,13 +69,15 @@ def write_report(
 
     Args:
         path: of the file, `.html`, which is written whole or not at all.
-        model: any module.
+        model: any module; or two by name, `{"before": one, "after": other}`: the page then shows the maps of both side
+            by side, and their difference, for layers of one name and size, with the channels in the order of change.
         images: a batch as the model takes it: images (N, C, H, W), a list of images of one size, or a mapping or tuple
             with them, as `sweep` reads them. Each sample runs alone, with its part of the other inputs. Values outside
             [0, 1] are contrast-stretched, and the page says so.
         layers: as for `Probe`; those with maps of two axes are shown, the others, and any that do not run, are named.
         at: "output", or "post_activation", as for `Probe`; if left out, that of the sweep, or "output".
-        sweep: of the same model: results of `Moments`, `Dead` and `Exemplars` are shown for its layers.
+        sweep: of the same model: results of `Moments`, `Dead` and `Exemplars` are shown for its layers; of two models a
+            mapping with the sweeps of one or both by the same names.
         dataset: what was swept, for the patches of the exemplars: `dataset[i]` is an image or a tuple that begins with
             one; a text or a class number that comes second is its label. Where the model does not reach on it what was
             swept, because of other weights or other images, `doubts` and the page say so.
@@ -117,49 +120,109 @@ def write_report(
     classes = None if classes is None else as_texts(classes, "classes")
     check_layout(layout)
     check_function(image, "image", "lambda sample: sample['image']")
-    called_by(model, forward)
-    target, batch = check_page(
-        model, images, forward, image, path=path, labels=labels, title=title, max_bytes=max_bytes
-    )
-    maps = read_overlays(overlays, batch.pictures)
-    _check_sweep(sweep, dataset)
-    where = _checked_at(at, sweep)
-    found = passes(batch, layers, where, layout)
-    check_left_out(model, layers, found)
-    inputs = inputs_of(batch.pictures, labels, [_answer(output, classes) for output in found.outputs])
-    shown = page_layers(batch, layers, where, found, layout)
-    if sweep is not None:
-        _check_shared(sweep, shown)
-        shown = [_with_sweep(layer, sweep, dataset) for layer in shown]
-    doubtful = (
-        () if sweep is None else doubts(batch, [one.layer for one in shown], sweep, dataset, where, image, layout)
-    )
+    models = check_models(model) if isinstance(model, Mapping) else [("", model)]
+    sweeps = _sweeps_of(sweep, [name for name, _ in models])
+    if len(models) > 1 and targets is not None:
+        raise ArgumentError("targets= explains the answers of one model: pass model= alone, and a page for each.")
+    batches = {}
+    for name, one in models:
+        called_by(one, forward)
+        target, batches[name] = check_page(
+            one, images, forward, image, path=path, labels=labels, title=title, max_bytes=max_bytes
+        )
+    first = batches[models[0][0]]
+    maps = read_overlays(overlays, first.pictures)
+    _check_sweeps(sweeps, dataset)
+    where = _checked_at(at, sweeps)
+    seen = []
+    for name, batch in batches.items():
+        found = passes(batch, layers, where, layout, keeps_values=len(models) > 1)
+        check_left_out(batch.model, layers, found)
+        shown = page_layers(batch, layers, where, found, layout)
+        doubtful: tuple[str, ...] = ()
+        if (swept := sweeps.get(name)) is not None:
+            _check_shared(swept, shown)
+            shown = [_with_sweep(layer, swept, dataset) for layer in shown]
+            doubtful = tuple(doubts(batch, [each.layer for each in shown], swept, dataset, where, image, layout))
+        seen.append(_Seen(name, batch.model, found, shown, doubtful))
+    answers = [_join_answers(seen, index, classes) for index in range(len(first))]
+    inputs = inputs_of(first.pictures, labels, answers)
+    shown, left_out = seen[0].layers, [*seen[0].found.left_out.values()]
+    if len(seen) > 1:
+        shown, left_out = join_versions(*(Version(each.name, each.layers, each.found.values) for each in seen))
     score = None
     if targets is not None:
-        shown, score = explain(shown, batch, targets, where, layout, progress)
+        shown, score = explain(shown, first, targets, where, layout, progress)
     page = Page(
-        title=title or f"What {model_name(model)} sees",
-        model=model_name(model),
+        title=title or (f"What {_join_names(seen)} sees" if len(seen) == 1 else _join_names(seen)),
+        model=_join_names(seen),
         at=where,
         inputs=inputs,
         layers=(),
         stills=(),
-        left_out=tuple(found.left_out.values()),
-        doubts=tuple(doubtful),
+        left_out=tuple(left_out),
+        doubts=tuple(doubt for each in seen for doubt in each.doubts),
         max_bytes=max_bytes,
         score=score,
         overlays=maps,
         classes=tuple(classes or ()),
+        versions=names_of_versions([each.name for each in seen]) if len(seen) > 1 else (),
     )
     source = None if dataset is None else ExemplarImages(dataset, shown[0].field, inputs.stretch, classes, image)
     page, written = fitted(page, shown, source, max_bytes)
     write_bytes(target, written)
     names = tuple(one.layer.name for one in page.layers)
     shown_layers = {one.layer.layer for one in page.layers}
-    reasons = FrozenMapping({run[0]: why for run, why in found.left_out.items() if run[0] not in shown_layers})
+    reasons = FrozenMapping(
+        {run[0]: why for each in seen for run, why in each.found.left_out.items() if run[0] not in shown_layers}
+    )
     return Report(
         target, len(written), names, len(page.inputs.images), page.reduced, page.doubts, page.missing, reasons
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """A model of the page, and what it showed."""
+
+    name: str  # "" where there is one model
+    model: nn.Module
+    found: Passes
+    layers: list[PageLayer]
+    doubts: tuple[str, ...]
+
+
+def _join_names(seen: Sequence[_Seen]) -> str:
+    """Return the class of the model; of two models with their names: `SimpleCNN, before and after`."""
+    kinds = [model_name(each.model) for each in seen]
+    if len(seen) == 1:
+        return kinds[0]
+    if kinds[0] == kinds[1]:
+        return f"{kinds[0]}, {seen[0].name} and {seen[1].name}"
+    return " and ".join(f"{kind} ({each.name})" for kind, each in zip(kinds, seen, strict=True))
+
+
+def _join_answers(seen: Sequence[_Seen], index: int, classes: Sequence[str] | None) -> str:
+    """Return what each model takes an image for; empty where classes have no names."""
+    answers = [(each.name, _answer(each.found.outputs[index], classes)) for each in seen]
+    return "; ".join(f"{name}: {words}" if name else words for name, words in answers if words)
+
+
+def _sweeps_of(sweep: object, names: Sequence[str]) -> dict[str, SweepResult]:
+    """Return the sweep of each model by its name.
+
+    Raises:
+        ArgumentError: it is none, or two models have one sweep.
+    """
+    if sweep is None:
+        return {}
+    if len(names) == 1 or isinstance(sweep, SweepResult) or not isinstance(sweep, Mapping):
+        if len(names) > 1:
+            raise ArgumentError(f"sweep is {kind_of(sweep)}: of two models pass a mapping of sweeps by {names}.")
+        return {names[0]: sweep}  # type: ignore[dict-item]  # checked by the caller
+    if not set(sweep) <= set(names):
+        raise ArgumentError(f"sweep has the names {', '.join(map(str, sweep))}, and the models {', '.join(names)}.")
+    return dict(sweep)
 
 
 def check_page(
@@ -200,10 +263,11 @@ def _page_path(path: str | os.PathLike[str]) -> Path:
     return target
 
 
-def _check_sweep(sweep: object, dataset: object) -> None:
-    if sweep is not None and not isinstance(sweep, SweepResult):
-        raise ArgumentError(f"sweep is {kind_of(sweep)}: pass what sp.sweep(...) returned.")
-    if sweep is None and dataset is not None:
+def _check_sweeps(sweeps: Mapping[str, object], dataset: object) -> None:
+    for sweep in sweeps.values():
+        if not isinstance(sweep, SweepResult):
+            raise ArgumentError(f"sweep is {kind_of(sweep)}: pass what sp.sweep(...) returned.")
+    if not sweeps and dataset is not None:
         raise ArgumentError(
             "dataset= is where the patches of a sweep's exemplars come from: pass the sweep of it too, "
             "sweep=sp.sweep(model, dataset, {'top': sp.Exemplars})."
@@ -218,15 +282,19 @@ def _check_shared(sweep: SweepResult, shown: Sequence[PageLayer]) -> None:
         )
 
 
-def _checked_at(at: At | None, sweep: SweepResult | None) -> At:
+def _checked_at(at: At | None, sweeps: Mapping[str, SweepResult]) -> At:
     """Return the point at which values are taken: as requested, as swept, or at the layers' outputs."""
     if at is not None:
         check_one_of(at, "at", At)
-    if sweep is None:
+    swept = {sweep.at for sweep in sweeps.values()}
+    if len(swept) > 1:
+        raise ArgumentError("The sweeps took values at different points: sweep both models with the same at=.")
+    if not swept:
         return at or "output"
-    if at is not None and at != sweep.at:
-        raise ArgumentError(f"at={at!r}, but the sweep took values at {sweep.at!r}: leave at out, or sweep again.")
-    return "post_activation" if sweep.at == "post_activation" else "output"
+    (found,) = swept
+    if at is not None and at != found:
+        raise ArgumentError(f"at={at!r}, but the sweep took values at {found!r}: leave at out, or sweep again.")
+    return "post_activation" if found == "post_activation" else "output"
 
 
 def _with_sweep(layer: PageLayer, sweep: SweepResult, dataset: Images | None) -> PageLayer:

@@ -25,6 +25,7 @@ import { joinLayer, keptUnit } from "./values.mjs";
  * @property {Pixel | null} pixel of the input that was clicked
  * @property {(Region | null)[]} regions the units that see it, layer by layer
  * @property {Loaded} shown the layer and image that are shown
+ * @property {Loaded[]} siblings all versions of that layer: of two models, and their difference
  * @property {number[]} order of the channels in the mosaic
  * @property {Grid} grid of the mosaic
  * @property {Promise<void>} wallDrawn when the mosaic has all of its patches
@@ -52,6 +53,7 @@ export function createApp(payload, pictures) {
     preview: null,
     peek: null,
     pixel: null,
+    siblings: /** @type {Loaded[]} */ ([]),
     regions: /** @type {(Region | null)[]} */ ([]),
     order: /** @type {number[]} */ ([]),
     asked: {},

@@ -40,7 +40,7 @@
  * counts the colors of a palette.
  * @typedef {{ steps: number, nonfinite: number, levels: number }} Codes
  */
-/** @typedef {{ at: string, input: Size & { low: number, high: number }, images: ImageEntry[], codes: Codes, palettes: { signed: string, plain: string }, crimson: [number, number, number], samples: Record<string, [string, string]> | null, score: Score | null, overlays: OverlayEntry[], layers: LayerEntry[] }} Payload */
+/** @typedef {{ at: string, input: Size & { low: number, high: number }, images: ImageEntry[], codes: Codes, palettes: { signed: string, plain: string }, crimson: [number, number, number], samples: Record<string, [string, string]> | null, versions?: string[], score: Score | null, overlays: OverlayEntry[], layers: LayerEntry[] }} Payload */
 
 /** @typedef {{ boxes: Int32Array[], kernels?: Uint8Array, kernelReach?: Float32Array, kernelInputs?: Int32Array, kernelBias?: Float32Array, statistics?: Float32Array, values?: Float32Array, places?: Int32Array, sheet?: HTMLImageElement, contributions?: Float32Array, ablated?: Float32Array }} LayerArrays */
 /**

@@ -18,6 +18,7 @@ import { tileAt } from "./layout.mjs";
 import { findRegions } from "./photo.mjs";
 import { clamp, parseAddress } from "./state.mjs";
 import { drawThumbnails } from "./strip.mjs";
+import { inGroup, inVersion } from "./groups.mjs";
 import { change, showAll, showChannel, showUnit } from "./view.mjs";
 import { MARGIN } from "./views.mjs";
 import { showWhole } from "./whole.mjs";
@@ -31,6 +32,7 @@ export function listen(app) {
   listenToKernel(app);
   listenToMosaic(app);
   listenToBars(app);
+  listenToVersions(app);
   listenToControls(app);
   listenToWindow(app);
 }
@@ -93,7 +95,7 @@ function listenToStrip(app) {
       return true;
     }));
   };
-  along("strip", (layer) => change(app, { layer, channel: null }));
+  along("strip", (group) => change(app, { layer: inGroup(app.payload, group, app.state.layer), channel: null }));
   along("images", (image) => change(app, { image }).then(() => drawThumbnails(app)));
 }
 
@@ -209,6 +211,14 @@ function listenToBars(app) {
   }));
 }
 
+/** @param {App} app A click on a version of the map shows all of the layer in it. */
+function listenToVersions(app) {
+  element("versions").addEventListener("click", (event) => {
+    const version = [...element("versions").children].findIndex((one) => one.contains(/** @type {Node} */ (event.target)));
+    if (version >= 0) change(app, { layer: inVersion(app.payload, app.state.layer, version) }).then(() => drawThumbnails(app));
+  });
+}
+
 /** @param {KeyboardEvent} event @param {() => boolean} act true: the key was for the page */
 function handleKey(event, act) {
   if (event.altKey || event.ctrlKey || event.metaKey) return;
@@ -259,7 +269,7 @@ function listenToControls(app) {
     const control = /** @type {HTMLSelectElement} */ (element(name));
     control.addEventListener("change", () => choose(control.value));
   };
-  onChange("layer", (value) => change(app, { layer: Number(value), channel: null }));
+  onChange("layer", (value) => change(app, { layer: inGroup(app.payload, Number(value), app.state.layer), channel: null }));
   onChange("image", (value) => change(app, { image: Number(value) }).then(() => drawThumbnails(app)));
   onChange("scale", (value) => change(app, { scale: /** @type {ScaleName} */ (value) }).then(() => drawThumbnails(app)));
   onChange("over", (value) => change(app, { over: Number(value) }));

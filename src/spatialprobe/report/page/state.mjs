@@ -8,6 +8,7 @@
 /** @import { Loaded, Order } from "./values.mjs" */
 /** @import { ScaleName } from "./words.mjs" */
 import { isInside } from "./fields.mjs";
+import { inGroup, layerNames } from "./groups.mjs";
 import { findFirstChannel, findStrongestUnit, keptUnit, numberOf } from "./values.mjs";
 
 /** @typedef {"maps" | "patches"} Wall what the tiles of the mosaic show */
@@ -20,12 +21,13 @@ import { findFirstChannel, findStrongestUnit, keptUnit, numberOf } from "./value
 /** @type {ScaleName[]} */
 const SCALES = ["robust", "layer", "map", "all"];
 /** @type {Order[]} */
-const ORDERS = ["index", "strength", "sparsity", "contribution"];
+const ORDERS = ["index", "strength", "sparsity", "contribution", "change"];
 
 /** @param {Payload | null} [payload] @returns {State} contributions first, where the page has them */
 export function initialState(payload = null) {
   const explains = Boolean(payload?.score);
-  return { layer: 0, image: 0, scale: "robust", order: explains ? "contribution" : "index", wall: "maps", channel: 0, y: 0, x: 0, over: explains ? 1 : 0 };
+  const order = explains ? "contribution" : payload?.versions?.length ? "change" : "index";
+  return { layer: 0, image: 0, scale: "robust", order, wall: "maps", channel: 0, y: 0, x: 0, over: explains ? 1 : 0 };
 }
 
 /** @param {Payload} payload @returns {string[]} what may lie over the input, the choices of `State.over` from 1 on */
@@ -70,7 +72,10 @@ export function formatAddress(state, unit, loaded, payload = null) {
 export function parseAddress(address, payload) {
   const [path, query] = address.slice(1).split("?");
   const [name, ...rest] = path.split("/");
-  const layer = payload.layers.findIndex((one) => one.name === decodeName(name));
+  const wanted = decodeName(name);
+  const group = layerNames(payload).findIndex((one) => one === wanted);
+  const exact = payload.layers.findIndex((one) => one.name === wanted);
+  const layer = exact < 0 ? inGroup(payload, group, 0) : exact; // without a version: the first
   if (layer < 0) return {};
   const numbers = rest.map((text) => (/^\d{1,9}$/.test(text) ? Number(text) : -1));
   const { channels, every } = payload.layers[layer];

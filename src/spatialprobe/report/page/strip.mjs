@@ -8,6 +8,7 @@ import { loadLayer } from "./app.mjs";
 import { WHOLE, element, hatch, outline, paintMap, resizeCanvas } from "./drawing.mjs";
 import { fitInto } from "./layout.mjs";
 import { findRichestChannel } from "./values.mjs";
+import { countVersions, groupOf, inGroup, layerNames } from "./groups.mjs";
 
 const PATIENCE = 100; // milliseconds that a thumbnail waits for an idle browser
 const ROOM = { width: 84, height: 46 }; // CSS pixels of a thumbnail
@@ -15,10 +16,12 @@ const ROOM = { width: 84, height: 46 }; // CSS pixels of a thumbnail
 /** @param {App} app */
 export function buildStrip(app) {
   const { layers, images } = app.payload;
-  element("strip").replaceChildren(...layers.map((layer, depth) => {
-    const lines = [layer.name, `#${depth + 1} · ${layer.units.join(" × ")} · sees ${shorten(layer.field.size)}`];
+  const count = countVersions(app.payload);
+  const names = layerNames(app.payload);
+  element("strip").replaceChildren(...layers.filter((_, i) => i % count === 0).map((layer, depth) => {
+    const lines = [names[depth], `#${depth + 1} · ${layer.units.join(" × ")} · sees ${shorten(layer.field.size)}`];
     const button = buttonOf(document.createElement("canvas"), ...lines.map((text, i) => lineOf(text, i ? "" : "name")));
-    button.title = `${layer.name}: ${layer.kind}, ${layer.of} channels`;
+    button.title = `${names[depth]}: ${layer.kind}, ${layer.of} channels`;
     return button;
   }));
   const shown = images.length > 1 ? images : [];
@@ -55,7 +58,7 @@ function lineOf(text, name) {
 
 /** @param {App} app Mark the layer and the image that are shown, and bring them into view. */
 export function markStrip(app) {
-  markCurrent(element("strip"), app.state.layer);
+  markCurrent(element("strip"), groupOf(app.payload, app.state.layer));
   markCurrent(element("images"), app.state.image);
 }
 
@@ -81,7 +84,7 @@ export async function drawThumbnail(app, index) {
   const channel = findRichestChannel(loaded);
   const source = paintMap(app, loaded, channel, scale);
   const size = fitInto(loaded.layer, ROOM.width, ROOM.height);
-  const canvas = thumbnailOf(index);
+  const canvas = thumbnailOf(groupOf(app.payload, index));
   const drawing = resizeCanvas(canvas, size.width, size.height);
   drawing.imageSmoothingEnabled = loaded.layer.width > size.width;
   drawing.drawImage(source, 0, 0, size.width, size.height);
@@ -94,7 +97,7 @@ export async function drawThumbnail(app, index) {
 export async function drawThumbnails(app) {
   const mine = ++app.round;
   const { layer } = app.state;
-  const nearest = app.payload.layers.map((_, index) => index).sort((a, b) => Math.abs(a - layer) - Math.abs(b - layer));
+  const nearest = layerNames(app.payload).map((_, group) => inGroup(app.payload, group, layer)).sort((a, b) => Math.abs(a - layer) - Math.abs(b - layer));
   for (const index of nearest) {
     await drawThumbnail(app, index);
     await new Promise((done) => ("requestIdleCallback" in window ? requestIdleCallback(done, { timeout: PATIENCE }) : setTimeout(done)));

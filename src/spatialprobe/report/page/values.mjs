@@ -7,16 +7,17 @@
 const SHADES = 12; // on each side of zero
 
 /** @typedef {"" | "dead" | "constant" | "not finite"} Mark */
-/** @typedef {"index" | "strength" | "sparsity" | "contribution"} Order */
+/** @typedef {"index" | "strength" | "sparsity" | "contribution" | "change"} Order */
 /**
  * A layer with its arrays and its maps for one image.
- * @typedef {Maps & LayerArrays & { layer: LayerEntry, index: number, image: number, units: number, marks: Mark[], codeBook: Codes, beyond?: number, richest?: number, counts?: Uint32Array }} Loaded
+ * @typedef {Maps & LayerArrays & { layer: LayerEntry, index: number, image: number, units: number, marks: Mark[], codeBook: Codes, changes?: Float64Array, beyond?: number, richest?: number, counts?: Uint32Array }} Loaded
  */
 
 /** @param {LayerEntry} layer @param {number} index @param {number} image @param {LayerArrays} arrays @param {Maps} maps @param {Codes} codeBook @returns {Loaded} */
 export function joinLayer(layer, index, image, arrays, maps, codeBook) {
   const units = layer.height * layer.width;
-  const marks = Array.from({ length: maps.count }, (_, channel) => markOf(maps, channel, layer.units[0] * layer.units[1]));
+  const count = layer.kind === "difference" ? 1 : layer.units[0] * layer.units[1]; // what did not change is no dead channel
+  const marks = Array.from({ length: maps.count }, (_, channel) => markOf(maps, channel, count));
   /** @param {Float32Array | undefined} all @returns {Float32Array | undefined} this image's */
   const mine = (all) => all?.subarray(image * maps.count, (image + 1) * maps.count);
   const [contributions, ablated] = [mine(arrays.contributions), mine(arrays.ablated)];
@@ -68,14 +69,16 @@ export function orderChannels(loaded, order) {
   const all = Array.from({ length: loaded.count }, (_, channel) => channel);
   if (order === "strength") all.sort((a, b) => strengthOf(loaded, b) - strengthOf(loaded, a) || a - b);
   if (order === "sparsity") all.sort((a, b) => loaded.silent[b] - loaded.silent[a] || a - b);
-  const { contributions } = loaded;
+  const { contributions, changes } = loaded;
+  if (order === "change" && changes) all.sort((a, b) => changes[b] - changes[a] || a - b);
   if (order === "contribution" && contributions) all.sort((a, b) => contributions[b] - contributions[a] || a - b);
   return all;
 }
 
 /** @param {Loaded} loaded @param {Order} order @returns {number} the channel to begin with: the first in the order of contributions, else the one with the most to see */
 export function findFirstChannel(loaded, order) {
-  return order === "contribution" && loaded.contributions ? orderChannels(loaded, order)[0] : findRichestChannel(loaded);
+  const ranked = (order === "contribution" && loaded.contributions) || (order === "change" && loaded.changes);
+  return ranked ? orderChannels(loaded, order)[0] : findRichestChannel(loaded);
 }
 
 /** @param {Loaded} loaded @param {number} channel @param {(y: number, x: number) => boolean} [isInside] which units count, where any is finite @returns {[number, number]} row and column of the unit with the largest magnitude */

@@ -4,7 +4,7 @@
 
 /** @import { App } from "./app.mjs" */
 /** @import { Wish } from "./state.mjs" */
-import { currentChannel, currentUnit, loadLayer } from "./app.mjs";
+import { currentChannel, currentUnit } from "./app.mjs";
 import { writeAddress } from "./address.mjs";
 import { writeTap } from "./arithmetic.mjs";
 import { drawKernel, writeNumbers } from "./details.mjs";
@@ -17,6 +17,8 @@ import { writePixel } from "./photo.mjs";
 import { nextState } from "./state.mjs";
 import { drawThumbnail, markStrip } from "./strip.mjs";
 import { numberOf, orderChannels } from "./values.mjs";
+import { groupOf } from "./groups.mjs";
+import { drawVersions, loadShown } from "./versions.mjs";
 import { drawBar, drawInput, drawMap, markBar } from "./views.mjs";
 import { describeChannel, describeChannels, describeLayer, describeOrder, describeUnit } from "./words.mjs";
 
@@ -31,13 +33,13 @@ export async function change(app, wish) {
   const { layer, image, over } = { ...app.state, ...app.asked };
   const before = app.shown ?? null;
   const here = before && before.index === layer && before.image === image;
-  const found = here ? before : await loadLayer(app, layer, image);
+  const [found, siblings] = here ? [before, app.siblings] : await loadShown(app, layer, image);
   const under = here && over === app.state.over ? app.over : await loadOver(app, layer, image, over);
   if (mine !== app.request) return;
   const next = nextState(app.state, app.asked, found, app.shown ?? null, app.payload.input);
   const anew = found !== app.shown || under !== app.over || ANEW.some((name) => next[name] !== app.state[name]);
   const other = next.channel !== currentChannel(app);
-  Object.assign(app, { state: next, asked: {}, shown: found, over: under, preview: null, peek: null });
+  Object.assign(app, { state: next, asked: {}, shown: found, siblings, over: under, preview: null, peek: null });
   if (anew) showAll(app);
   else if (other) showChannel(app);
   else showUnit(app);
@@ -48,7 +50,8 @@ export async function change(app, wish) {
 export function showAll(app) {
   const { state } = app;
   for (const name of /** @type {const} */ (["layer", "image", "scale", "order", "over"])) {
-    /** @type {HTMLSelectElement} */ (element(name)).value = `${state[name]}`;
+    const value = name === "layer" ? groupOf(app.payload, state.layer) : state[name];
+    /** @type {HTMLSelectElement} */ (element(name)).value = `${value}`;
   }
   app.order = orderChannels(app.shown, state.order);
   markStrip(app);
@@ -79,6 +82,7 @@ export function showUnit(app) {
   drawMap(app, y, x);
   drawInput(app, y, x);
   markBar(app, y, x);
+  drawVersions(app, y, x);
   const words = describeUnit(app.shown, app.payload, currentChannel(app), y, x);
   const status = element("status");
   if (status.textContent !== words) status.replaceChildren(...words.split(/(\d+-\d+)/).map(unbroken));
@@ -115,7 +119,7 @@ function writeChannel(app) {
   const keys = "Arrow keys move the unit, Page Up and Page Down change the channel.";
   element("map").setAttribute("aria-label", `Feature map of ${layer.name}, channel ${number}. ${keys}`);
   element("input-title").textContent = `Input image ${name}`;
-  element("answer").textContent = answer ? `The model's answer: ${answer}` : "";
+  element("answer").textContent = answer ? `${app.siblings.length > 1 ? "The models' answers" : "The model's answer"}: ${answer}` : "";
 }
 
 /** @param {string} text @param {number} i @returns {string | HTMLElement} every second piece, a range of numbers, in one line */

@@ -89,7 +89,9 @@ export function drawBar(app) {
   const marks = beyond ? [scale.low < 0 ? "≤ " : "", "", "≥ "] : ["", "", ""];
   const numbers = [scale.low, (scale.low + scale.high) / 2, scale.high];
   [...element("bar-numbers").children].forEach((one, i) => (one.textContent = `${marks[i]}${formatNumber(numbers[i], 3)}`));
-  element("scale-words").textContent = describeScale(app.state.scale, app.payload.images.length, beyond);
+  const words = describeScale(app.state.scale, app.payload.images.length, beyond);
+  const shared = app.siblings.length > 1 && (app.state.scale === "robust" || app.state.scale === "layer");
+  element("scale-words").textContent = shared ? `${words} Both models share it, and the difference has its own.` : words;
 }
 
 /** @param {App} app @param {number} y @param {number} x */

@@ -78,7 +78,7 @@ export function describeUnit(loaded, payload, channel, y, x) {
   const { layer } = loaded;
   const value = formatValue(loaded, channel, y, x);
   const words = [
-    `Unit row ${y * layer.every}, column ${x * layer.every} of ${layer.name}, channel ${numberOf(loaded, channel)}: activation ${value}.`,
+    `Unit row ${y * layer.every}, column ${x * layer.every} of ${layer.name}, channel ${numberOf(loaded, channel)}: ${layer.kind === "difference" ? "difference" : "activation"} ${value}.`,
     describeBox(boxAt(loaded, channel, y, x), payload.input),
   ];
   if (!layer.boxes.exact) {
@@ -110,6 +110,7 @@ export function describeOrder(marks, order) {
     strength: "In order of strength: the largest magnitude first.",
     sparsity: "In order of sparsity: those with the most units at or below zero first.",
     contribution: "In order of contribution to this image's score: what speaks for it first.",
+    change: "In order of change: the largest mean square difference between both models, on this image, first.",
   }[order];
   /** @type {[Mark, string][]} */
   const kinds = [
