@@ -28,7 +28,7 @@ def measure(quick: bool) -> Iterator[Table]:
     """Yield the tables of a small and a deep network that train, and of a search in a very deep one."""
     torch.set_num_threads(1)
     rounds = 5 if quick else ROUNDS
-    yield sampling_one(10 if quick else STEPS, 5 if quick else 10)
+    yield sampling_one(10 if quick else STEPS, 5 if quick else 30)
     yield watching("SimpleCNN, 64 images of 32 x 32", SimpleCNN, (64, 3, 32, 32), rounds)
     yield watching("ResNet-18, 4 images of 64 x 64", resnet, (4, 3, 64, 64), rounds)
     yield searching(rounds)
