@@ -13,6 +13,12 @@ from torch.utils.checkpoint import checkpoint
 import spatialprobe as sp
 
 
+@pytest.fixture(autouse=True)
+def seeded():
+    """The images of a test are the same each time, and leave the faults something to be found at."""
+    torch.manual_seed(0)
+
+
 class Log(nn.Module):
     """Infinite at zero."""
 
