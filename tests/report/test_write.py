@@ -210,6 +210,30 @@ def test_hostile_text_stays_text(path):
     assert report.reduced[0] in page.text
 
 
+def test_a_checkup_is_a_panel(path):
+    """Its findings stand on the page with evidence and picture, lead to their layers, and bring no style or script."""
+    model = nn.Sequential()
+    model.add_module("<i>conv", nn.Conv2d(3, 4, 3))
+    model.add_module("relu", nn.ReLU())
+    model.eval()[0].bias.data[:] = torch.tensor([1.0, -9.0, 1.0, 1.0])
+    found = sp.checkup(model, torch.rand(120, 3, 12, 12), rules=["dead_channels", "training_mode"], progress=False)
+    images = torch.rand(1, 3, 12, 12)
+    sp.write_report(path, model, images)
+    assert "Checkup" not in read(path).text
+    sp.write_report(path, model, images, checkup=found)
+    page, text = read(path), path.read_text(encoding="utf-8")
+    panel = re.search(r'<details id="checkup">.*?</details>', text, re.DOTALL)[0]
+    assert "1 warning" in page.text
+    assert found.findings[0].evidence in page.text
+    assert found.passed["training_mode"] in page.text
+    assert 'href="#%3Ci%3Econv/1"' in panel
+    assert panel.count('<img src="data:image/png;base64,') == 1
+    assert "<i>" not in panel
+    assert "style=" not in panel
+    with pytest.raises(sp.ArgumentError, match="checkup is a dict: pass what sp.checkup"):
+        sp.write_report(path, model, images, checkup={})
+
+
 def test_answers(path):
     """With the classes' names the page says what the model takes each image for, by softmax."""
     model = nn.Sequential(nn.Conv2d(3, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())

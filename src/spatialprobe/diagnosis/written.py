@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-from spatialprobe.diagnosis.finding import Finding
-from spatialprobe.text import as_html, escape_surrogates
+from spatialprobe.diagnosis.finding import SEVERITIES, Finding
+from spatialprobe.text import as_html, escape_surrogates, format_count
 
 if TYPE_CHECKING:
     from spatialprobe.diagnosis.result import Checkup
 
+_MOST_PICTURES = 12  # in the panel of a page
 _STYLE = """
 :root { color-scheme: light dark }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;
@@ -86,13 +88,35 @@ def picture_of(one: Finding) -> bytes | None:
     return written.getvalue()
 
 
-def _article(one: Finding) -> str:
-    drawn = picture_of(one)
-    source = "" if drawn is None else f"data:image/png;base64,{base64.b64encode(drawn).decode()}"
+def as_html_panel(found: Checkup, link: Callable[[Finding], str | None]) -> str:
+    """Return a checkup as a part of another page, folded: one line, and all findings when it is opened.
+
+    Args:
+        found: the checkup.
+        link: the address of a finding's layer on that page; None if it is not there.
+    """
+    counts = Counter(one.severity for one in found.findings)
+    told = [
+        f'<span class="{severity}">{format_count(counts[severity], severity)}</span>'
+        for severity in SEVERITIES
+        if counts[severity]
+    ]
+    passed = f"{format_count(len(found.passed), 'rule')} passed on {format_count(found.samples, 'sample')}"
+    summary = f"<summary><b>Checkup</b> {', '.join(told) or 'no findings'}; {passed}</summary>"
+    drawn = [one for one in found.findings if one.picture is not None][:_MOST_PICTURES]
+    body = "".join(_article(one, link(one), drawn=one in drawn) for one in found.findings)
+    return f'<details id="checkup">{summary}{body}{_html_list("Passed", found.passed)}</details>\n'
+
+
+def _article(one: Finding, address: str | None = None, *, drawn: bool = True) -> str:
+    data = picture_of(one) if drawn else None
+    source = "" if data is None else f"data:image/png;base64,{base64.b64encode(data).decode()}"
     picture = f'<img src="{source}" alt="{as_html(f"{one.rule} in {one.where}")}">' if source else ""
+    where = f"<code>{as_html(one.where)}</code>"
+    where = where if address is None else f'<a href="{as_html(address)}">{where}</a>'
     return (
         f'<article class="{one.severity}"><h3><span>{one.severity}</span> {as_html(one.rule)} in '
-        f"<code>{as_html(one.where)}</code></h3><p>{as_html(one.evidence)}</p><p>{as_html(one.advice)}</p>"
+        f"{where}</h3><p>{as_html(one.evidence)}</p><p>{as_html(one.advice)}</p>"
         f'{picture}<p class="quiet">{as_html(one.source)}</p></article>'
     )
 

@@ -41,6 +41,7 @@ class Page:
     overlays: tuple[Overlay, ...] = ()
     classes: tuple[str, ...] = ()  # the names of the model's outputs
     versions: tuple[str, ...] = ()  # of each layer, which follow one another: two models, and their difference
+    checkup: str = ""  # the panel of a checkup, as HTML
 
     def html(self) -> str:
         """The file."""
@@ -52,6 +53,7 @@ class Page:
                 "title": _text(self.title),
                 "about": _text(self._about()),
                 "doubts": "".join(f'<p class="doubt"><bdi>{_text(doubt)}</bdi></p>\n' for doubt in self.doubts),
+                "checkup": self.checkup,
                 "style": style,
                 "script": script,
                 "data": script_safe(self._data()),

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import torch
 from torch import nn
@@ -14,6 +16,9 @@ from torch import nn
 from spatialprobe.activations.records import At
 from spatialprobe.arguments import as_texts, check_bytes, check_function, check_one_of, check_text
 from spatialprobe.attribution.target import TargetChoice
+from spatialprobe.diagnosis.finding import Finding
+from spatialprobe.diagnosis.result import Checkup
+from spatialprobe.diagnosis.written import as_html_panel
 from spatialprobe.errors import ArgumentError
 from spatialprobe.mappings import FrozenMapping
 from spatialprobe.model.batch import tensors_of
@@ -35,7 +40,7 @@ from spatialprobe.report.versions import Version, check_models, join_versions, n
 from spatialprobe.statistics.progress import Shown
 from spatialprobe.statistics.result import SweepResult
 from spatialprobe.storage.files import target_of, write_bytes
-from spatialprobe.text import format_count, kind_of
+from spatialprobe.text import escape_surrogates, format_count, kind_of
 
 _SUFFIXES = (".html", ".htm")
 _ANSWERS = 3  # classes that are named
@@ -54,6 +59,7 @@ def write_report(
     classes: Sequence[str] | None = None,
     targets: TargetChoice | None = None,
     overlays: Mapping[str, object] | None = None,
+    checkup: Checkup | None = None,
     title: str | None = None,
     max_bytes: int = 20_000_000,
     forward: Forward | None = None,
@@ -89,6 +95,8 @@ def write_report(
             a channel was ablated alone, and when the top ones were, beside random ones.
         overlays: signed maps of other origin (captum, pytorch-grad-cam), by name: a tensor (N, h, w) with one map an
             image, which is stretched over the input. The page shows them in its place.
+        checkup: of the same model, what `sp.checkup` returned: a panel that opens shows its findings with their
+            pictures, each of which leads to its layer.
         title: of the page.
         max_bytes: of the file, in bytes. To fit, exemplars' patches and images go first, then every second row and
             column of the largest maps, then images, channels and kernels. What is left out stands on the page, in
@@ -119,6 +127,7 @@ def write_report(
     labels = None if labels is None else as_texts(labels, "labels")
     classes = None if classes is None else as_texts(classes, "classes")
     check_layout(layout)
+    _check_checkup(checkup)
     check_function(image, "image", "lambda sample: sample['image']")
     models = check_models(model) if isinstance(model, Mapping) else [("", model)]
     sweeps = _sweeps_of(sweep, [name for name, _ in models])
@@ -167,6 +176,7 @@ def write_report(
         overlays=maps,
         classes=tuple(classes or ()),
         versions=names_of_versions([each.name for each in seen]) if len(seen) > 1 else (),
+        checkup="" if checkup is None else as_html_panel(checkup, partial(_address, shown)),
     )
     source = None if dataset is None else ExemplarImages(dataset, shown[0].field, inputs.stretch, classes, image)
     page, written = fitted(page, shown, source, max_bytes)
@@ -261,6 +271,20 @@ def _page_path(path: str | os.PathLike[str]) -> Path:
             "it as a PDF."
         )
     return target
+
+
+def _check_checkup(checkup: object) -> None:
+    if checkup is not None and not isinstance(checkup, Checkup):
+        raise ArgumentError(f"checkup is {kind_of(checkup)}: pass what sp.checkup(...) returned.")
+
+
+def _address(layers: Sequence[PageLayer], found: Finding) -> str | None:
+    """Return the address of a finding's layer and first channel on the page; None if the layer is not there."""
+    for one in layers:
+        if one.layer == found.layer:
+            channel = found.channels[0] if found.channels else int(one.channels[0])
+            return f"#{quote(escape_surrogates(one.name), safe='')}/{channel}"
+    return None
 
 
 def _check_sweeps(sweeps: Mapping[str, object], dataset: object) -> None:

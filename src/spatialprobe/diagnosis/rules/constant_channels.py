@@ -6,7 +6,7 @@ import torch
 
 from spatialprobe.diagnosis.evidence import Evidence, Measured
 from spatialprobe.diagnosis.finding import Finding, NotApplicable, Outcome, Rule, Severity
-from spatialprobe.diagnosis.rules.dead_channels import ENOUGH, dead_channels
+from spatialprobe.diagnosis.rules.dead_channels import dead_channels, severity_of
 from spatialprobe.text import format_count
 
 STILL = 1e-6  # of the channel's mean
@@ -16,12 +16,11 @@ def find_constant_channels(evidence: Evidence) -> Outcome:
     """Return a finding for each layer with channels without variance that are not dead."""
     if evidence.samples < 2:
         raise NotApplicable("One sample does not tell what is constant.")
-    severity: Severity = "warning" if evidence.samples >= ENOUGH else "note"
     found = []
     for one in evidence.layers.values():
         constant = constant_channels(one)
         if constant:
-            found.append(_describe(one, constant, severity, evidence))
+            found.append(_describe(one, constant, severity_of(len(constant), one), evidence))
     return found or (
         f"No channel of {format_count(len(evidence.layers), 'layer')} is constant over "
         f"{format_count(evidence.samples, 'sample')}."
@@ -64,5 +63,5 @@ RULE = Rule(
     "warning",
     "channels without variance",
     f"Rounding of float32 leaves a constant with a deviation of some 1e-7 of its mean: the limit is {STILL:g}. Dead "
-    "channels are told by their own rule, and as there it is a note below 100 samples.",
+    "channels are told by their own rule, and as there it is a note below 100 samples, and up to 5 % of a layer.",
 )

@@ -9,6 +9,7 @@ from spatialprobe.diagnosis.finding import Finding, NotApplicable, Outcome, Rule
 from spatialprobe.text import format_count
 
 ENOUGH = 100  # samples
+FEW = 0.05  # of a layer's channels
 LIVELY = 0.01  # of the layer's spread
 
 
@@ -17,12 +18,11 @@ def find_dead_channels(evidence: Evidence) -> Outcome:
     measured = [one for one in evidence.layers.values() if one.at == "post_activation"]
     if not measured:
         raise NotApplicable("No single nonlinearity follows any of the layers.")
-    severity: Severity = "warning" if evidence.samples >= ENOUGH else "note"
     found = []
     for one in measured:
         dead = dead_channels(one)
         if len(dead):
-            found.append(_describe(one, dead.tolist(), severity, evidence))
+            found.append(_describe(one, dead.tolist(), severity_of(len(dead), one), evidence))
     return found or (
         f"Each of {format_count(sum(len(one.moments.maximum) for one in measured), 'channel')} of "
         f"{format_count(len(measured), 'layer')} is above zero somewhere in {format_count(evidence.samples, 'sample')}."
@@ -40,10 +40,15 @@ def dead_channels(one: Measured) -> torch.Tensor:
     return (dead & (moments.count > 0)).nonzero().flatten()
 
 
+def severity_of(count: int, one: Measured) -> Severity:
+    """Return "warning" if so many useless channels are more than a few, over enough samples to be certain."""
+    return "warning" if one.samples >= ENOUGH and count > FEW * len(one.moments.maximum) else "note"
+
+
 def _describe(one: Measured, dead: list[int], severity: Severity, evidence: Evidence) -> Finding:
     channels, seen = len(one.moments.maximum), format_count(evidence.samples, "sample")
     are = "is" if len(dead) == 1 else "are"
-    doubt = "" if severity == "warning" else f" Of so few samples (under {ENOUGH}) a rare pattern may be missing."
+    doubt = "" if evidence.samples >= ENOUGH else f" Of so few samples (under {ENOUGH}) a rare pattern may be missing."
     return Finding(
         RULE.name,
         severity,
@@ -66,5 +71,6 @@ RULE = Rule(
     "warning",
     "channels that are never above zero after the nonlinearity",
     f"What did not happen in n samples happens in fewer than 3/n of all with 95 % confidence [Hanley and Lippman-Hand "
-    f"1983]: from {ENOUGH} samples on, a dead channel answers to under 3 % of the data; below, it is a note.",
+    f"1983]: from {ENOUGH} samples on, a dead channel answers to under 3 % of the data; below, it is "
+    "a note. So are up to 5 % of a layer's channels, which healthy networks lose in training, too.",
 )
