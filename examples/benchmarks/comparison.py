@@ -28,7 +28,7 @@ def measure(quick: bool) -> Iterator[Table]:
         torch.manual_seed(0)
         model = resnet18(weights=None).eval()
     side, rounds = (64, 5) if quick else (112, 10)
-    images = torch.rand(2 * BATCH, 3, side, side, generator=torch.Generator().manual_seed(0))
+    images = torch.rand(4 * BATCH, 3, side, side, generator=torch.Generator().manual_seed(0))
     other = deepcopy(model)
 
     def loops() -> None:
