@@ -129,6 +129,29 @@ def test_batch_mixing():
     assert "cannot be split" in found.skipped["batch_mixing"]
 
 
+class Detector(nn.Module):
+    """A model of a list of images, which it pads to one size, whose answer may be empty."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.proposals = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(3, 1, 1)
+
+    def forward(self, images):
+        size = max(max(one.shape[1:]) for one in images)
+        batch = torch.stack([F.pad(one, (0, size - one.shape[2], 0, size - one.shape[1])) for one in images])
+        chosen = self.proposals(batch).detach().mean((1, 2, 3)) > 1e9
+        return self.conv(batch)[chosen]
+
+
+def test_detectors():
+    """Images of several sizes depend on their neighbors by their padding, and an empty answer shows nothing."""
+    data = [[torch.rand(3, 12, 12), torch.rand(3, 9, 14)] for _ in range(2)]
+    rules = ["batch_mixing", "never_run"]
+    found = sp.checkup(Detector().eval(), data, rules=rules, progress=False)
+    assert "padded to the largest" in found.skipped["batch_mixing"]
+    assert not found.findings
+
+
 class Auxiliary(nn.Module):
     """A model with a head for training, one that nothing calls, and a part without gradients."""
 

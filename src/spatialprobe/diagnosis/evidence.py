@@ -133,6 +133,8 @@ class Evidence:
         half = samples.first(samples.count // 2)
         if samples.count < 2 or half is samples:
             raise NotApplicable("The first samples cannot be split, so that none runs with other neighbors.")
+        if samples.of_several_sizes:
+            raise NotApplicable("Images of several sizes are padded to the largest, and so depend on their neighbors.")
         if self.repeated is not None:
             raise NotApplicable("Two passes on the same samples differ already.")
         with self.subject.running():

@@ -33,6 +33,11 @@ class Samples:
         return self if taken is self.inputs else Samples(taken, count)
 
     @property
+    def of_several_sizes(self) -> bool:
+        """Whether they are images of different sizes, which a model must pad or scale to run them at once."""
+        return isinstance(self.inputs, list) and len({one.shape for one in tensors_of(self.inputs)}) > 1
+
+    @property
     def images(self) -> torch.Tensor | None:
         """The images among the inputs: the tensor (N, C, *axes) with the most axes; None if there is none."""
         several = [self.inputs] if isinstance(self.inputs, torch.Tensor) else list(tensors_of(self.inputs))

@@ -81,6 +81,8 @@ def _without_effect(
         return _outputs(subject, samples, state)
 
     before = outputs({})
+    if not any(one.numel() for one in before):  # a detector that detected nothing
+        return {}
     if _is_same(before, outputs(_changed(left))):
         return dict(left)
     found: dict[str, nn.Parameter] = {}
