@@ -146,6 +146,8 @@ def test_what_is_not_clear_is_said(tmp_path):
         sp.write_report(path, Scaled(), {"pixels": "none"})
     with pytest.raises(sp.ArgumentError, match="Sample 0 of the images has no image"):
         sp.write_report(path, Scaled(), {"pixels": IMAGES}, image=lambda sample: sample["pixels"][0, 0])
+    with pytest.raises(sp.ArgumentError, match="The batch holds no samples"):
+        sp.write_report(tmp_path / "page.html", nn.Conv2d(1, 2, 3), (torch.empty(0, 1, 8, 8),))
 
 
 def test_fields_follow_the_input_that_is_shown(tmp_path):

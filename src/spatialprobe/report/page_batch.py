@@ -48,6 +48,8 @@ class PageBatch:
         reader = BatchReader.of(model, forward)
         part = reader.part(batch)
         samples = [_take(reader, part, index, alone=False) for index in range(reader.count(part))]
+        if not samples:
+            raise ArgumentError("The batch holds no samples, so there is nothing to show. Pass at least one image.")
         pictures = [_picture(sample, index, image, reader) for index, sample in enumerate(samples)]
         if len({picture.shape for picture in pictures}) > 1:
             sizes = ", ".join(sorted({f"{one.shape[-2]} x {one.shape[-1]}" for one in pictures}))
