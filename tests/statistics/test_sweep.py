@@ -73,7 +73,7 @@ ALL = {"all": Everything}
 
 
 def hooked(model, inputs, layers, size):
-    """What every layer hands on in evaluation mode, cloned by hooks of the test's own, batch by batch."""
+    """Return the outputs of every layer in evaluation mode, cloned by hooks of the test's own, batch by batch."""
     found = {layer: [] for layer in layers}
     handles = [
         model.get_submodule(layer).register_forward_hook(
@@ -223,6 +223,23 @@ class TestEarlyEnd:
             model = self.Tail(runs)
             assert quiet(model, images(10), ALL, batch_size=2, stop_early=stop_early).samples == 10
             assert len(runs) == expected
+
+    def test_layers_that_run_several_times_run_to_the_end(self):
+        """A layer whose number of runs depends on the samples has all of its runs in every batch."""
+
+        class Recurs(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.conv = nn.Conv2d(3, 3, 1)
+
+            def forward(self, x):
+                for _ in range(int(x.flatten()[0])):
+                    x = self.conv(x)
+                return x
+
+        data = torch.stack([torch.full((3, 2, 2), float(runs)) for runs in (2, 4, 3)])
+        result = quiet(Recurs(), data, ALL, batch_size=1)
+        assert result["conv"]["all"][1] == [0] * 2 + [1] * 4 + [2] * 3
 
     def test_another_order_runs_to_the_end(self):
         """A batch that runs its layers in another order than the first is not cut short."""

@@ -37,7 +37,8 @@ class Feeder:
     """A runner of a model on successive batches, which passes the outputs of its layers to their reducers.
 
     The first batch runs to the end, and shows in which order the layers run. With `stop_early`, later forward passes
-    end once all layers have run in that order; one that runs its layers in another order runs to the end.
+    end once all layers have run in that order; one that runs its layers in another order runs to the end. So do all
+    where a layer ran several times in the first batch, since how often it runs may depend on the samples.
     """
 
     def __init__(
@@ -137,6 +138,7 @@ class Feeder:
             raise self._intake.reason(f"All layers are left out. {next(iter(self._left_out.values()))}")
         if self._order is None:
             self._order = self._seen
+            self._stop_early = self._stop_early and len(set(self._order)) == len(self._order)
 
     def _take(self, layer: Layer, call: int, value: torch.Tensor) -> None:
         """Process the live value of one run of a layer."""

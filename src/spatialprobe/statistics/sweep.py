@@ -83,8 +83,8 @@ def sweep(
         store: the path of a folder for all activations as Zarr arrays; needs the extra `store`. See
             `statistics/store.py`.
         nonfinite: "error", or "count" to leave such values out of all statistics; `Moments` counts them.
-        stop_early: whether to end each forward pass but the first once all layers have run. Pass False for a model
-            whose layers run more often for some inputs than for the first batch.
+        stop_early: whether to end each forward pass but the first once all layers have run, where each ran once in the
+            first batch. Pass False for a model whose layers run once for the first batch and several times for others.
         timeout: the seconds for all processes to join the sweep, and for a sign of life of each after that. A slow
             process is waited for, and one that ends is noticed at once. A single process ignores it.
         forward: a function `(model, batch) -> output` that calls the model on a batch. By default the model is called
