@@ -136,6 +136,10 @@ PROMISES = {
     "storage/test_archive": "storage/checksum storage/schema storage/tensors",
     "storage/test_files": "storage/temporary",
     "storage/test_restricted_pickle": "storage/rebuilding",
+    "synthesis/test_maximize_activation": (
+        "synthesis/aim synthesis/ascent synthesis/parametrization synthesis/picture synthesis/result "
+        "synthesis/transforms"
+    ),
     "testing/test_rule": "fields/rule_results fields/rules/operation fields/rules/table",
     "statistics/test_moments": "testing/reducer",
     "training/test_bit_identity": "training/fixed_batch training/sampler training/step",

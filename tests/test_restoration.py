@@ -63,6 +63,9 @@ RUNS = {
     "sweep": lambda model, batch, folder: sp.sweep(model, batch, REDUCERS, batch_size=4, progress=False),
     "sweep of batches": lambda model, batch, folder: sp.sweep(model, [batch, batch], REDUCERS, progress=False),
     "report": report,
+    "maximized": lambda model, batch, folder: sp.maximize_activation(
+        model, "conv2", [1, 3], shape=(3, 24, 24), steps=3, progress=False
+    ),
     "footprint": lambda model, batch, folder: evidence.footprint(model, batch, "conv2", (8, 8)),
     "equivariance": equivariance,
     "orientation": lambda model, batch, folder: evidence.orientation_tuning(

@@ -41,7 +41,7 @@ STOREYS = [
         "render.palette",
     },
     {"statistics", "fields", "render"},
-    {"attribution", "comparison", "training"},
+    {"attribution", "comparison", "synthesis", "training"},
     {"evidence"},
     {"diagnosis"},
     {"report"},

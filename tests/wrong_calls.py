@@ -288,6 +288,7 @@ def calls(folder: Path) -> dict[str, Call]:
     if find_spec("zarr"):
         sp.sweep(model(), IMAGES, {"dead": sp.Dead}, store=store, progress=False)
     explained = sp.attribute(model(), IMAGES, 1)
+    maximized = sp.maximize_activation(model(), "conv1", shape=(3, 12, 12), steps=2, progress=False)
     history = run_monitor(model(), [sp.Dead], images=IMAGES[:1])
     compared = sp.compare(model(), model(), IMAGES, progress=False)
     kept_comparison = compared.save(folder / "compared.safetensors")
@@ -447,6 +448,12 @@ def calls(folder: Path) -> dict[str, Call]:
         "testing.check_reducer": Call(testing.check_reducer, {"factory": sp.Dead}, optional=testing.check_reducer),
         "testing.check_store": Call(testing.check_store, {"path": store}),
         "testing.check_rule": Call(testing.check_rule, {"module": nn.Conv2d(1, 1, 3), "input_shape": (1, 1, 5, 5)}),
+        "maximize_activation": Call(
+            sp.maximize_activation,
+            {"model": model(), "layer": "conv1", "shape": (3, 12, 12), "steps": 2, "exemplars": top},
+            optional=sp.maximize_activation,
+        ),
+        "MaximizedActivation.mosaic": Call(maximized.mosaic, {}, optional=maximized.mosaic),
         "Monitor": Call(run_monitor, {"model": model(), "reducers": {"dead": sp.Dead}}, optional=sp.Monitor),
         "History.table": Call(history.table, {"statistic": "dead.dead"}),
         "History.figure": Call(history.figure, {"statistic": "dead.dead"}, optional=history.figure),
@@ -479,6 +486,7 @@ NOT_CALLED = frozenset(
         "History",
         "HistoryRow",
         "Maps",
+        "MaximizedActivation",
         "MomentsResult",
         "NonFiniteOrigin",
         "ActivationHistogram",

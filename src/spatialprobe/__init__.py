@@ -76,6 +76,8 @@ if TYPE_CHECKING:
     from spatialprobe.statistics.reducer import Reducer
     from spatialprobe.statistics.result import SweepResult
     from spatialprobe.statistics.sweep import sweep
+    from spatialprobe.synthesis.maximize_activation import maximize_activation
+    from spatialprobe.synthesis.result import MaximizedActivation
     from spatialprobe.training.find_nonfinite import find_nonfinite
     from spatialprobe.training.history import History, HistoryRow
     from spatialprobe.training.monitor import Monitor
@@ -114,6 +116,7 @@ __all__ = [
     "LayerNotFoundError",
     "LayerNotRunError",
     "Maps",
+    "MaximizedActivation",
     "MemoryBudgetError",
     "Moments",
     "MomentsResult",
@@ -153,6 +156,7 @@ __all__ = [
     "find_nonfinite",
     "kernels",
     "load_activations",
+    "maximize_activation",
     "plan",
     "receptive_field_overlay",
     "receptive_fields",
@@ -197,6 +201,8 @@ _ON_FIRST_USE = {
     "statistics.reducer": ("Reducer",),
     "statistics.result": ("SweepResult",),
     "statistics.sweep": ("sweep",),
+    "synthesis.maximize_activation": ("maximize_activation",),
+    "synthesis.result": ("MaximizedActivation",),
     "training.find_nonfinite": ("find_nonfinite",),
     "training.history": ("History", "HistoryRow"),
     "training.monitor": ("Monitor",),

@@ -55,6 +55,15 @@ def attributions(model: nn.Module, images: torch.Tensor) -> None:
     sp.attribute(model, images, lambda output: output["logits"][:, 3])
 
 
+def synthesized(model: nn.Module) -> None:
+    """Inputs that drive channels up, as tensors and as a picture."""
+    found = sp.maximize_activation(model, "conv2", [0, 2], shape=(3, 32, 32), normalize=lambda images: images - 0.5)
+    assert_type(found, sp.MaximizedActivation)
+    assert_type(found.patches, torch.Tensor)
+    assert_type(found.best_real, torch.Tensor | None)
+    assert_type(found.mosaic(columns=2), sp.Mosaic)
+
+
 def sweeps(model: nn.Module, images: torch.Tensor) -> None:
     """Results by layer and reducer; a reducer's own type is what its user knows."""
     result = sp.sweep(model, images, {"moments": sp.Moments, "top": sp.Exemplars})

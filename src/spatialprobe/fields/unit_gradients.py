@@ -40,7 +40,7 @@ def sum_gradients(
         NonFiniteActivationError: a gradient is infinite or NaN.
     """
     inputs = images.detach().clone().requires_grad_()
-    record = _capture_first(model, inputs, layer)
+    record = capture_first(model, inputs, layer)
     units = real_values(layer, record.tensor)  # (N, channels, *units)
     check_rows(layer, units, len(images))
     units = channels_second(units, layout)
@@ -56,8 +56,8 @@ def sum_gradients(
     return sums.values.numpy()
 
 
-def _capture_first(model: nn.Module, inputs: torch.Tensor, layer: str) -> Activation:
-    """Return the record of the layer's first run, in the graph of the inputs.
+def capture_first(model: nn.Module, inputs: torch.Tensor, layer: str) -> Activation:
+    """Return the record of the layer's first run, in the graph of the inputs; the model runs no further.
 
     Raises:
         ForwardError: the model raises an error on them.

@@ -25,8 +25,10 @@ class Silent:
 
 
 @contextmanager
-def progress_bar(shown: Shown, *, done: int, total: int | None, title: str = "sweep") -> Iterator[Silent]:
-    """Yield a progress bar to update with the number of samples done; it is silent unless shown.
+def progress_bar(
+    shown: Shown, *, done: int, total: int | None, title: str = "sweep", noun: str = "sample"
+) -> Iterator[Silent]:
+    """Yield a progress bar to update with the number of samples done, or of another noun; it is silent unless shown.
 
     With "auto" it is shown if stderr is a terminal, or in a notebook. At the end it stays, and shows how many samples
     were swept, and in how many seconds.
@@ -34,9 +36,9 @@ def progress_bar(shown: Shown, *, done: int, total: int | None, title: str = "sw
     if not (sys.stderr.isatty() or is_notebook() if shown == "auto" else shown):
         yield Silent()
         return
-    with _make_bar(desc=title, initial=done, total=total, unit=" samples", dynamic_ncols=True) as made:
+    with _make_bar(desc=title, initial=done, total=total, unit=f" {noun}s", dynamic_ncols=True) as made:
         yield made  # type: ignore[misc]
-        _finish(made, done)
+        _finish(made, done, noun)
 
 
 def _make_bar(**options: Any) -> tqdm[Any]:
@@ -57,9 +59,9 @@ def _make_bar(**options: Any) -> tqdm[Any]:
     return automatic(**options)
 
 
-def _finish(bar: tqdm[Any], done: int) -> None:
+def _finish(bar: tqdm[Any], done: int, noun: str) -> None:
     """Show the totals in a bar: `sweep: 50,000 samples in 12.3 seconds`."""
-    swept = f"{bar.n:,} sample{'s' * (bar.n != 1)}"
-    before = f", {format_count(done, 'sample')} before" if done else ""
+    swept = f"{bar.n:,} {noun}{'s' * (bar.n != 1)}"
+    before = f", {format_count(done, noun)} before" if done else ""
     bar.bar_format = f"{{desc}}: {swept} in {{elapsed_s:.1f}} seconds{before}"
     bar.refresh()
