@@ -63,5 +63,5 @@ RULE = Rule(
     "warning",
     "channels without variance",
     f"Rounding of float32 leaves a constant with a deviation of some 1e-7 of its mean: the limit is {STILL:g}. Dead "
-    "channels are told by their own rule, and as there it is a note below 100 samples, and up to 5 % of a layer.",
+    "channels are told by their own rule, and as there it is a note below 30 samples, and up to 5 % of a layer.",
 )

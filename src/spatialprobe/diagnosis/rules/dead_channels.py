@@ -8,7 +8,7 @@ from spatialprobe.diagnosis.evidence import Evidence, Measured
 from spatialprobe.diagnosis.finding import Finding, NotApplicable, Outcome, Rule, Severity
 from spatialprobe.text import format_count
 
-ENOUGH = 100  # samples
+ENOUGH = 30  # samples
 FEW = 0.05  # of a layer's channels
 LIVELY = 0.01  # of the layer's spread
 
@@ -71,6 +71,6 @@ RULE = Rule(
     "warning",
     "channels that are never above zero after the nonlinearity",
     f"What did not happen in n samples happens in fewer than 3/n of all with 95 % confidence [Hanley and Lippman-Hand "
-    f"1983]: from {ENOUGH} samples on, a dead channel answers to under 3 % of the data; below, it is "
+    f"1983]: from {ENOUGH} samples on, a dead channel answers to under 10 % of the data; below, it is "
     "a note. So are up to 5 % of a layer's channels, which healthy networks lose in training, too.",
 )
