@@ -1,6 +1,6 @@
 """Labelled 32 x 32 images, in memory, from any of three sources behind one function.
 
-    "patterns"       drawn on the spot from a seed, see `patterns.py`; needs no network and no files
+    "patterns"       drawn on the spot from a seed, see `spatialprobe.examples`; needs no network and no files
     "cifar10"        CIFAR-10, fetched by torchvision unless it lies under `root` already
     "folder:PATH"    image files in torchvision's ImageFolder layout, PATH/train/<class>/* and PATH/test/<class>/*
 
@@ -66,7 +66,7 @@ def load(source: str = "patterns", *, root: str | Path = "data", seed: int = 0, 
 
 def drawn_patterns(seed: int, limit: int | None) -> ImageData:
     """Return patterns of `patterns.draw`, training and test images from separate random streams."""
-    import patterns
+    from spatialprobe.examples import patterns
 
     train_images, train_labels = patterns.draw(min(TRAIN_COUNT, limit or TRAIN_COUNT), 2 * seed, SIZE)
     test_images, test_labels = patterns.draw(min(TEST_COUNT, limit or TEST_COUNT), 2 * seed + 1, SIZE)

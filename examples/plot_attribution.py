@@ -1,5 +1,5 @@
 """
-Why this answer, and is that so?
+Attribution, checked by deletion
 ================================
 
 Which channels, at which places, does a network's answer rest on? The map is drawn from each value times its gradient
@@ -10,29 +10,23 @@ many random ones.
 from __future__ import annotations
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
-from ready import patterns, trained
-from training import as_input
 
 import spatialprobe as sp
 
 # %%
 # Test images of the drawn patterns, and what each channel contributes to the score of the answer.
 
-data, model = patterns(), trained()
-images = as_input(data.test_images[:64], torch.device("cpu"))
-found = sp.attribute(model, images)
+model = sp.examples.load_network()
+images, labels = sp.examples.draw_patterns(64, seed=1)
+found = sp.attribute(model, images, layers=["conv2", "conv4"])
 print(found)
 
 # %%
 # The check, for both layers: the score falls without each image's own top channels, hardly without random ones, and
 # rises without those that speak against the answer.
 
-checks = {
-    layer: sp.evidence.channel_deletion(model, images, one, k=2 if layer == "conv2" else 1)
-    for layer, one in found.items()
-}
+checks = {layer: sp.evidence.channel_deletion(model, images, one, k=3) for layer, one in found.items()}
 for check in checks.values():
     print(check)
 
@@ -40,8 +34,8 @@ for check in checks.values():
 # One image of those whose score is highest: violet speaks for the answer, orange against it. The caption says what was
 # removed, and what that did.
 
-sample = int(found["conv2"].score.argmax())
-why = found["conv2"].plot(sample, deletion=checks["conv2"])
+sample = int(found["conv4"].score.argmax())
+why = found["conv4"].plot(sample, deletion=checks["conv4"])
 why.savefig("attribution.png")
 
 # %%

@@ -1,6 +1,6 @@
 """
-What is wrong with this model?
-==============================
+Checkup of a faulty model
+=========================
 
 Five faults are planted in a healthy network, none of which raises an error: it still takes images and returns logits.
 A checkup names each, with the measurement that shows it and what to do about it.
@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from ready import patterns, trained
 from torch import nn
-from training import as_input
 
 import spatialprobe as sp
 
@@ -39,9 +37,9 @@ class Network(nn.Module):
         return logits
 
 
-model = trained(Network)
-assert isinstance(model, Network)
-images = as_input(patterns().test_images[:256], torch.device("cpu"))
+torch.manual_seed(0)
+model = sp.examples.train_network(Network(), *sp.examples.draw_patterns(4000), epochs=2)
+images, labels = sp.examples.draw_patterns(256, seed=1)
 healthy = sp.checkup(model, images)
 print(healthy)
 

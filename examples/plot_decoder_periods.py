@@ -1,6 +1,6 @@
 """
-Decoders: neighbors that see different windows
-===============================================
+Receptive fields of a decoder
+=============================
 
 Behind a transposed convolution units alternate: some see more pixels than their neighbors. One size and one stride for
 the whole layer, as most calculators give, are then wrong for most units; boxes are exact for each.

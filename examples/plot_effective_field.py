@@ -1,6 +1,6 @@
 """
-What a unit really uses
-=======================
+Effective receptive field
+=========================
 
 The receptive field says which pixels can move a unit; the effective field says how much each of them does: the
 gradient of the unit with respect to the input, its absolute value summed over channels and averaged over images
@@ -12,24 +12,21 @@ from __future__ import annotations
 import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from ready import patterns, trained
-from simple_cnn import SimpleCNN
-from training import as_input
 
 import spatialprobe as sp
 
 # %%
-# The unit in the middle of conv2, in a trained network and in one as it was initialized.
+# The unit in the middle of conv4, in a trained network and in one as it was initialized.
 
-images = as_input(patterns().test_images[:64], torch.device("cpu"))
+images, _ = sp.examples.draw_patterns(64, seed=1)
 torch.manual_seed(0)
-networks = {"as initialized": SimpleCNN().eval(), "trained": trained()}
-found = {name: sp.effective_receptive_field(model, images, "conv2") for name, model in networks.items()}
+networks = {"as initialized": sp.examples.PatternNetwork().eval(), "trained": sp.examples.load_network()}
+found = {name: sp.effective_receptive_field(model, images, "conv4") for name, model in networks.items()}
 for name, effective in found.items():
     print(name, effective)
 
 # %%
-# Shares of the whole, on one scale; the frame is the receptive field. Two layers are too few for a bell.
+# Shares of the whole, on one scale; the frame is the receptive field.
 
 top = max(effective.map.max() for effective in found.values())
 figure = Figure(figsize=(8, 4), layout="constrained")

@@ -1,9 +1,9 @@
 """
-Does a layer shift along?
-=========================
+Shift equivariance
+==================
 
 Shift the image, and a convolution shifts its output along, exactly, as long as the shift is a whole number of its
-units. conv2 counts in steps of two pixels, as it comes after a pooling: at odd shifts it is off [Zhang 2019]. Fully
+units. conv3 counts in steps of two pixels, as it comes after a pooling: at odd shifts it is off [Zhang 2019]. Fully
 connected units do not follow at all, even if each is compared with whichever unit comes nearest.
 """
 
@@ -11,10 +11,7 @@ from __future__ import annotations
 
 import torch
 from matplotlib.figure import Figure
-from ready import patterns, trained
-from simple_cnn import MLP
 from torch import nn
-from training import as_input
 
 import spatialprobe as sp
 
@@ -25,14 +22,17 @@ def errors(model: nn.Module, images: torch.Tensor, layer: str, shifts: range) ->
 
 
 # %%
-# A SimpleCNN and a network without convolutions, both trained on drawn patterns, and 200 test images.
+# A CNN and a network without convolutions, both trained on drawn patterns, and 200 images that neither has seen.
 
-data, cnn, mlp = patterns(), trained(), trained(MLP)
-images, shifts = as_input(data.test_images[:200], torch.device("cpu")), range(1, 9)
+cnn = sp.examples.load_network()
+torch.manual_seed(0)
+mlp = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 30), nn.ReLU(), nn.Linear(30, 10))
+sp.examples.train_network(mlp, *sp.examples.draw_patterns(2000))
+images, shifts = sp.examples.draw_patterns(200, seed=1)[0], range(1, 9)
 found = {
     "conv1": errors(cnn, images, "conv1", shifts),
-    "conv2": errors(cnn, images, "conv2", shifts),
-    "hidden units of an MLP": errors(mlp, images, "fc1", shifts),
+    "conv3": errors(cnn, images, "conv3", shifts),
+    "hidden units of an MLP": errors(mlp, images, "1", shifts),
 }
 
 # %%
@@ -47,5 +47,5 @@ axes.set_ylabel("relative error, inside the image")
 axes.set_ylim(0)
 axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
 axes.spines[["top", "right"]].set_visible(False)
-figure.suptitle(f"How far layers are from shifting along, {len(images)} images of {data.name}")
+figure.suptitle(f"How far layers are from shifting along, {len(images)} drawn patterns")
 figure.savefig("equivariance.png")

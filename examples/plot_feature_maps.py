@@ -9,26 +9,23 @@ are zero everywhere, are hatched: black alone could mean anything.
 from __future__ import annotations
 
 import torch
-from ready import patterns, trained
-from training import as_input
 
 import spatialprobe as sp
 
 # %%
-# A SimpleCNN trained on ten drawn patterns, and one test image. `at="post_activation"` takes the value after the
+# The trained network and the photo that ship with the library. `at="post_activation"` takes the value after the
 # ReLU, which is a function call inside the model's `forward`.
 
-data, model = patterns(), trained()
-image = as_input(data.test_images[49:50], torch.device("cpu"))
+model, photo = sp.examples.load_network(), sp.examples.load_photo()
 with torch.no_grad(), sp.Probe(model, at="post_activation") as probe:
-    model(image)
+    model(photo[None])
 print(probe)
 
 # %%
-# One picture for both layers. Channel numbers are those of the layer; the color bar holds for all maps above it.
+# One picture for all layers. Channel numbers are those of the layer; the color bar holds for all maps above it.
 
 maps = sp.feature_maps(probe)
-maps.figure(title=f"One image of {data.name}").savefig("feature_maps.png")
+maps.figure(title="A photo, seen by a network that was trained on drawn patterns").savefig("feature_maps.png")
 
 # %%
 # Many channels: the strongest ones, and how many are hidden. The scale is robust: a single bright pixel does not

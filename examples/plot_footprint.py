@@ -1,6 +1,6 @@
 """
-What one pixel moves
-====================
+Units that one pixel changes
+============================
 
 A pixel is changed, and the units that answer are marked (blue); around them the receptive field says which can
 (orange). In a convolution the two are the same, and small. In the fully connected layer behind it every unit changes.
@@ -8,11 +8,8 @@ A pixel is changed, and the units that answer are marked (blue); around them the
 
 from __future__ import annotations
 
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from ready import patterns, trained
-from training import as_input
 
 import spatialprobe as sp
 
@@ -27,10 +24,10 @@ def draw(axes: Axes, found: sp.evidence.Footprint) -> None:
 
 
 # %%
-# A SimpleCNN that is trained on ten drawn patterns, which takes a few seconds, and sixteen test images.
+# The trained network that ships with the library, and sixteen patterns.
 
-data, model = patterns(), trained()
-images = as_input(data.test_images[:16], torch.device("cpu"))
+model = sp.examples.load_network()
+images, labels = sp.examples.draw_patterns(16, seed=1)
 pixel = (13, 18)
 
 # %%
@@ -38,15 +35,15 @@ pixel = (13, 18)
 
 figure = Figure(figsize=(9.6, 3.8), layout="constrained")
 picture, *maps = figure.subplots(1, 3)
-picture.imshow(data.test_images[0].permute(1, 2, 0).numpy())
+picture.imshow(images[0].permute(1, 2, 0).numpy())
 picture.plot(pixel[1], pixel[0], "s", color="#c9862b", markersize=8, fillstyle="none", markeredgewidth=2)
 picture.set_title(f"one of {len(images)} images, and the pixel", fontsize=9)
-for axes, layer in zip(maps, ("conv1", "conv2"), strict=True):
+for axes, layer in zip(maps, ("conv2", "conv4"), strict=True):
     draw(axes, sp.evidence.footprint(model, images, layer, pixel))
-figure.suptitle(f"What one pixel moves, on {data.name}")
+figure.suptitle("What one pixel moves, on drawn patterns")
 figure.savefig("footprint.png")
 
 # %%
 # The control: in a fully connected layer all units change.
 
-print(sp.evidence.footprint(model, images, "fc1", pixel))
+print(sp.evidence.footprint(model, images, "fc", pixel))

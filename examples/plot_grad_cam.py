@@ -12,9 +12,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
-from ready import patterns, trained
 from torch import nn
-from training import as_input
 
 import spatialprobe as sp
 
@@ -32,25 +30,24 @@ def grad_cam(model: nn.Module, images: torch.Tensor, layer: str) -> torch.Tensor
 
 
 # %%
-# A SimpleCNN that has learned ten drawn patterns, which takes a few seconds.
+# The trained network that ships with the library.
 
-data, model = patterns(), trained()
+model, classes = sp.examples.load_network(), sp.examples.CLASSES
 
 # %%
-# Eight test images; below each, what spoke for the answer, each map on a scale of its own.
+# Eight patterns that it has not seen; below each, what spoke for the answer, each map on a scale of its own.
 
-shown = data.test_images[:8]
-inputs = as_input(shown, torch.device("cpu"))
-cams = grad_cam(model, inputs, "conv2").detach()
-answers = model(inputs).argmax(1)
+images, labels = sp.examples.draw_patterns(8, seed=1)
+cams = grad_cam(model, images, "conv4").detach()
+answers = model(images).argmax(1)
 
 figure = Figure(figsize=(12, 3.6), layout="constrained")
 for column, (above, below) in enumerate(figure.subplots(2, 8).T):
-    above.imshow(shown[column].permute(1, 2, 0).numpy())
-    above.set_title(f"{data.classes[data.test_labels[column]]}\n-> {data.classes[answers[column]]}", fontsize=8)
-    below.imshow(shown[column].float().mean(0).numpy(), cmap="gray")
+    above.imshow(images[column].permute(1, 2, 0).numpy())
+    above.set_title(f"{classes[labels[column]]}\n-> {classes[answers[column]]}", fontsize=8)
+    below.imshow(images[column].mean(0).numpy(), cmap="gray")
     below.imshow(cams[column].numpy(), cmap="viridis", alpha=0.6)
     above.set_axis_off()
     below.set_axis_off()
-figure.suptitle(f"Grad-CAM of conv2 on {data.name}: the class -> the answer")
+figure.suptitle("Grad-CAM of conv4 on drawn patterns: the class -> the answer")
 figure.savefig("grad_cam.png")

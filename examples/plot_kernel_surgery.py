@@ -1,6 +1,6 @@
 """
-Kernels without their pattern
-=============================
+Kernel surgery
+==============
 
 Averaged kernels keep what they weigh each color with, shuffled ones keep their numbers; both lose the arrangement, and
 nothing else. How much of the answer goes with it? The head is trained again on the outputs of the changed kernels: the
@@ -11,25 +11,25 @@ from __future__ import annotations
 
 import torch
 from matplotlib.figure import Figure
-from ready import patterns, trained
-from simple_cnn import SimpleCNN
 from torch import nn
-from training import evaluate, train
 
 import spatialprobe as sp
 
-data, model = patterns(), trained()
+model = sp.examples.load_network()
+images, labels = sp.examples.draw_patterns(2000)
+test_images, test_labels = sp.examples.draw_patterns(1000, seed=1)
 
 
 def with_new_head(changed: nn.Module) -> float:
     """Test accuracy with these convolutions, frozen, and a head trained on their outputs."""
     torch.manual_seed(1)
-    fresh = SimpleCNN()
+    fresh = sp.examples.PatternNetwork()
     for name, parameter in changed.named_parameters():
         if name.startswith("conv"):
             fresh.get_parameter(name).requires_grad_(False).copy_(parameter.detach())
-    train(fresh, data.train_images, data.train_labels, epochs=1, seed=0)
-    return evaluate(fresh, data.test_images, data.test_labels).accuracy
+    sp.examples.train_network(fresh, images, labels, epochs=2)
+    with torch.no_grad():
+        return float((fresh(test_images).argmax(1) == test_labels).float().mean())
 
 
 # %%
@@ -43,12 +43,12 @@ versions = {
 }
 
 # %%
-# conv1's kernels, and what a new head makes of both convolutions.
+# conv1's kernels, and what a new head makes of the four convolutions.
 
 figure = Figure(figsize=(11, 2.8), layout="constrained")
 for axes, (name, changed) in zip(figure.subplots(1, len(versions)), versions.items(), strict=True):
     axes.imshow(sp.kernels(changed.get_submodule("conv1")).array)
     axes.set_title(f"{name}: a new head reaches {with_new_head(changed):.0%}", fontsize=9)
     axes.set_axis_off()
-figure.suptitle(f"conv1's kernels, on {data.name}; chance is {1 / len(data.classes):.0%}")
+figure.suptitle(f"conv1's kernels, on drawn patterns; chance is {1 / len(sp.examples.CLASSES):.0%}")
 figure.savefig("kernel_surgery.png")

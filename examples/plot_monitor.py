@@ -1,36 +1,32 @@
 """
-A network watched while it learns
-=================================
+Monitor of a training
+=====================
 
 A monitor around a training loop, which is not changed: with the same seed the weights end the same, bit for bit. At
-every hundredth step it takes the statistics of each layer and of its gradients, and the maps of one fixed image.
+every tenth step it takes the statistics of each layer and of its gradients, and the maps of one fixed image.
 """
 
 from __future__ import annotations
 
 import torch
-from ready import patterns
-from simple_cnn import SimpleCNN
-from training import as_input, train
 
 import spatialprobe as sp
 
 # %%
-# The loop is the study's own, one pass over the drawn patterns in batches of four.
+# One pass over 4,000 drawn patterns, in batches of 50. `train_network` is an ordinary loop.
 
-data = patterns()
-image = as_input(data.test_images[49:50], torch.device("cpu"))
+images, labels = sp.examples.draw_patterns(4000)
 torch.manual_seed(0)
-model = SimpleCNN()
+model = sp.examples.PatternNetwork()
 with sp.Monitor(
     model,
     {"moments": sp.Moments, "dead": sp.Dead},
     at="post_activation",
-    every=100,
+    every=10,
     gradients=True,
-    images=image,
+    images=sp.examples.load_photo(128)[None],
 ) as monitor:
-    train(model, data.train_images, data.train_labels, epochs=1, seed=0)
+    sp.examples.train_network(model, images, labels)
 history = monitor.history
 print(history)
 
@@ -43,12 +39,12 @@ spread.savefig("monitor.png")
 gradients = history.figure("moments.gradient.std", title="Spread of the gradients")
 
 # %%
-# The share of channels that were zero for all four images of the step.
+# The share of channels that were zero for all images of the step.
 
 dead = history.figure("dead.dead", title="Share of dead channels")
 
 # %%
-# What the second layer makes of one image, from the first step on. All steps are on one scale, so that what grows is
+# What the second layer makes of a photo, from the first step on. All steps are on one scale, so that what grows is
 # seen to grow.
 
 maps = history.to_gif("monitor.gif", "conv2", seconds=0.25)

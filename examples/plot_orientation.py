@@ -1,6 +1,6 @@
 """
-Which stripes a kernel prefers
-==============================
+Orientation tuning
+==================
 
 Orientation tuning, as physiologists measure it: gratings of many directions, frequencies and phases are shown; around
 each circle runs how strongly a channel of conv1 answers to each direction. A long thin shape is a detector of one
@@ -14,8 +14,6 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from matplotlib.projections.polar import PolarAxes
-from ready import patterns, trained
-from simple_cnn import SimpleCNN
 
 import spatialprobe as sp
 
@@ -39,15 +37,15 @@ def draw(axes: PolarAxes, tuning: sp.evidence.OrientationTuning, channel: int) -
 
 torch.manual_seed(0)
 tunings = {
-    "before training": sp.evidence.orientation_tuning(SimpleCNN(), "conv1"),
-    "after training": sp.evidence.orientation_tuning(trained(), "conv1"),
+    "before training": sp.evidence.orientation_tuning(sp.examples.PatternNetwork(), "conv1"),
+    "after training": sp.evidence.orientation_tuning(sp.examples.load_network(), "conv1"),
 }
 
 # %%
 # 0° is brightness that changes to the right, so upright stripes; 90° lying ones.
 
 figure = Figure(figsize=(11, 5.2), layout="constrained")
-figure.suptitle(f"conv1's answers to gratings of each direction, on {patterns().name}", weight="bold")
+figure.suptitle("conv1's answers to gratings of each direction", weight="bold")
 rows = figure.add_gridspec(2, 1)
 for row, (when, tuning) in enumerate(tunings.items()):
     part = figure.add_subfigure(rows[row])

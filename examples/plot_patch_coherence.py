@@ -1,6 +1,6 @@
 """
-What a channel looks for
-========================
+Patch coherence
+===============
 
 A channel's top-activating patches, and how much they have in common: the mean correlation between them, beside that
 of random patches of the same size.
@@ -10,19 +10,15 @@ from __future__ import annotations
 
 from functools import partial
 
-import torch
-from ready import patterns, trained
-from training import as_input
-
 import spatialprobe as sp
 
 # %%
-# One pass over the test images finds the top nine of each channel of conv2, and where.
+# One pass over 600 patterns finds the top nine of each channel of conv4, and where.
 
-data, model = patterns(), trained()
-images = as_input(data.test_images, torch.device("cpu"))
-sweep = sp.sweep(model, images, {"top": partial(sp.Exemplars, k=9)}, layers="conv2", progress=False)
-top, field = sweep["conv2"]["top"], sp.receptive_fields(model, images[:1])["conv2"]
+model = sp.examples.load_network()
+images, labels = sp.examples.draw_patterns(600, seed=1, size=64)
+sweep = sp.sweep(model, images, {"top": partial(sp.Exemplars, k=9)}, layers="conv4", progress=False)
+top, field = sweep["conv4"]["top"], sp.receptive_fields(model, images[:1])["conv4"]
 
 # %%
 # How alike they are, channel by channel.
@@ -36,6 +32,6 @@ print(found)
 shown = sorted(found.values.argsort()[::-1][:6].tolist())
 words = ", ".join(f"{channel}: {found.values[channel]:.2f}" for channel in shown)
 figure = sp.exemplar_patches(top, images, field, channels=shown).figure(
-    title=f"conv2's most coherent channels, on {data.name}. {words}; random patches: {found.random:.2f}"
+    title=f"conv4's most coherent channels, on drawn patterns. {words}; random patches: {found.random:.2f}"
 )
 figure.savefig("patch_coherence.png")

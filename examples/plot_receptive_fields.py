@@ -1,6 +1,6 @@
 """
-How fields grow in five architectures
-=====================================
+Receptive fields of five architectures
+======================================
 
 The receptive field of every convolution, against how far into the network it comes. Only geometry matters here, so
 the weights are random and no data is needed: every model is followed on tensors that have no values.

@@ -78,7 +78,7 @@ PROMISES = {
     "examples/test_data": "",
     "examples/test_gallery": "",
     "examples/test_grad_cam": "",
-    "examples/test_patterns": "",
+    "examples/test_network": "examples/photo examples/training",
     "examples/test_study": "",
     "fields/test_boxes": (
         "fields/box fields/call fields/dispatch fields/reach fields/traits fields/memory "

@@ -26,7 +26,7 @@ STOREYS = [
     {"html_table", "notebook"},
     {"html_fields"},
     {"arguments", "tensors", "mappings"},
-    {"storage"},
+    {"storage", "examples"},
     {"model"},
     {
         "activations",
@@ -68,6 +68,7 @@ def loaded():
         "capture": CAPTURE,
         "evidence": "assert sp.evidence.__name__ == 'spatialprobe.evidence'; sp.evidence.footprint",
         "diagnosis": "assert sp.diagnosis.__name__ == 'spatialprobe.diagnosis'",
+        "examples": "assert sp.examples.__name__ == 'spatialprobe.examples'",
         "testing": "assert sp.testing.__name__ == 'spatialprobe.testing'",
         "plot": "probe[''].plot()",
     }
@@ -84,6 +85,7 @@ def brought(loaded, step):
 def test_import_is_light(loaded):
     """Importing the package, and capturing with it, loads torch and numpy, but no package for drawing."""
     assert not brought(loaded, "capture")
+    assert not brought(loaded, "examples")
 
 
 def test_light_import_test_can_fail(loaded):
@@ -112,7 +114,7 @@ def test_evidence_is_found_when_asked_for(loaded):
         assert getattr(evidence, name).__doc__, name
 
 
-@pytest.mark.parametrize("name", ["diagnosis", "testing"])
+@pytest.mark.parametrize("name", ["diagnosis", "examples", "testing"])
 def test_packages_are_found_without_an_import_of_their_own(name, loaded):
     """Packages such as `sp.testing` can be used after `import spatialprobe as sp`."""
     assert f"spatialprobe.{name}" not in loaded["evidence"]

@@ -43,6 +43,7 @@ from spatialprobe.model.tokens import Tokens
 if TYPE_CHECKING:
     from spatialprobe import diagnosis as diagnosis
     from spatialprobe import evidence as evidence
+    from spatialprobe import examples as examples
     from spatialprobe.attribution.attribute import attribute
     from spatialprobe.attribution.collection import Attributions
     from spatialprobe.attribution.result import Attribution
@@ -209,7 +210,7 @@ _ON_FIRST_USE = {
     "training.nonfinite": ("NonFiniteOrigin",),
 }
 _HOME = {name: f"{__name__}.{module}" for module, names in _ON_FIRST_USE.items() for name in names}
-_PACKAGES_ON_FIRST_USE = ("diagnosis", "evidence", "testing")
+_PACKAGES_ON_FIRST_USE = ("diagnosis", "evidence", "examples", "testing")
 
 
 def __getattr__(name: str) -> object:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import patterns
 import pytest
 import torch
 from torch import nn
+
+from spatialprobe.examples import patterns
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,9 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import torch
+
+from spatialprobe.arguments import as_int
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 
@@ -126,6 +129,21 @@ PATTERNS: dict[str, Callable[[Canvas], FloatArray]] = {
     "blobs": blobs,
 }
 CLASSES: tuple[str, ...] = tuple(PATTERNS)
+
+
+def draw_patterns(count: int, seed: int = 0, size: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return images (N, 3, size, size) float32 in [0, 1] and labels (N,) int64, which are indices into `CLASSES`.
+
+    They are drawn, not loaded: the same arguments give the same images. The classes are equally frequent and in
+    random order. Raises ArgumentError for a count below 1, a seed below 0, or a size below 8 or above 256 pixels.
+
+    >>> images, labels = draw_patterns(20)
+    >>> images.shape, CLASSES[labels[0]]
+    (torch.Size([20, 3, 32, 32]), 'checkerboard')
+    """
+    count, seed = as_int(count, "count", least=1), as_int(seed, "seed", least=0)
+    images, labels = draw(count, seed, as_int(size, "size", least=8, most=256))
+    return torch.from_numpy(images).float() / 255, torch.from_numpy(labels)
 
 
 def draw(count: int, seed: int, size: int = 32) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
