@@ -56,6 +56,10 @@ PROMISES = {
         "comparison/side comparison/similarity"
     ),
     "comparison/test_state": "comparison/comparison_page comparison/examples comparison/result",
+    "command/test_main": (
+        "__main__ command/checkup command/compare command/fields command/maps command/options command/plan "
+        "command/reasons command/report command/setup command/sweep"
+    ),
     "diagnosis/test_checkup": (
         "diagnosis/evidence diagnosis/finding diagnosis/gather diagnosis/pictures diagnosis/drawing diagnosis/result "
         "diagnosis/samples diagnosis/subject diagnosis/survey diagnosis/written"

@@ -45,7 +45,8 @@ STOREYS = [
     {"evidence"},
     {"diagnosis"},
     {"report"},
-    {"testing"},
+    {"testing", "command"},
+    {"__main__"},
 ]
 
 # What may wait inside a function, or for a type checker: a method that shows what its object holds.

@@ -14,14 +14,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from spatialprobe.activations.capture import capture
-from spatialprobe.activations.collection import Activations
-from spatialprobe.activations.edit import ablate, edited, replace
-from spatialprobe.activations.maps import Maps
-from spatialprobe.activations.plan import Plan, PlannedLayer, plan
-from spatialprobe.activations.probe import Probe
-from spatialprobe.activations.records import Activation, ConvSpec
-from spatialprobe.activations.save import load_activations, save_activations
 from spatialprobe.errors import (
     AmbiguousCallError,
     ArgumentError,
@@ -38,12 +30,19 @@ from spatialprobe.errors import (
     UnresolvedActivationError,
     UnsupportedOutputError,
 )
-from spatialprobe.model.tokens import Tokens
 
 if TYPE_CHECKING:
     from spatialprobe import diagnosis as diagnosis
     from spatialprobe import evidence as evidence
     from spatialprobe import examples as examples
+    from spatialprobe.activations.capture import capture
+    from spatialprobe.activations.collection import Activations
+    from spatialprobe.activations.edit import ablate, edited, replace
+    from spatialprobe.activations.maps import Maps
+    from spatialprobe.activations.plan import Plan, PlannedLayer, plan
+    from spatialprobe.activations.probe import Probe
+    from spatialprobe.activations.records import Activation, ConvSpec
+    from spatialprobe.activations.save import load_activations, save_activations
     from spatialprobe.attribution.attribute import attribute
     from spatialprobe.attribution.collection import Attributions
     from spatialprobe.attribution.result import Attribution
@@ -57,6 +56,7 @@ if TYPE_CHECKING:
     from spatialprobe.fields.effective import EffectiveReceptiveField, effective_receptive_field
     from spatialprobe.fields.receptive_fields import receptive_fields
     from spatialprobe.fields.result import ReceptiveField
+    from spatialprobe.model.tokens import Tokens
     from spatialprobe.render.effective_map import effective_field_map
     from spatialprobe.render.evolution import Evolution, evolution
     from spatialprobe.render.exemplar_patches import exemplar_patches
@@ -167,8 +167,16 @@ __all__ = [
     "write_report",
 ]
 
-# Imported on first use, so that importing the library is fast and does not import matplotlib.
+# Imported on first use, so that importing the library is fast: matplotlib waits for a picture, torch for a model.
 _ON_FIRST_USE = {
+    "activations.capture": ("capture",),
+    "activations.collection": ("Activations",),
+    "activations.edit": ("ablate", "edited", "replace"),
+    "activations.maps": ("Maps",),
+    "activations.plan": ("Plan", "PlannedLayer", "plan"),
+    "activations.probe": ("Probe",),
+    "activations.records": ("Activation", "ConvSpec"),
+    "activations.save": ("load_activations", "save_activations"),
     "attribution.attribute": ("attribute",),
     "attribution.collection": ("Attributions",),
     "attribution.result": ("Attribution",),
@@ -182,6 +190,7 @@ _ON_FIRST_USE = {
     "fields.effective": ("EffectiveReceptiveField", "effective_receptive_field"),
     "fields.result": ("ReceptiveField",),
     "fields.receptive_fields": ("receptive_fields",),
+    "model.tokens": ("Tokens",),
     "render.evolution": ("Evolution", "evolution"),
     "render.feature_maps": ("feature_maps",),
     "render.gallery": ("Gallery",),
