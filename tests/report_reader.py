@@ -59,20 +59,21 @@ class Page(HTMLParser):
         return found
 
     def values(self, name, image):
-        """Return the decoded values of a layer's maps, (C, h, w), NaN where they are not finite."""
+        """Return the decoded values of a layer's maps, (C, h, w), (C, L) or (C, d, h, w), NaN where not finite."""
         layer = self.layer(name)
         maps = layer["maps"][image]
-        low, high = unpacked(maps["numbers"], "<f8").reshape(5, -1)[:2, :, None, None]
+        low, high = unpacked(maps["numbers"], "<f8").reshape(5, -1)[:2, :, None, None, None]
         pieces = []
         for (count, step), text in zip(layer["pieces"], maps["differences"], strict=True):
             height, width = (-(-side * layer["every"] // step) for side in (layer["height"], layer["width"]))
-            found = np.cumsum(unpacked(text, "u1"), dtype=np.uint8).reshape(count, height, width)
+            found = np.cumsum(unpacked(text, "u1"), dtype=np.uint8).reshape(count, layer["depth"], height, width)
             coarse = step // layer["every"]
-            pieces.append(found.repeat(coarse, 1).repeat(coarse, 2)[:, : layer["height"], : layer["width"]])
+            pieces.append(found.repeat(coarse, 2).repeat(coarse, 3)[..., : layer["height"], : layer["width"]])
         codes = np.concatenate(pieces).astype(float)
         if layer["order"]:
             codes = codes[np.argsort(unpacked(layer["order"], "<i4"))]
-        return np.where(codes == 255, np.nan, low + (high - low) * codes / 254)
+        values = np.where(codes == 255, np.nan, low + (high - low) * codes / 254)
+        return values if layer["axes"] == 3 else values[:, 0] if layer["axes"] == 2 else values[:, 0, 0]
 
     def numbers(self, name, image):
         """Return for each channel the low, high, mean and fraction of units at or below zero, (4, C)."""
@@ -92,6 +93,19 @@ class Page(HTMLParser):
                 if y0 < y1 and x0 < x1:
                     found[y, x] = y0, x0, y1, x1, whole_y0, whole_x0, whole_y1, whole_x1
         return found
+
+    def box(self, name, channel, z, y, x):
+        """Return what a unit sees along slices, rows and columns: each (start, stop, and both without clipping)."""
+        layer = self.layer(name)
+        which = layer["boxes"]["of"][channel] if layer["boxes"]["of"] else 0
+        table = unpacked(layer["boxes"]["tables"][which], "<i4")
+        height, width = layer["units"]
+        if layer["boxes"]["byAxis"][which]:
+            lines = table.reshape(-1, 4).tolist()
+            deep = lines[height + width + z] if len(lines) > height + width else [0, 1, 0, 1]
+            return deep, lines[y], lines[height + x]
+        unit = table.reshape(layer["depth"], height, width, -1)[z, y, x].tolist()
+        return unit[8:] or [0, 1, 0, 1], unit[0:8:2], unit[1:8:2]
 
 
 def read(path):

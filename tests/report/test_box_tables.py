@@ -60,7 +60,7 @@ def test_tables_say_what_the_field_says(name):
         boxes = LayerBoxes.of(field, channels)
         for channel in range(channels):
             table = boxes.tables[boxes.of_channel[channel]]
-            assert (table.boxes(field.output_size[0]) == expected(field, channel)).all()
+            assert (table.boxes() == expected(field, channel)).all()
 
 
 @pytest.mark.parametrize(("make", "by_axis"), [(Irregular, False), (Nothing, True)])
@@ -68,7 +68,7 @@ def test_irregular_fields(make, by_axis):
     """Where a unit's rows depend on its column each unit has an entry of its own; units that see nothing have zeros."""
     for field in planar_fields(make().eval(), (1, 3, 9, 9)):
         table = BoxTable.of(field, None)
-        assert (table.boxes(field.output_size[0]) == expected(field, None)).all()
+        assert (table.boxes() == expected(field, None)).all()
     assert table.by_axis == by_axis
 
 
@@ -97,4 +97,4 @@ def test_branches_keep_their_own():
     assert len(boxes.tables) == 2
     assert boxes.of_channel.tolist() == [0, 0, 1, 1, 1]
     for channel in range(5):
-        assert (boxes.tables[boxes.of_channel[channel]].boxes(9) == expected(field, channel)).all()
+        assert (boxes.tables[boxes.of_channel[channel]].boxes() == expected(field, channel)).all()

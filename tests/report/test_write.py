@@ -414,8 +414,8 @@ def test_tokens_are_maps(path):
     said = sp.write_report(path, model, images, layers=["0.patches", "0.norm"], layout=sp.Tokens(4, 6, 1))
     assert said.layers == ("0.norm",)
     assert "does not have the layout" in said.reduced[0]
-    with pytest.raises(sp.ArgumentError, match=r"it returned \(1, 25, 6\) of torch.float32, no maps"):
-        sp.write_report(path, model, images, layers="0.norm", layout="channels_last")
+    sp.write_report(path, model, images, layers="0.norm", layout="channels_last")
+    assert (read(path).layer("0.norm")["axes"], read(path).layer("0.norm")["units"]) == (1, [1, 25])
 
 
 def test_channels_last_equal_to_permuting_by_hand(path):

@@ -88,8 +88,9 @@ def nearest_units(field: ReceptiveField | None, axis: int, units: int, pixels: i
     middles = (np.arange(units) + 0.5) * pixels / units
     if field is not None:
         boxes = field.boxes(clip=False)
-        line = boxes[:, 0] if axis == 0 else boxes[0, :]
-        found = (line[:, axis] + line[:, 2 + axis]) / 2
+        axes = boxes.shape[-1] // 2
+        line = np.moveaxis(boxes, axis, 0).reshape(units, -1, 2 * axes)[:, 0]
+        found = (line[:, axis] + line[:, axes + axis]) / 2
         if units == 1 or (np.diff(found) > 0).all():
             middles = found
     between = (middles[1:] + middles[:-1]) / 2

@@ -21,21 +21,27 @@ NONFINITE = 255
 class CodedKernels:
     """For each output channel the kernels over some input channels, all that there are or the strongest."""
 
-    codes: npt.NDArray[np.uint8]  # (C, k, kh, kw)
+    codes: npt.NDArray[
+        np.uint8
+    ]  # (C, k, kh, kw); kh is one over signals, and counts the rows of all slices over volumes
     reach: npt.NDArray[np.float64]  # (C,) the largest finite weight's magnitude
     inputs: npt.NDArray[np.int64]  # (C, k) the numbers of the input channels
     of: int  # input channels that each kernel has
     in_color: bool  # over three input channels, which are drawn as red, green and blue too
     bias: npt.NDArray[np.float64]  # (C,)
-    steps: tuple[int, ...]  # stride, padding above and left, dilation: y, then x, of each
+    steps: tuple[int, ...]  # stride, padding before, dilation: of each axis in order
+    depth: int = 1  # slices that the rows are of, one below the other
 
     @staticmethod
     def of_module(module: nn.Module) -> CodedKernels | None:
-        """Return those of a convolution over two axes whose kernels can be drawn, None for another module."""
+        """Return those of a convolution whose kernels can be drawn, None for another module."""
         spec = ConvSpec.of(module)
-        if spec is None or len(spec.kernel_size) != 2 or why_no_kernels(module) is not None:
+        if spec is None or why_no_kernels(module) is not None:
             return None
         weights = weights_of(module, spec)
+        axes = len(spec.kernel_size)
+        depth = weights.shape[2] if axes == 3 else 1
+        weights = weights.reshape(*weights.shape[:2], -1, weights.shape[-1])
         channels, inputs = weights.shape[:2]
         finite = np.isfinite(weights)
         known = np.where(finite, weights, 0)
@@ -46,15 +52,15 @@ class CodedKernels:
         codes = np.rint(MIDDLE + MIDDLE * scaled).astype(np.uint8)
         codes[~finite[picked]] = NONFINITE
         first = np.arange(channels) // (channels // spec.groups) * inputs  # the group's first input channel
-        in_color = inputs == 3 and spec.groups == 1
+        in_color = inputs == 3 and spec.groups == 1 and axes == 2
         bias = module.bias
         biases = bias.detach().cpu().double().numpy() if isinstance(bias, torch.Tensor) else np.zeros(channels)
-        return CodedKernels(codes, reach, chosen + first[:, None], inputs, in_color, biases, _steps(spec))
+        return CodedKernels(codes, reach, chosen + first[:, None], inputs, in_color, biases, _steps(spec), depth)
 
     def of_channels(self, chosen: npt.NDArray[np.int64]) -> CodedKernels:
         """The same for some of the output channels."""
         arrays = self.codes[chosen], self.reach[chosen], self.inputs[chosen]
-        return CodedKernels(*arrays, self.of, self.in_color, self.bias[chosen], self.steps)
+        return CodedKernels(*arrays, self.of, self.in_color, self.bias[chosen], self.steps, self.depth)
 
 
 def _steps(spec: ConvSpec) -> tuple[int, ...]:

@@ -22,7 +22,7 @@ Floats = npt.NDArray[np.float64]
 class CodedMaps:
     """The maps of one layer for one image, and what each channel's values come to."""
 
-    codes: Codes  # (C, h, w)
+    codes: Codes  # (C, h, w), of a signal (C, 1, w), of a volume (C, d, h, w)
     low: Floats  # (C,) the least finite value, NaN where there is none
     high: Floats  # (C,) the greatest
     mean: Floats  # (C,) of the finite values
@@ -32,7 +32,9 @@ class CodedMaps:
 
     @staticmethod
     def of(maps: Values) -> CodedMaps:
-        """Those of maps (C, h, w)."""
+        """Those of maps (C, h, w), (C, w) or (C, d, h, w)."""
+        if maps.ndim == 2:
+            maps = maps[:, None]
         extremes = Extremes.of(maps)
         codes = np.empty(maps.shape, np.uint8)
         mean, silent = np.empty(len(maps)), np.empty(len(maps))
@@ -67,10 +69,10 @@ class CodedMaps:
         return CodedMaps(self.codes[chosen], *numbers, self.nonfinite[chosen], self.robust)
 
     def values(self) -> Floats:
-        """(C, h, w): what the codes stand for, NaN where a value was not finite."""
+        """What the codes stand for, of their shape, NaN where a value was not finite."""
         share = self.codes / STEPS
-        ends = self.low[:, None, None], self.high[:, None, None]
-        return np.where(self.codes == NONFINITE, np.nan, ends[0] * (1 - share) + ends[1] * share)
+        low, high = (end.reshape(-1, *(1,) * (self.codes.ndim - 1)) for end in (self.low, self.high))
+        return np.where(self.codes == NONFINITE, np.nan, low * (1 - share) + high * share)
 
 
 def _coded(flat: Values, low: Floats, high: Floats) -> Codes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,8 +47,12 @@ class OverInput:
 
     @staticmethod
     def of(maps: Floats, size: Sequence[int], field: ReceptiveField | None) -> OverInput:
-        """Return maps (N, h, w) over an input (H, W): units lie over the middles of their fields, else evenly."""
-        rows, columns = (nearest_units(field, axis, maps.shape[1 + axis], size[axis]) for axis in (0, 1))
+        """Return maps (N, h, w) over an input (H, W): units lie over the middles of their fields, else evenly.
+
+        Maps of signals are (N, w), over a line of (W,).
+        """
+        lines = [nearest_units(field, axis, maps.shape[1 + axis], pixels) for axis, pixels in enumerate(size)]
+        rows, columns = lines if len(lines) == 2 else (np.zeros(1, np.int64), *lines)
         return OverInput(tuple(CodedMaps.of(one[None]) for one in maps), rows, columns)
 
 
@@ -106,10 +111,10 @@ class Explained:
         self._model, self._batch, images = batch.model, batch.batch, batch.pictures
         chosen: Any = {"layers": lambda name, _: name in names, "forward": batch.forward}
         self._found = attribute(batch.model, batch.batch, target, at=at, layout=layout, **chosen)
-        self._size, self._count = images.shape[-2:], len(images)
+        self._size, self._count = tuple(images.shape[2:]), len(images)
         self._runs = [one for layer in self._found for one in self._found.calls(layer)]
         first = self._runs[0]
-        pixels = images.shape[-1] * images.shape[-2]
+        pixels = prod(self._size)
         self.score = Score(
             tuple(first.target.tolist()), tuple(map(float, first.score)), first._question.reach / pixels or 1.0
         )
@@ -134,9 +139,9 @@ class Explained:
             checks = tuple(deletion.words(image) for image in range(count))
         bar.update(SAMPLED * count)
         over = None
-        if found.map is not None and found.map.ndim == 3:
-            size = self._size
-            maps = found.map.double().numpy() * (found.map[0].numel() / (size[0] * size[1]))
+        size = self._size
+        if found.map is not None and found.map.ndim - 1 == len(size) < 3:
+            maps = found.map.double().numpy() * (found.map[0].numel() / prod(size))
             over = OverInput.of(maps, size, field if field.output_size == tuple(found.map.shape[1:]) else None)
         return Contributions(found.channels.double().numpy(), self._ablate(found, bar), over, checks)
 
@@ -173,7 +178,7 @@ def explain(
 
 
 def read_overlays(overlays: object, images: torch.Tensor) -> tuple[Overlay, ...]:
-    """Return the maps that are passed for the input images (N, C, H, W).
+    """Return the maps that are passed for the input images (N, C, H, W), or signals (N, C, L).
 
     Raises:
         ArgumentError: they are no mapping of names to maps (N, h, w) of finite numbers.
@@ -182,6 +187,8 @@ def read_overlays(overlays: object, images: torch.Tensor) -> tuple[Overlay, ...]
         return ()
     if not isinstance(overlays, Mapping):
         raise ArgumentError(f"overlays is {kind_of(overlays)}: pass a mapping of names to tensors (N, h, w).")
+    if overlays and images.ndim == 5:
+        raise ArgumentError("overlays= are maps over images and signals, and these are volumes: leave overlays out.")
     names = as_texts(list(overlays), "The names of overlays")
     return tuple(Overlay(name, _over(name, overlays[name], images)) for name in names)
 
@@ -191,11 +198,12 @@ def _over(name: object, given: object, images: torch.Tensor) -> OverInput:
         maps = torch.as_tensor(given, dtype=torch.float64, device="cpu").detach()
     except (TypeError, ValueError, RuntimeError) as error:
         raise ArgumentError(f"overlays[{name!r}] is {kind_of(given)}: pass a tensor (N, h, w).") from error
-    if maps.ndim != 3 or len(maps) != len(images) or not maps.numel():
+    if maps.ndim != images.ndim - 1 or len(maps) != len(images) or not maps.numel():
+        one, all_of_them = ("(h, w)", "(N, h, w)") if images.ndim == 4 else ("(w,)", "(N, w)")
         raise ArgumentError(
             f"overlays[{name!r}] is {tuple(maps.shape)} for {format_count(len(images), 'image')}: pass one signed map "
-            "(h, w) for each, (N, h, w)."
+            f"{one} for each, {all_of_them}."
         )
     if not maps.isfinite().all():
         raise ArgumentError(f"overlays[{name!r}] holds values that are infinite or NaN.")
-    return OverInput.of(maps.numpy(), images.shape[-2:], None)
+    return OverInput.of(maps.numpy(), images.shape[2:], None)

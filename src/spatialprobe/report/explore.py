@@ -74,8 +74,8 @@ def explore(
 
     Args:
         model: any module.
-        images: a batch as the model takes it, of the images to be looked at; where that is more than images
-            (N, C, H, W), one of the same form as those of `data`.
+        images: a batch as the model takes it, of the images, signals or volumes to be looked at; where
+            that is more than images (N, C, H, W), one of the same form as those of `data`.
         data: what the page's statistics and patches are of, as for `sweep`: a data set or tensor of samples, a
             `DataLoader`, or another iterable of batches, of which there are statistics and no patches.
         path: of the page, `.html`; by default `report.html` in a new temporary folder, which is kept.

@@ -17,7 +17,7 @@ from spatialprobe.report.coded_maps import NONFINITE, STEPS
 from spatialprobe.report.contributions import Overlay, Score
 from spatialprobe.report.exemplar_images import StoredImages
 from spatialprobe.report.inputs import Inputs
-from spatialprobe.report.payload import PackedLayer, over_data, script_safe
+from spatialprobe.report.payload import PackedLayer, over_data, script_safe, signal_data, signal_ranges
 from spatialprobe.report.script import page_script, read_part
 from spatialprobe.report.stills import Still, still
 from spatialprobe.text import as_html, escape_surrogates, format_count
@@ -106,7 +106,7 @@ class Page:
     def _about(self) -> str:
         shown = self.layers[:: len(self.versions) or 1]
         channels = sum(packed.layer.of for packed in shown)
-        images = format_count(len(self.inputs.images), "image")
+        images = format_count(len(self.inputs.images), ("signal", "image", "volume")[self.inputs.axes - 1])
         where = " after their nonlinearity" if self.at == "post_activation" else ""
         layers = format_count(len(shown), "layer")
         return f"{self.model}: {layers}{where}, {format_count(channels, 'channel')}, {images}"
@@ -117,10 +117,16 @@ class Page:
             "input": {
                 "height": self.inputs.height,
                 "width": self.inputs.width,
+                "axes": self.inputs.axes,
+                "depth": self.inputs.depth,
+                "columns": self.inputs.columns,
                 "low": self.inputs.stretch.low,
                 "high": self.inputs.stretch.high,
             },
-            "images": [{"name": one.name, "answer": one.answer} for one in self.inputs.images],
+            "images": [
+                {"name": one.name, "answer": one.answer} | ({"signal": signal_data(one.signal)} if one.signal else {})
+                for one in self.inputs.images
+            ],
             "palettes": {
                 name: base64.b64encode(colors(signed).tobytes()).decode()
                 for name, signed in (("signed", True), ("plain", False))
@@ -129,6 +135,7 @@ class Page:
             "codes": {"steps": STEPS, "nonfinite": NONFINITE, "levels": LEVELS},
             "samples": self.images.pictures if self.images else None,
             "versions": self.versions,
+            "signals": signal_ranges([one.signal for one in self.inputs.images if one.signal]),
             "score": self.score and self._score(self.score),
             "overlays": [
                 {"name": one.name, "reach": one.reach, "over": over_data(one.over, len(self.inputs.images))}
@@ -148,7 +155,7 @@ class Page:
         """The input images: the page's script draws from these very pictures."""
         return "".join(
             f'<figure class="input"><img class="input" src="{one.picture}" alt="{_text(f"Input image {one.name}")}" '
-            f'width="{self.inputs.width}" height="{self.inputs.height}">'
+            f'width="{self.inputs.shown[1]}" height="{self.inputs.shown[0]}">'
             f"<figcaption><bdi>{_text(one.name)}</bdi></figcaption></figure>"
             for one in self.inputs.images
         )

@@ -1,17 +1,24 @@
-"""The images that the page shows as the model's input."""
+"""The images, signals or volumes that the page shows as the model's input."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from torch import nn
 
+from spatialprobe.activations.records import ConvSpec
 from spatialprobe.errors import ArgumentError
 from spatialprobe.render.images import Image, Stretch, extremes_of, nonfinite_words
+from spatialprobe.render.sheet import best_columns
+from spatialprobe.report.coded_maps import CodedMaps
 from spatialprobe.report.pixels import data_uri, is_lossless
+from spatialprobe.report.stills import signal_picture
 from spatialprobe.text import format_count, kind_of
+
+MOST_SIGNALS = 8  # channels of a signal that are drawn
 
 
 @dataclass(frozen=True)
@@ -21,30 +28,42 @@ class InputImage:
     name: str  # what the reader sees in the list
     picture: str  # data URI
     answer: str  # what the model makes of it, in words; empty if not known
+    signal: CodedMaps | None = None  # the values of a signal, which the page draws as lines
 
 
 @dataclass(frozen=True)
 class Inputs:
     """All images of the batch."""
 
-    height: int  # pixels
-    width: int
+    height: int  # pixels; one of a signal
+    width: int  # pixels, or the values of a signal
     images: tuple[InputImage, ...]
     of: int  # images that were given
     stretch: Stretch  # values to brightness
     remarks: tuple[str, ...]  # how pixels are shown, where not as they are
+    shown: tuple[int, int]  # height and width of each picture
+    axes: int = 2  # one of signals, three of volumes
+    depth: int = 1  # slices of a volume, which lie beside each other on its picture
+    columns: int = 1  # slices in each row of it
+
+    def with_remark(self, remark: str) -> Inputs:
+        """Return the same with one more sentence."""
+        return replace(self, remarks=(*self.remarks, remark))
 
 
-def checked_images(images: object, labels: Sequence[str] | None) -> torch.Tensor:
-    """The batch (N, C, H, W) that the model takes.
+def checked_images(images: object, labels: Sequence[str] | None, model: nn.Module | None = None) -> torch.Tensor:
+    """The batch (N, C, H, W), (N, C, L) or (N, C, D, H, W) that the model takes.
 
     Raises:
         ArgumentError: it is none, or there are not as many labels.
     """
-    if not isinstance(images, torch.Tensor) or images.ndim != 4 or 0 in images.shape or images.is_complex():
+    single = isinstance(images, torch.Tensor) and images.ndim == 3 and model is not None and _takes_one(model, images)
+    usable = isinstance(images, torch.Tensor) and images.ndim in (3, 4, 5) and not images.is_complex()
+    if not isinstance(images, torch.Tensor) or not usable or single or 0 in images.shape:
         what = f"one of {tuple(images.shape)}" if isinstance(images, torch.Tensor) else kind_of(images)
-        single = isinstance(images, torch.Tensor) and images.ndim == 3
         hint = " A single image becomes a batch with image[None]." if single else ""
+        if isinstance(images, torch.Tensor) and not usable:
+            hint = " Signals are (N, C, L), volumes (N, C, D, H, W)."
         raise ArgumentError(f"images must be a tensor (N, C, H, W), the batch that the model takes, not {what}.{hint}")
     if images.is_meta:
         raise ArgumentError("images are on the meta device, where tensors have no values: pass real ones.")
@@ -56,25 +75,71 @@ def checked_images(images: object, labels: Sequence[str] | None) -> torch.Tensor
 
 
 def inputs_of(images: torch.Tensor, labels: Sequence[str] | None, answers: Sequence[str]) -> Inputs:
-    """The images (N, C, H, W) as pictures: gray or in color, stretched alike where values lie outside [0, 1]."""
+    """The images (N, C, *spatial) as pictures: signals as lines, others stretched alike where values leave [0, 1]."""
+    if images.ndim == 3:
+        return _signals(images, labels, answers)
     values = [_in_color(image) for image in images]
     lows, highs = zip(*(extremes_of(image) for image in values), strict=True)
     stretch = Stretch.of(min(lows), max(highs))
+    depth = images.shape[2] if images.ndim == 5 else 1
+    height, width = images.shape[-2:]
+    columns = best_columns(depth, height, width)
+    pictures = [stretch.pixels(_beside(image, columns) if images.ndim == 5 else image) for image in values]
     shown = tuple(
-        InputImage(_name(number, labels), data_uri(stretch.pixels(image)), answer)
-        for number, (image, answer) in enumerate(zip(values, answers, strict=True))
+        InputImage(_name(number, labels), data_uri(picture), answer)
+        for number, (picture, answer) in enumerate(zip(pictures, answers, strict=True))
     )
-    height, width = images.shape[2:]
     remarks = [*stretch.words(), *dict.fromkeys(word for image in values for word in nonfinite_words(image))]
     if images.shape[1] not in (1, 3):
         remarks.append(f"Of the {images.shape[1]} channels of the input the mean is shown, in gray.")
-    if not is_lossless(height, width):
+    if not is_lossless(*pictures[0].shape[:2]):
         remarks.append("Input images are shown as JPEG; the model saw the originals.")
-    return Inputs(height, width, shown, len(shown), stretch, tuple(remarks))
+    size = pictures[0].shape[0], pictures[0].shape[1]
+    axes = images.ndim - 2
+    return Inputs(height, width, shown, len(shown), stretch, tuple(remarks), size, axes, depth, columns)
+
+
+def _signals(images: torch.Tensor, labels: Sequence[str] | None, answers: Sequence[str]) -> Inputs:
+    """The signals (N, C, L): the page draws the lines of the first channels."""
+    values = images.detach().cpu()
+    values = values if values.dtype is torch.float64 else values.float()
+    coded = [CodedMaps.of(one.numpy()) for one in values[:, :MOST_SIGNALS]]
+    pictures = [signal_picture(one) for one in coded]
+    shown = tuple(
+        InputImage(_name(number, labels), picture.picture, answer, one)
+        for number, (picture, answer, one) in enumerate(zip(pictures, answers, coded, strict=True))
+    )
+    remarks = []
+    if images.shape[1] > 1:
+        remarks.append("Each channel of the input is drawn between its own least and greatest value of all signals.")
+    if images.shape[1] > MOST_SIGNALS:
+        remarks.append(f"Of the {images.shape[1]} channels of the input the first {MOST_SIGNALS} are drawn.")
+    if any(one.nonfinite.any() for one in coded):
+        remarks.append("Values of the input that are infinite or NaN are crimson.")
+    low, high = np.concatenate([one.low for one in coded]), np.concatenate([one.high for one in coded])
+    stretch = Stretch(*(float(end) for end in np.nan_to_num([np.fmin.reduce(low), np.fmax.reduce(high)])))
+    size = pictures[0].height, pictures[0].width
+    return Inputs(1, images.shape[2], shown, len(shown), stretch, tuple(remarks), size, axes=1)
+
+
+def _takes_one(model: nn.Module, image: torch.Tensor) -> bool:
+    """Return whether (C, H, W) would be one image to the model, whose first convolution has two axes."""
+    spec = next((found for module in model.modules() if (found := ConvSpec.of(module)) is not None), None)
+    return spec is not None and len(spec.kernel_size) == 2 and image.shape[1] > 1
+
+
+def _beside(values: Image, columns: int) -> Image:
+    """The slices (D, H, W, C) of a volume beside each other, row by row, (rows * H, columns * W, C)."""
+    depth, height, width, channels = values.shape
+    rows = -(-depth // columns)
+    sheet = np.full((rows * columns, height, width, channels), values.flat[0], values.dtype)
+    sheet[:depth] = values
+    square = sheet.reshape(rows, columns, height, width, channels).swapaxes(1, 2)
+    return np.ascontiguousarray(square.reshape(rows * height, columns * width, channels))
 
 
 def _in_color(image: torch.Tensor) -> Image:
-    """(H, W, 3) or (H, W, 1); bytes become fractions of 255."""
+    """(H, W, 3) or (H, W, 1), of a volume (D, H, W, ...); bytes become fractions of 255."""
     values = image.detach().cpu().movedim(0, -1)
     values = values.float() / 255 if values.dtype is torch.uint8 else values.float()
     if values.shape[-1] not in (1, 3):

@@ -114,7 +114,7 @@ class Passes:
 
     maps: dict[Run, list[CodedMaps]]
     kinds: dict[Run, str]
-    left_out: dict[Run, str]  # layers without maps of two axes, and why, a sentence each
+    left_out: dict[Run, str]  # layers without maps, and why, a sentence each
     outputs: list[Any]  # what the model returned for each image
     unrecorded: set[str] = field(default_factory=set)  # layers that did not run, or returned nothing to record
     folded: set[str] = field(default_factory=set)  # layers that returned several values for one image in some run
@@ -187,7 +187,7 @@ def page_layers(
     if not found.maps:
         why = list(found.left_out.values())
         some = why if len(why) <= 3 else [*why[:3], f"So are {len(why) - 3} more."]
-        raise ArgumentError(f"None of these layers has maps of two axes to show. {' '.join(some)}")
+        raise ArgumentError(f"None of these layers has maps to show. {' '.join(some)}")
     model, image = batch.one(0)
     shown = {layer for layer, _ in found.maps}
     modules = {layer.name: layer.module for layer in select(model, layers, scripted=True) if layer.name in shown}
@@ -249,7 +249,8 @@ def _noted_sources(found: Passes, model: nn.Module, image: torch.Tensor, layers:
 
 def _is_readable(image: torch.Tensor) -> bool:
     """Return whether the values of an image (1, C, H, W) can be read off the picture that the page has of it."""
-    return image.shape[1] in (1, 3) and is_lossless(*image.shape[2:]) and bool(image.isfinite().all())
+    planar = image.ndim == 4 and image.shape[1] in (1, 3)
+    return planar and is_lossless(*image.shape[2:]) and bool(image.isfinite().all())
 
 
 def _captured(model: nn.Module, image: torch.Tensor, layers: Selector, at: At) -> Probe:
@@ -283,7 +284,7 @@ def _note(found: Passes, run: Run, record: Activation) -> None:
         )
         return
     maps = None if no_maps(record) else maps_of(record, 0)
-    if maps is None or maps.ndim != 3:
+    if maps is None or maps.ndim not in (2, 3, 4):
         name, returned = record.layer or record.module_type, shape_of(record)
         found.left_out[run] = f"{name} is left out: it returned {returned} of {record.dtype}, no maps."
         return
@@ -295,7 +296,7 @@ def _note(found: Passes, run: Run, record: Activation) -> None:
 
 def _fitting(field: ReceptiveField, maps: CodedMaps) -> ReceptiveField:
     """The field, if it is one of these maps."""
-    if tuple(field.output_size) != maps.codes.shape[1:] or len(field.input_size) != 2:
+    if tuple(field.output_size) not in (maps.codes.shape[1:], maps.codes.shape[2:]):
         raise ArgumentError(
             f"Layer {field.layer!r} returned maps of {maps.codes.shape[1:]}, but its field has units "
             f"{field.output_size}: the page shows maps (N, C, H, W) of images (N, C, H, W)."

@@ -62,7 +62,7 @@ class MapPieces:
         """Return a piece's maps for an image, one of `step` rows and columns of units, as the page holds them."""
         key = image, piece, step
         if key not in self._texts:
-            self._texts[key] = differences(self.maps[image].codes[self.channels(piece), ::step, ::step])
+            self._texts[key] = differences(self.maps[image].codes[self.channels(piece)][..., ::step, ::step])
         return self._texts[key]
 
     def nbytes(self, image: int, piece: int, step: int) -> int:
@@ -72,6 +72,7 @@ class MapPieces:
     def rate(self) -> float:
         """Return about how many bytes of the page a unit takes, measured at some rows of some channels."""
         codes = self.maps[0].codes
+        codes = codes.reshape(len(codes), -1, codes.shape[-1])
         channels = np.linspace(0, len(codes) - 1, min(_SAMPLED_CHANNELS, len(codes))).astype(np.int64)
         rows = max(1, min(codes.shape[1], _SAMPLED_UNITS // (len(channels) * codes.shape[2])))
         first = (codes.shape[1] - rows) // 2

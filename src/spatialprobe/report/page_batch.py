@@ -31,7 +31,7 @@ class PageBatch:
     model: nn.Module  # as the user has it
     forward: Forward | None
     batch: Any  # as the user has it
-    pictures: torch.Tensor  # (N, C, H, W), what the page shows of each sample
+    pictures: torch.Tensor  # (N, C, *spatial), what the page shows of each sample
     _followed: int = 0  # which tensor of a sample the picture shows
 
     @staticmethod
@@ -44,7 +44,7 @@ class PageBatch:
             ArgumentError: it is none, its images are not clear, or there are not as many labels.
         """
         if isinstance(batch, torch.Tensor) or not any(tensor.ndim for tensor in tensors_of(batch)):
-            return PageBatch(model, forward, batch, checked_images(batch, labels))
+            return PageBatch(model, forward, batch, checked_images(batch, labels, model if forward is None else None))
         reader = BatchReader.of(model, forward)
         part = reader.part(batch)
         samples = [_take(reader, part, index, alone=False) for index in range(reader.count(part))]
@@ -52,7 +52,7 @@ class PageBatch:
             raise ArgumentError("The batch holds no samples, so there is nothing to show. Pass at least one image.")
         pictures = [_picture(sample, index, image, reader) for index, sample in enumerate(samples)]
         if len({picture.shape for picture in pictures}) > 1:
-            sizes = ", ".join(sorted({f"{one.shape[-2]} x {one.shape[-1]}" for one in pictures}))
+            sizes = ", ".join(sorted({" x ".join(map(str, one.shape[1:])) for one in pictures}))
             raise ArgumentError(
                 f"The page shows images of one size, and these are of {sizes}: bring them to one size, or write a page "
                 "for each, since what a unit sees differs with the size."
@@ -119,7 +119,7 @@ def _picture(sample: Any, index: int, image: ImageOf | None, reader: BatchReader
     found = image_in(sample, image)
     if not isinstance(found, torch.Tensor) and image is not None:
         found = torch.from_numpy(image_values(found, None, f"What image= returned of sample {index}")).movedim(-1, 0)
-    if not isinstance(found, torch.Tensor) or found.ndim != 3:
+    if not isinstance(found, torch.Tensor) or found.ndim not in (2, 3, 4):
         what = shape_text(found) if isinstance(found, torch.Tensor) else describe_leaves(found)
         raise ArgumentError(
             f"Sample {index} of the images has no image (C, H, W) but {what}. Pass a function that returns it, such as "
@@ -137,12 +137,16 @@ def _which(part: Any, picture: torch.Tensor, reader: BatchReader) -> int:
     if reader.is_image_list(part):
         return 0
     tensors = list(tensors_of(part))
-    alike = [number for number, one in enumerate(tensors) if one.ndim == 4 and one.shape[2:] == picture.shape[1:]]
+    alike = [
+        number
+        for number, one in enumerate(tensors)
+        if one.ndim == picture.ndim + 1 and one.shape[2:] == picture.shape[1:]
+    ]
     equal = [number for number in alike if torch.equal(tensors[number][0].detach().cpu(), picture)]
     if not alike:
-        height, width = picture.shape[1:]
+        size = " x ".join(map(str, picture.shape[1:]))
         raise ArgumentError(
-            f"The picture of a sample is of {height} x {width} pixels, and no input of the model is a batch (N, C, H, "
+            f"The picture of a sample is of {size} pixels, and no input of the model is a batch (N, C, H, "
             f"W) of that size: it takes {describe_leaves(part)}."
         )
     return (equal or alike)[0]

@@ -129,7 +129,7 @@ def _with_maps(draft: _Draft) -> Page:
         if _size(page) <= limit:
             return page
     draft = draft.in_small_pieces()
-    steps = [_STEP if min(one.maps[0].codes.shape[1:]) >= _LARGE else 1 for one in draft.pieces]
+    steps = [_STEP if _is_large(one.maps[0].codes.shape[-2:]) else 1 for one in draft.pieces]
     count = _images_that_fit(draft, steps, rest)
     if count:
         found = _as_fine_as_fits(draft, draft.whole(steps, count))
@@ -140,6 +140,11 @@ def _with_maps(draft: _Draft) -> Page:
         if found is not None:
             return found
     return draft.made(_Plan(tuple((step,) for step in steps), 1, kernels=False))
+
+
+def _is_large(size: tuple[int, ...]) -> bool:
+    """Return whether maps or slices of so many rows and columns may be thinned out; lines are one row."""
+    return size[1] >= _LARGE**2 if size[0] == 1 else min(size) >= _LARGE
 
 
 def _images_that_fit(draft: _Draft, steps: Sequence[int], rest: int) -> int:

@@ -32,7 +32,7 @@ class Sheets:
         layer = packed.layer
         key = layer.name, ranks
         if key not in self._made:
-            self._made[key] = patches_of(places[:, :ranks], layer.boxes, layer.field.output_size[0], self.images)
+            self._made[key] = patches_of(places[:, :ranks], layer.boxes, self.images)
         return self._made[key]
 
 
@@ -59,12 +59,12 @@ def with_exemplars(page: Page, room: int, sheets: Sheets) -> Page:
 
 
 def _places(packed: PackedLayer) -> Places | None:
-    return packed.layer.swept.places if packed.layer.swept else None
+    places = packed.layer.swept.places if packed.layer.swept else None
+    return places if places is not None and places.shape[-1] == 3 else None
 
 
 def _side(packed: PackedLayer, places: Places) -> int:
-    layer = packed.layer
-    return largest_side(places, layer.boxes, layer.field.output_size[0])
+    return largest_side(places, packed.layer.boxes)
 
 
 def _with_sheet(packed: PackedLayer, places: Places, first: Patches, cap: float, sheets: Sheets) -> PackedLayer:

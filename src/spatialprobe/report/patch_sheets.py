@@ -44,26 +44,27 @@ def check_places(result: ExemplarsResult, field: ReceptiveField) -> None:
     positions = result.positions
     axes = positions.shape[-1]
     furthest = tuple(positions.amax(dim=(0, 1)).tolist()) if positions.numel() else (0,) * axes
-    if axes != 2 or any(most >= size for most, size in zip(furthest, field.output_size, strict=True)):
+    units = field.output_size
+    if axes != len(units) or any(most >= size for most, size in zip(furthest, units, strict=True)):
         raise ArgumentError(
             f"The sweep's exemplars of {field.layer!r} lie at units up to {furthest}, but its maps for these images "
             f"are of {' x '.join(map(str, field.output_size))}: pass images of the size that was swept."
         )
 
 
-def largest_side(places: npt.NDArray[np.int64], boxes: LayerBoxes, height: int) -> int:
+def largest_side(places: npt.NDArray[np.int64], boxes: LayerBoxes) -> int:
     """Return the longest side in pixels of what the units at places (C, k, 3) see, borders left out."""
-    sides = [max(box.shape) for box in _boxes_of(places, boxes, height).values()]
+    sides = [max(box.shape) for box in _boxes_of(places, boxes).values()]
     return max(sides, default=1)
 
 
-def patches_of(places: npt.NDArray[np.int64], boxes: LayerBoxes, height: int, images: ExemplarImages) -> Patches:
+def patches_of(places: npt.NDArray[np.int64], boxes: LayerBoxes, images: ExemplarImages) -> Patches:
     """Return the sheet of the patches at places (C, k, 3).
 
     Raises:
         ArgumentError: the data set holds something else than images of the model's size.
     """
-    wholes = _boxes_of(places, boxes, height)
+    wholes = _boxes_of(places, boxes)
     side = max((max(box.shape) for box in wholes.values()), default=1)
     cell = -(-side // _GRAIN) * _GRAIN
     paper = palette(False)[PAPER]
@@ -92,9 +93,9 @@ def _laid_out(cells: Pixels) -> Patches:
     return Patches(data_uri(np.ascontiguousarray(square.reshape(rows * cell, columns * cell, 3))), cell, columns)
 
 
-def _boxes_of(places: npt.NDArray[np.int64], boxes: LayerBoxes, height: int) -> dict[tuple[int, int], Box]:
+def _boxes_of(places: npt.NDArray[np.int64], boxes: LayerBoxes) -> dict[tuple[int, int], Box]:
     """(channel, rank) -> what its unit sees, without borders; no entry for an empty place, or for nothing."""
-    tables = [table.boxes(height) for table in boxes.tables]
+    tables = [table.boxes() for table in boxes.tables]
     found = {}
     for channel, table in enumerate(boxes.of_channel.tolist()):
         for rank, (sample, y, x) in enumerate(places[channel].tolist()):

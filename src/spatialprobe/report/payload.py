@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from spatialprobe.report.box_tables import LayerBoxes
 from spatialprobe.report.coded_kernels import CodedKernels
+from spatialprobe.report.coded_maps import CodedMaps
 from spatialprobe.report.contributions import Contributions, OverInput
 from spatialprobe.report.layers import PageLayer
 from spatialprobe.report.map_pieces import MapPieces
@@ -73,7 +74,7 @@ class PackedLayer:
         """Return what the page's script reads."""
         layer = self.layer
         whole = len(layer.channels) == layer.of
-        rows, columns = layer.maps[0].codes.shape[1:]
+        rows, columns = layer.maps[0].codes.shape[-2:]
         in_order = np.array_equal(self.order, np.arange(len(self.order)))
         return {
             "name": layer.name,
@@ -82,8 +83,10 @@ class PackedLayer:
             "channels": None if whole else layer.channels.tolist(),
             "height": -(-rows // layer.every),
             "width": -(-columns // layer.every),
+            "depth": layer.boxes.tables[0].size[0] if len(layer.boxes.tables[0].size) == 3 else 1,
+            "axes": len(layer.field.output_size),
             "every": layer.every,
-            "units": layer.field.output_size,
+            "units": layer.boxes.tables[0].size[-2:],
             "signed": layer.signed,
             "reach": layer.reach,
             "robust": layer.robust,
@@ -155,6 +158,7 @@ def _kernels(kernels: CodedKernels, source: str | None) -> dict[str, Any]:
         "inputs": packed(kernels.inputs, "<i4"),
         "of": kernels.of,
         "inColor": kernels.in_color,
+        "depth": kernels.depth,
         **({} if source is None else {"source": source, "bias": packed(kernels.bias, "<f4"), "steps": kernels.steps}),
     }
 
@@ -170,7 +174,7 @@ def _contributions(found: Contributions, images: int) -> dict[str, Any]:
 
 def over_data(over: OverInput, images: int) -> dict[str, Any]:
     """Return maps over the input, of the first images, and which of their rows and columns each pixel shows."""
-    height, width = over.maps[0].codes.shape[1:]
+    height, width = over.maps[0].codes.shape[-2:]
     return {
         "height": height,
         "width": width,
@@ -181,6 +185,20 @@ def over_data(over: OverInput, images: int) -> dict[str, Any]:
             for one in over.maps[:images]
         ],
     }
+
+
+def signal_data(signal: CodedMaps) -> dict[str, Any]:
+    """Return the lines of a signal, as the page holds maps."""
+    return {"differences": [differences(signal.codes)], "numbers": packed(signal.numbers, "<f8")}
+
+
+def signal_ranges(signals: Sequence[CodedMaps]) -> dict[str, Any] | None:
+    """Return the least and the greatest value of each channel over all signals; None where there is none."""
+    if not signals:
+        return None
+    low = np.fmin.reduce([one.low for one in signals])
+    high = np.fmax.reduce([one.high for one in signals])
+    return {"low": np.nan_to_num(low).tolist(), "high": np.nan_to_num(high).tolist()}
 
 
 def _swept(swept: Swept) -> dict[str, Any]:

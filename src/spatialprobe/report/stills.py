@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from spatialprobe.render.maps import flat_tiles
 from spatialprobe.render.marks import Marks
 from spatialprobe.render.palette import LEVELS, NONFINITE, PAPER, Codes, palette
 from spatialprobe.render.sheet import best_columns, hatched
@@ -16,6 +17,7 @@ from spatialprobe.report.pixels import data_uri
 
 MOST = 64  # channels on one picture
 _SIDE = 20  # units: larger maps are thinned out
+_LENGTH = 96  # units: longer lines are thinned out
 _GAP = 1  # pixels
 _LINES = 7  # pixels between the lines over a dead map, where it is large enough
 
@@ -34,8 +36,9 @@ class Still:
 def still(maps: CodedMaps, signed: bool, reach: float, layer: str, image: str) -> Still:
     """The first channels of a layer on one scale, from 0 or -reach to reach; large maps thinned out."""
     shown = maps.of_channels(np.arange(min(MOST, len(maps.codes))))
-    step = -(-max(maps.codes.shape[1:]) // _SIDE)
-    tiles = _on_scale(shown, -reach if signed else 0.0, reach)[:, ::step, ::step]
+    lines = maps.codes.shape[1] == 1
+    step = -(-max(maps.codes.shape[-2:]) // (_LENGTH if lines else _SIDE))
+    tiles = _planar(_on_scale(shown, -reach if signed else 0.0, reach)[..., ::step, ::step], signed)
     marks = Marks.of(shown.extremes)
     height, width = tiles.shape[1:]
     tiles[marks.dead] = hatched(height, width, max(2, min(_LINES, min(height, width) // 2)))
@@ -47,10 +50,28 @@ def still(maps: CodedMaps, signed: bool, reach: float, layer: str, image: str) -
     words = [
         f"{name}: values {shown.extremes.words()}.",
         *(["Colors end at the 99.5th percentile."] if reach < shown.reach.max() else []),
-        *([f"One of {step} rows and columns of units is drawn."] if step > 1 else []),
+        *([f"One of {step} {'units' if lines else 'rows and columns of units'} is drawn."] if step > 1 else []),
+        *([f"Of {maps.codes.shape[1]} slices the middle one is drawn."] if maps.codes.ndim == 4 else []),
         *marks.words(),
     ]
     return Still(data_uri(sheet, palette(signed)), sheet.shape[1], sheet.shape[0], name, " ".join(words))
+
+
+def signal_picture(maps: CodedMaps) -> Still:
+    """The lines of a signal's channels, one below the other, each between its own least and greatest value."""
+    step = -(-maps.codes.shape[-1] // _LENGTH)
+    codes = maps.codes[:, 0, ::step]
+    share = np.minimum(codes.astype(np.int64) * LEVELS // (coding.STEPS + 1), LEVELS - 1)
+    tiles = flat_tiles(np.where(codes == coding.NONFINITE, NONFINITE, share).astype(np.uint8), signed=False)
+    sheet = tiles.reshape(-1, tiles.shape[-1])
+    return Still(data_uri(sheet, palette(False)), sheet.shape[1], sheet.shape[0], "", "")
+
+
+def _planar(codes: Codes, signed: bool) -> Codes:
+    """Codes of maps as tiles (M, h, w): a line is drawn, of a volume the middle slice."""
+    if codes.ndim == 4:
+        return codes[:, codes.shape[1] // 2]
+    return flat_tiles(codes[:, 0], signed=signed) if codes.shape[1] == 1 else codes
 
 
 def _on_scale(maps: CodedMaps, low: float, high: float) -> Codes:

@@ -26,7 +26,7 @@ class Swept:
     samples: int
     statistics: Mapping[str, npt.NDArray[np.float64]]  # name -> (C,)
     values: npt.NDArray[np.float64] | None = None  # (C, k) of the exemplars, NaN for an empty place
-    places: npt.NDArray[np.int64] | None = None  # (C, k, 3) sample, y, x; -1 for an empty place
+    places: npt.NDArray[np.int64] | None = None  # (C, k, 3) sample, y, x, in volumes (C, k, 4) then z; -1: empty
     patches: Patches | None = None  # a sheet of those that are small
     sheet_ranks: int = 0  # exemplars of each channel that are on the sheet
     wants_sheet: bool = False  # whether patches are small enough for a sheet, be there room for it or not
@@ -68,7 +68,7 @@ class Swept:
             samples,
             statistics,
             exemplars.values.numpy(),
-            np.concatenate([exemplars.samples.numpy()[..., None], exemplars.positions.numpy()], axis=-1),
+            _places(exemplars),
         )
 
     def left_out(self) -> str | None:
@@ -86,6 +86,14 @@ class Swept:
             values=None if self.values is None else self.values[chosen],
             places=None if self.places is None else self.places[chosen],
         )
+
+
+def _places(exemplars: ExemplarsResult) -> npt.NDArray[np.int64]:
+    """(C, k, 3) sample, y, x: units of a line lie in row 0; in volumes (C, k, 4), z comes last."""
+    samples, units = exemplars.samples.numpy()[..., None], exemplars.positions.numpy()
+    if units.shape[-1] == 1:
+        units = np.concatenate([np.zeros_like(units), units], axis=-1)
+    return np.concatenate([samples, units[..., -2:], units[..., :-2]], axis=-1)
 
 
 def _moments(result: MomentsResult) -> dict[str, npt.NDArray[np.float64]]:

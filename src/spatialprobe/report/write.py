@@ -44,6 +44,7 @@ from spatialprobe.text import escape_surrogates, format_count, kind_of
 
 _SUFFIXES = (".html", ".htm")
 _ANSWERS = 3  # classes that are named
+_WITHOUT_PATCHES = "Top-activating samples are listed by number and unit: patches of signals and volumes are not drawn."
 
 
 def write_report(
@@ -77,15 +78,18 @@ def write_report(
         path: of the file, `.html`, which is written whole or not at all.
         model: any module; or two by name, `{"before": one, "after": other}`: the page then shows the maps of both side
             by side, and their difference, for layers of one name and size, with the channels in the order of change.
-        images: a batch as the model takes it: images (N, C, H, W), a list of images of one size, or a mapping or tuple
-            with them, as `sweep` reads them. Each sample runs alone, with its part of the other inputs. Values outside
-            [0, 1] are contrast-stretched, and the page says so.
-        layers: as for `Probe`; those with maps of two axes are shown, the others, and any that do not run, are named.
+        images: a batch as the model takes it: images (N, C, H, W), signals (N, C, L), volumes (N, C, D, H, W), a list
+            of images of one size, or a mapping or tuple with them, as `sweep` reads them. Each sample runs alone, with
+            its part of the other inputs. Values outside [0, 1] are contrast-stretched, and the page says so. Signals
+            are drawn as lines, volumes slice by slice.
+        layers: as for `Probe`; those with maps of one to three axes are shown, the others, and any that do not run,
+            are named. For signals pass `layers=nn.Conv1d`, for volumes `nn.Conv3d`.
         at: "output", or "post_activation", as for `Probe`; if left out, that of the sweep, or "output".
         sweep: of the same model: results of `Moments`, `Dead` and `Exemplars` are shown for its layers; of two models a
             mapping with the sweeps of one or both by the same names.
         dataset: what was swept, for the patches of the exemplars: `dataset[i]` is an image or a tuple that begins with
-            one; a text or a class number that comes second is its label. Where the model does not reach on it what was
+            one; a text or a class number that comes second is its label. Exemplars of signals and volumes are listed
+            without patches. Where the model does not reach on it what was
             swept, because of other weights or other images, `doubts` and the page say so.
         labels: what each image is called.
         classes: names of the model's outputs (N, classes): the page then says what the model takes each image for.
@@ -93,8 +97,9 @@ def write_report(
             for each image, or a function of the model's output. The page then orders channels by their contribution
             to it (gradient times activation), shows the contributions over the input, and says how the score fell when
             a channel was ablated alone, and when the top ones were, beside random ones.
-        overlays: signed maps of other origin (captum, pytorch-grad-cam), by name: a tensor (N, h, w) with one map an
-            image, which is stretched over the input. The page shows them in its place.
+        overlays: signed maps of other origin (captum, pytorch-grad-cam), by name: a tensor (N, h, w), of signals
+            (N, w), with one map an image, which is stretched over the input; none over volumes. The page
+            shows them in its place.
         checkup: of the same model, what `sp.checkup` returned: a panel that opens shows its findings with their
             pictures, each of which leads to its layer.
         title: of the page.
@@ -156,6 +161,8 @@ def write_report(
         seen.append(_Seen(name, batch.model, found, shown, doubtful))
     answers = [_join_answers(seen, index, classes) for index in range(len(first))]
     inputs = inputs_of(first.pictures, labels, answers)
+    if dataset is not None and inputs.axes != 2:
+        inputs = inputs.with_remark(_WITHOUT_PATCHES)
     shown, left_out = seen[0].layers, [*seen[0].found.left_out.values()]
     if len(seen) > 1:
         shown, left_out = join_versions(*(Version(each.name, each.layers, each.found.values) for each in seen))
@@ -178,7 +185,9 @@ def write_report(
         versions=names_of_versions([each.name for each in seen]) if len(seen) > 1 else (),
         checkup="" if checkup is None else as_html_panel(checkup, partial(_address, shown)),
     )
-    source = None if dataset is None else ExemplarImages(dataset, shown[0].field, inputs.stretch, classes, image)
+    source = None
+    if dataset is not None and inputs.axes == 2:
+        source = ExemplarImages(dataset, shown[0].field, inputs.stretch, classes, image)
     page, written = fitted(page, shown, source, max_bytes)
     write_bytes(target, written)
     names = tuple(one.layer.name for one in page.layers)

@@ -35,8 +35,14 @@ test("pieces have an order of their own, and the units that are not kept of a co
   }, layer);
   assert.deepEqual([...maps.codes], [5, 5, 6, 5, 5, 6, 7, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
   assert.deepEqual([...maps.steps], [2, 1]);
-  assert.deepEqual([2, 1].map((y) => keptUnit(maps, 0, { y, x: 1 })), [{ y: 2, x: 0 }, { y: 0, x: 0 }]);
-  assert.deepEqual(keptUnit(maps, 1, { y: 1, x: 1 }), { y: 1, x: 1 });
+  assert.deepEqual([2, 1].map((y) => keptUnit(maps, 0, { z: 0, y, x: 1 })), [{ z: 0, y: 2, x: 0 }, { z: 0, y: 0, x: 0 }]);
+  assert.deepEqual(keptUnit(maps, 1, { z: 0, y: 1, x: 1 }), { z: 0, y: 1, x: 1 });
+});
+
+test("of a coarse volume every slice is kept", async () => {
+  const layer = loadedLayer({ axes: 3, depth: 2, height: 3, width: 1, pieces: [[1, 2]] }).layer;
+  const maps = await unpackMaps({ differences: [pack(Uint8Array.from([1, 1, 1, 1]))], numbers: pack(new Float64Array(5)) }, layer);
+  assert.deepEqual([...maps.codes], [1, 1, 2, 3, 3, 4]);
 });
 
 test("a layer without kernels and sweep has boxes alone", async () => {

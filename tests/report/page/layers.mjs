@@ -2,6 +2,7 @@
  * Small layers, made by hand, as the page holds them once they are unpacked.
  */
 
+export const INPUT = { height: 2, width: 3, depth: 1, axes: 2, columns: 1 };
 export const CODES = { steps: 254, nonfinite: 255, levels: 241 };
 
 /** Two channels of 2 x 3 units: channel 0 from 0 to 4, channel 1 dead; boxes of a 3 x 3 convolution with padding 1. */
@@ -9,10 +10,10 @@ export function loadedLayer(changes = {}) {
   const layer = {
     name: "conv1",
     kind: "Conv2d",
-    of: 2,
-    channels: null,
+    ...{ of: 2, channels: null },
     height: 2,
     width: 3,
+    ...{ depth: 1, axes: 2 },
     every: 1,
     units: [2, 3],
     signed: false,
@@ -49,12 +50,13 @@ export function loadedLayer(changes = {}) {
 export function payload(layers) {
   return {
     at: "output",
-    input: { height: 2, width: 3 },
+    input: INPUT,
     images: [{ name: "0", answer: null }, { name: "1", answer: "cat" }],
     codes: CODES,
     palettes: { signed: "", plain: "" },
     crimson: [220, 20, 60],
     samples: null,
+    signals: null,
     layers,
   };
 }

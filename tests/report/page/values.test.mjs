@@ -39,17 +39,17 @@ test("channels are ordered by strength and by sparsity, equal ones by number", (
 
 test("the strongest unit is that of the largest magnitude, below zero too, and never one that is not finite", () => {
   const loaded = loadedLayer();
-  assert.deepEqual(findStrongestUnit(loaded, 0), [0, 2]);
+  assert.deepEqual(findStrongestUnit(loaded, 0), { z: 0, y: 0, x: 2 });
   loaded.low[0] = -9;
-  assert.deepEqual(findStrongestUnit(loaded, 0), [0, 0]);
+  assert.deepEqual(findStrongestUnit(loaded, 0), { z: 0, y: 0, x: 0 });
   loaded.codes[0] = CODES.nonfinite;
-  assert.deepEqual(findStrongestUnit(loaded, 0), [1, 0]);
+  assert.deepEqual(findStrongestUnit(loaded, 0), { z: 0, y: 1, x: 0 });
 });
 
 test("the strongest unit is one of those that count, if any does", () => {
   const loaded = loadedLayer();
-  assert.deepEqual(findStrongestUnit(loaded, 0, (y) => y === 1), [1, 2]);
-  assert.deepEqual(findStrongestUnit(loaded, 0, () => false), [0, 2]);
+  assert.deepEqual(findStrongestUnit(loaded, 0, ({ y }) => y === 1), { z: 0, y: 1, x: 2 });
+  assert.deepEqual(findStrongestUnit(loaded, 0, () => false), { z: 0, y: 0, x: 2 });
 });
 
 test("the richest channel is the one whose values take the most shades evenly, never a marked one where another lives", () => {

@@ -2,13 +2,14 @@
  * The one object that changes: what is shown now, and what was loaded for it.
  */
 
-/** @import { LayerArrays, Payload } from "./data.mjs" */
+/** @import { LayerArrays, Maps, Payload } from "./data.mjs" */
 /** @import { Palettes, Scale } from "./colors.mjs" */
 /** @import { Grid } from "./layout.mjs" */
 /** @import { Pixel, Region } from "./pixel.mjs" */
+/** @import { Panels } from "./slices.mjs" */
 /** @import { State, Wish } from "./state.mjs" */
 /** @import { Tap, Values } from "./tap.mjs" */
-/** @import { Loaded } from "./values.mjs" */
+/** @import { Loaded, Unit } from "./values.mjs" */
 import { scaleOf, unpackPalettes } from "./colors.mjs";
 import { unpackLayer, unpackMaps } from "./data.mjs";
 import { initialState } from "./state.mjs";
@@ -20,9 +21,12 @@ import { joinLayer, keptUnit } from "./values.mjs";
  * @property {Palettes} palettes
  * @property {HTMLImageElement[]} pictures the input images, which are part of the page
  * @property {State} state
- * @property {{ y: number, x: number } | null} preview the unit that is pointed at
+ * @property {Unit | null} preview the unit that is pointed at
  * @property {number | null} peek the channel that is pointed at in the mosaic
  * @property {Pixel | null} pixel of the input that was clicked
+ * @property {number | null} slice of the input that the reader chose, null for the middle of the field
+ * @property {Panels | null} panels where a volume's slice and sections lie
+ * @property {Maps[]} signals the lines of the input images, where these are signals and were loaded
  * @property {(Region | null)[]} regions the units that see it, layer by layer
  * @property {Loaded} shown the layer and image that are shown
  * @property {Loaded[]} siblings all versions of that layer: of two models, and their difference
@@ -54,6 +58,9 @@ export function createApp(payload, pictures) {
     peek: null,
     pixel: null,
     siblings: /** @type {Loaded[]} */ ([]),
+    slice: null,
+    panels: null,
+    signals: /** @type {Maps[]} */ ([]),
     regions: /** @type {(Region | null)[]} */ ([]),
     order: /** @type {number[]} */ ([]),
     asked: {},
@@ -79,6 +86,14 @@ export function loadArrays(app, index) {
   return once(app.cache.layers, index, () => unpackLayer(app.payload.layers[index]));
 }
 
+/** @param {App} app @param {number} image Unpack its lines, where it is a signal. */
+export async function loadSignal(app, image) {
+  const { input, images, signals } = app.payload;
+  const { signal } = images[image];
+  if (!signal || !signals || app.signals[image]) return;
+  app.signals[image] = await unpackMaps(signal, { height: 1, width: input.width, depth: 1, every: 1, pieces: [[signals.low.length, 1]], order: null });
+}
+
 /** @param {App} app @param {number} index @param {number} image @returns {Promise<Loaded>} */
 export function loadLayer(app, index, image) {
   const layer = app.payload.layers[index];
@@ -87,6 +102,7 @@ export function loadLayer(app, index, image) {
       loadArrays(app, index),
       unpackMaps(layer.maps[image], layer),
       app.pictures[image].decode(),
+      loadSignal(app, image),
     ]);
     return joinLayer(layer, index, image, arrays, maps, app.payload.codes);
   });
@@ -102,7 +118,7 @@ export function currentChannel(app) {
   return app.peek ?? app.state.channel;
 }
 
-/** @param {App} app @returns {{ y: number, x: number }} the unit that is spoken of: pointed at, or chosen */
+/** @param {App} app @returns {Unit} the unit that is spoken of: pointed at, or chosen */
 export function currentUnit(app) {
   return keptUnit(app.shown, currentChannel(app), app.preview ?? app.state);
 }

@@ -38,7 +38,7 @@ export async function writeTap(app) {
   if (app.source.of !== shown) app.source = { of: shown, values: inputOf(app) };
   const values = await app.source.values;
   if (app.shown !== shown || app.tap !== tap) return;
-  const [channel, { y, x }] = [currentChannel(app), currentUnit(app)];
+  const [channel, { y, x }] = [currentChannel(app), currentUnit(app)]; // of maps, as only their convolutions are followed
   const parts = sumTaps(shown, kernels, channel, y * every, x * every, tap, values);
   const input = /** @type {Int32Array} */ (shown.kernelInputs)[channel * kernels.shape[0] + tap.input];
   words.textContent = describeTap(parts, tap, input, kernels, valueAt(shown, channel, y, x), app.payload.at !== "output");

@@ -5,10 +5,10 @@
  */
 
 /** @typedef {{ height: number, width: number }} Size */
-/** @typedef {{ name: string, answer: string | null }} ImageEntry */
+/** @typedef {{ name: string, answer: string | null, signal?: PackedMaps }} ImageEntry `signal`: the lines of a signal, one map a channel */
 /** @typedef {{ differences: string[], numbers: string }} PackedMaps one text for each piece of the layer */
 /** @typedef {{ tables: string[], byAxis: boolean[], of: number[] | null, exact: boolean, unknown: string[] }} PackedBoxes */
-/** @typedef {{ shape: [number, number, number], codes: string, reach: string, inputs: string, of: number, inColor: boolean, source?: string, bias?: string, steps?: number[] }} PackedKernels */
+/** @typedef {{ shape: [number, number, number], codes: string, reach: string, inputs: string, of: number, inColor: boolean, depth: number, source?: string, bias?: string, steps?: number[] }} PackedKernels */
 /**
  * A sheet of small patches, those of the first `ranks` exemplars of each channel, in the order of channels and ranks.
  * @typedef {{ sheet: string, cell: number, columns: number, ranks: number, remarks: string[] }} PackedPatches
@@ -32,15 +32,20 @@
 /**
  * One layer. `channels` lists the channels that the page keeps, null for all; `of` counts all. Maps hold `height` rows
  * of `width` units, one of `every` rows and columns of the layer's `units`. They lie in `pieces` of so many channels with one
- * of so many rows and columns, in an `order` of their own, null for that of the channels.
- * @typedef {{ name: string, kind: string, of: number, channels: number[] | null, height: number, width: number, every: number, units: [number, number], signed: boolean, reach: number, robust: number, pieces: [number, number][], order: string | null, maps: PackedMaps[], boxes: PackedBoxes, field: { size: number[], stride: number[] }, kernels: PackedKernels | null, sweep: PackedSweep | null, contributions?: PackedContributions | null }} LayerEntry
+ * of so many rows and columns, in an `order` of their own, null for that of the channels. A layer has one, two or three
+ * `axes` of units: a line lies in one row, a volume has `depth` slices of such maps, all of which are kept.
+ * @typedef {{ name: string, kind: string, of: number, channels: number[] | null, height: number, width: number, depth: number, axes: number, every: number, units: [number, number], signed: boolean, reach: number, robust: number, pieces: [number, number][], order: string | null, maps: PackedMaps[], boxes: PackedBoxes, field: { size: number[], stride: number[] }, kernels: PackedKernels | null, sweep: PackedSweep | null, contributions?: PackedContributions | null }} LayerEntry
  */
 /**
  * How values are written as codes: code k of 0 to `steps` lies between a map's least and greatest value; `levels`
  * counts the colors of a palette.
  * @typedef {{ steps: number, nonfinite: number, levels: number }} Codes
  */
-/** @typedef {{ at: string, input: Size & { low: number, high: number }, images: ImageEntry[], codes: Codes, palettes: { signed: string, plain: string }, crimson: [number, number, number], samples: Record<string, [string, string]> | null, versions?: string[], score: Score | null, overlays: OverlayEntry[], layers: LayerEntry[] }} Payload */
+/**
+ * Of a signal, with one of `axes`, `width` counts the values. The `depth` slices of a volume lie in rows of so many `columns` on its picture.
+ * @typedef {Size & { axes: number, depth: number, columns: number, low: number, high: number }} Input
+ */
+/** @typedef {{ at: string, input: Input, images: ImageEntry[], codes: Codes, palettes: { signed: string, plain: string }, crimson: [number, number, number], samples: Record<string, [string, string]> | null, signals: { low: number[], high: number[] } | null, versions?: string[], score: Score | null, overlays: OverlayEntry[], layers: LayerEntry[] }} Payload */
 
 /** @typedef {{ boxes: Int32Array[], kernels?: Uint8Array, kernelReach?: Float32Array, kernelInputs?: Int32Array, kernelBias?: Float32Array, statistics?: Float32Array, values?: Float32Array, places?: Int32Array, sheet?: HTMLImageElement, contributions?: Float32Array, ablated?: Float32Array }} LayerArrays */
 /**
@@ -65,13 +70,14 @@ export async function inflate(text) {
   return new Response(stream).arrayBuffer();
 }
 
-/** @param {PackedMaps} packed @param {Size & { every: number, pieces: [number, number][], order: string | null }} layer as they are stored @returns {Promise<Maps>} */
+/** @param {PackedMaps} packed @param {Size & { depth: number, every: number, pieces: [number, number][], order: string | null }} layer as they are stored @returns {Promise<Maps>} */
 export async function unpackMaps(packed, layer) {
   const [numbers, order, ...pieces] = await Promise.all([packed.numbers, layer.order, ...packed.differences].map((text) => text && inflate(text)));
   const all = new Float64Array(/** @type {ArrayBuffer} */ (numbers));
   const count = all.length / 5;
   const [low, high, mean, silent, nonfinite] = [0, 1, 2, 3, 4].map((row) => all.subarray(row * count, (row + 1) * count));
-  const codes = new Uint8Array(count * layer.height * layer.width);
+  const rows = { height: layer.depth * layer.height, width: layer.width };
+  const codes = new Uint8Array(count * rows.height * rows.width);
   const steps = new Uint8Array(count);
   const places = order && new Int32Array(order);
   let at = 0;
@@ -81,19 +87,21 @@ export async function unpackMaps(packed, layer) {
     for (let k = 0; k < size; k++, at++) {
       const channel = places ? places[at] : at;
       steps[channel] = step / layer.every;
-      place(found.subarray((k * found.length) / size, ((k + 1) * found.length) / size), codes, channel, steps[channel], layer);
+      place(found.subarray((k * found.length) / size, ((k + 1) * found.length) / size), codes, channel, steps[channel], rows, layer.height);
     }
   });
   return { codes, low, high, mean, silent, nonfinite, steps, count };
 }
 
-/** @param {Uint8Array} map one of `step` rows and columns @param {Uint8Array} codes of all channels, to be filled: each unit that is not kept has the code of one before it @param {number} channel @param {number} step @param {Size} size of a map */
-function place(map, codes, channel, step, { height, width }) {
+/** @param {Uint8Array} map one of `step` rows and columns @param {Uint8Array} codes of all channels, to be filled: each unit that is not kept has the code of one before it @param {number} channel @param {number} step @param {Size} size of all slices, one below the other @param {number} tall rows of a slice */
+function place(map, codes, channel, step, { height, width }, tall) {
   const start = channel * height * width;
   if (step === 1) return codes.set(map, start);
-  const across = Math.ceil(width / step);
+  const [across, down] = [Math.ceil(width / step), Math.ceil(tall / step)];
   for (let at = 0; at < height * width; at++) {
-    codes[start + at] = map[Math.floor(Math.floor(at / width) / step) * across + Math.floor((at % width) / step)];
+    const row = Math.floor(at / width);
+    const kept = Math.floor(row / tall) * down + Math.floor((row % tall) / step);
+    codes[start + at] = map[kept * across + Math.floor((at % width) / step)];
   }
 }
 

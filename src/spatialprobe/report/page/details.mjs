@@ -10,8 +10,12 @@ import { cssColor } from "./colors.mjs";
 import { hasArithmetic } from "./arithmetic.mjs";
 import { WHOLE, canvasOf, element, outline, resizeCanvas, styleOf } from "./drawing.mjs";
 import { GAP, LABEL, layOutKernels } from "./layout.mjs";
+import { signColors } from "./over.mjs";
 import { numberOf } from "./values.mjs";
 import { formatCount, formatNumber, formatPercent } from "./words.mjs";
+
+const BETWEEN = 4; // CSS pixels between the slices of a kernel
+const BARS = 56; // CSS pixels of the bars of a kernel over a line, from -reach to reach
 
 /** @param {App} app */
 export function drawKernel(app) {
@@ -22,7 +26,8 @@ export function drawKernel(app) {
   const extra = kernels.inColor ? 1 : 0;
   const total = count + extra;
   const { tile, columns, dense } = layOutKernels(total, element("kernel").clientWidth);
-  const cell = (tile * height) / width + LABEL + GAP;
+  const bars = app.shown.layer.axes === 1 && height === 1;
+  const cell = (bars ? BARS : tallOf(kernels, tile)) + LABEL + GAP;
   const canvas = canvasOf("kernel-picture");
   const drawing = resizeCanvas(canvas, columns * (tile + GAP) - GAP, Math.ceil(total / columns) * cell - GAP);
   drawing.font = "11px system-ui, sans-serif";
@@ -32,7 +37,8 @@ export function drawKernel(app) {
   app.taps = { tile, cell, columns, extra };
   for (let i = 0; i < total; i++) {
     const [left, top] = [(i % columns) * (tile + GAP), Math.floor(i / columns) * cell + LABEL];
-    drawTaps(app, drawing, kernels, i - extra, left, top, tile);
+    if (bars) drawBarsOfTaps(app, drawing, kernels, i, left, top, tile);
+    else drawTaps(app, drawing, kernels, i - extra, left, top, tile);
     drawing.fillStyle = styleOf(app, "--quiet");
     drawing.fillText(kernelLabel(app, i - extra, count, dense), left, top - 5, tile + GAP);
     if (tappable && app.tap?.input === i - extra) {
@@ -52,10 +58,34 @@ function drawTaps(app, drawing, kernels, input, left, top, tile) {
   const tall = (tile * height) / width;
   for (let at = 0; at < height * width; at++) {
     const [column, row] = [at % width, Math.floor(at / width)];
+    const below = BETWEEN * Math.floor((row * kernels.depth) / height);
     const [x0, x1] = [Math.round(left + (column * tile) / width), Math.round(left + ((column + 1) * tile) / width)];
     const [y0, y1] = [Math.round(top + (row * tall) / height), Math.round(top + ((row + 1) * tall) / height)];
     drawing.fillStyle = tapColor(app, kernels, input, at);
-    drawing.fillRect(x0, y0, x1 - x0, y1 - y0);
+    drawing.fillRect(x0, y0 + below, x1 - x0, y1 - y0);
+  }
+}
+
+/** @param {PackedKernels} kernels @param {number} tile @returns {number} CSS pixels of a kernel from top to bottom, its slices one below the other */
+function tallOf({ shape: [, height, width], depth }, tile) {
+  return (tile * height) / width + BETWEEN * (depth - 1);
+}
+
+/** @param {App} app @param {CanvasRenderingContext2D} drawing @param {PackedKernels} kernels over a line @param {number} input @param {number} left @param {number} top @param {number} tile */
+function drawBarsOfTaps(app, drawing, kernels, input, left, top, tile) {
+  const [count, , width] = kernels.shape;
+  const { steps, nonfinite } = app.payload.codes;
+  const weights = /** @type {Uint8Array} */ (app.shown.kernels);
+  const middle = top + BARS / 2;
+  drawing.fillStyle = styleOf(app, "--edge");
+  drawing.fillRect(left, Math.round(middle), tile, 1);
+  for (let at = 0; at < width; at++) {
+    const code = weights[(currentChannel(app) * count + input) * width + at];
+    const [x0, x1] = [Math.round(left + (at * tile) / width), Math.round(left + ((at + 1) * tile) / width)];
+    const share = code === nonfinite ? 1 : (2 * code) / steps - 1;
+    drawing.fillStyle = code === nonfinite ? cssColor(app.palettes.crimson) : signColors(app.palettes)[share < 0 ? 0 : 1];
+    const end = middle - (share * BARS) / 2;
+    drawing.fillRect(x0, Math.min(middle, end), Math.max(1, x1 - x0 - (tile > 3 * width ? 1 : 0)), Math.max(1, Math.abs(end - middle)));
   }
 }
 
@@ -85,7 +115,11 @@ function describeKernel(app, kernels, dense) {
   const [count, height, width] = kernels.shape;
   const reach = formatNumber(/** @type {Float32Array} */ (app.shown.kernelReach)[currentChannel(app)]);
   const inputs = count < kernels.of ? `the ${count} strongest of ${kernels.of} input channels` : formatCount(count, "input channel");
-  const words = [`${height} x ${width} weights for ${inputs}, from -${reach} (orange) through 0 (white) to ${reach} (violet).`];
+  const line = app.shown.layer.axes === 1 && height === 1;
+  const size = line ? [width] : kernels.depth > 1 ? [kernels.depth, height / kernels.depth, width] : [height, width];
+  const colors = line ? `from -${reach} (orange) to ${reach} (violet)` : `from -${reach} (orange) through 0 (white) to ${reach} (violet)`;
+  const words = [`${size.join(" x ")} weights for ${inputs}, ${colors}.`];
+  if (kernels.depth > 1) words.push("Their slices lie one below the other.");
   if (dense) words.push("The numbers are those of the input channels.");
   if (kernels.inColor) words.push("In color: the three as red, green and blue, 0 is gray.");
   return words.join(" ");

@@ -118,22 +118,22 @@ function strokeSide(drawing, x0, y0, x1, y1, dashed) {
   drawing.stroke();
 }
 
-/** @param {App} app @param {number} columns @param {number} rows @param {number[]} channels @returns {HTMLCanvasElement} their maps side by side, one pixel a unit */
+/** @param {App} app @param {number} columns @param {number} rows @param {number[]} channels @returns {HTMLCanvasElement} their maps, of volumes the chosen unit's slice, side by side, one pixel a unit */
 export function paintMaps(app, columns, rows, channels) {
   const { width, height } = app.shown.layer;
   return paint(columns * width, rows * height, (pixels, stride) => {
     channels.forEach((channel, i) => {
       const at = Math.floor(i / columns) * height * stride + (i % columns) * width;
-      writeMap(pixels, at, stride, app.shown, channel, colorTable(app.shown, channel, currentScale(app, channel), app.palettes));
+      writeMap(pixels, at, stride, app.shown, channel, colorTable(app.shown, channel, currentScale(app, channel), app.palettes), app.state.z);
     });
   });
 }
 
-/** @param {App} app @param {Loaded} loaded any layer @param {number} channel @param {ScaleName} scale @returns {HTMLCanvasElement} its map, one pixel a unit */
-export function paintMap(app, loaded, channel, scale) {
+/** @param {App} app @param {Loaded} loaded any layer @param {number} channel @param {ScaleName} scale @param {number} [z] the slice of a volume, the middle one if left out @returns {HTMLCanvasElement} its map, one pixel a unit */
+export function paintMap(app, loaded, channel, scale, z = loaded.layer.depth >> 1) {
   const { width, height } = loaded.layer;
   const colors = scaleOf(loaded, channel, scale, app.payload, app.palettes);
-  return paint(width, height, (pixels) => writeMap(pixels, 0, width, loaded, channel, colorTable(loaded, channel, colors, app.palettes)));
+  return paint(width, height, (pixels) => writeMap(pixels, 0, width, loaded, channel, colorTable(loaded, channel, colors, app.palettes), z));
 }
 
 /** @param {number} width @param {number} height @param {(pixels: Uint32Array, stride: number) => void} write @returns {HTMLCanvasElement} */
@@ -148,10 +148,10 @@ function paint(width, height, write) {
   return canvas;
 }
 
-/** @param {Uint32Array} pixels @param {number} start @param {number} stride @param {Loaded} loaded @param {number} channel @param {Uint32Array} table */
-function writeMap(pixels, start, stride, loaded, channel, table) {
+/** @param {Uint32Array} pixels @param {number} start @param {number} stride @param {Loaded} loaded @param {number} channel @param {Uint32Array} table @param {number} z its slice */
+function writeMap(pixels, start, stride, loaded, channel, table, z) {
   const { codes, units, layer } = loaded;
-  let at = channel * units;
+  let at = channel * units + z * layer.height * layer.width;
   for (let y = 0; y < layer.height; y++) {
     let to = start + y * stride;
     for (let x = 0; x < layer.width; x++) pixels[to++] = table[codes[at++]];

@@ -11,21 +11,22 @@ import { element, hatch, resizeCanvas, styleOf } from "./drawing.mjs";
 import { boxOf, isCut } from "./fields.mjs";
 import { layOutPatches } from "./layout.mjs";
 import { numberOf } from "./values.mjs";
-import { formatCount, formatNumber } from "./words.mjs";
+import { describeUnitPlace, formatCount, formatNumber } from "./words.mjs";
 
 const PATCH_GAP = 8;
 
-/** @typedef {{ channel: number, rank: number, sample: number, y: number, x: number, value: number, box: Box | null }} Place where a channel was strongest in a sample */
+/** @typedef {{ channel: number, rank: number, sample: number, z: number, y: number, x: number, value: number, box: Box | null }} Place where a channel was strongest in a sample */
 
 /** @param {Loaded} loaded @param {number} channel @returns {Place[]} where the channel was strongest, the strongest first */
 export function placesOf(loaded, channel) {
   const { places, values, layer } = loaded;
   const count = layer.sweep?.columns;
   if (!places || !values || !count) return [];
+  const each = places.length / values.length;
   const found = Array.from({ length: count }, (_, rank) => {
     const at = channel * count + rank;
-    const [sample, y, x] = places.subarray(3 * at, 3 * at + 3);
-    return { channel, rank, sample, y, x, value: values[at], box: sample < 0 ? null : boxOf(loaded, channel, y, x) };
+    const [sample, y, x, z = 0] = places.subarray(each * at, each * at + each);
+    return { channel, rank, sample, z, y, x, value: values[at], box: sample < 0 ? null : boxOf(loaded, channel, y, x, z) };
   });
   return found.filter((one) => one.sample >= 0);
 }
@@ -69,7 +70,7 @@ export function drawExemplars(app) {
   element("exemplars").hidden = !sweep || !sweep.values;
   if (!sweep || !sweep.values) return;
   const places = placesOf(app.shown, currentChannel(app));
-  const listed = places.map((one) => `${formatNumber(one.value)} in ${describePlace(one)}`).join("; ");
+  const listed = places.map((one) => `${formatNumber(one.value)} in ${describePlace(one, app.shown.layer.axes)}`).join("; ");
   const pictured = places.some((place) => hasPatch(app, app.shown, place));
   element("exemplar-words").textContent = describeExemplars(app, places, pictured ? "" : listed);
   const group = element("exemplar-picture");
@@ -86,9 +87,9 @@ export function drawExemplars(app) {
   }));
 }
 
-/** @param {Place} place @returns {string} */
-function describePlace(place) {
-  return `sample ${place.sample} at row ${place.y}, column ${place.x}`;
+/** @param {Place} place @param {number} axes @returns {string} */
+function describePlace(place, axes) {
+  return `sample ${place.sample} at ${axes === 1 ? "unit " : ""}${describeUnitPlace(place, axes)}`;
 }
 
 /** @param {App} app @param {Place} place @returns {HTMLButtonElement} its value, its patch and its sample's name */
@@ -97,7 +98,7 @@ function buttonOfPatch(app, place) {
   button.type = "button";
   button.className = "patch";
   const label = sampleLabel(app, place);
-  button.setAttribute("aria-label", [`${formatNumber(place.value)} in ${describePlace(place)}`, label].filter(Boolean).join(", "));
+  button.setAttribute("aria-label", [`${formatNumber(place.value)} in ${describePlace(place, app.shown.layer.axes)}`, label].filter(Boolean).join(", "));
   button.dataset.rank = `${place.rank}`;
   const [value, name] = [document.createElement("span"), document.createElement("small")];
   value.textContent = formatNumber(place.value, 3);

@@ -7,7 +7,7 @@
 /** @import { ScaleName } from "./words.mjs" */
 /** @import { Wall } from "./state.mjs" */
 /** @import { Tap } from "./tap.mjs" */
-import { readAddress } from "./address.mjs";
+/** @import { Unit } from "./values.mjs" */
 import { currentUnit } from "./app.mjs";
 import { hasArithmetic, tapByKey } from "./arithmetic.mjs";
 import { barAt } from "./contributions.mjs";
@@ -16,18 +16,22 @@ import { canvasOf, element } from "./drawing.mjs";
 import { placesOf } from "./exemplars.mjs";
 import { tileAt } from "./layout.mjs";
 import { findRegions } from "./photo.mjs";
-import { clamp, parseAddress } from "./state.mjs";
+import { listenToSliders, moveSlice } from "./sliders.mjs";
+import { currentVoxel, voxelAt } from "./slices.mjs";
+import { clamp } from "./state.mjs";
 import { drawThumbnails } from "./strip.mjs";
 import { inGroup, inVersion } from "./groups.mjs";
-import { change, showAll, showChannel, showUnit } from "./view.mjs";
+import { change, showChannel, showUnit } from "./view.mjs";
 import { MARGIN } from "./views.mjs";
 import { showWhole } from "./whole.mjs";
+import { listenToWindow } from "./window.mjs";
 
 /** @param {App} app */
 export function listen(app) {
   listenToStrip(app);
   listenToMap(app);
   listenToInput(app);
+  listenToSliders(app);
   listenToPatches(app);
   listenToKernel(app);
   listenToMosaic(app);
@@ -37,11 +41,12 @@ export function listen(app) {
   listenToWindow(app);
 }
 
-/** @param {App} app @param {PointerEvent} event @returns {{ y: number, x: number }} */
+/** @param {App} app @param {PointerEvent} event @returns {Unit} */
 function unitUnder(app, event) {
   const box = element("map").getBoundingClientRect();
   const { height, width } = app.shown.layer;
   return {
+    z: app.state.z,
     y: clamp(Math.floor(((event.clientY - box.top) / box.height) * height), height),
     x: clamp(Math.floor(((event.clientX - box.left) / box.width) * width), width),
   };
@@ -72,7 +77,7 @@ function listenToMap(app) {
     app.preview = null;
     showUnit(app);
   });
-  map.addEventListener("keydown", (event) => handleKey(event, () => moveUnit(app, event.key) || turnPage(app, event.key)));
+  map.addEventListener("keydown", (event) => handleKey(event, () => (event.shiftKey && moveSlice(app, event.key)) || moveUnit(app, event.key) || turnPage(app, event.key)));
 }
 
 /** @param {App} app Thumbnails of layers and images: a click chooses, arrow keys move along. */
@@ -102,17 +107,21 @@ function listenToStrip(app) {
 /** @param {App} app The photo: a click chooses a pixel, arrow keys move it, Escape lets go of it. */
 function listenToInput(app) {
   const canvas = canvasOf("input");
-  const { height, width } = app.payload.input;
-  /** @param {{ y: number, x: number } | null} pixel */
+  const { depth, height, width } = app.payload.input;
+  /** @param {Unit | null} pixel */
   const choose = (pixel) => {
+    app.slice = pixel && depth > 1 ? pixel.z : null;
     findRegions(app, pixel);
     showChannel(app);
   };
   canvas.addEventListener("click", (event) => {
     const box = canvas.getBoundingClientRect();
-    const y = Math.floor(((event.clientY - box.top - MARGIN) / (box.height - 2 * MARGIN)) * height);
-    const x = Math.floor(((event.clientX - box.left - MARGIN) / (box.width - 2 * MARGIN)) * width);
-    choose({ y: clamp(y, height), x: clamp(x, width) });
+    const [left, top] = [event.clientX - box.left - MARGIN, event.clientY - box.top - MARGIN];
+    const { input } = app.payload;
+    const y = Math.floor((top / (box.height - 2 * MARGIN)) * height);
+    const x = Math.floor((left / (box.width - 2 * MARGIN)) * width);
+    const found = app.panels && input.axes === 3 ? voxelAt(app.panels, left, top, currentVoxel(app)) : { z: 0, y, x };
+    choose({ z: clamp(found.z, depth), y: clamp(found.y, height), x: clamp(found.x, width) });
   });
   canvas.addEventListener("keydown", (event) => handleKey(event, () => {
     /** @type {Record<string, [number, number]>} */
@@ -121,8 +130,9 @@ function listenToInput(app) {
     if (event.key === "Escape") choose(null);
     else if (!move) return false;
     else {
-      const { y, x } = app.pixel ?? { y: height >> 1, x: width >> 1 };
-      choose({ y: clamp(y + move[0], height), x: clamp(x + move[1], width) });
+      const { z, y, x } = app.pixel ?? { z: app.payload.input.axes === 3 ? currentVoxel(app).z : 0, y: height >> 1, x: width >> 1 };
+      if (event.shiftKey) choose({ z: clamp(z + move[0], depth), y, x });
+      else choose({ z, y: clamp(y + move[0], height), x: clamp(x + move[1], width) });
     }
     return true;
   }));
@@ -278,22 +288,4 @@ function listenToControls(app) {
     const { value } = /** @type {HTMLButtonElement} */ (event.target);
     if (value) change(app, { wall: /** @type {Wall} */ (value) });
   });
-}
-
-/** @param {App} app */
-function listenToWindow(app) {
-  addEventListener("hashchange", () => change(app, parseAddress(readAddress(app), app.payload)));
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => showAll(app));
-  for (const name of ["beforeprint", "afterprint"]) {
-    addEventListener(name, () => {
-      app.printing = name === "beforeprint";
-      showAll(app);
-    });
-  }
-  let width = 0;
-  new ResizeObserver(() => {
-    if (width === document.documentElement.clientWidth) return;
-    width = document.documentElement.clientWidth;
-    showAll(app);
-  }).observe(document.documentElement);
 }

@@ -3,12 +3,15 @@
  */
 
 /** @import { App } from "./app.mjs" */
+import { currentScale } from "./app.mjs";
 import { canvasOf, element, hatch, isShrunk, paintMaps, resizeCanvas, styleOf } from "./drawing.mjs";
 import { drawPatch, longestSide, placesOf, whenDecoded } from "./exemplars.mjs";
 import { GAP, LABEL, layOutMosaic, tilePlace } from "./layout.mjs";
+import { drawLine } from "./lines.mjs";
 import { numberOf } from "./values.mjs";
 import { formatSigned } from "./words.mjs";
 
+export const LINE = 0.5; // height of a line's tile over its width
 const BESIDE = 2; // patches along a side of a tile
 
 /** @param {App} app @returns {boolean} whether the layer has patches to show */
@@ -28,7 +31,7 @@ export function drawMosaic(app) {
   const width = element("scroll").clientWidth - 16;
   const room = Math.max(300, window.innerHeight - 270);
   const wall = isWall(app);
-  app.grid = layOutMosaic(app.order.length, width, room, wall ? 1 : layer.height / layer.width);
+  app.grid = layOutMosaic(app.order.length, width, room, wall ? 1 : layer.axes === 1 ? LINE : layer.height / layer.width);
   const { columns, rows, tile, cell } = app.grid;
   const drawing = resizeCanvas(canvasOf("mosaic"), Math.min(width, columns * (tile + GAP) - GAP), rows * cell - GAP);
   drawing.imageSmoothingEnabled = isShrunk(tile, layer.width);
@@ -37,17 +40,18 @@ export function drawMosaic(app) {
   app.wallDrawn = wall ? drawWall(app, drawing) : Promise.resolve();
   if (wall) return;
   const across = Math.ceil(Math.sqrt(app.order.length * app.grid.ratio)) || 1;
-  const source = paintMaps(app, across, Math.ceil(app.order.length / across), app.order);
+  const source = layer.axes === 1 ? null : paintMaps(app, across, Math.ceil(app.order.length / across), app.order);
   app.order.forEach((channel, i) => drawTile(app, drawing, source, across, channel, i));
 }
 
-/** @param {App} app @param {CanvasRenderingContext2D} drawing @param {HTMLCanvasElement} source @param {number} across @param {number} channel @param {number} i */
+/** @param {App} app @param {CanvasRenderingContext2D} drawing @param {HTMLCanvasElement | null} source null: lines @param {number} across @param {number} channel @param {number} i */
 function drawTile(app, drawing, source, across, channel, i) {
   const { layer, marks } = app.shown;
   const { tile, ratio } = app.grid;
   const { left, top } = tilePlace(i, app.grid);
   const [from, below] = [(i % across) * layer.width, Math.floor(i / across) * layer.height];
-  drawing.drawImage(source, from, below, layer.width, layer.height, left, top, tile, tile * ratio);
+  if (source) drawing.drawImage(source, from, below, layer.width, layer.height, left, top, tile, tile * ratio);
+  else drawLine(app, drawing, app.shown, channel, currentScale(app, channel), { left, top, width: tile, height: tile * ratio });
   if (marks[channel] === "dead") hatch(drawing, left, top, tile, tile * ratio);
   drawing.strokeStyle = styleOf(app, "--edge");
   drawing.strokeRect(left + 0.5, top + 0.5, tile - 1, tile * ratio - 1);

@@ -20,11 +20,12 @@ const BACKGROUND = 240; // gray of the bar's middle
 /** @param {Payload} payload @param {number} layer @param {number} choice @returns {Over | null} null: nothing */
 function findOver(payload, layer, choice) {
   if (!choice) return null;
-  const { score, overlays, layers } = payload;
+  const { score, overlays, layers, input } = payload;
   if (score && choice === 1) {
     const { contributions, name } = layers[layer];
     const map = contributions?.over ?? null;
-    const words = map ? `Over the input: contributions of the units of ${name}, per pixel, on one scale for all layers and images` : `The score does not depend on ${name}`;
+    const without = contributions ? `The contributions of ${name} are not drawn over ${input.axes === 3 ? "a volume" : "an input of other axes"}` : `The score does not depend on ${name}`;
+    const words = map ? `Over the input: contributions of the units of ${name}, per ${input.axes === 1 ? "position" : "pixel"}, on one scale for all layers and images` : without;
     return { map, reach: score.reach, words };
   }
   const { name, over, reach } = overlays[choice - (score ? 2 : 1)];
@@ -35,18 +36,19 @@ function findOver(payload, layer, choice) {
 export async function loadOver(app, layer, image, choice) {
   const over = findOver(app.payload, layer, choice);
   if (!over?.map) return null;
-  const [rows, columns, maps] = await Promise.all([inflate(over.map.rows), inflate(over.map.columns), unpackMaps(over.map.maps[image], { ...over.map, every: 1, pieces: [[1, 1]], order: null })]);
+  const [rows, columns, maps] = await Promise.all([inflate(over.map.rows), inflate(over.map.columns), unpackMaps(over.map.maps[image], { ...over.map, depth: 1, every: 1, pieces: [[1, 1]], order: null })]);
   await app.pictures[image].decode();
   const { input, codes } = app.payload;
   const canvas = document.createElement("canvas");
   Object.assign(canvas, { width: input.width, height: input.height });
   const drawing = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d", { willReadFrequently: true }));
-  drawing.drawImage(app.pictures[image], 0, 0, input.width, input.height);
+  if (input.axes === 2) drawing.drawImage(app.pictures[image], 0, 0, input.width, input.height);
   const pixels = drawing.getImageData(0, 0, input.width, input.height);
   const width = over.map.width;
   const values = Float64Array.from(maps.codes, (code) => (maps.low[0] * (codes.steps - code) + maps.high[0] * code) / codes.steps);
   const [across, down] = [new Int32Array(columns), new Int32Array(rows)];
-  mixInto(pixels.data, signsOf(app.palettes), over.reach, input.width, (x, y) => values[down[y] * width + across[x]]);
+  if (input.axes === 2) mixInto(pixels.data, signsOf(app.palettes), over.reach, input.width, (x, y) => values[down[y] * width + across[x]]);
+  if (input.axes === 1) pixels.data.forEach((_, at) => (pixels.data[at] = at % 4 === 3 ? 255 * shareOf(values[across[at >> 2]], over.reach) : signsOf(app.palettes)[values[across[at >> 2]] < 0 ? 0 : 1][at % 4]));
   drawing.putImageData(pixels, 0, 0);
   return canvas;
 }

@@ -38,7 +38,7 @@ async function start() {
   offerContributions(payload);
   buildStrip(app);
   buildVersions(app);
-  await change(app, { channel: null, y: null, x: null, ...parseAddress(readAddress(app), payload) });
+  await change(app, { channel: null, z: null, y: null, x: null, ...parseAddress(readAddress(app), payload) });
   listen(app);
   document.documentElement.dataset.ready = "yes";
   await drawThumbnails(app);

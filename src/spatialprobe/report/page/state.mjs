@@ -4,18 +4,18 @@
  * All that the page shows follows from a `State` and the payload. Nothing here touches the document.
  */
 
-/** @import { Payload, Size } from "./data.mjs" */
-/** @import { Loaded, Order } from "./values.mjs" */
+/** @import { Input, Payload } from "./data.mjs" */
+/** @import { Loaded, Order, Unit } from "./values.mjs" */
 /** @import { ScaleName } from "./words.mjs" */
 import { isInside } from "./fields.mjs";
 import { inGroup, layerNames } from "./groups.mjs";
 import { findFirstChannel, findStrongestUnit, keptUnit, numberOf } from "./values.mjs";
 
 /** @typedef {"maps" | "patches"} Wall what the tiles of the mosaic show */
-/** @typedef {{ layer: number, image: number, scale: ScaleName, order: Order, wall: Wall, channel: number, y: number, x: number, over: number }} State `over`: what lies over the input, 0 for nothing */
+/** @typedef {{ layer: number, image: number, scale: ScaleName, order: Order, wall: Wall, channel: number, z: number, y: number, x: number, over: number }} State `over`: what lies over the input, 0 for nothing */
 /**
  * A change that is asked for; null leaves a channel or a unit to the page.
- * @typedef {{ layer?: number, image?: number, scale?: ScaleName, order?: Order, wall?: Wall, channel?: number | null, y?: number | null, x?: number | null, over?: number }} Wish
+ * @typedef {{ layer?: number, image?: number, scale?: ScaleName, order?: Order, wall?: Wall, channel?: number | null, z?: number | null, y?: number | null, x?: number | null, over?: number }} Wish
  */
 
 /** @type {ScaleName[]} */
@@ -27,7 +27,7 @@ const ORDERS = ["index", "strength", "sparsity", "contribution", "change"];
 export function initialState(payload = null) {
   const explains = Boolean(payload?.score);
   const order = explains ? "contribution" : payload?.versions?.length ? "change" : "index";
-  return { layer: 0, image: 0, scale: "robust", order, wall: "maps", channel: 0, y: 0, x: 0, over: explains ? 1 : 0 };
+  return { layer: 0, image: 0, scale: "robust", order, wall: "maps", channel: 0, z: 0, y: 0, x: 0, over: explains ? 1 : 0 };
 }
 
 /** @param {Payload} payload @returns {string[]} what may lie over the input, the choices of `State.over` from 1 on */
@@ -35,17 +35,20 @@ export function namesOver({ score, overlays }) {
   return [...(score ? ["contributions"] : []), ...(overlays ?? []).map(({ name }) => name)];
 }
 
-/** @param {State} state @param {Wish} wish @param {Loaded} found the layer and image wished for @param {Loaded | null} before those shown now @param {Size} input @returns {State} */
+/** @param {State} state @param {Wish} wish @param {Loaded} found the layer and image wished for @param {Loaded | null} before those shown now @param {Input} input @returns {State} */
 export function nextState(state, wish, found, before, input) {
   const next = { ...state, ...wish };
   const { layer } = found;
   if (before && next.layer !== state.layer && !("y" in wish)) {
     next.y = Math.floor(((state.y + 0.5) * layer.height) / before.layer.height);
     next.x = Math.floor(((state.x + 0.5) * layer.width) / before.layer.width);
+    next.z = Math.floor(((state.z + 0.5) * layer.depth) / before.layer.depth);
   }
   const channel = Math.min(next.channel ?? findFirstChannel(found, next.order), found.count - 1);
-  const [y, x] = next.y === null || next.x === null ? findStrongestUnit(found, channel, isInside(found, channel, input)) : [next.y, next.x];
-  return { ...next, channel, ...keptUnit(found, channel, { y: clamp(y, layer.height), x: clamp(x, layer.width) }) };
+  const { y, x } = next;
+  const unit = y === null || x === null ? findStrongestUnit(found, channel, isInside(found, channel, input)) : { z: next.z ?? 0, y, x };
+  const inside = { z: clamp(unit.z, layer.depth), y: clamp(unit.y, layer.height), x: clamp(unit.x, layer.width) };
+  return { ...next, channel, ...keptUnit(found, channel, inside) };
 }
 
 /** @param {number} value @param {number} count @returns {number} the nearest of 0 to count - 1 */
@@ -53,7 +56,7 @@ export function clamp(value, count) {
   return Math.min(Math.max(value, 0), count - 1);
 }
 
-/** @param {State} state @param {{ y: number, x: number }} unit @param {Loaded} loaded @param {Payload | null} [payload] @returns {string} `#layer/channel/y/x`, and after a question mark what is not as at first */
+/** @param {State} state @param {Unit} unit @param {Loaded} loaded @param {Payload | null} [payload] @returns {string} `#layer/channel/y/x`, of a volume `#layer/channel/y/x/z`, and after a question mark what is not as at first */
 export function formatAddress(state, unit, loaded, payload = null) {
   const first = initialState(payload);
   const more = new URLSearchParams();
@@ -64,6 +67,7 @@ export function formatAddress(state, unit, loaded, payload = null) {
   if (state.order !== first.order) more.set("order", state.order);
   if (state.over !== first.over) more.set("over", `${state.over}`);
   const parts = [encodeURIComponent(loaded.layer.name), numberOf(loaded, state.channel), unit.y * every, unit.x * every];
+  if (loaded.layer.axes === 3) parts.push(unit.z);
   const query = more.toString();
   return `#${parts.join("/")}${query && "?"}${query}`;
 }
@@ -86,6 +90,7 @@ export function parseAddress(address, payload) {
     channel: channel < 0 ? null : channel,
     y: unit ? Math.floor(numbers[1] / every) : null,
     x: unit ? Math.floor(numbers[2] / every) : null,
+    z: unit ? Math.max(0, numbers[3] ?? 0) : null,
     ...parseChoices(new URLSearchParams(query || ""), payload),
   };
 }

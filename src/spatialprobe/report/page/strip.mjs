@@ -4,13 +4,18 @@
 
 /** @import { App } from "./app.mjs" */
 /** @import { Region } from "./pixel.mjs" */
-import { loadLayer } from "./app.mjs";
+import { loadLayer, loadSignal } from "./app.mjs";
+import { scaleOf } from "./colors.mjs";
 import { WHOLE, element, hatch, outline, paintMap, resizeCanvas } from "./drawing.mjs";
 import { fitInto } from "./layout.mjs";
+import { drawLine, drawSignal } from "./lines.mjs";
+import { sliceOrigin } from "./slices.mjs";
 import { findRichestChannel } from "./values.mjs";
 import { countVersions, groupOf, inGroup, layerNames } from "./groups.mjs";
+import { unitsOf } from "./words.mjs";
 
 const PATIENCE = 100; // milliseconds that a thumbnail waits for an idle browser
+const THUMBNAIL = { width: 56, height: 32 }; // CSS pixels of a signal's lines
 const ROOM = { width: 84, height: 46 }; // CSS pixels of a thumbnail
 
 /** @param {App} app */
@@ -19,20 +24,41 @@ export function buildStrip(app) {
   const count = countVersions(app.payload);
   const names = layerNames(app.payload);
   element("strip").replaceChildren(...layers.filter((_, i) => i % count === 0).map((layer, depth) => {
-    const lines = [names[depth], `#${depth + 1} · ${layer.units.join(" × ")} · sees ${shorten(layer.field.size)}`];
+    const lines = [names[depth], `#${depth + 1} · ${unitsOf(layer).join(" × ")} · sees ${shorten(layer.field.size)}`];
     const button = buttonOf(document.createElement("canvas"), ...lines.map((text, i) => lineOf(text, i ? "" : "name")));
     button.title = `${names[depth]}: ${layer.kind}, ${layer.of} channels`;
     return button;
   }));
   const shown = images.length > 1 ? images : [];
   element("images").replaceChildren(...shown.map((image, number) => {
-    const picture = new Image();
-    picture.src = app.pictures[number].src;
-    picture.alt = `Image ${image.name}`;
-    const button = buttonOf(picture);
+    const button = buttonOf(app.payload.input.axes === 2 ? pictureOf(app, number) : thumbnailOfInput(app, number));
     button.title = image.name;
     return button;
   }));
+}
+
+/** @param {App} app @param {number} number of an image @returns {HTMLImageElement} */
+function pictureOf(app, number) {
+  const picture = new Image();
+  picture.src = app.pictures[number].src;
+  picture.alt = `Image ${app.payload.images[number].name}`;
+  return picture;
+}
+
+/** @param {App} app @param {number} number of a volume, or a signal @returns {HTMLCanvasElement} its middle slice, or its lines, once it is unpacked */
+function thumbnailOfInput(app, number) {
+  const { input, images } = app.payload;
+  const canvas = document.createElement("canvas");
+  canvas.setAttribute("role", "img");
+  canvas.setAttribute("aria-label", `Image ${images[number].name}`);
+  if (input.axes === 1) {
+    loadSignal(app, number).then(() => drawSignal(app, resizeCanvas(canvas, THUMBNAIL.width, THUMBNAIL.height), app.signals[number], THUMBNAIL));
+    return canvas;
+  }
+  Object.assign(canvas, { width: input.width, height: input.height });
+  const { left, top } = sliceOrigin(input, input.depth >> 1);
+  app.pictures[number].decode().then(() => canvas.getContext("2d")?.drawImage(app.pictures[number], -left, -top));
+  return canvas;
 }
 
 /** @param {number[]} size @returns {string} one number where all are alike */
@@ -82,12 +108,13 @@ export async function drawThumbnail(app, index) {
   const loaded = await loadLayer(app, index, image);
   if (app.state.image !== image) return;
   const channel = findRichestChannel(loaded);
-  const source = paintMap(app, loaded, channel, scale);
-  const size = fitInto(loaded.layer, ROOM.width, ROOM.height);
+  const line = loaded.layer.axes === 1;
+  const size = line ? ROOM : fitInto(loaded.layer, ROOM.width, ROOM.height);
   const canvas = thumbnailOf(groupOf(app.payload, index));
   const drawing = resizeCanvas(canvas, size.width, size.height);
   drawing.imageSmoothingEnabled = loaded.layer.width > size.width;
-  drawing.drawImage(source, 0, 0, size.width, size.height);
+  if (line) drawLine(app, drawing, loaded, channel, scaleOf(loaded, channel, scale, app.payload, app.palettes), { left: 0, top: 0, ...size });
+  else drawing.drawImage(paintMap(app, loaded, channel, scale), 0, 0, size.width, size.height);
   if (loaded.marks[channel] === "dead") hatch(drawing, 0, 0, size.width, size.height);
   const region = app.regions[index];
   if (region) outlineRegion(drawing, region, size.width / loaded.layer.units[1], size.height / loaded.layer.units[0]);

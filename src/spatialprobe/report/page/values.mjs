@@ -15,8 +15,8 @@ const SHADES = 12; // on each side of zero
 
 /** @param {LayerEntry} layer @param {number} index @param {number} image @param {LayerArrays} arrays @param {Maps} maps @param {Codes} codeBook @returns {Loaded} */
 export function joinLayer(layer, index, image, arrays, maps, codeBook) {
-  const units = layer.height * layer.width;
-  const count = layer.kind === "difference" ? 1 : layer.units[0] * layer.units[1]; // what did not change is no dead channel
+  const units = layer.depth * layer.height * layer.width;
+  const count = layer.kind === "difference" ? 1 : layer.depth * layer.units[0] * layer.units[1]; // what did not change is no dead channel
   const marks = Array.from({ length: maps.count }, (_, channel) => markOf(maps, channel, count));
   /** @param {Float32Array | undefined} all @returns {Float32Array | undefined} this image's */
   const mine = (all) => all?.subarray(image * maps.count, (image + 1) * maps.count);
@@ -43,15 +43,18 @@ export function decodeValue(loaded, channel, code) {
   return loaded.low[channel] * (1 - share) + loaded.high[channel] * share;
 }
 
-/** @param {Loaded} loaded @param {number} channel @param {number} y @param {number} x @returns {number} */
-export function valueAt(loaded, channel, y, x) {
-  return decodeValue(loaded, channel, loaded.codes[channel * loaded.units + y * loaded.layer.width + x]);
+/** @typedef {{ z: number, y: number, x: number }} Unit slice, row and column of a unit; the first is 0 in a map, and so is the second in a line */
+
+/** @param {Loaded} loaded @param {number} channel @param {number} y @param {number} x @param {number} [z] @returns {number} */
+export function valueAt(loaded, channel, y, x, z = 0) {
+  const { height, width } = loaded.layer;
+  return decodeValue(loaded, channel, loaded.codes[channel * loaded.units + (z * height + y) * width + x]);
 }
 
-/** @param {Loaded} loaded @param {number} channel @param {{ y: number, x: number }} unit @returns {{ y: number, x: number }} the unit at or before it whose value the page holds */
-export function keptUnit(loaded, channel, { y, x }) {
+/** @param {Loaded} loaded @param {number} channel @param {Unit} unit @returns {Unit} the unit at or before it whose value the page holds */
+export function keptUnit(loaded, channel, { z, y, x }) {
   const step = loaded.steps[channel];
-  return { y: y - (y % step), x: x - (x % step) };
+  return { z, y: y - (y % step), x: x - (x % step) };
 }
 
 /** @param {Loaded} loaded @param {number} channel @returns {number} the difference between two neighboring codes */
@@ -81,7 +84,7 @@ export function findFirstChannel(loaded, order) {
   return ranked ? orderChannels(loaded, order)[0] : findRichestChannel(loaded);
 }
 
-/** @param {Loaded} loaded @param {number} channel @param {(y: number, x: number) => boolean} [isInside] which units count, where any is finite @returns {[number, number]} row and column of the unit with the largest magnitude */
+/** @param {Loaded} loaded @param {number} channel @param {(unit: Unit) => boolean} [isInside] which units count, where any is finite @returns {Unit} the one with the largest magnitude */
 export function findStrongestUnit(loaded, channel, isInside = () => true) {
   const { codes, units, layer, codeBook } = loaded;
   const below = -loaded.low[channel] > loaded.high[channel];
@@ -91,10 +94,15 @@ export function findStrongestUnit(loaded, channel, isInside = () => true) {
     const code = codes[channel * units + at];
     const strength = code === codeBook.nonfinite ? -1 : below ? codeBook.steps - code : code;
     if (strength > most[0]) [best[0], most[0]] = [at, strength];
-    if (strength > most[1] && isInside(Math.floor(at / layer.width), at % layer.width)) [best[1], most[1]] = [at, strength];
+    if (strength > most[1] && isInside(unitOf(at, layer))) [best[1], most[1]] = [at, strength];
   }
-  const found = most[1] < 0 ? best[0] : best[1];
-  return [Math.floor(found / layer.width), found % layer.width];
+  return unitOf(most[1] < 0 ? best[0] : best[1], layer);
+}
+
+/** @param {number} at @param {{ height: number, width: number }} layer @returns {Unit} */
+function unitOf(at, { height, width }) {
+  const row = Math.floor(at / width);
+  return { z: Math.floor(row / height), y: row % height, x: at % width };
 }
 
 /** @param {Loaded} loaded @returns {Uint32Array} (C, 256) how many units of each channel have each code */

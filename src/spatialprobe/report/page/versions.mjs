@@ -3,11 +3,13 @@
  */
 
 /** @import { App } from "./app.mjs" */
-/** @import { Loaded } from "./values.mjs" */
+/** @import { Loaded, Unit } from "./values.mjs" */
 import { currentChannel, loadLayer } from "./app.mjs";
+import { scaleOf } from "./colors.mjs";
 import { WHOLE, element, outline, paintMap, resizeCanvas } from "./drawing.mjs";
 import { countVersions, groupOf } from "./groups.mjs";
 import { fitInto } from "./layout.mjs";
+import { drawLine } from "./lines.mjs";
 import { numberOf } from "./values.mjs";
 import { formatValue } from "./words.mjs";
 
@@ -48,8 +50,8 @@ function sameChannel(one, channel, other) {
   return other.layer.channels ? other.layer.channels.indexOf(number) : number;
 }
 
-/** @param {App} app @param {number} y @param {number} x The chosen channel in every version, with the unit framed. */
-export function drawVersions(app, y, x) {
+/** @param {App} app @param {Unit} unit The chosen channel in every version, with the unit framed. */
+export function drawVersions(app, { z, y, x }) {
   const { siblings } = app;
   const versions = element("versions");
   versions.hidden = siblings.length < 2;
@@ -61,20 +63,23 @@ export function drawVersions(app, y, x) {
     button.setAttribute("aria-pressed", `${loaded.index === app.shown.index}`);
     const row = Math.floor(((y + 0.5) * loaded.layer.height) / app.shown.layer.height); // large pages may hold fewer of its rows
     const column = Math.floor(((x + 0.5) * loaded.layer.width) / app.shown.layer.width);
-    button.children[2].textContent = channel < 0 ? "not kept" : formatValue(loaded, channel, row, column);
-    if (channel >= 0) drawVersion(app, /** @type {HTMLCanvasElement} */ (button.firstChild), loaded, channel, room, row, column);
+    const unit = { z, y: row, x: column };
+    button.children[2].textContent = channel < 0 ? "not kept" : formatValue(loaded, channel, unit);
+    if (channel >= 0) drawVersion(app, /** @type {HTMLCanvasElement} */ (button.firstChild), loaded, channel, room, unit);
   });
 }
 
-/** @param {App} app @param {HTMLCanvasElement} canvas @param {Loaded} loaded @param {number} channel @param {number} room @param {number} y @param {number} x */
-function drawVersion(app, canvas, loaded, channel, room, y, x) {
+/** @param {App} app @param {HTMLCanvasElement} canvas @param {Loaded} loaded @param {number} channel @param {number} room @param {Unit} unit */
+function drawVersion(app, canvas, loaded, channel, room, { z, y, x }) {
   const { layer } = loaded;
-  const size = fitInto(layer, room, room);
+  const line = layer.axes === 1;
+  const size = line ? { width: room, height: room / 2 } : fitInto(layer, room, room);
   const drawing = resizeCanvas(canvas, size.width, size.height);
   drawing.imageSmoothingEnabled = layer.width > size.width;
-  drawing.drawImage(paintMap(app, loaded, channel, app.state.scale), 0, 0, size.width, size.height);
+  if (line) drawLine(app, drawing, loaded, channel, scaleOf(loaded, channel, app.state.scale, app.payload, app.palettes), { left: 0, top: 0, ...size });
+  else drawing.drawImage(paintMap(app, loaded, channel, app.state.scale, z), 0, 0, size.width, size.height);
   const [across, down] = [size.width / layer.width, size.height / layer.height];
-  const [width, height] = [Math.max(across, SMALLEST_FRAME), Math.max(down, SMALLEST_FRAME)];
+  const [width, height] = [Math.max(across, SMALLEST_FRAME), line ? size.height - 6 : Math.max(down, SMALLEST_FRAME)];
   outline(drawing, Math.max(3, (x + 0.5) * across - width / 2), Math.max(3, (y + 0.5) * down - height / 2), width, height, WHOLE);
 }
 

@@ -15,6 +15,7 @@ import { drawMosaic, frameChosen, hasWall } from "./mosaic.mjs";
 import { loadOver, writeOver } from "./over.mjs";
 import { writePixel } from "./photo.mjs";
 import { nextState } from "./state.mjs";
+import { writeSliders } from "./slices.mjs";
 import { drawThumbnail, markStrip } from "./strip.mjs";
 import { numberOf, orderChannels } from "./values.mjs";
 import { groupOf } from "./groups.mjs";
@@ -23,7 +24,7 @@ import { drawBar, drawInput, drawMap, markBar } from "./views.mjs";
 import { describeChannel, describeChannels, describeLayer, describeOrder, describeUnit } from "./words.mjs";
 
 /** What of the state changes more than one channel. */
-const ANEW = /** @type {const} */ (["scale", "order", "wall", "over"]);
+const ANEW = /** @type {const} */ (["scale", "order", "wall", "over", "z"]);
 
 /** @param {App} app @param {Wish} wish @returns {Promise<void>} when it is shown, or given up for a newer wish */
 export async function change(app, wish) {
@@ -39,7 +40,7 @@ export async function change(app, wish) {
   const next = nextState(app.state, app.asked, found, app.shown ?? null, app.payload.input);
   const anew = found !== app.shown || under !== app.over || ANEW.some((name) => next[name] !== app.state[name]);
   const other = next.channel !== currentChannel(app);
-  Object.assign(app, { state: next, asked: {}, shown: found, siblings, over: under, preview: null, peek: null });
+  Object.assign(app, { state: next, asked: {}, shown: found, siblings, over: under, preview: null, peek: null, slice: null });
   if (anew) showAll(app);
   else if (other) showChannel(app);
   else showUnit(app);
@@ -73,17 +74,18 @@ export function showChannel(app) {
   writeNumbers(app);
   drawContributions(app);
   drawExemplars(app);
-  writePixel(app, (channel, y, x) => change(app, { channel, y, x }));
+  writePixel(app, ({ channel, z, y, x }) => change(app, { channel, z, y, x }));
 }
 
 /** @param {App} app */
 export function showUnit(app) {
-  const { y, x } = currentUnit(app);
-  drawMap(app, y, x);
-  drawInput(app, y, x);
-  markBar(app, y, x);
-  drawVersions(app, y, x);
-  const words = describeUnit(app.shown, app.payload, currentChannel(app), y, x);
+  const unit = currentUnit(app);
+  drawMap(app, unit);
+  drawInput(app, unit);
+  writeSliders(app);
+  markBar(app, unit);
+  drawVersions(app, unit);
+  const words = describeUnit(app.shown, app.payload, currentChannel(app), unit);
   const status = element("status");
   if (status.textContent !== words) status.replaceChildren(...words.split(/(\d+-\d+)/).map(unbroken));
   writeTap(app);
@@ -94,7 +96,7 @@ export function showUnit(app) {
 function writeLayer(app) {
   const { layer, marks } = app.shown;
   element("layer-title").textContent = layer.name;
-  element("layer-words").textContent = describeLayer(app.shown);
+  element("layer-words").textContent = describeLayer(app.shown, app.payload.input);
   element("order-words").textContent = describeOrder(marks, app.state.order);
   writeWall(app);
   const label = `Mosaic of ${describeChannels(app.shown)} of ${layer.name}. Arrow keys choose the channel.`;
@@ -118,7 +120,8 @@ function writeChannel(app) {
   element("channel-title").textContent = describeChannel(number, marks[channel]);
   const keys = "Arrow keys move the unit, Page Up and Page Down change the channel.";
   element("map").setAttribute("aria-label", `Feature map of ${layer.name}, channel ${number}. ${keys}`);
-  element("input-title").textContent = `Input image ${name}`;
+  element("input-title").textContent = `Input ${["signal", "image", "volume"][app.payload.input.axes - 1]} ${name}`;
+  element("slice-keys").hidden = app.shown.layer.axes !== 3 && app.payload.input.axes !== 3;
   element("answer").textContent = answer ? `${app.siblings.length > 1 ? "The models' answers" : "The model's answer"}: ${answer}` : "";
 }
 

@@ -9,7 +9,7 @@ import { sampleImage, sampleLabel } from "./exemplars.mjs";
 import { fitInto } from "./layout.mjs";
 import { numberOf } from "./values.mjs";
 import { MARGIN } from "./views.mjs";
-import { describeBox, formatNumber } from "./words.mjs";
+import { describeBox, describeUnitPlace, formatNumber } from "./words.mjs";
 
 /** @param {App} app @param {Place} place Show the sample in a dialog, which Escape, its button and a click beside it close. */
 export async function showWhole(app, place) {
@@ -18,7 +18,7 @@ export async function showWhole(app, place) {
   await image?.decode();
   const dialog = /** @type {HTMLDialogElement} */ (element("whole"));
   const label = sampleLabel(app, place);
-  const unit = `unit row ${place.y}, column ${place.x} of ${app.shown.layer.name}, channel ${numberOf(app.shown, place.channel)}`;
+  const unit = `unit ${describeUnitPlace(place, app.shown.layer.axes)} of ${app.shown.layer.name}, channel ${numberOf(app.shown, place.channel)}`;
   const sample = [`Sample ${place.sample}`, label].filter(Boolean).join(", ");
   const words = `${sample}: ${unit} reached ${formatNumber(place.value)}. ${describeBox(place.box, input)}`;
   element("whole-words").textContent = image ? words : `${words} The page does not hold the whole image.`;

@@ -2,9 +2,10 @@
  * Numbers and sentences. Nothing here touches the document.
  */
 
-/** @import { Payload, Size } from "./data.mjs" */
+/** @import { Input, LayerEntry, Payload } from "./data.mjs" */
 /** @import { Box } from "./fields.mjs" */
-/** @import { Loaded, Mark, Order } from "./values.mjs" */
+/** @import { Pixel, Region } from "./pixel.mjs" */
+/** @import { Loaded, Mark, Order, Unit } from "./values.mjs" */
 import { boxAt } from "./fields.mjs";
 import { numberOf, stepOf, valueAt } from "./values.mjs";
 
@@ -46,40 +47,66 @@ export function joinWords(items) {
   return items.length > 1 ? `${items.slice(0, -1).join(", ")} and ${items[items.length - 1]}` : items.join("");
 }
 
-/** @param {Loaded} loaded @param {number} channel @param {number} y @param {number} x @returns {string} */
-export function formatValue(loaded, channel, y, x) {
-  const value = valueAt(loaded, channel, y, x);
+/** @param {Loaded} loaded @param {number} channel @param {Unit} unit @returns {string} */
+export function formatValue(loaded, channel, { z, y, x }) {
+  const value = valueAt(loaded, channel, y, x, z);
   if (Number.isNaN(value)) return "not finite";
   const step = stepOf(loaded, channel);
   return step > 0 ? roundToStep(value, step) : formatNumber(value);
 }
 
-/** @param {Box | null} box @param {Size} input @returns {string} what a unit sees */
+/** @param {Box | null} box @param {Input} input @returns {string} what a unit sees */
 export function describeBox(box, input) {
   if (!box) return "It sees only padding, nothing of the input.";
-  const { height, width } = input;
-  const whole = box.y0 === 0 && box.x0 === 0 && box.y1 === height && box.x1 === width;
-  const rows = formatRange("row", box.y0, box.y1);
-  const columns = formatRange("column", box.x0, box.x1);
-  const seen = `It sees ${rows}, ${columns} of the input${whole ? ", which is all of it" : ""}.`;
+  const { height, width, depth, axes } = input;
+  const whole = box.y0 === 0 && box.x0 === 0 && box.z0 === 0 && box.y1 === height && box.x1 === width && box.z1 === depth;
+  const seen = `It sees ${describeRegion(box, axes, "position")} of the input${whole ? ", which is all of it" : ""}.`;
+  const line = axes === 1;
   /** @type {[number, string, string][]} */
   const sides = [
+    [-box.Z0, "slice", "before"],
+    [box.Z1 - depth, "slice", "behind"],
     [-box.Y0, "row", "above"],
     [box.Y1 - height, "row", "below"],
-    [-box.X0, "column", "left of"],
-    [box.X1 - width, "column", "right of"],
+    [-box.X0, line ? "position" : "column", line ? "before" : "left of"],
+    [box.X1 - width, line ? "position" : "column", line ? "after" : "right of"],
   ];
   const beyond = sides.filter(([count]) => count > 0).map(([count, noun, side]) => `${formatCount(count, noun)} ${side} it`);
   return beyond.length ? `${seen} The border cuts its field: ${joinWords(beyond)} are padding.` : seen;
 }
 
-/** @param {Loaded} loaded @param {Payload} payload @param {number} channel @param {number} y @param {number} x @returns {string} */
-export function describeUnit(loaded, payload, channel, y, x) {
+/** @param {Region | Box} region @param {number} axes @param {string} noun of what lies along a line @returns {string} `rows 0-2, columns 3-5` */
+export function describeRegion(region, axes, noun) {
+  if (axes === 1) return formatRange(noun, region.x0, region.x1);
+  const planar = `${formatRange("row", region.y0, region.y1)}, ${formatRange("column", region.x0, region.x1)}`;
+  return axes === 3 ? `${formatRange("slice", region.z0, region.z1)}, ${planar}` : planar;
+}
+
+/** @param {Unit} unit @param {number} axes @returns {string} `row 0, column 3`; of a line the number alone */
+export function describeUnitPlace({ z, y, x }, axes) {
+  if (axes === 1) return `${x}`;
+  const planar = `row ${y}, column ${x}`;
+  return axes === 3 ? `slice ${z}, ${planar}` : planar;
+}
+
+/** @param {Pixel} pixel @param {Input} input @returns {string} */
+export function describePixel(pixel, { axes }) {
+  return `${["Position", "Pixel", "Voxel"][axes - 1]} ${describeUnitPlace(pixel, axes)}`;
+}
+
+/** @param {LayerEntry} layer @returns {number[]} how many units it has along each of its axes */
+export function unitsOf({ axes, depth, units }) {
+  return axes === 1 ? [units[1]] : axes === 3 ? [depth, ...units] : units;
+}
+
+/** @param {Loaded} loaded @param {Payload} payload @param {number} channel @param {Unit} unit @returns {string} */
+export function describeUnit(loaded, payload, channel, unit) {
   const { layer } = loaded;
-  const value = formatValue(loaded, channel, y, x);
+  const value = formatValue(loaded, channel, unit);
+  const place = describeUnitPlace({ z: unit.z, y: unit.y * layer.every, x: unit.x * layer.every }, layer.axes);
   const words = [
-    `Unit row ${y * layer.every}, column ${x * layer.every} of ${layer.name}, channel ${numberOf(loaded, channel)}: ${layer.kind === "difference" ? "difference" : "activation"} ${value}.`,
-    describeBox(boxAt(loaded, channel, y, x), payload.input),
+    `Unit ${place} of ${layer.name}, channel ${numberOf(loaded, channel)}: ${layer.kind === "difference" ? "difference" : "activation"} ${value}.`,
+    describeBox(boxAt(loaded, channel, unit), payload.input),
   ];
   if (!layer.boxes.exact) {
     const unknown = layer.boxes.unknown.length ? `, because of ${layer.boxes.unknown.join(", ")}` : "";
@@ -93,14 +120,16 @@ export function describeChannels({ layer }) {
   return layer.channels ? `${layer.channels.length} of ${layer.of} channels` : formatCount(layer.of, "channel");
 }
 
-/** @param {Loaded} loaded @returns {string} */
-export function describeLayer(loaded) {
+/** @param {Loaded} loaded @param {Input} input @returns {string} */
+export function describeLayer(loaded, input) {
   const { layer } = loaded;
-  const units = `${layer.units.join(" x ")} units`;
+  const units = `${unitsOf(layer).join(" x ")} units`;
+  const lines = layer.axes === 1 ? "units" : "rows and columns of units";
   const coarse = loaded.steps.filter((step) => step > 1).length;
-  const some = coarse ? ` Of ${formatCount(coarse, "channel")} one of ${Math.max(...loaded.steps)} rows and columns of units is kept.` : "";
-  const kept = layer.every > 1 ? ` One of ${layer.every} rows and columns of units is kept.` : some;
-  return `${layer.kind}, ${describeChannels(loaded)} of ${units}; each sees ${layer.field.size.join(" x ")} pixels of the input.${kept}`;
+  const some = coarse ? ` Of ${formatCount(coarse, "channel")} one of ${Math.max(...loaded.steps)} ${lines} is kept.` : "";
+  const kept = layer.every > 1 ? ` One of ${layer.every} ${lines} is kept.` : some;
+  const seen = `${layer.field.size.join(" x ")} ${["positions", "pixels", "voxels"][input.axes - 1]}`;
+  return `${layer.kind}, ${describeChannels(loaded)} of ${units}; each sees ${seen} of the input.${kept}`;
 }
 
 /** @param {Mark[]} marks @param {Order} order @returns {string} how channels are ordered, and which are marked */
