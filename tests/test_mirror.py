@@ -139,7 +139,7 @@ PROMISES = {
     "statistics/test_sweep": (
         "statistics/feed statistics/intake statistics/loading statistics/loop statistics/part model/samples"
     ),
-    "storage/test_archive": "storage/checksum storage/schema storage/tensors",
+    "storage/test_archive": "storage/checksum storage/schema storage/stored storage/tensors",
     "storage/test_files": "storage/temporary",
     "storage/test_restricted_pickle": "storage/rebuilding",
     "synthesis/test_maximize_activation": (

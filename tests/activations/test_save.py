@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import json
+import pickle
 
 import pytest
 import torch
@@ -11,6 +14,7 @@ from torch import nn
 from zoo import CONVOLUTIONS, ZOO
 
 import spatialprobe as sp
+from spatialprobe.storage import checksum, stored
 
 
 def same(one, other):
@@ -84,9 +88,51 @@ def test_every_flipped_bit_is_found(saved):
         damaged[position] ^= 1 << (position % 8)
         saved.write_bytes(damaged)
         with pytest.raises(sp.StorageError):
-            sp.load_activations(saved)
+            _ = [record.tensor for record in sp.load_activations(saved).records]
     saved.write_bytes(whole)
     assert list(sp.load_activations(saved)) == ["conv1"]
+
+
+def test_a_damaged_value_is_never_returned(saved):
+    """A file opens without a look at its values; each way to the damaged ones is an error, each time."""
+    whole = bytearray(saved.read_bytes())
+    whole[-1] ^= 1
+    saved.write_bytes(whole)
+    record = sp.load_activations(saved)["conv1"]
+    assert record.shape[0] == len(ZOO["chain"].images())
+    ways = [
+        lambda: record.tensor,
+        record.numpy,
+        record.maps,
+        lambda: copy.deepcopy(record),
+        lambda: pickle.dumps(record),
+    ]
+    for way in [*ways, lambda: sp.save_activations(saved, record), lambda: dataclasses.replace(record, layout=None)]:
+        for _ in range(2):
+            with pytest.raises(sp.StorageError, match=r"is damaged, .* the values of 0.tensor do not match"):
+                way()
+
+
+def test_values_are_the_users_once_read(saved):
+    """A record reads its checksum once: it may be modified afterwards, and stays when the file is replaced."""
+    record = sp.load_activations(saved)["conv1"]
+    before = record.tensor.clone()
+    sp.save_activations(saved, sp.capture(nn.Conv2d(1, 1, 1), torch.rand(1, 1, 2, 2)))
+    assert torch.equal(record.tensor, before)
+    record.tensor.add_(1)
+    assert torch.equal(pickle.loads(pickle.dumps(record)).tensor, before + 1)
+
+
+def test_values_are_not_read_before_they_are_used(saved, monkeypatch):
+    """Loading, listing and describing records compares no checksum of values; using one compares its own, once."""
+    seen = []
+    monkeypatch.setattr(stored, "fingerprint", lambda value: seen.append(value) or checksum.fingerprint(value))
+    loaded = sp.load_activations(saved)
+    assert "conv1" in str(loaded)
+    assert "conv1" in repr(loaded["conv1"])
+    assert (loaded["conv1"].nbytes > 0, seen) == (True, [])
+    assert loaded["conv1"].tensor is loaded["conv1"].tensor
+    assert len(seen) == 1
 
 
 @pytest.mark.parametrize("length", [0, 5, 100, -1])

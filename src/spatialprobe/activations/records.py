@@ -26,6 +26,7 @@ from spatialprobe.model.layout import (
     fits,
     leading_tokens,
 )
+from spatialprobe.storage.stored import StoredTensor
 from spatialprobe.tensors import count_bytes, dense_values, numpy_values, shape_text, why_unreadable
 from spatialprobe.text import as_html
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 At = Literal["output", "post_activation"]
+
+_READ = (KeptValue, StoredTensor)  # what a record may hold in place of a tensor, checked at each read
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,8 @@ class _CheckedField:
     """A field whose value is checked each time it is read (a data descriptor of `Activation`).
 
     It holds a tensor, a `KeptValue` that may have been modified in place or may still be copied from the accelerator,
-    or a `Gradient` that a backward pass has yet to compute.
+    a `StoredTensor` of a file, whose checksum is compared once, or a `Gradient` that a backward pass has yet to
+    compute.
     """
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -80,7 +84,7 @@ class _CheckedField:
         if record is None:
             raise AttributeError(self._name)  # so that `dataclass` sees a field without a default
         held = record.__dict__[self._name]
-        if isinstance(held, KeptValue):
+        if isinstance(held, _READ):
             return held.read()
         return held.value if isinstance(held, Gradient) else held
 
@@ -149,7 +153,7 @@ class Activation:
     @property
     def _unchecked(self) -> torch.Tensor:
         held = self.__dict__["tensor"]
-        return held.value if isinstance(held, KeptValue) else held
+        return held.value if isinstance(held, _READ) else held
 
     def numpy(self) -> npt.NDArray[Any]:
         """Return the values as a numpy array on the CPU.

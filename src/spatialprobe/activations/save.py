@@ -1,4 +1,4 @@
-"""Save records to a safetensors file, whole or not at all, and load them with every checksum compared."""
+"""Save records to a safetensors file, whole or not at all, and load them; checksums are compared at the first read."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from spatialprobe.model.layout import Layout, fits
 from spatialprobe.model.tokens import Tokens
 from spatialprobe.storage.archive import Archive
 from spatialprobe.storage.schema import MalformedError, Or, check
+from spatialprobe.storage.stored import StoredTensor
 from spatialprobe.tensors import dense_values
 
 _ARCHIVE = Archive("spatialprobe activations", 1, writer="save_activations", kind="file of activations")
@@ -92,10 +93,15 @@ def save_activations(
 
 
 def load_activations(path: str | os.PathLike[str]) -> Activations:
-    """Return the records of a file, on the CPU, as a mapping from layer names; every tensor's checksum is compared.
+    """Return the records of a file, on the CPU, as a mapping from layer names.
+
+    The file is mapped into memory. Its description is verified at once; each tensor is read, and compared with its
+    checksum, when a record's values are first used: values that were damaged are an error then, never returned. Do
+    not write into the file meanwhile; `save_activations` replaces it whole, which leaves these records as they are.
 
     Raises:
-        StorageError: the file is damaged, of another kind, or of a newer version of the format.
+        StorageError: the file is damaged, of another kind, or of a newer version of the format. Reading the values of
+            a record raises it too, where they do not match their checksum.
         FileNotFoundError: there is no such file.
 
     >>> import tempfile, torch, spatialprobe as sp
@@ -107,7 +113,7 @@ def load_activations(path: str | os.PathLike[str]) -> Activations:
       layer    type    runs  shape         dtype    size
       (model)  Conv2d     1  (1, 2, 6, 6)  float32  288 B
     """
-    records = _ARCHIVE.read(path, _build_records)
+    records = _ARCHIVE.open(path, _build_records)
     return Activations(records, title=f"Activations of {Path(path).name}")
 
 
@@ -134,7 +140,7 @@ def _describe_record(record: Activation, keys: list[str]) -> dict[str, Any]:
     return {**fields, "layout": layout, "conv": conv, "keys": keys}
 
 
-def _build_records(description: dict[str, Any], tensors: Mapping[str, torch.Tensor]) -> list[Activation]:
+def _build_records(description: dict[str, Any], tensors: Mapping[str, StoredTensor]) -> list[Activation]:
     """Return the records that a file describes.
 
     Raises:
@@ -153,9 +159,9 @@ def _fill_in_layouts(description: dict[str, Any]) -> None:
             one.setdefault("layout", "channels_first" if one.get("conv") else None)
 
 
-def _build_record(index: int, described: dict[str, Any], tensors: Mapping[str, torch.Tensor]) -> Activation:
+def _build_record(index: int, described: dict[str, Any], tensors: Mapping[str, StoredTensor]) -> Activation:
     known = {f"{index}.{name}": name for name in ("tensor", "gradient")}
-    values: dict[str, torch.Tensor | None] = {"tensor": None, "gradient": None}
+    values: dict[str, StoredTensor | None] = {"tensor": None, "gradient": None}
     for key in described["keys"]:
         if key not in known or key not in tensors:
             raise MalformedError(f"record {index} has no tensor {short_repr(key)}")
@@ -164,7 +170,7 @@ def _build_record(index: int, described: dict[str, Any], tensors: Mapping[str, t
         raise MalformedError(f"record {index} has no tensor")
     conv = described["conv"]
     fields = {name: described[name] for name in _PLAIN} | {"aliases": tuple(described["aliases"])}
-    layout = _build_layout(described["layout"], values["tensor"])
+    layout = _build_layout(described["layout"], values["tensor"].value)
     spec = None if conv is None else _build_conv_spec(conv)
     return Activation(**fields, layout=layout, conv=spec, **values)  # type: ignore[arg-type]
 

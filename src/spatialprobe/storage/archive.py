@@ -15,6 +15,7 @@ from spatialprobe.errors import ArgumentError, StorageError
 from spatialprobe.storage.checksum import digest, fingerprint, separate_memory
 from spatialprobe.storage.files import replace_file, shown_path, source_of, target_of
 from spatialprobe.storage.schema import MalformedError, check
+from spatialprobe.storage.stored import StoredTensor, describe_damage, describe_mismatch
 from spatialprobe.storage.tensors import check_dtypes, write_tensors
 from spatialprobe.text import escape_surrogates, map_texts, unescape_surrogates
 
@@ -78,7 +79,22 @@ class Archive:
         path: str | os.PathLike[str],
         build: Callable[[dict[str, Any], Mapping[str, torch.Tensor]], _Made],
     ) -> _Made:
-        """Return what `build` makes from a file's description and its verified tensors on the CPU.
+        """Return what `build` makes from a file's description and its verified tensors on the CPU; see `open`."""
+
+        def build_verified(description: dict[str, Any], stored: Mapping[str, StoredTensor]) -> _Made:
+            wrong = [name for name, tensor in stored.items() if not tensor.is_intact()]
+            if wrong:
+                raise MalformedError(describe_mismatch(wrong))
+            return build(description, {name: tensor.value for name, tensor in stored.items()})
+
+        return self.open(path, build_verified)
+
+    def open(
+        self,
+        path: str | os.PathLike[str],
+        build: Callable[[dict[str, Any], Mapping[str, StoredTensor]], _Made],
+    ) -> _Made:
+        """Return what `build` makes from a file's description and its tensors, whose values are verified once read.
 
         `build` raises MalformedError if the description does not have the expected form: a checksum detects damage,
         but an attacker who crafts a file can compute it too.
@@ -96,10 +112,9 @@ class Archive:
                 description = map_texts(unescape_surrogates, description)
             expected = description.pop("tensors", None)
             check(expected, _CHECKS, "the checksums")
-            _check_tensors(tensors, expected)
-            return build(description, tensors)
+            return build(description, _expect(tensors, expected, source))
         except MalformedError as error:
-            raise StorageError(f"{shown_path(source)} is damaged, or was crafted: {error}. Save it again.") from error
+            raise StorageError(describe_damage(source, error)) from error
 
     def _load(self, source: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
         """Return the texts in a file's header, and its tensors."""
@@ -165,14 +180,18 @@ def _parse(text: str) -> dict[str, Any]:
     return found
 
 
-def _check_tensors(tensors: Mapping[str, torch.Tensor], expected: Mapping[str, Any]) -> None:
-    """Check that the tensors match the checksums in the description.
+def _expect(
+    tensors: Mapping[str, torch.Tensor], expected: Mapping[str, list[Any]], source: Path
+) -> dict[str, StoredTensor]:
+    """Return the tensors with the checksums that the description expects.
 
     Raises:
-        MalformedError: some are missing, or have other values.
+        MalformedError: some are missing, or have other shapes or dtypes.
     """
     if expected.keys() != tensors.keys():
         raise MalformedError("it does not hold the tensors that its description lists")
-    wrong = [key for key, tensor in tensors.items() if fingerprint(tensor) != expected[key]]
+    stored = {name: StoredTensor(tensor, name, expected[name], source) for name, tensor in tensors.items()}
+    wrong = [name for name, tensor in stored.items() if not tensor.has_expected_form()]
     if wrong:
-        raise MalformedError(f"the values of {', '.join(wrong)} do not match their checksums")
+        raise MalformedError(describe_mismatch(wrong))
+    return stored
