@@ -21,11 +21,13 @@ version = release = spatialprobe.__version__
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
     "sphinx.ext.intersphinx",
     "sphinx.ext.viewcode",
     "sphinx_gallery.gen_gallery",
     "docstrings",
+    "live_page",
     "study",
 ]
 exclude_patterns = [
@@ -34,6 +36,7 @@ exclude_patterns = [
     "gallery/study/cache",
     "gallery/*.ipynb",
     "gallery/*.md5",
+    "gallery/live",
     "sg_execution_times.rst",
 ]
 root_doc = "index"
@@ -44,6 +47,7 @@ html_theme = "furo"
 html_title = "spatialprobe"
 html_static_path = ["_static"]
 html_css_files = ["pictures.css"]
+html_extra_path = ["gallery/live"]  # written by the extension live_page
 html_show_sphinx = False
 html_theme_options = {
     "light_css_variables": {
@@ -57,6 +61,7 @@ html_theme_options = {
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 
+autosummary_generate = False  # its tables link to the pages under api/
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True

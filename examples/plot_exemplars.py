@@ -24,7 +24,7 @@ print("conv4 channels that never fire:", result["conv4"]["dead"].dead.nonzero().
 # A row for each of six channels of the fourth layer, units whose field lies within the image first.
 
 field = sp.receptive_fields(model, images[:1], layers="conv4", at="post_activation")["conv4"]
-patches = sp.exemplar_patches(result["conv4"]["top"], images, field, channels=range(6), interior=True)
+patches = sp.exemplar_patches(result["conv4"]["top"], images, field, channels=[0, 3, 4, 13, 14, 18], interior=True)
 patches.figure(title="Top-activating patches of conv4 in drawn patterns").savefig("exemplars.png")
 
 # %%

@@ -65,3 +65,10 @@ def test_every_page_is_in_a_table_of_contents():
             lines = [line for line in block.splitlines() if line and not line.startswith(":")]
             listed |= {(page.parent / f"{line}.md").resolve() for line in lines}
     assert {page.resolve() for page in PAGES} - listed == {(ROOT / "docs" / "index.md").resolve()}
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: str(page.relative_to(ROOT)))
+def test_code_fits_beside_the_contents(page):
+    """No line of Python on a page is wider than 88 characters, which is what a page shows without scrolling."""
+    blocks = re.findall(r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert not [line for block in blocks for line in block.splitlines() if len(line) > 88]
