@@ -60,6 +60,7 @@ def test_two_versions_of_a_project(folder, tmp_path):
         ("broken.py:Net", "broken.py needs 'nothing', which is not installed"),
         ("wrong:Net", "Importing 'wrong' raised ZeroDivisionError"),
         ("wrong.py:Net", "Importing wrong.py raised ZeroDivisionError"),
+        ("exits.py:Net", "Importing exits.py raised SystemExit: 3"),
         ("net.py:Ne", "net.py has no 'Ne'. Did you mean 'Net'"),
         ("net.py:zzz", "net.py has no 'zzz'. It has Net, net, raises"),
         ("empty.py:Net", "It defines nothing that can be called"),
@@ -78,6 +79,7 @@ def test_what_cannot_be_loaded(target, said, folder, monkeypatch):
         ("broken", "import nothing"),
         ("wrong", "1 / 0"),
         ("empty", ""),
+        ("exits", "raise SystemExit(3)"),
         ("sub/inner", "import nothing"),
     ):
         (folder / "sub").mkdir(exist_ok=True)

@@ -54,7 +54,7 @@ def load_model(target: str, arguments: Any = None) -> nn.Module:
     torch.manual_seed(0)
     try:
         model = found(*numbers, **words)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script may parse arguments of its own, and exit
         raise ArgumentError(f"{target} raised {describe_error(error)}. {_hint(arguments)}") from error
     if not isinstance(model, nn.Module):
         raise ArgumentError(f"{target} returned {kind_of(model)}, not an nn.Module.")
@@ -73,7 +73,7 @@ def _import_module(name: str) -> ModuleType:
         file = Path(*name.split(".")).with_suffix(".py")
         hint = f"Is it the file {file}:...?" if file.is_file() else "Is it installed, or below the working folder?"
         raise ArgumentError(f"There is no module {missing!r}. {hint}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ArgumentError(f"Importing {name!r} raised {describe_error(error)}.") from error
 
 
@@ -95,7 +95,7 @@ def _import_file(path: str) -> ModuleType:
         specification.loader.exec_module(module)
     except ModuleNotFoundError as error:
         raise ArgumentError(f"{path} needs {error.name!r}, which is not installed.") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ArgumentError(f"Importing {path} raised {describe_error(error)}.") from error
     return module
 

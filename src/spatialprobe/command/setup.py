@@ -22,14 +22,14 @@ from spatialprobe.storage.files import target_of
 
 
 @dataclass(frozen=True)
-class Normalization:
+class NormalizedForward:
     """A call of a model on images from which a mean is subtracted, and which are divided by a standard deviation."""
 
     mean: tuple[float, ...]  # one for all channels, or one each
     std: tuple[float, ...]
 
     @staticmethod
-    def of(mean: Sequence[float] | None, std: Sequence[float] | None, channels: int) -> Normalization | None:
+    def of(mean: Sequence[float] | None, std: Sequence[float] | None, channels: int) -> NormalizedForward | None:
         """Return the normalization of images with so many channels, None where neither is passed.
 
         Raises:
@@ -37,7 +37,7 @@ class Normalization:
         """
         if mean is None and std is None:
             return None
-        found = Normalization(tuple(mean or (0.0,)), tuple(std or (1.0,)))
+        found = NormalizedForward(tuple(mean or (0.0,)), tuple(std or (1.0,)))
         for option, values in (("--mean", found.mean), ("--std", found.std)):
             if len(values) not in (1, channels):
                 raise ArgumentError(
@@ -69,7 +69,7 @@ class Setup:
     other: nn.Module | None  # of `compare`
     images: ImageSet  # a blank one for a command that needs only its size
     data: Labeled | None  # what `report` sweeps
-    forward: Normalization | None  # None: images go to the model as they are
+    forward: NormalizedForward | None  # None: images go to the model as they are
     layers: Selector
 
     @staticmethod
@@ -79,7 +79,7 @@ class Setup:
         images, forward = blank_image(arguments.size), None
         if hasattr(arguments, "image"):
             images = read_images(arguments.image, arguments.npy, arguments.size, arguments.limit)
-            forward = Normalization.of(arguments.mean, arguments.std, len(images[0]))
+            forward = NormalizedForward.of(arguments.mean, arguments.std, len(images[0]))
         model = _load(arguments.model, arguments.model_args, arguments.weights, device)
         other = None
         if hasattr(arguments, "other"):
