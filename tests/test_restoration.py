@@ -63,6 +63,9 @@ RUNS = {
     "sweep": lambda model, batch, folder: sp.sweep(model, batch, REDUCERS, batch_size=4, progress=False),
     "sweep of batches": lambda model, batch, folder: sp.sweep(model, [batch, batch], REDUCERS, progress=False),
     "report": report,
+    "concepts": lambda model, batch, folder: evidence.concept_alignment(
+        model, [(image, image[0] > 0.5) for image in batch], "conv2", progress=False
+    )["conv2"],
     "maximized": lambda model, batch, folder: sp.maximize_activation(
         model, "conv2", [1, 3], shape=(3, 24, 24), steps=3, progress=False
     ),

@@ -435,6 +435,11 @@ def calls(folder: Path) -> dict[str, Call]:
             {"model": model(), "images": IMAGES, "attribution": explained["conv1"]},
             optional=evidence.channel_deletion,
         ),
+        "evidence.concept_alignment": Call(
+            evidence.concept_alignment,
+            {"model": model(), "data": [(image, (image[0] > 0).long()) for image in IMAGES], "layers": "conv1"},
+            optional=evidence.concept_alignment,
+        ),
         "evidence.frozen_copy": Call(evidence.frozen_copy, {"model": model()}, optional=evidence.frozen_copy),
         "evidence.kernel_surgery": Call(
             evidence.kernel_surgery, {"model": model(), "layer": "conv1"}, optional=evidence.kernel_surgery

@@ -20,6 +20,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 NAMES = [
     "ablation",
     "attribution",
+    "concepts",
     "checkup",
     "compare",
     "equivariance",
@@ -30,6 +31,7 @@ NAMES = [
     "kernel_surgery",
     "kernels",
     "linear_probe",
+    "maximize_activation",
     "orientation",
     "patch_coherence",
     "pixel_permutation",
@@ -39,9 +41,10 @@ NAMES = [
 @pytest.fixture(autouse=True)
 def few_images(monkeypatch, tmp_path):
     """Little to train on and to look at, so that the examples are quick."""
-    draw = sp.examples.draw_patterns
+    draw, masked = sp.examples.draw_patterns, sp.examples.draw_masked_patterns
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sp.examples, "draw_patterns", lambda count, **rest: draw(min(count, 100), **rest))
+    monkeypatch.setattr(sp.examples, "draw_masked_patterns", lambda count, **rest: masked(min(count, 200), **rest))
     state = torch.get_rng_state()
     yield
     torch.set_rng_state(state)

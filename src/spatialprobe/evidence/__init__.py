@@ -8,12 +8,14 @@ kernel_surgery       kernels without their pattern        what the pattern is wo
 frozen_copy          kernels that training never touched  what training is worth
 patch_coherence      do a channel's exemplars look alike? more than random patches?
 linear_probe         what can be read off a layer         layer by layer
+concept_alignment    is a channel active where something is? more than on others' masks?
 channel_deletion     do the named channels carry it?      more than random channels?
 """
 
 from __future__ import annotations
 
 from spatialprobe.evidence.coherence import PatchCoherence, patch_coherence
+from spatialprobe.evidence.concepts import ConceptAlignment, ConceptAlignments, concept_alignment
 from spatialprobe.evidence.deletion import ChannelDeletion, channel_deletion
 from spatialprobe.evidence.equivariance import EquivarianceError, equivariance_error
 from spatialprobe.evidence.footprint import Footprint, footprint
@@ -24,6 +26,8 @@ from spatialprobe.evidence.surgery import frozen_copy, kernel_surgery
 
 __all__ = [
     "ChannelDeletion",
+    "ConceptAlignment",
+    "ConceptAlignments",
     "EquivarianceError",
     "Footprint",
     "LinearProbe",
@@ -31,6 +35,7 @@ __all__ = [
     "PatchCoherence",
     "PixelPermutation",
     "channel_deletion",
+    "concept_alignment",
     "equivariance_error",
     "footprint",
     "frozen_copy",

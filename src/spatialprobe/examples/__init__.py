@@ -9,8 +9,16 @@
 from __future__ import annotations
 
 from spatialprobe.examples.network import PatternNetwork, load_network
-from spatialprobe.examples.patterns import CLASSES, draw_patterns
+from spatialprobe.examples.patterns import CLASSES, draw_masked_patterns, draw_patterns
 from spatialprobe.examples.photo import load_photo
 from spatialprobe.examples.training import train_network
 
-__all__ = ["CLASSES", "PatternNetwork", "draw_patterns", "load_network", "load_photo", "train_network"]
+__all__ = [
+    "CLASSES",
+    "PatternNetwork",
+    "draw_masked_patterns",
+    "draw_patterns",
+    "load_network",
+    "load_photo",
+    "train_network",
+]

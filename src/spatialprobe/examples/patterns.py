@@ -146,6 +146,26 @@ def draw_patterns(count: int, seed: int = 0, size: int = 32) -> tuple[torch.Tens
     return torch.from_numpy(images).float() / 255, torch.from_numpy(labels)
 
 
+def draw_masked_patterns(count: int, seed: int = 0, size: int = 32) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return what `draw_patterns` returns, and masks `(count, size, size)` int64: the pixels of the motif.
+
+    These have the number of the motif, that of its class in `CLASSES` counted from 1; all others are 0. So masks are
+    concept numbers as `evidence.concept_alignment` takes them.
+
+    Raises:
+        ArgumentError: as `draw_patterns`.
+
+    >>> import spatialprobe as sp
+    >>> images, labels, masks = sp.examples.draw_masked_patterns(20)
+    >>> bool((images == sp.examples.draw_patterns(20)[0]).all()), masks[0].unique().tolist() == [0, int(labels[0]) + 1]
+    (True, True)
+    """
+    count, seed = as_int(count, "count", least=1), as_int(seed, "seed", least=0)
+    images, labels, motifs = draw_with_motifs(count, seed, as_int(size, "size", least=8, most=256))
+    numbers = torch.from_numpy(labels)
+    return torch.from_numpy(images).float() / 255, numbers, torch.from_numpy(motifs) * (numbers + 1)[:, None, None]
+
+
 def draw(count: int, seed: int, size: int = 32) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     """Return images `(N, 3, size, size)` uint8 and labels `(N,)` int64, in random order, classes equally frequent.
 
@@ -156,6 +176,19 @@ def draw(count: int, seed: int, size: int = 32) -> tuple[npt.NDArray[np.uint8], 
     >>> images.shape, sorted(labels.tolist()) == sorted(2 * list(range(10)))
     ((20, 3, 32, 32), True)
     """
+    images, labels, _ = draw_with_motifs(count, seed, size)
+    return images, labels
+
+
+def draw_with_motifs(
+    count: int, seed: int, size: int = 32
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Return what `draw` returns, and which pixels belong to the motif, `(N, size, size)` bool.
+
+    >>> images, labels, motifs = draw_with_motifs(20, seed=0)
+    >>> bool((images == draw(20, seed=0)[0]).all()), motifs.shape, 0.3 < float(motifs.mean()) < 0.4
+    (True, (20, 32, 32), True)
+    """
     if count < 1 or size < 8:
         raise ValueError(
             f"Cannot draw {count} images of {size} x {size} pixels: ask for at least one image of at least 8 x 8."
@@ -163,12 +196,14 @@ def draw(count: int, seed: int, size: int = 32) -> tuple[npt.NDArray[np.uint8], 
     generator = np.random.default_rng(seed)
     labels = generator.permutation(np.arange(count, dtype=np.int64) % len(CLASSES))
     images = np.empty((count, 3, size, size), np.uint8)
+    motifs = np.zeros((count, size, size), np.bool_)
     for label, height in enumerate(PATTERNS.values()):
         of_class = np.flatnonzero(labels == label)
         if len(of_class):
             canvas = new_canvas(len(of_class), size, generator)
-            images[of_class] = paint(cover(height(canvas), generator), generator)
-    return images, labels
+            coverage = cover(height(canvas), generator)
+            images[of_class], motifs[of_class] = paint(coverage, generator), coverage > 0.5
+    return images, labels, motifs
 
 
 def new_canvas(count: int, size: int, generator: np.random.Generator) -> Canvas:
