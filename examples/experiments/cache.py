@@ -18,7 +18,7 @@ from training import Score
 
 import spatialprobe as sp
 
-FORMAT = 2  # one more whenever the same configuration would lead to other results
+FORMAT = 3  # one more whenever the same configuration would lead to other results
 
 
 class Cache:

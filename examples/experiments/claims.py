@@ -206,21 +206,61 @@ def nameable(findings: Findings) -> Verdict:
         sentences.append(
             f"{layer}: exemplars of a channel correlate by {number(own)}, random patches by {number(random)}."
         )
+    aligned = _aligned(findings)
     return decided(
         "Channels detect something nameable",
         "In every convolution a channel's nine top-activating patches resemble each other more than random "
         "patches of the "
-        "same size do.",
+        "same size do; and where the data know the pixels of their motifs, the most active units of every convolution "
+        "coincide "
+        "with the motif that suits each channel best, chosen on other images, more than with motifs of other images.",
         {},
         [
             *sentences,
+            *_alignment_sentences(findings),
+            *_synthesis_sentences(findings),
             "Any filter's exemplars resemble what it multiplies with, so an untrained network's do as well: the claim "
             "is about "
             "what channels detect, not about training.",
         ],
-        differences,
+        [*differences, *aligned],
         rows,
     )
+
+
+def _aligned(findings: Findings) -> list[Difference]:
+    """Return how much more channels coincide with motifs than with those of other images; empty without masks."""
+    return [
+        Difference(
+            f"{layer}, overlap with own motifs less those of other images",
+            minus(*(findings.each("alignment", "trained", layer, which) for which in ("own", "others"))),
+        )
+        for layer in findings.of_seed[0]["alignment"]["trained"]
+    ]
+
+
+def _alignment_sentences(findings: Findings) -> list[str]:
+    """Return what is said of the overlap with motifs."""
+    found = []
+    for layer in findings.of_seed[0]["alignment"]["trained"]:
+        own, others, before = (
+            findings.each("alignment", which, layer, what)
+            for which, what in (("trained", "own"), ("trained", "others"), ("untrained", "own"))
+        )
+        found.append(
+            f"{layer}: active units overlap the pixels of a channel's best motif by {number(own)} (intersection over "
+            f"union), those of other images by {number(others)}; in an untrained network by {number(before)}."
+        )
+    return found
+
+
+def _synthesis_sentences(findings: Findings) -> list[str]:
+    """Return what is said of synthesized images: whether they are what channels respond to most."""
+    return [
+        f"{layer}: a synthesized image drives {percent(findings.each('synthesis', layer))} of the channels beyond the "
+        "best test image."
+        for layer in findings.of_seed[0]["synthesis"]
+    ]
 
 
 def growing(findings: Findings) -> Verdict:

@@ -15,10 +15,13 @@ from torch import nn
 from training import as_input, evaluate
 
 import spatialprobe as sp
+from spatialprobe.examples import patterns
 
 FEW, MANY, MOST = 32, 256, 2000  # images for gradients, for comparisons, and for sweeps and linear probes
 PIXEL = (16, 16)
 EXEMPLARS = 9
+MASKED = 1000  # drawn patterns with masks, of which one half chooses and the other measures
+QUANTILE = 0.05  # of a channel's units that count as active
 # In units of the layer's stride, which is 1 for conv1 and 2 for conv2: whole ones, and half of one.
 SHIFTS = {"conv1": {"multiple": (2, 4)}, "conv2": {"multiple": (2, 4), "between": (1, 3)}}
 CPU = torch.device("cpu")
@@ -45,6 +48,8 @@ def of_seed(seed: int, have: Mapping[Trial, Trained], data: ImageData) -> dict[s
         },
         "similarity": similarities(cnn, {"random": random, "permuted": network(trials.PERMUTED)}, data),
         "coherence": {"trained": coherences(cnn, data, seed), "untrained": coherences(random, data, seed)},
+        "alignment": {"trained": alignments(cnn, data, seed), "untrained": alignments(random, data, seed)},
+        "synthesis": synthesis(cnn, data, seed),
         "answers": answers.deletions(cnn, images, seed),
     }
 
@@ -113,6 +118,42 @@ def coherences(cnn: nn.Module, data: ImageData, seed: int) -> dict[str, dict[str
         field = sp.receptive_fields(cnn, images[:1], layers=layer, at="post_activation")[layer]
         coherence = sp.evidence.patch_coherence(results["top"], images, field, seed=seed)
         found[layer] = {"exemplars": coherence.mean, "random": coherence.random, "channels": coherence.n}
+    return found
+
+
+def alignments(cnn: nn.Module, data: ImageData, seed: int) -> dict[str, dict[str, float]]:
+    """Return how well each convolution's channels align with motifs of the drawn patterns; empty for other data.
+
+    Each channel's best motif is chosen on one half of the images, and measured on the other.
+    """
+    if data.classes != patterns.CLASSES:
+        return {}
+    images, _, masks = patterns.draw_masked_patterns(MASKED, seed=1000 + seed)  # seen by no network in training
+    pairs, half = list(zip(images, masks, strict=True)), MASKED // 2
+    align = partial(sp.evidence.concept_alignment, cnn, concepts=data.classes, quantile=QUANTILE, progress=False)
+    chosen, measured = align(pairs[:half]), align(pairs[half:])
+    found = {}
+    for layer, one in measured.items():
+        best = chosen[layer].best
+        rows = np.flatnonzero(best >= 0)
+        found[layer] = {
+            "own": float(one.iou[rows, best[rows]].mean()),
+            "others": float(one.control[rows, best[rows]].mean()),
+        }
+    return found
+
+
+def synthesis(cnn: nn.Module, data: ImageData, seed: int) -> dict[str, float]:
+    """Return the share of each convolution's channels that a synthesized image drives beyond the best test image."""
+    images = as_input(data.test_images[:MOST], CPU)
+    top = sp.sweep(cnn, images, {"top": partial(sp.Exemplars, k=1)}, batch_size=500, progress=False)
+    found = {}
+    for layer in top:
+        made = sp.maximize_activation(
+            cnn, layer, shape=tuple(images.shape[1:]), exemplars=top[layer]["top"], seed=seed, progress=False
+        )
+        assert made.best_real is not None
+        found[layer] = float((made.reached > made.best_real).float().mean())
     return found
 
 

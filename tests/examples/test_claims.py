@@ -33,6 +33,11 @@ CLEAR = {
         which: {layer: {"exemplars": 0.5, "random": 0.0, "channels": 6} for layer in ("conv1", "conv2")}
         for which in ("trained", "untrained")
     },
+    "alignment": {
+        which: {layer: {"own": 0.1, "others": 0.02} for layer in ("conv1", "conv2")}
+        for which in ("trained", "untrained")
+    },
+    "synthesis": {"conv1": 1.0, "conv2": 1.0},
 }
 LAYERS = {
     "conv1": {"field": 3, "effective": {"0.5": 3}, "sparsity": 0.5, "probe": 0.3, "untrained probe": 0.25},
@@ -83,6 +88,7 @@ def test_clear_numbers_support_every_claim():
         ("training", ("selectivity", "permuted", 0.6)),
         ("training", ("accuracy", RANDOM, 0.6)),
         ("nameable", ("coherence", "trained", "conv2", "random", 0.5)),
+        ("nameable", ("alignment", "trained", "conv2", "own", 0.02)),
         ("growing", ("conv2", "field", 3)),
         ("growing", ("conv2", "effective", {"0.5": 2})),
         ("growing", ("conv2", "probe", 0.3)),
@@ -95,6 +101,14 @@ def test_contrary_numbers_do_not(claim, change, every):
     assert not verdict.supported
     assert verdict.word == "Not supported"
     assert len(verdict.failed) >= 1
+
+
+def test_data_without_masks():
+    """Where the data know no motifs, nothing is said of them, and the claim rests on the patches."""
+    verdict = verdicts(("alignment", {"trained": {}, "untrained": {}}))["nameable"]
+    assert verdict.supported
+    assert not any("motif" in sentence for sentence in verdict.sentences)
+    assert any("synthesized" in sentence for sentence in verdict.sentences)
 
 
 def test_an_mlp_at_chance_is_no_control():
