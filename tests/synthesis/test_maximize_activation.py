@@ -16,6 +16,14 @@ from spatialprobe.synthesis.transforms import Jitter
 maximize = partial(sp.maximize_activation, progress=False)
 
 
+@pytest.fixture(autouse=True)
+def seeded():
+    """Draw the weights of models without a seed of their own from one seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+
+
 def conv(kernels, bias=0.0):
     """Return a convolution with these kernels (out, in, *taps)."""
     kernels = torch.as_tensor(kernels, dtype=torch.float32)
