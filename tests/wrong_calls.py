@@ -334,6 +334,7 @@ def calls(folder: Path) -> dict[str, Call]:
             {"one": model(), "other": model(), "data": IMAGES, "progress": False},
             optional=sp.compare,
         ),
+        "checkup": Call(sp.checkup, {"model": model(), "data": IMAGES, "progress": False}, optional=sp.checkup),
         "Comparison.__getitem__": Call(compared.__getitem__, {"layer": "conv1"}),
         "Comparison.most_changed": Call(compared.most_changed, {"k": 2}, optional=compared.most_changed),
         "Comparison.figure": Call(compared.figure, {}, optional=compared.figure),
@@ -499,11 +500,13 @@ NOT_CALLED = frozenset(
         "Attribution",
         "Attributions",
         "Box",
+        "Checkup",
         "ChannelComparison",
         "Comparison",
         "ConvSpec",
         "EffectiveReceptiveField",
         "Evolution",
+        "Finding",
         "Gallery",
         "Mosaic",
         "Plan",
@@ -530,7 +533,14 @@ NOT_CALLED = frozenset(
     ]
 )
 PASSED_ON = (ZeroDivisionError,)  # raised by the user's own function
-OWN = {"transform", "output", "pick", "forward", "target"}  # the user's own functions, whose exceptions pass through
+OWN = {
+    "transform",
+    "output",
+    "pick",
+    "forward",
+    "target",
+    "targets",
+}  # the user's own functions, whose exceptions pass through
 EDITS = {"lambda", "type"}  # values of an edit that are the user's own functions
 INPUTS = {("capture", "inputs"), ("capture", "kwargs")}  # documented: exceptions of the model pass through
 FILES_MISSING = {"load_activations", "Comparison.load", "SweepResult.load"}  # documented: FileNotFoundError

@@ -361,10 +361,10 @@ def test_left_out_and_by_name():
         "bare": "No single nonlinearity follows layer 'bare': its output was taken by mean",
     }
     assert "Left out: silent, bare, unused" in repr(found)
-    with pytest.raises(sp.ProbeStateError, match="do not depend on layer 'unused'"):
-        sp.attribute(model, batch(), 0, layers="unused")
-    with pytest.raises(sp.ProbeStateError, match="do not depend on layer 'unused'"):
-        sp.attribute(model, batch(), 0, layers="unused", method="integrated_gradients")
+    for method in METHODS:
+        assert list(sp.attribute(model, batch(), 0, method=method)) == ["used"]
+        with pytest.raises(sp.ProbeStateError, match="do not depend on layer 'unused'"):
+            sp.attribute(model, batch(), 0, layers="unused", method=method)
     with pytest.raises(sp.LayerNotRunError, match="'silent' did not run"):
         sp.attribute(model, batch(), 0, layers=["used", "silent"])
     with pytest.raises(sp.UnresolvedActivationError, match=r"follows layer 'bare'.*at='output'"):

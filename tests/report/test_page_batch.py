@@ -146,6 +146,8 @@ def test_what_is_not_clear_is_said(tmp_path):
         sp.write_report(path, Scaled(), {"pixels": "none"})
     with pytest.raises(sp.ArgumentError, match="Sample 0 of the images has no image"):
         sp.write_report(path, Scaled(), {"pixels": IMAGES}, image=lambda sample: sample["pixels"][0, 0])
+    with pytest.raises(sp.ArgumentError, match="images are on the meta device"):
+        sp.write_report(path, nn.Conv2d(3, 4, 3), [torch.zeros(3, 8, 8, device="meta")])
     with pytest.raises(sp.ArgumentError, match="The batch holds no samples"):
         sp.write_report(tmp_path / "page.html", nn.Conv2d(1, 2, 3), (torch.empty(0, 1, 8, 8),))
 

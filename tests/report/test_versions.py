@@ -69,6 +69,16 @@ def test_both_models_share_the_ends_of_their_colors(path):
         assert difference["kernels"] is None
 
 
+def test_differences_are_signed_and_never_dead(model, images, tmp_path):
+    """Of two equal models every difference is zero, the center of the signed scale, and no channel is called dead."""
+    sp.write_report(tmp_path / "page.html", {"before": model, "after": model}, images[:1], layers="conv1")
+    page = read(tmp_path / "page.html")
+    difference = page.data["layers"][2]
+    assert not page.values(difference["name"], 0).any()
+    assert difference["signed"]
+    assert "dead" not in page.text.rpartition(f"{VERSIONS[2]}, all channels")[2]
+
+
 def test_what_only_one_model_has_is_named(model, images, tmp_path):
     """Layers of one model alone, or of another size, are left out and named; without a common layer it is an error."""
     other = nn.Sequential()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from spatialprobe.attribution.forwards import Forwards
 from spatialprobe.attribution.run import Run
+from spatialprobe.statistics.progress import Silent
 
 
 def scores_without(forwards: Forwards, run: Run, removed: torch.Tensor, baseline: float | torch.Tensor) -> torch.Tensor:
@@ -28,6 +31,15 @@ def scores_without(forwards: Forwards, run: Run, removed: torch.Tensor, baseline
         found.append(_scores(forwards, run, mask, filling, len(part)))
         forwards.bar.update(len(part) * count)
     return torch.cat(found)
+
+
+def depends_on(forwards: Forwards, run: Run) -> bool:
+    """Return whether the scores differ, be it in the last digit, between two values of a run that differ everywhere."""
+    value = run.maps(run.value)
+    everything = torch.ones((1, *value.shape[:2]), dtype=torch.bool, device="cpu")
+    quiet = replace(forwards, bar=Silent())
+    below, above = (scores_without(quiet, run, everything, other) for other in (-1 - value, 1 + value))
+    return not torch.equal(below, above)
 
 
 def _scores(forwards: Forwards, run: Run, mask: torch.Tensor, filling: torch.Tensor, times: int) -> torch.Tensor:

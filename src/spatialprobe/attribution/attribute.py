@@ -12,9 +12,9 @@ from torch import nn
 from spatialprobe.activations.probe import check_arguments
 from spatialprobe.activations.records import At
 from spatialprobe.arguments import as_float, as_int, check_function, check_switch, short_repr
-from spatialprobe.attribution.ablation import scores_without
+from spatialprobe.attribution.ablation import depends_on, scores_without
 from spatialprobe.attribution.collection import Attributions
-from spatialprobe.attribution.forwards import Forwards
+from spatialprobe.attribution.forwards import Forwards, are_near
 from spatialprobe.attribution.integrated import integrate
 from spatialprobe.attribution.observing import Chosen, observe
 from spatialprobe.attribution.result import Attribution, Method, Question
@@ -187,6 +187,8 @@ def _contribution(
         channels, count = run.channels, len(scores)
         each = torch.eye(channels, dtype=torch.bool, device="cpu")[:, None].expand(channels, count, channels)
         left = scores_without(forwards, run, each, baseline)
+        if are_near(left, scores.cpu().expand_as(left)) and not depends_on(forwards, run):
+            raise ProbeStateError(f"The scores do not depend on {run.name}: they stay, whatever it returns.")
         return Found((scores.cpu() - left).T)
     if method == "integrated_gradients":
         raw, residual = integrate(forwards, run, baseline, steps, scores)

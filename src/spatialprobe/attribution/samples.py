@@ -8,7 +8,7 @@ import torch
 
 from spatialprobe.arguments import short_repr
 from spatialprobe.errors import ArgumentError
-from spatialprobe.model.batch import BatchReader, tensors_of
+from spatialprobe.model.batch import BatchReader, check_values, tensors_of
 from spatialprobe.model.inputs import map_tensors
 
 
@@ -22,10 +22,8 @@ def count_samples(batch: object, reader: BatchReader) -> int:
     >>> count_samples(torch.zeros(4, 3, 8, 8), reader), count_samples([torch.zeros(3, 8, 8)] * 2, reader)
     (4, 2)
     """
-    tensors = list(tensors_of(batch))
-    if any(tensor.is_meta for tensor in tensors):
-        raise ArgumentError("images are on the meta device, where tensors have no values: pass real ones.")
-    part = reader.part(batch) if tensors else batch
+    check_values(batch)
+    part = reader.part(batch) if any(True for _ in tensors_of(batch)) else batch
     count = reader.count(part) if any(tensor.ndim for tensor in tensors_of(part)) else 0
     if not count:
         raise ArgumentError(

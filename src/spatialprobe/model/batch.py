@@ -191,6 +191,16 @@ def _children(value: Any) -> Iterator[Any]:
         yield from value
 
 
+def check_values(batch: object) -> None:
+    """Check that the tensors of a batch have values.
+
+    Raises:
+        ArgumentError: one is on the meta device.
+    """
+    if any(tensor.is_meta for tensor in tensors_of(batch)):
+        raise ArgumentError("images are on the meta device, where tensors have no values: pass real ones.")
+
+
 def tensors_of(value: Any, depth: int = _DEEPEST) -> Iterator[torch.Tensor]:
     """Yield the tensors in nested containers, in their order."""
     if isinstance(value, torch.Tensor):

@@ -220,4 +220,4 @@ def _text(text: str) -> str:
 def stills_of(layers: Sequence[PackedLayer], inputs: Inputs) -> tuple[Still, ...]:
     """The still picture of each layer for the first image."""
     image = inputs.images[0].name
-    return tuple(still(one.layer.maps[0], one.layer.signed, one.layer.robust, one.layer.name, image) for one in layers)
+    return tuple(still(one.layer, image) for one in layers)

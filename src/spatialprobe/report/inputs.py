@@ -11,6 +11,7 @@ from torch import nn
 
 from spatialprobe.activations.records import ConvSpec
 from spatialprobe.errors import ArgumentError
+from spatialprobe.model.batch import check_values
 from spatialprobe.render.images import Image, Stretch, extremes_of, nonfinite_words
 from spatialprobe.render.sheet import best_columns
 from spatialprobe.report.coded_maps import CodedMaps
@@ -65,8 +66,7 @@ def checked_images(images: object, labels: Sequence[str] | None, model: nn.Modul
         if isinstance(images, torch.Tensor) and not usable:
             hint = " Signals are (N, C, L), volumes (N, C, D, H, W)."
         raise ArgumentError(f"images must be a tensor (N, C, H, W), the batch that the model takes, not {what}.{hint}")
-    if images.is_meta:
-        raise ArgumentError("images are on the meta device, where tensors have no values: pass real ones.")
+    check_values(images)
     if labels is not None and len(labels) != len(images):
         raise ArgumentError(
             f"{format_count(len(images), 'image')}, but {format_count(len(labels), 'label')}: pass one for each image."

@@ -36,6 +36,7 @@ from spatialprobe.report.sources import IMAGE, sources_of, watched_inputs
 from spatialprobe.report.swept import Swept
 from spatialprobe.text import format_count
 
+DIFFERENCE = "difference"  # the kind of a layer that is the difference of two
 Run = tuple[str, int]  # a layer's name, and which of its runs
 
 
@@ -62,10 +63,15 @@ class PageLayer:
     strength: npt.NDArray[np.float64] | None = None  # (C,) by which channels are kept; None: that of the first image
     source: str | None = None  # the name on the page of the layer whose values it took, "" for the image, None: unknown
 
+    @property
+    def is_difference(self) -> bool:
+        """Whether these are the differences between the maps of two models."""
+        return self.kind == DIFFERENCE
+
     @cached_property
     def signed(self) -> bool:
-        """Whether any finite value of any image is below zero."""
-        return any(maps.extremes.signed for maps in (*self.maps, *self.beside))
+        """Whether colors lead from -reach to reach: of differences, or where a finite value of any image is below 0."""
+        return self.is_difference or any(maps.extremes.signed for maps in (*self.maps, *self.beside))
 
     @cached_property
     def reach(self) -> float:

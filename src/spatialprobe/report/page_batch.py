@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from spatialprobe.errors import ArgumentError
-from spatialprobe.model.batch import BatchReader, tensors_of
+from spatialprobe.model.batch import BatchReader, check_values, tensors_of
 from spatialprobe.model.forward import CalledBy, Forward, as_tensor_model, called_by
 from spatialprobe.model.inputs import copy_inputs, map_tensors
 from spatialprobe.model.outputs import describe_leaves
@@ -45,6 +45,7 @@ class PageBatch:
         """
         if isinstance(batch, torch.Tensor) or not any(tensor.ndim for tensor in tensors_of(batch)):
             return PageBatch(model, forward, batch, checked_images(batch, labels, model if forward is None else None))
+        check_values(batch)
         reader = BatchReader.of(model, forward)
         part = reader.part(batch)
         samples = [_take(reader, part, index, alone=False) for index in range(reader.count(part))]

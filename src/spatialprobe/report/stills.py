@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,9 @@ from spatialprobe.render.sheet import best_columns, hatched
 from spatialprobe.report import coded_maps as coding
 from spatialprobe.report.coded_maps import CodedMaps
 from spatialprobe.report.pixels import data_uri
+
+if TYPE_CHECKING:
+    from spatialprobe.report.layers import PageLayer
 
 MOST = 64  # channels on one picture
 _SIDE = 20  # units: larger maps are thinned out
@@ -33,22 +37,24 @@ class Still:
     words: str
 
 
-def still(maps: CodedMaps, signed: bool, reach: float, layer: str, image: str) -> Still:
-    """The first channels of a layer on one scale, from 0 or -reach to reach; large maps thinned out."""
+def still(layer: PageLayer, image: str) -> Still:
+    """The first channels of a layer for the first image, on one scale from 0 or -robust; large maps thinned out."""
+    maps, signed, reach = layer.maps[0], layer.signed, layer.robust
     shown = maps.of_channels(np.arange(min(MOST, len(maps.codes))))
     lines = maps.codes.shape[1] == 1
     step = -(-max(maps.codes.shape[-2:]) // (_LENGTH if lines else _SIDE))
     tiles = _planar(_on_scale(shown, -reach if signed else 0.0, reach)[..., ::step, ::step], signed)
-    marks = Marks.of(shown.extremes)
+    extremes = shown.extremes
+    marks = Marks.of(replace(extremes, units=1) if layer.is_difference else extremes)  # no change is no dead channel
     height, width = tiles.shape[1:]
     tiles[marks.dead] = hatched(height, width, max(2, min(_LINES, min(height, width) // 2)))
     sheet = _laid_out(tiles)
     counted = (
         f"{len(shown.codes)} of {len(maps.codes)} channels" if len(shown.codes) < len(maps.codes) else "all channels"
     )
-    name = f"{layer}, {counted} for image {image}"
+    name = f"{layer.name}, {counted} for image {image}"
     words = [
-        f"{name}: values {shown.extremes.words()}.",
+        f"{name}: values {extremes.words()}.",
         *(["Colors end at the 99.5th percentile."] if reach < shown.reach.max() else []),
         *([f"One of {step} {'units' if lines else 'rows and columns of units'} is drawn."] if step > 1 else []),
         *([f"Of {maps.codes.shape[1]} slices the middle one is drawn."] if maps.codes.ndim == 4 else []),

@@ -13,7 +13,7 @@ from spatialprobe.arguments import short_repr
 from spatialprobe.errors import ArgumentError
 from spatialprobe.render.scale import Values
 from spatialprobe.report.coded_maps import CodedMaps
-from spatialprobe.report.layers import PageLayer, Run
+from spatialprobe.report.layers import DIFFERENCE, PageLayer, Run
 from spatialprobe.text import kind_of
 
 _MODELS = 2
@@ -88,7 +88,7 @@ def _versions_of(layer: PageLayer, match: PageLayer, one: Version, other: Versio
     pairs = zip(one.values[layer.layer, layer.run], other.values[match.layer, match.run], strict=True)
     difference = replace(
         layer,
-        kind="difference",
+        kind=DIFFERENCE,
         maps=tuple(CodedMaps.of(theirs.astype("f8") - mine.astype("f8")) for mine, theirs in pairs),
         kernels=None,
         swept=None,
