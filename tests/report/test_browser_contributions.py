@@ -78,10 +78,10 @@ def test_bars_by_mouse_keys_and_touch(page, explained):
 def test_what_lies_over_the_input(page):
     """Contributions at first, then nothing, or the user's map; each another picture, with its scale in words."""
     page.open("#conv2/3/5/5")
-    assert "contributions of the units of conv2, per pixel, on one scale" in page.text("over-words")
+    assert "contributions per pixel, one scale" in page.text("over-words")
     assert page.run("return document.getElementById('over-numbers').firstChild.textContent").startswith("≤ −")
     pictures = [page.pixels("input")]
-    for choice, words in (("ramp", "Over the input: ramp, on one scale for all images"), ("nothing", "")):
+    for choice, words in (("ramp", "Over the input: ramp, one scale for all images"), ("nothing", "")):
         page.choose("over", choice)
         page.wait(f"location.hash.includes('over={'2' if words else '0'}')")
         pictures.append(page.pixels("input"))
@@ -104,3 +104,12 @@ def test_colors_are_the_signs(page):
     low, high = corners
     assert low[0] > low[2]  # the second map runs from -1/3 to 1/3
     assert high[2] > high[0]
+
+
+def test_laptop_shows_the_kernel(page):
+    """On 1280 x 720 contributions begin, and the kernel lies, on the screen without scrolling."""
+    page.open("#conv1/1/5/5", width=1280, height=720)
+    assert page.run("return document.getElementById('kernel-picture').getBoundingClientRect().bottom") <= 720
+    left = "return document.getElementById(arguments[0]).getBoundingClientRect().left"
+    assert page.run(left, "kernel") > page.run(left, "contributions")
+    assert page.run("return document.getElementById('bars').getBoundingClientRect().top") < 700

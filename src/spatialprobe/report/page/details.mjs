@@ -21,12 +21,13 @@ const BARS = 56; // CSS pixels of the bars of a kernel over a line, from -reach 
 export function drawKernel(app) {
   const { kernels } = app.shown.layer;
   element("kernel").hidden = !kernels;
+  element("details").classList.toggle("explained", Boolean(kernels && app.payload.score));
   if (!kernels) return;
   const [count, height, width] = kernels.shape;
   const extra = kernels.inColor ? 1 : 0;
   const total = count + extra;
   const { tile, columns, dense } = layOutKernels(total, element("kernel").clientWidth);
-  const bars = app.shown.layer.axes === 1 && height === 1;
+  const bars = isOverLine(app, kernels);
   const cell = (bars ? BARS : tallOf(kernels, tile)) + LABEL + GAP;
   const canvas = canvasOf("kernel-picture");
   const drawing = resizeCanvas(canvas, columns * (tile + GAP) - GAP, Math.ceil(total / columns) * cell - GAP);
@@ -64,6 +65,11 @@ function drawTaps(app, drawing, kernels, input, left, top, tile) {
     drawing.fillStyle = tapColor(app, kernels, input, at);
     drawing.fillRect(x0, y0 + below, x1 - x0, y1 - y0);
   }
+}
+
+/** @param {App} app @param {PackedKernels} kernels @returns {boolean} whether they slide over a line, and are drawn as bars */
+function isOverLine(app, { shape }) {
+  return app.shown.layer.axes === 1 && shape[1] === 1;
 }
 
 /** @param {PackedKernels} kernels @param {number} tile @returns {number} CSS pixels of a kernel from top to bottom, its slices one below the other */
@@ -115,7 +121,7 @@ function describeKernel(app, kernels, dense) {
   const [count, height, width] = kernels.shape;
   const reach = formatNumber(/** @type {Float32Array} */ (app.shown.kernelReach)[currentChannel(app)]);
   const inputs = count < kernels.of ? `the ${count} strongest of ${kernels.of} input channels` : formatCount(count, "input channel");
-  const line = app.shown.layer.axes === 1 && height === 1;
+  const line = isOverLine(app, kernels);
   const size = line ? [width] : kernels.depth > 1 ? [kernels.depth, height / kernels.depth, width] : [height, width];
   const colors = line ? `from -${reach} (orange) to ${reach} (violet)` : `from -${reach} (orange) through 0 (white) to ${reach} (violet)`;
   const words = [`${size.join(" x ")} weights for ${inputs}, ${colors}.`];

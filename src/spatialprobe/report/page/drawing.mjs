@@ -158,8 +158,9 @@ function writeMap(pixels, start, stride, loaded, channel, table, z) {
   }
 }
 
-/** @param {HTMLElement} figure @returns {Size} the room that a picture has in its figure */
-export function roomIn(figure) {
-  const share = window.innerWidth <= 560 ? 0.6 * window.innerHeight : 0.5 * window.innerHeight - 128;
-  return { width: figure.clientWidth, height: Math.max(220, share) };
+/** @param {App} app @param {HTMLElement} figure @returns {Size} the room that a picture has in its figure: less where more than kernels is to be seen below */
+export function roomIn(app, figure) {
+  const below = app.payload.score ? 158 : 128;
+  const share = window.innerWidth <= 560 ? 0.6 * window.innerHeight : 0.5 * window.innerHeight - below;
+  return { width: figure.clientWidth, height: Math.max(200, share) };
 }

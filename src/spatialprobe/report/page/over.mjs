@@ -25,11 +25,11 @@ function findOver(payload, layer, choice) {
     const { contributions, name } = layers[layer];
     const map = contributions?.over ?? null;
     const without = contributions ? `The contributions of ${name} are not drawn over ${input.axes === 3 ? "a volume" : "an input of other axes"}` : `The score does not depend on ${name}`;
-    const words = map ? `Over the input: contributions of the units of ${name}, per ${input.axes === 1 ? "position" : "pixel"}, on one scale for all layers and images` : without;
+    const words = map ? `Over the input: contributions per ${input.axes === 1 ? "position" : "pixel"}, one scale for all layers and images` : without;
     return { map, reach: score.reach, words };
   }
   const { name, over, reach } = overlays[choice - (score ? 2 : 1)];
-  return { map: over, reach, words: `Over the input: ${name}, on one scale for all images` };
+  return { map: over, reach, words: `Over the input: ${name}, one scale for all images` };
 }
 
 /** @param {App} app @param {number} layer @param {number} image @param {number} choice @returns {Promise<HTMLCanvasElement | null>} the input under the map, one pixel a pixel of it; null where nothing is to lie over it */

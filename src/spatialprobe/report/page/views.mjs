@@ -36,7 +36,7 @@ function sizeOfLine(room) {
 export function drawMap(app, { y, x }) {
   const { layer, marks } = app.shown;
   const canvas = canvasOf("map");
-  const room = roomIn(figureOf(canvas));
+  const room = roomIn(app, figureOf(canvas));
   const line = layer.axes === 1;
   const size = line ? sizeOfLine(room) : fitInto(layer, room.width, room.height);
   const drawing = resizeCanvas(canvas, size.width, size.height);
@@ -59,7 +59,7 @@ export function drawMap(app, { y, x }) {
 export function drawInput(app, unit) {
   const { input, images } = app.payload;
   const canvas = canvasOf("input");
-  const room = roomIn(figureOf(canvas));
+  const room = roomIn(app, figureOf(canvas));
   const box = boxAt(app.shown, currentChannel(app), unit);
   if (input.axes === 3) drawVolume(app, canvas, room, box);
   else drawPlain(app, canvas, input.axes === 1 ? sizeOfLine(room) : fitInto(input, room.width, room.height), box);

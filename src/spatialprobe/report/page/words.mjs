@@ -170,7 +170,7 @@ export function describeScale(scale, images, beyond) {
   const all = images > 1 ? `, ${images} images` : "";
   const cut = beyond > 0 ? `; ${beyond < 0.0001 ? "less than 0.01 %" : formatPercent(beyond)} of this image's values beyond` : "";
   return {
-    robust: `Color scale: one for all maps of this layer${all}, to their 99.5th percentile${cut}.`,
+    robust: `Color scale: one for this layer's maps${all}, to the 99.5th percentile${cut}.`,
     map: "Color scale: each map has its own; colors cannot be compared between maps.",
     layer: `Color scale: one for all maps of this layer${all}.`,
     all: `Color scale: one for all layers${all}.`,
