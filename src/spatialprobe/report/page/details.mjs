@@ -23,7 +23,7 @@ export function drawKernel(app) {
   element("kernel").hidden = !kernels;
   element("details").classList.toggle("explained", Boolean(kernels && app.payload.score));
   if (!kernels) return;
-  const [count, height, width] = kernels.shape;
+  const count = kernels.shape[0];
   const extra = kernels.inColor ? 1 : 0;
   const total = count + extra;
   const { tile, columns, dense } = layOutKernels(total, element("kernel").clientWidth);
@@ -43,7 +43,7 @@ export function drawKernel(app) {
     drawing.fillStyle = styleOf(app, "--quiet");
     drawing.fillText(kernelLabel(app, i - extra, count, dense), left, top - 5, tile + GAP);
     if (tappable && app.tap?.input === i - extra) {
-      const tap = tile / width;
+      const tap = tile / kernels.shape[2];
       outline(drawing, left + app.tap.column * tap, top + app.tap.row * tap, tap, tap, WHOLE);
     }
   }

@@ -2,7 +2,7 @@
  * How many tiles fit, and how large. Lengths are CSS pixels.
  */
 
-/** @import { Size } from "./data.mjs" */
+/** @import { Input, LayerEntry, Size } from "./data.mjs" */
 
 export const GAP = 6; // between tiles
 export const LABEL = 16; // the line above a tile
@@ -49,6 +49,11 @@ export function tileAt(left, top, grid, count) {
 export function fitInto(size, width, height) {
   const scale = Math.min(width / size.width, height / size.height);
   return { width: Math.round(size.width * scale), height: Math.round(size.height * scale) };
+}
+
+/** @param {LayerEntry} layer @param {Input} input @returns {Size} the shape of its maps: lines, and maps over a signal, whose rows are no places, are half as high as wide */
+export function shapeOf(layer, input) {
+  return layer.axes === 1 || (layer.axes === 2 && input.axes === 1) ? { width: 2, height: 1 } : layer;
 }
 
 /** @param {number} count of kernels @param {number} width @returns {{ tile: number, columns: number, dense: boolean }} */

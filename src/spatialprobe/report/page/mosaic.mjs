@@ -6,12 +6,11 @@
 import { currentScale } from "./app.mjs";
 import { canvasOf, element, hatch, isShrunk, paintMaps, resizeCanvas, styleOf } from "./drawing.mjs";
 import { drawPatch, longestSide, placesOf, whenDecoded } from "./exemplars.mjs";
-import { GAP, LABEL, layOutMosaic, tilePlace } from "./layout.mjs";
+import { GAP, LABEL, layOutMosaic, shapeOf, tilePlace } from "./layout.mjs";
 import { drawLine } from "./lines.mjs";
 import { numberOf } from "./values.mjs";
 import { formatSigned } from "./words.mjs";
 
-export const LINE = 0.5; // height of a line's tile over its width
 const BESIDE = 2; // patches along a side of a tile
 
 /** @param {App} app @returns {boolean} whether the layer has patches to show */
@@ -31,7 +30,8 @@ export function drawMosaic(app) {
   const width = element("scroll").clientWidth - 16;
   const room = Math.max(300, window.innerHeight - 270);
   const wall = isWall(app);
-  app.grid = layOutMosaic(app.order.length, width, room, wall ? 1 : layer.axes === 1 ? LINE : layer.height / layer.width);
+  const shape = shapeOf(layer, app.payload.input);
+  app.grid = layOutMosaic(app.order.length, width, room, wall ? 1 : shape.height / shape.width);
   const { columns, rows, tile, cell } = app.grid;
   const drawing = resizeCanvas(canvasOf("mosaic"), Math.min(width, columns * (tile + GAP) - GAP), rows * cell - GAP);
   drawing.imageSmoothingEnabled = isShrunk(tile, layer.width);

@@ -7,7 +7,7 @@
 import { loadLayer, loadSignal } from "./app.mjs";
 import { scaleOf } from "./colors.mjs";
 import { WHOLE, element, hatch, outline, paintMap, resizeCanvas } from "./drawing.mjs";
-import { fitInto } from "./layout.mjs";
+import { fitInto, shapeOf } from "./layout.mjs";
 import { drawLine, drawSignal } from "./lines.mjs";
 import { sliceOrigin } from "./slices.mjs";
 import { findRichestChannel } from "./values.mjs";
@@ -109,7 +109,7 @@ export async function drawThumbnail(app, index) {
   if (app.state.image !== image) return;
   const channel = findRichestChannel(loaded);
   const line = loaded.layer.axes === 1;
-  const size = line ? ROOM : fitInto(loaded.layer, ROOM.width, ROOM.height);
+  const size = fitInto(shapeOf(loaded.layer, app.payload.input), ROOM.width, ROOM.height);
   const canvas = thumbnailOf(groupOf(app.payload, index));
   const drawing = resizeCanvas(canvas, size.width, size.height);
   drawing.imageSmoothingEnabled = loaded.layer.width > size.width;

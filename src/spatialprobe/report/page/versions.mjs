@@ -8,7 +8,7 @@ import { currentChannel, loadLayer } from "./app.mjs";
 import { scaleOf } from "./colors.mjs";
 import { WHOLE, element, outline, paintMap, resizeCanvas } from "./drawing.mjs";
 import { countVersions, groupOf } from "./groups.mjs";
-import { fitInto } from "./layout.mjs";
+import { fitInto, shapeOf } from "./layout.mjs";
 import { drawLine } from "./lines.mjs";
 import { numberOf } from "./values.mjs";
 import { formatValue } from "./words.mjs";
@@ -73,7 +73,7 @@ export function drawVersions(app, { z, y, x }) {
 function drawVersion(app, canvas, loaded, channel, room, { z, y, x }) {
   const { layer } = loaded;
   const line = layer.axes === 1;
-  const size = line ? { width: room, height: room / 2 } : fitInto(layer, room, room);
+  const size = fitInto(shapeOf(layer, app.payload.input), room, room);
   const drawing = resizeCanvas(canvas, size.width, size.height);
   drawing.imageSmoothingEnabled = layer.width > size.width;
   if (line) drawLine(app, drawing, loaded, channel, scaleOf(loaded, channel, app.state.scale, app.payload, app.palettes), { left: 0, top: 0, ...size });

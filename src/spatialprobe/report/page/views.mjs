@@ -10,9 +10,8 @@ import { currentChannel, currentScale } from "./app.mjs";
 import { cssColor } from "./colors.mjs";
 import { WHOLE, canvasOf, drawField, element, hatch, isShrunk, outline, resizeCanvas, roomIn } from "./drawing.mjs";
 import { boxAt } from "./fields.mjs";
-import { fitInto } from "./layout.mjs";
+import { fitInto, shapeOf } from "./layout.mjs";
 import { drawLine, drawSignal } from "./lines.mjs";
-import { LINE } from "./mosaic.mjs";
 import { findRegion } from "./pixel.mjs";
 import { currentVoxel, drawBoxes, drawPanels, layOutPanels } from "./slices.mjs";
 import { outlineRegion } from "./strip.mjs";
@@ -27,18 +26,13 @@ function figureOf(canvas) {
   return /** @type {HTMLElement} */ (canvas.parentElement);
 }
 
-/** @param {Size} room @returns {Size} of a line's picture */
-function sizeOfLine(room) {
-  return { width: Math.floor(room.width), height: Math.round(Math.min(room.height, room.width * LINE)) };
-}
-
 /** @param {App} app @param {Unit} unit */
 export function drawMap(app, { y, x }) {
   const { layer, marks } = app.shown;
   const canvas = canvasOf("map");
   const room = roomIn(app, figureOf(canvas));
   const line = layer.axes === 1;
-  const size = line ? sizeOfLine(room) : fitInto(layer, room.width, room.height);
+  const size = fitInto(shapeOf(layer, app.payload.input), room.width, room.height);
   const drawing = resizeCanvas(canvas, size.width, size.height);
   drawing.imageSmoothingEnabled = isShrunk(size.width, layer.width);
   const channel = currentChannel(app);
@@ -62,7 +56,7 @@ export function drawInput(app, unit) {
   const room = roomIn(app, figureOf(canvas));
   const box = boxAt(app.shown, currentChannel(app), unit);
   if (input.axes === 3) drawVolume(app, canvas, room, box);
-  else drawPlain(app, canvas, input.axes === 1 ? sizeOfLine(room) : fitInto(input, room.width, room.height), box);
+  else drawPlain(app, canvas, fitInto(input.axes === 1 ? { width: 2, height: 1 } : input, room.width, room.height), box);
   canvas.setAttribute("aria-label", `Input image ${images[app.state.image].name}. ${describeBox(box, input)} Click, or press arrow keys, to choose a pixel; Escape to let go of it.`);
 }
 
