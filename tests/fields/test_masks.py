@@ -268,6 +268,7 @@ SOLID = {
     "nothing masked": lambda x: F.scaled_dot_product_attention(x, x, x, attn_mask=seen_before(x) > -1),
     "the mean of a data set": lambda x: x * 255 - torch.tensor([123.0, 116, 103], device=x.device).view(1, 3, 1, 1),
     "a mean and a spread": lambda x: (x - row(x, 0.4, 0.5, 0.6, 0.5)) / row(x, 0.2, 0.2, 0.2, 0.1),
+    "slopes": lambda x: F.prelu(x - 0.5, torch.full((3,), 0.2, dtype=x.dtype, device=x.device)),
     "values that decide": lambda x: x.masked_fill(x > 0, 0.0) + x,
 }
 
@@ -292,6 +293,7 @@ WEIGHTS = {
     "scale at zero": lambda: Calls(lambda x, scale: x + scale * x.flip(3), scale=nn.Parameter(torch.zeros(4))),
     "bias of an attention": lambda: Calls(attended, mask=nn.Parameter(torch.randn(4, 4))),
     "preprocessed": preprocessed,
+    "slopes": lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.PReLU(), nn.Conv2d(4, 4, 1), nn.PReLU(4)),
     "weight_norm": lambda: parametrizations.weight_norm(nn.Conv2d(3, 4, 3)),
     "spectral_norm": lambda: parametrizations.spectral_norm(nn.Conv2d(3, 4, 3)),
     "pruned of nothing": lambda: pruned(0.0),

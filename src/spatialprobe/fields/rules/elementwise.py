@@ -19,7 +19,7 @@ _ELEMENTWISE = (
 )
 # A constant among their arguments may hide the others completely: True, a positive number, an order of zero.
 _HIDDEN_BY_CONSTANTS = (
-    "prelu _prelu_kernel heaviside logical_or bitwise_or __or__ igamma special_gammainc igammac special_gammaincc "
+    "heaviside logical_or bitwise_or __or__ igamma special_gammainc igammac special_gammaincc "
     "special_zeta special_chebyshev_polynomial_t special_chebyshev_polynomial_u special_chebyshev_polynomial_v "
     "special_chebyshev_polynomial_w special_shifted_chebyshev_polynomial_t special_shifted_chebyshev_polynomial_u "
     "special_shifted_chebyshev_polynomial_v special_shifted_chebyshev_polynomial_w special_hermite_polynomial_h "
@@ -88,11 +88,11 @@ def _select_by_mask(operation: Operation, mask: str, first: str, second: str) ->
     return union([seen.expanded(shape).emptied(hidden) for found, hidden in reaches for seen in found], shape)
 
 
-@rule("clamp")
-def _clamp(operation: Operation) -> Reach:
-    """Return what numbers and bounds see; a bound counts where a number is beyond it, which a constant may not be."""
+@rule("clamp", "prelu", "_prelu_kernel")
+def _bend(operation: Operation) -> Reach:
+    """Return what numbers see, and their bounds or slopes, which count where a number is beyond them or below zero."""
     seen = elementwise(operation)
-    return seen.inexact() if operation.reach("self").is_constant else seen
+    return seen.inexact() if operation.reach("self").is_constant else seen  # a constant may not be
 
 
 def _combine_hiding(operation: Operation) -> Reach:
