@@ -106,6 +106,7 @@ PROMISES = {
         "fields/forward_pass fields/question fields/collection fields/nonlinearities model/weights"
     ),
     "fields/test_scripted": "",
+    "libraries/test_libraries": "",
     "model/test_interrupts": "",
     "model/test_inputs": "model/forward",
     "render/test_evolution": "render/steps render/gif",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import types
+import warnings
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,15 @@ PAGES = sorted(
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
 def test_code_runs(page, tmp_path, monkeypatch):
-    """The Python blocks of a page run in sequence, as one module."""
+    """The Python blocks of a page run in sequence, as one module; where a library that the page needs is missing, none.
+
+    What such a library warns of, of itself or of torch, is its own affair.
+    """
+    libraries = re.findall(r"^<!-- needs (.*) -->$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    if libraries:
+        warnings.simplefilter("ignore")
+    for library in ", ".join(libraries).split(", ") if libraries else ():
+        pytest.importorskip(library)
     monkeypatch.chdir(tmp_path)
     module = types.ModuleType(page.stem)
     monkeypatch.setitem(sys.modules, page.stem, module)
