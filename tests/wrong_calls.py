@@ -517,6 +517,8 @@ NOT_CALLED = frozenset(
         "Report",
         "SweepResult",
         "evidence.ChannelDeletion",
+        "evidence.ConceptAlignment",
+        "evidence.ConceptAlignments",
         "evidence.EquivarianceError",
         "evidence.Footprint",
         "evidence.LinearProbe",
