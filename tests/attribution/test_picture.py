@@ -90,3 +90,26 @@ def test_what_cannot_be_drawn():
     assert "the image is not of the size" in drawn(found, image=torch.rand(3, 9, 9)).caption
     called = sp.attribute(model, pictures, 2, forward=lambda net, batch: net(batch))["3"]
     assert "is not known, since the model is called by forward=" in drawn(called).caption
+
+
+class Enlarged(nn.Module):
+    """A network that takes its images as a list, as detectors do, or under a name."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = make("vgg")
+
+    def forward(self, pixels):
+        return self.net(2 * (torch.stack(pixels) if isinstance(pixels, list) else pixels))
+
+
+def test_images_of_any_batch():
+    """The image is the one that the model takes of a tuple, a mapping or a list; of several none is chosen."""
+    model, pictures = Enlarged().eval(), images("vgg")
+    expected = drawn(sp.attribute(model, pictures, 2)["net.3"], 1)
+    for batch in ((pictures, torch.zeros(2)), {"pixels": pictures, "label": torch.zeros(2)}, list(pictures)):
+        found = drawn(sp.attribute(model, batch, 2)["net.3"], 1)
+        assert np.array_equal(found.array, expected.array) or "more than one tensor" in found.caption
+    pair = sp.attribute(model, {"a": pictures, "b": pictures}, 2, forward=lambda net, batch: net(batch["a"]))["net.3"]
+    with pytest.raises(sp.ArgumentError, match="holds 2 images .* pass image="):
+        pair.plot()

@@ -11,7 +11,7 @@ from torch import nn
 
 from spatialprobe.activations.probe import check_arguments
 from spatialprobe.activations.records import At
-from spatialprobe.arguments import as_float, as_int, check_function, check_switch, short_repr
+from spatialprobe.arguments import as_float, as_int, check_function, short_repr
 from spatialprobe.attribution.ablation import depends_on, scores_without
 from spatialprobe.attribution.collection import Attributions
 from spatialprobe.attribution.forwards import Forwards, are_near
@@ -30,7 +30,7 @@ from spatialprobe.model.select import Selector, find_exact_names, select
 from spatialprobe.model.settings import leave_inference_mode
 from spatialprobe.model.undo import undo_block
 from spatialprobe.render.robust import robust_reach
-from spatialprobe.statistics.progress import Shown, progress_bar
+from spatialprobe.statistics.progress import Shown, check_progress, progress_bar
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,8 +121,7 @@ def attribute(
     check_arguments(model, at=(at, At), method=(method, Method))
     check_layout(layout)
     check_function(forward, "forward", "lambda model, batch: model(batch['pixels'])")
-    if not (isinstance(progress, str) and progress == "auto"):
-        check_switch(progress, "progress")
+    check_progress(progress)
     as_int(steps, "steps", least=1)
     base = as_baseline(baseline)
     meant = Target.of(target, count_samples(images, BatchReader.of(model, forward)))

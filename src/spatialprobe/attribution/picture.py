@@ -10,6 +10,7 @@ from spatialprobe.arguments import as_int, short_repr
 from spatialprobe.errors import ArgumentError, SpatialProbeError
 from spatialprobe.fields.receptive_fields import receptive_fields
 from spatialprobe.fields.result import ReceptiveField
+from spatialprobe.model.batch import BatchReader, tensors_of
 from spatialprobe.render.attribution_map import attribution_map
 from spatialprobe.render.field_words import name_layer
 from spatialprobe.render.images import Normalization, image_values
@@ -117,25 +118,34 @@ def _image_of(attribution: Attribution, sample: int) -> object:
     """Return an image of the batch.
 
     Raises:
-        ArgumentError: the batch is no tensor of images.
+        ArgumentError: the model takes no images of the batch, or several of each sample.
     """
-    images = attribution._question.images
-    if isinstance(images, torch.Tensor) and images.ndim == _BATCH_AXES and images.shape[1] in (1, 3):
-        return images[sample]
-    raise ArgumentError(
-        f"The batch, {short_repr(images)}, holds no images (N, 3, H, W) or (N, 1, H, W) to draw over: pass image=."
-    )
+    question = attribution._question
+    reader = BatchReader.of(question.model, question.forward)
+    part = reader.part(question.images)
+    batches = [part] if reader.is_image_list(part) else [one for one in tensors_of(part) if one.ndim == _BATCH_AXES]
+    found = [one[sample] for one in batches if len(one) == len(attribution.score)]
+    found = [image for image in found if image.shape[0] in (1, 3)]
+    if len(found) != 1:
+        raise ArgumentError(
+            f"The batch, {short_repr(question.images)}, holds {len(found) or 'no'} images (N, 3, H, W) or (N, 1, H, W) "
+            "to draw over: pass image=."
+        )
+    return found[0]
 
 
 def _field_of(attribution: Attribution, size: tuple[int, ...]) -> tuple[ReceptiveField | None, list[str]]:
     """Return the field of the attribution's run, and in words why it is not known."""
     question = attribution._question
-    if question.forward is not None or not isinstance(question.images, torch.Tensor):
+    if question.forward is not None:
         return None, ["What its units see is not known, since the model is called by forward=."]
+    part = BatchReader.of(question.model).part(question.images)
+    if not isinstance(part, torch.Tensor):
+        return None, ["What its units see is not known, since the model takes more than one tensor."]
     try:
         found = receptive_fields(
             question.model,
-            question.images[:1],
+            part[:1],
             layers=question.model if not attribution.layer else attribution.layer,
             at=attribution.at,
             layout=attribution.layout,

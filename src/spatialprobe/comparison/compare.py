@@ -27,7 +27,7 @@ from spatialprobe.model.weights import device_of
 from spatialprobe.statistics.batches import Data, Workload
 from spatialprobe.statistics.checkpoint import Checkpoint, checkpoint_path
 from spatialprobe.statistics.distributed import TIMEOUT, join_peers
-from spatialprobe.statistics.progress import Shown
+from spatialprobe.statistics.progress import Shown, check_progress
 
 
 @overload
@@ -150,8 +150,7 @@ def compare(
         check_arguments(one, at=(at, At))
         check_layout(layout)
         check_switch(stop_early, "stop_early")
-        if not (isinstance(progress, str) and progress == "auto"):
-            check_switch(progress, "progress")
+        check_progress(progress)
         as_int(batch_size, "batch_size", least=1)
         as_int(num_workers, "num_workers", least=0)
         as_int(seed, "seed")

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 import torch
 from torch import nn
 
-from spatialprobe.arguments import as_device, as_int, check_function, short_repr
+from spatialprobe.arguments import as_device, as_int, check_function, is_iterable, short_repr
 from spatialprobe.diagnosis.evidence import Evidence
 from spatialprobe.diagnosis.finding import Finding, NotApplicable, Rule, RuleFunction
 from spatialprobe.diagnosis.gather import Load, gather
@@ -23,7 +23,7 @@ from spatialprobe.model.layout import LayoutChoice, check_layout
 from spatialprobe.model.select import Selector, check_model
 from spatialprobe.statistics.batches import Data
 from spatialprobe.statistics.distributed import TIMEOUT
-from spatialprobe.statistics.progress import Shown
+from spatialprobe.statistics.progress import Shown, check_progress
 
 
 def checkup(
@@ -84,6 +84,7 @@ def checkup(
     """
     check_model(model)
     check_layout(layout)
+    check_progress(progress)
     check_function(forward, "forward", "lambda model, batch: model(batch['image'])")
     chosen = choose_rules(rules)
     as_int(batch_size, "batch_size", least=1)
@@ -102,7 +103,7 @@ def choose_rules(rules: Iterable[str | RuleFunction] | None) -> dict[str, RuleFu
     """
     if rules is None:
         return {name: rule.function for name, rule in TABLE.items()}
-    if isinstance(rules, str) or not isinstance(rules, Iterable):
+    if isinstance(rules, str) or not is_iterable(rules):
         raise ArgumentError(
             f"rules must be a list of names and functions, such as ['dead_channels', my_rule], not {short_repr(rules)}."
         )
@@ -121,11 +122,12 @@ def _find_rule(one: object) -> tuple[str, RuleFunction]:
     if isinstance(one, Rule):
         return one.name, one.function
     if isinstance(one, str):
-        if one not in TABLE:
-            near = get_close_matches(one, TABLE, n=1)
+        name = str(one)  # which is hashable, whatever the class of `one`
+        if name not in TABLE:
+            near = get_close_matches(name, TABLE, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise ArgumentError(f"There is no rule {one!r}.{hint} Rules: {', '.join(TABLE)}.")
-        return one, TABLE[one].function
+            raise ArgumentError(f"There is no rule {short_repr(name)}.{hint} Rules: {', '.join(TABLE)}.")
+        return name, TABLE[name].function
     if callable(one):
         return getattr(one, "__name__", None) or type(one).__name__, one
     raise ArgumentError(f"rules holds {short_repr(one)}, which is neither the name of a rule nor a function.")

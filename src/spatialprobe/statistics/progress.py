@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
+from spatialprobe.arguments import check_switch
 from spatialprobe.notebook import is_notebook
 from spatialprobe.text import format_count
 
@@ -15,6 +16,16 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 Shown = bool | Literal["auto"]
+
+
+def check_progress(progress: object) -> None:
+    """Check a `progress=` of a user: "auto", True or False.
+
+    Raises:
+        ArgumentError: it is something else.
+    """
+    if not (isinstance(progress, str) and progress == "auto"):
+        check_switch(progress, "progress")
 
 
 class Silent:

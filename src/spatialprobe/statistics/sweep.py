@@ -22,7 +22,7 @@ from spatialprobe.statistics.distributed import TIMEOUT, join_peers
 from spatialprobe.statistics.identity import settings_identity
 from spatialprobe.statistics.intake import NonFinite
 from spatialprobe.statistics.part import Part
-from spatialprobe.statistics.progress import Shown
+from spatialprobe.statistics.progress import Shown, check_progress
 from spatialprobe.statistics.reducer import Factories
 from spatialprobe.statistics.result import SweepResult, freeze_results
 from spatialprobe.statistics.state import SweepState
@@ -130,8 +130,7 @@ def sweep(
         check_arguments(model, at=(at, At), nonfinite=(nonfinite, NonFinite))
         check_layout(layout)
         check_switch(stop_early, "stop_early")
-        if not (isinstance(progress, str) and progress == "auto"):
-            check_switch(progress, "progress")
+        check_progress(progress)
         as_int(batch_size, "batch_size", least=1)
         as_int(num_workers, "num_workers", least=0)
         where = as_device(device) or device_of(model)

@@ -16,7 +16,6 @@ from spatialprobe.arguments import (
     as_range,
     check_function,
     check_one_of,
-    check_switch,
     short_repr,
 )
 from spatialprobe.errors import ArgumentError
@@ -28,7 +27,7 @@ from spatialprobe.model.settings import leave_inference_mode
 from spatialprobe.model.undo import undo_block
 from spatialprobe.model.weights import device_of, dtype_of
 from spatialprobe.statistics.exemplars import ExemplarsResult
-from spatialprobe.statistics.progress import Shown, progress_bar
+from spatialprobe.statistics.progress import Shown, check_progress, progress_bar
 from spatialprobe.synthesis.aim import Aim, UnitChoice, take_aim
 from spatialprobe.synthesis.ascent import Ascent, join
 from spatialprobe.synthesis.parametrization import Canvas, Parametrization
@@ -131,8 +130,7 @@ def maximize_activation(
     check_layout(layout)
     check_function(forward, "forward", "lambda model, inputs: model(pixel_values=inputs)")
     check_function(normalize, "normalize", "lambda images: (images - mean) / std")
-    if not (isinstance(progress, str) and progress == "auto"):
-        check_switch(progress, "progress")
+    check_progress(progress)
     transform = _check_transforms(transforms)
     span = as_range(bounds, "bounds")
     called = called_by(model, _normalized(forward, normalize))
