@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import json
 import sys
+import threading
 import tracemalloc
 
 import pytest
@@ -17,6 +18,7 @@ from sweeps import images, small_model
 from torch import nn
 
 import spatialprobe as sp
+from spatialprobe.storage import tensors
 from spatialprobe.storage.checksum import digest, fingerprint
 
 LOADERS = {"records": sp.load_activations, "result": sp.SweepResult.load}
@@ -430,3 +432,26 @@ def test_as_the_safetensors_library_reads_it(tmp_path, dtype):
     assert {key: fingerprint(value) for key, value in loaded.items()} == {
         key: fingerprint(value) for key, value in values.items()
     }
+
+
+@pytest.mark.parametrize("submit", ["works", "is refused at exit"])
+def test_checksums_of_a_second_thread(tmp_path, monkeypatch, submit):
+    """A file is the same byte for byte whether a second thread computes the checksums, cannot, or need not."""
+    records = [sp.capture(nn.Identity(), torch.rand(3, size), layers="")[""] for size in (0, 5, 70)]
+    plain = sp.save_activations(tmp_path / "plain", records).read_bytes()
+    threads = []
+
+    def hash_noted(value):
+        threads.append(threading.current_thread())
+        return fingerprint(value)
+
+    def refuse(*_):
+        raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+
+    monkeypatch.setattr(tensors, "_LARGE", 1)
+    monkeypatch.setattr(tensors, "fingerprint", hash_noted)
+    if submit != "works":
+        monkeypatch.setattr(tensors.ThreadPoolExecutor, "submit", refuse)
+    assert sp.save_activations(tmp_path / "other", records).read_bytes() == plain
+    assert {thread is threading.main_thread() for thread in threads} == {submit != "works"}
+    assert not any(thread.is_alive() for thread in threads if thread is not threading.main_thread())

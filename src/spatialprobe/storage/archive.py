@@ -12,11 +12,11 @@ from typing import Any, TypeVar
 import torch
 
 from spatialprobe.errors import ArgumentError, StorageError
-from spatialprobe.storage.checksum import digest, fingerprint, separate_memory
+from spatialprobe.storage.checksum import digest, separate_memory
 from spatialprobe.storage.files import replace_file, shown_path, source_of, target_of
 from spatialprobe.storage.schema import MalformedError, check
 from spatialprobe.storage.stored import StoredTensor, describe_damage, describe_mismatch
-from spatialprobe.storage.tensors import check_dtypes, write_tensors
+from spatialprobe.storage.tensors import Checks, check_dtypes, write_tensors
 from spatialprobe.text import escape_surrogates, map_texts, unescape_surrogates
 
 _ESCAPED = "escaped"  # the key that marks a description whose texts were escaped by `escape_surrogates`
@@ -61,16 +61,14 @@ class Archive:
         except ValueError as error:
             raise StorageError(f"Cannot save {target.name!r}: {error}.") from error
         ready = separate_memory(tensors)
-        checks = {key: fingerprint(tensor) for key, tensor in ready.items()}
-        text = _to_json({"tensors": checks, **description})
-        header = {
-            "format": self.format,
-            "version": str(self.version),
-            "description": text,
-            "digest": digest(text.encode()),
-        }
+
+        def describe(checks: Checks) -> dict[str, str]:
+            text = _to_json({"tensors": checks, **description})
+            version = str(self.version)
+            return {"format": self.format, "version": version, "description": text, "digest": digest(text.encode())}
+
         with replace_file(target) as temporary:
-            write_tensors(temporary, ready, header)
+            write_tensors(temporary, ready, describe)
             self._check_readable(temporary, target)
         return target
 

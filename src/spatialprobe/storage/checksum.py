@@ -10,6 +10,8 @@ import torch
 
 from spatialprobe.tensors import holds_own_memory, parts_of, shape_text
 
+NO_DIGEST = "0" * 64  # in place of a digest that is not known yet
+
 
 def separate_memory(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Return the tensors on the CPU, contiguous, and without shared memory, as safetensors requires.
