@@ -25,8 +25,8 @@ from spatialprobe.render.scale import choose_scale, quantize
 ROUNDS = 40
 SLOW_ROUNDS = 5  # of what takes seconds
 ENLARGED = (
-    "Few maps are enlarged: a picture of 64 has 4.8 times as many pixels as they have values, and more than half of the "
-    "time goes to zlib at its fastest level; no other strategy of zlib takes less than nine tenths of that time."
+    "Few maps are enlarged: a picture of 64 has 4.8 times as many pixels as they have values, and more than half of "
+    "the time goes to zlib at its fastest level; no other strategy of zlib takes less than nine tenths of that time."
 )
 
 

@@ -84,7 +84,7 @@ _ATOMS = frozenset({int, float, bool, str, bytes, type(None), torch.dtype, torch
 @lru_cache(maxsize=4096)
 def _keeper_of(kind: type) -> Keep | None:
     """Return the function that saves objects of a type; None for those that are not saved."""
-    for base, keep in _KEEPERS:
+    for base, keep in (*_KEEPERS, *_keepers_of_numpy()):
         if issubclass(kind, base):
             return keep
     known = f"{kind.__module__}.{kind.__qualname__}" in _NAMESPACES
@@ -177,14 +177,21 @@ _KEEPERS: tuple[tuple[Any, Keep | None], ...] = (
     (torch.Generator, lambda snapshot, held, depth: snapshot.on_restore(held.set_state, held.get_state())),
     (random.SystemRandom, None),
     (random.Random, lambda snapshot, held, depth: snapshot.on_restore(held.setstate, held.getstate())),
-    (np.random.RandomState, lambda snapshot, held, depth: snapshot.on_restore(held.set_state, held.get_state())),
-    (np.random.Generator, lambda snapshot, held, depth: snapshot.visit(held.bit_generator, depth)),
-    (
-        np.random.BitGenerator,
-        lambda snapshot, held, depth: snapshot.on_restore(setattr, held, "state", held.state),
-    ),
     ((type, Dataset, DataLoader, torch.optim.Optimizer), None),
 )
+
+
+@lru_cache(maxsize=1)
+def _keepers_of_numpy() -> tuple[tuple[Any, Keep | None], ...]:
+    """Return what saves numpy's generators; not before it is used, as numpy takes milliseconds to import them."""
+    return (
+        (np.random.RandomState, lambda snapshot, held, depth: snapshot.on_restore(held.set_state, held.get_state())),
+        (np.random.Generator, lambda snapshot, held, depth: snapshot.visit(held.bit_generator, depth)),
+        (
+            np.random.BitGenerator,
+            lambda snapshot, held, depth: snapshot.on_restore(setattr, held, "state", held.state),
+        ),
+    )
 
 
 def _slot_names(kind: type) -> list[str]:
