@@ -37,7 +37,8 @@ for found in sp.compare(late, [untrained, early], images, progress=False):
 # The similarities of all layers, and the channels that ten epochs changed most, on one image.
 
 comparison = sp.compare(untrained, late, images, progress=False)
-comparison.figure(title="A network before and after ten epochs").savefig("compare.png")
+figure = comparison.figure(title="A network before and after ten epochs")
+figure.savefig("compare.png")
 
 # %%
 # A network that began with other kernels has its channels in another order; `match` pairs them by correlation.

@@ -27,12 +27,13 @@ def errors(model: nn.Module, images: torch.Tensor, layer: str, shifts: range) ->
 cnn = sp.examples.load_network()
 torch.manual_seed(0)
 mlp = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 30), nn.ReLU(), nn.Linear(30, 10))
-sp.examples.train_network(mlp, *sp.examples.draw_patterns(2000))
+patterns, labels = sp.examples.draw_patterns(2000)
+sp.examples.train_network(mlp, patterns - 0.5, labels, epochs=3)  # without centering its units die
 images, shifts = sp.examples.draw_patterns(200, seed=1)[0], range(1, 9)
 found = {
     "conv1": errors(cnn, images, "conv1", shifts),
     "conv3": errors(cnn, images, "conv3", shifts),
-    "hidden units of an MLP": errors(mlp, images, "1", shifts),
+    "hidden units of an MLP": errors(mlp, images - 0.5, "1", shifts),
 }
 
 # %%

@@ -44,12 +44,13 @@ tunings = {
 # %%
 # 0° is brightness that changes to the right, so upright stripes; 90° lying ones.
 
-figure = Figure(figsize=(11, 5.2), layout="constrained")
+figure = Figure(figsize=(9.6, 8.4), layout="constrained")
 figure.suptitle("conv1's answers to gratings of each direction", weight="bold")
 rows = figure.add_gridspec(2, 1)
 for row, (when, tuning) in enumerate(tunings.items()):
     part = figure.add_subfigure(rows[row])
     part.suptitle(f"{when}: mean selectivity {tuning.selectivity.mean():.2f}", fontsize=10)
-    for channel, axes in enumerate(part.subplots(1, len(tuning.angle), subplot_kw={"projection": "polar"})):
+    circles = part.subplots(2, len(tuning.angle) // 2, subplot_kw={"projection": "polar"})
+    for channel, axes in enumerate(circles.flat):
         draw(axes, tuning, channel)
 figure.savefig("orientation.png")

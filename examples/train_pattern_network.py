@@ -32,8 +32,11 @@ HELD_OUT = 1  # the seed of the test patterns
 
 def train(epochs: int = EPOCHS) -> PatternNetwork:
     """Return the trained network, in evaluation mode."""
+    model = PatternNetwork()
     torch.manual_seed(0)
-    model = normalized(PatternNetwork())
+    for layer in (model.conv1, model.conv2, model.conv3, model.conv4, model.fc):
+        layer.reset_parameters()  # torch's own, as batch norms set the scale
+    model = normalized(model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=epochs * (IMAGES // BATCH))
     for epoch in range(epochs):

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 import spatialprobe as sp
@@ -56,8 +57,10 @@ def run(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_example_draws(name, tmp_path):
-    """The script runs without arguments and leaves one picture, which is not blank."""
-    run(name)
+    """The script runs without arguments, binds a picture to a name for its page, and leaves one that is not blank."""
+    names = run(name)
+    kinds = [type(value) for value in names.values()]
+    assert Figure in kinds or any(kind.__module__.startswith("spatialprobe.render.") for kind in kinds)
     (path,) = tmp_path.iterdir()
     assert path.name == f"{name}.png"
     with Image.open(path) as picture:

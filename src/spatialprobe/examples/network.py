@@ -30,6 +30,18 @@ class PatternNetwork(nn.Module):
         self.conv3 = nn.Conv2d(16, 24, 3, padding=1)
         self.conv4 = nn.Conv2d(24, 24, 3, padding=1)
         self.fc = nn.Linear(24, len(CLASSES))
+        self._initialize()
+
+    @torch.no_grad()
+    def _initialize(self) -> None:
+        """Initialize the kernels as in He et al. 2015, and those of conv1 blind to the mean of the image.
+
+        From torch's own initialization most channels die in the first steps, since images in [0, 1] are not centered.
+        """
+        for convolution in (self.conv1, self.conv2, self.conv3, self.conv4):
+            nn.init.kaiming_normal_(convolution.weight)
+            nn.init.zeros_(convolution.get_parameter("bias"))
+        self.conv1.weight -= self.conv1.weight.mean((1, 2, 3), keepdim=True)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return the logits (N, 10) of images (N, 3, H, W)."""
