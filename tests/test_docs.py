@@ -34,6 +34,15 @@ def test_every_public_name_is_in_the_reference():
     assert len(documented) == len(set(documented))
 
 
+def test_the_summary_of_the_reference_is_complete():
+    """Every class and function that a page of the reference documents has its line on the first page of it."""
+    folder = ROOT / "docs" / "api"
+    text = "\n".join(page.read_text(encoding="utf-8") for page in sorted(folder.glob("*.md")))
+    documented = re.findall(r"auto(?:class|function|exception):: (\S+)", text)
+    listed = re.findall(r"^   (\w+)$", (folder / "index.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(listed) == sorted(documented)
+
+
 @pytest.mark.parametrize("namespace", [spatialprobe, evidence, examples, testing, rules], ids=lambda one: one.__name__)
 def test_every_public_name_has_an_example(namespace):
     """The docstring of each class and function has an example; the doctests run with the suite."""
