@@ -290,6 +290,7 @@ def calls(folder: Path) -> dict[str, Call]:
     explained = sp.attribute(model(), IMAGES, 1)
     maximized = sp.maximize_activation(model(), "conv1", shape=(3, 12, 12), steps=2, progress=False)
     history = run_monitor(model(), [sp.Dead], images=IMAGES[:1])
+    checked = sp.checkup(model(), IMAGES, rules=["never_run"], progress=False)
     compared = sp.compare(model(), model(), IMAGES, progress=False)
     kept_comparison = compared.save(folder / "compared.safetensors")
     erf = {"model": model(), "images": IMAGES, "layer": "conv2"}
@@ -460,6 +461,12 @@ def calls(folder: Path) -> dict[str, Call]:
             optional=sp.maximize_activation,
         ),
         "MaximizedActivation.mosaic": Call(maximized.mosaic, {}, optional=maximized.mosaic),
+        "checkup": Call(
+            sp.checkup, {"model": model(), "data": IMAGES, "rules": ["training_mode"]}, optional=sp.checkup
+        ),
+        "Checkup.of": Call(checked.of, {"rule": "never_run"}),
+        "Checkup.save": Call(checked.save, {"path": folder / "checkup.html"}),
+        "Finding": Call(sp.Finding, {"rule": "mine", "severity": "note"}, optional=sp.Finding),
         "Monitor": Call(run_monitor, {"model": model(), "reducers": {"dead": sp.Dead}}, optional=sp.Monitor),
         "History.table": Call(history.table, {"statistic": "dead.dead"}),
         "History.figure": Call(history.figure, {"statistic": "dead.dead"}, optional=history.figure),
@@ -502,6 +509,7 @@ NOT_CALLED = frozenset(
         "Box",
         "Checkup",
         "ChannelComparison",
+        "Checkup",
         "Comparison",
         "ConvSpec",
         "EffectiveReceptiveField",

@@ -80,6 +80,50 @@ def test_training_mode():
     assert not check(chain(nn.ReLU(), nn.Dropout(0.0)).train(), "training_mode")
 
 
+class Dropping(nn.Module):
+    """Dropout in a method that forward calls."""
+
+    def forward(self, images):
+        return self.drop(images)
+
+    def drop(self, images):
+        return nn.functional.dropout(images, 0.3, training=self.training)
+
+    def loss(self, images):
+        return self.training
+
+
+class Extended(nn.BatchNorm2d):
+    """A batch norm with a nonlinearity of its own."""
+
+    def forward(self, images):
+        return super().forward(images).relu()
+
+
+class Frozen(nn.BatchNorm2d):
+    """A batch norm that always takes the statistics from training."""
+
+    def forward(self, images):
+        return nn.functional.batch_norm(images, self.running_mean, self.running_var)
+
+
+class Unrelated(Dropping):
+    """Only a method that forward does not call asks for the mode."""
+
+    def forward(self, images):
+        return images
+
+
+@pytest.mark.parametrize(
+    ("module", "found"), [(Dropping(), 1), (Extended(8), 1), (Frozen(8), 0), (Unrelated(), 0)], ids=lambda one: str(one)
+)
+def test_training_mode_in_methods(module, found):
+    """The mode counts in methods that forward calls or extends, and not in those that it replaces."""
+    model = chain(module)
+    model[1].train()
+    assert [one.layer for one in check(model, "training_mode")] == ["1"] * found
+
+
 def test_dead_channels():
     """Dead channels are named; where a leaky nonlinearity passes on what is below zero, there are none."""
     model = chain(nn.ReLU())

@@ -127,6 +127,15 @@ def test_swept_over_data(model, tmp_path):
     assert explored.path.read_bytes() == written.path.read_bytes()
 
 
+def test_a_checkup_is_a_panel(model, tmp_path):
+    """The page has the panel that write_report makes of a checkup."""
+    found = sp.checkup(model, DATA, rules=["training_mode", "never_run"], progress=False)
+    explored = sp.explore(model, IMAGES, path=tmp_path / "a.html", open=False, checkup=found)
+    written = sp.write_report(tmp_path / "b.html", model, IMAGES, checkup=found)
+    assert explored.path.read_bytes() == written.path.read_bytes()
+    assert b'<details id="checkup">' in written.path.read_bytes()
+
+
 class Batches(IterableDataset):
     """Samples that come one after the other."""
 
@@ -211,6 +220,7 @@ class Counted(nn.Module):
         ({"at": "input"}, "at must be"),
         ({"classes": "cat"}, "classes must be strings"),
         ({"max_bytes": -1}, "max_bytes"),
+        ({"checkup": {}}, "checkup is a dict: pass what sp.checkup"),
     ],
     ids=lambda value: str(value)[:20],
 )

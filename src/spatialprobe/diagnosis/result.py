@@ -15,6 +15,7 @@ from spatialprobe.diagnosis.written import as_html_page, as_json, as_markdown
 from spatialprobe.errors import ArgumentError
 from spatialprobe.html_fields import wrap_cell
 from spatialprobe.html_table import Cell, format_html_table
+from spatialprobe.model.names import is_name
 from spatialprobe.storage.files import target_of, write_bytes
 from spatialprobe.text import describe_left_out, format_count, format_table
 
@@ -62,8 +63,8 @@ class Checkup:
             ArgumentError: the checkup had no such rule.
         """
         found = tuple(one for one in self.findings if one.rule == rule)
-        if not found and rule not in self.passed and rule not in self.skipped:
-            known = dict.fromkeys([*(one.rule for one in self.findings), *self.passed, *self.skipped])
+        known = dict.fromkeys([*(one.rule for one in self.findings), *self.passed, *self.skipped])
+        if not is_name(rule) or rule not in known:
             raise ArgumentError(f"The checkup had no rule {short_repr(rule)}, but {', '.join(known)}.")
         return found
 

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from spatialprobe.activations.records import At
 from spatialprobe.arguments import as_texts, check_function, check_one_of, check_switch
 from spatialprobe.attribution.target import TargetChoice
+from spatialprobe.diagnosis.result import Checkup
 from spatialprobe.errors import ArgumentError, StorageError
 from spatialprobe.model.forward import Forward, called_by
 from spatialprobe.model.layout import LayoutChoice
@@ -27,7 +28,7 @@ from spatialprobe.report.browser import find_browser, has_viewer, open_page
 from spatialprobe.report.layers import page_layers, passes
 from spatialprobe.report.page_batch import PageBatch
 from spatialprobe.report.result import Report
-from spatialprobe.report.write import check_page, write_report
+from spatialprobe.report.write import check_checkup, check_page, write_report
 from spatialprobe.statistics.batches import Data
 from spatialprobe.statistics.dead import Dead
 from spatialprobe.statistics.exemplars import Exemplars
@@ -56,6 +57,7 @@ def explore(
     classes: Sequence[str] | None = None,
     targets: TargetChoice | None = None,
     overlays: Mapping[str, object] | None = None,
+    checkup: Checkup | None = None,
     title: str | None = None,
     max_bytes: int | None = None,
     forward: Forward | None = None,
@@ -82,7 +84,7 @@ def explore(
         open: whether the page is opened in the browser, and in a notebook shown below the cell at once. None: in the
             browser, unless code runs in a notebook, in CI, through ssh or without a display.
         layers, at: as for `write_report`. Only layers that are on the page are swept.
-        labels, classes, targets, overlays, title, image: as for `write_report`.
+        labels, classes, targets, overlays, checkup, title, image: as for `write_report`.
         max_bytes: of the page; by default 20 MB, and 5 MB in a notebook, which holds a copy of it.
         forward, layout: as for `write_report` and `sweep`, whose batches the function is called on, too.
         batch_size, device, num_workers, progress, checkpoint: as for `sweep`.
@@ -108,6 +110,7 @@ def explore(
     classes = None if classes is None else as_texts(classes, "classes")
     page: Any = {"labels": None if labels is None else as_texts(labels, "labels")}
     page |= {"title": title, "max_bytes": max_bytes}
+    check_checkup(checkup)
     check_function(image, "image", "lambda sample: sample['image']")
     called_by(model, forward)
     _, batch = check_page(model, images, forward, image, path="report.html" if path is None else path, **page)
@@ -115,7 +118,7 @@ def explore(
         options = {"batch_size": batch_size, "device": device, "num_workers": num_workers, "progress": progress}
         found = _sweep(batch, data, layers, at, layout, {**options, "checkpoint": checkpoint})
         page |= {"sweep": found, "dataset": _samples_of(data)}
-    explained: Any = {"targets": targets, "overlays": overlays, "progress": progress}
+    explained: Any = {"targets": targets, "overlays": overlays, "checkup": checkup, "progress": progress}
     explained |= {"forward": forward, "image": image, "layout": layout}
     target = _new_path() if path is None else path
     try:

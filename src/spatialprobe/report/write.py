@@ -132,7 +132,7 @@ def write_report(
     labels = None if labels is None else as_texts(labels, "labels")
     classes = None if classes is None else as_texts(classes, "classes")
     check_layout(layout)
-    _check_checkup(checkup)
+    check_checkup(checkup)
     check_function(image, "image", "lambda sample: sample['image']")
     models = check_models(model) if isinstance(model, Mapping) else [("", model)]
     sweeps = _sweeps_of(sweep, [name for name, _ in models])
@@ -282,7 +282,12 @@ def _page_path(path: str | os.PathLike[str]) -> Path:
     return target
 
 
-def _check_checkup(checkup: object) -> None:
+def check_checkup(checkup: object) -> None:
+    """Check that a value is the result of a checkup, or None.
+
+    Raises:
+        ArgumentError: it is not.
+    """
     if checkup is not None and not isinstance(checkup, Checkup):
         raise ArgumentError(f"checkup is {kind_of(checkup)}: pass what sp.checkup(...) returned.")
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
+from itertools import takewhile
+from types import CodeType
 
 from torch import nn
 
@@ -33,6 +36,8 @@ def find_training_mode(evidence: Evidence) -> Outcome:
 def depends_on_mode(module: nn.Module) -> bool:
     """Return whether a module computes something else in training mode: whether its code reads `training`.
 
+    The code is its forward, the methods that this calls, and those that they extend.
+
     >>> depends_on_mode(nn.BatchNorm2d(3)), depends_on_mode(nn.Dropout(0.0)), depends_on_mode(nn.Conv2d(3, 6, 3))
     (True, False, False)
     """
@@ -43,10 +48,37 @@ def depends_on_mode(module: nn.Module) -> bool:
         return False
     if isinstance(module, nn.modules.instancenorm._InstanceNorm) and not module.track_running_stats:
         return False
-    methods = (vars(kind).get("forward") for kind in type(module).__mro__)
-    own = next((method for method in methods if method is not None), None)
-    code = getattr(inspect.unwrap(own), "__code__", None) if callable(own) else None
-    return code is not None and "training" in code.co_names
+    return _reads_mode(type(module))
+
+
+def _reads_mode(kind: type) -> bool:
+    """Return whether the forward of a class, or a method of it that this names, reads `training`."""
+    waiting, seen = ["forward"], {"forward"}
+    while waiting:
+        for code in _codes(kind, waiting.pop()):
+            names = _names(code)
+            if "training" in names:
+                return True
+            waiting += names - seen
+            seen |= names
+    return False
+
+
+def _codes(kind: type, name: str) -> Iterator[CodeType]:
+    """Yield the code of a method, and of those of its name that it extends."""
+    for one in takewhile(lambda one: one is not nn.Module, kind.__mro__):
+        method = vars(one).get(name)
+        code = getattr(inspect.unwrap(method), "__code__", None) if callable(method) else None
+        if code is not None:
+            yield code
+            if "super" not in code.co_names:
+                return
+
+
+def _names(code: CodeType) -> set[str]:
+    """Return the names that code uses, with the functions inside of it."""
+    inner = (one for one in code.co_consts if isinstance(one, CodeType))
+    return set(code.co_names).union(*map(_names, inner))
 
 
 def _is_in(name: str, outer: str) -> bool:
