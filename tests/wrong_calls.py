@@ -461,9 +461,6 @@ def calls(folder: Path) -> dict[str, Call]:
             optional=sp.maximize_activation,
         ),
         "MaximizedActivation.mosaic": Call(maximized.mosaic, {}, optional=maximized.mosaic),
-        "checkup": Call(
-            sp.checkup, {"model": model(), "data": IMAGES, "rules": ["training_mode"]}, optional=sp.checkup
-        ),
         "Checkup.of": Call(checked.of, {"rule": "never_run"}),
         "Checkup.save": Call(checked.save, {"path": folder / "checkup.html"}),
         "Finding": Call(sp.Finding, {"rule": "mine", "severity": "note"}, optional=sp.Finding),
@@ -509,12 +506,10 @@ NOT_CALLED = frozenset(
         "Box",
         "Checkup",
         "ChannelComparison",
-        "Checkup",
         "Comparison",
         "ConvSpec",
         "EffectiveReceptiveField",
         "Evolution",
-        "Finding",
         "Gallery",
         "Mosaic",
         "Plan",

@@ -145,6 +145,13 @@ def test_data_and_models_that_cannot_be_used():
         check(network(), layers="conv9")
     with pytest.raises(sp.ArgumentError, match="severity must be one of 'error', 'warning', 'note', not 'fatal'"):
         sp.Finding("rule", "fatal")
+    with pytest.raises(sp.ArgumentError, match="layer must be a string, not 3"):
+        sp.Finding("rule", "note", 3)
+    with pytest.raises(sp.ArgumentError, match="channels must be integers"):
+        sp.Finding("rule", "note", channels="all")
+    with pytest.raises(sp.ArgumentError, match="measured must be a number, not 'much'"):
+        sp.Finding("rule", "note", measured="much")
+    assert sp.Finding("rule", "note", channels=[1, 2], measured=torch.tensor(2.5)).measured == 2.5
 
 
 class Mapped(nn.Module):

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from numbers import Real
+from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
-from spatialprobe.arguments import check_one_of, short_repr
+import torch
+
+from spatialprobe.arguments import as_ints, check_function, check_one_of, check_text, short_repr
 from spatialprobe.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -43,6 +46,12 @@ class Finding:
         check_one_of(self.severity, "severity", Severity)
         if not isinstance(self.rule, str) or not self.rule:
             raise ArgumentError(f"rule must be the name of the rule, not {short_repr(self.rule)}.")
+        for name in ("layer", "evidence", "advice", "source"):
+            check_text(getattr(self, name), name)
+        object.__setattr__(self, "channels", as_ints(self.channels, "channels"))
+        for name in ("measured", "limit"):
+            object.__setattr__(self, name, _as_number(getattr(self, name), name))
+        check_function(self.picture, "picture", "lambda: figure")
 
     def plot(self) -> Figure:
         """Return the picture that shows what was measured, as a `matplotlib.figure.Figure`.
@@ -63,6 +72,15 @@ class Finding:
         numbers = (("measured", self.measured), ("limit", self.limit))
         shown = "".join(f", {name}={value:.4g}" for name, value in numbers if value is not None)
         return f"Finding({self.rule!r}, {self.severity!r}, {self.layer!r}{shown})"
+
+
+def _as_number(value: object, name: str) -> float | None:
+    """Return a number as it is, that in a tensor as a Python number, None as None; NaN is a measurement, too."""
+    if isinstance(value, torch.Tensor) and value.numel() == 1 and not value.is_meta:
+        value = value.item()
+    if value is not None and not isinstance(value, Real):
+        raise ArgumentError(f"{name} must be a number, not {short_repr(value)}.")
+    return cast("float | None", value)
 
 
 class NotApplicable(Exception):  # noqa: N818  # it is no error, but how a rule says that it has nothing to measure
