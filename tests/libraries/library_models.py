@@ -85,7 +85,7 @@ class LibraryModel:
         return [self.sample(image, index) for index, image in enumerate(self.images(count))]
 
 
-VOLUMES = {"page": r"no image \(C, H, W\)", "patches": "only fields of two axes"}  # why volumes are refused
+VOLUMES = {"patches": "only fields of two axes"}  # why volumes are refused
 SMP = "segmentation_models_pytorch"
 
 
