@@ -18,7 +18,6 @@ def write(app: Sphinx) -> None:
     path = Path(app.srcdir) / OUT
     if path.exists():
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
     model, photo = sp.examples.load_network(), sp.examples.load_photo(128)
     patterns, labels = sp.examples.draw_patterns(300, seed=1, size=128)
     data = torch.utils.data.TensorDataset(patterns, labels)
@@ -40,6 +39,7 @@ def write(app: Sphinx) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Before any page is read."""
+    """Before any page is read; Sphinx looks for the folder as soon as all extensions are set up."""
+    (Path(app.srcdir) / OUT).parent.mkdir(parents=True, exist_ok=True)
     app.connect("builder-inited", write)
     return {"parallel_read_safe": True}

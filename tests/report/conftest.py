@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import json
 
 import pytest
 import torch
@@ -61,9 +61,6 @@ def nothing_went_wrong(driver):
     driver.get_log("browser"), driver.get_log("performance")
     yield
     assert driver.get_log("browser") == []
-    requests = [
-        address
-        for entry in driver.get_log("performance")
-        for address in re.findall(r'"Network\.requestWillBeSent".*?"url":"([^"]*)"', entry["message"])
-    ]
+    events = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
+    requests = [one["params"]["request"]["url"] for one in events if one["method"] == "Network.requestWillBeSent"]
     assert [one for one in requests if not one.startswith(("file:", "data:", "about:"))] == []

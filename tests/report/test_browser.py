@@ -300,7 +300,7 @@ def test_hostile_name_stays_text(page):
     assert page.text("layer-title") == HOSTILE
     assert page.run("return window.name") != "taken"
     assert page.run("return document.images.length") == 9  # three of them in the row of images, six still ones
-    assert page.run("return document.querySelectorAll('script').length") == 2
+    assert page.run("return document.querySelectorAll('script').length") == 4
 
 
 @pytest.mark.parametrize("hash", ["", "#conv2/3/5/5", "#" + HOSTILE.replace("/", "%2F")])

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import shutil
 import subprocess
+import zlib
 from pathlib import Path
 
 import pytest
 
-from spatialprobe.report.script import join_modules, page_script, read_part
+from spatialprobe.report.script import join_modules, packed_script, page_script, read_part
 
 PAGE_TESTS = Path(__file__).parent / "page"
 NODE = shutil.which("node")
@@ -83,6 +85,12 @@ def test_script_has_no_modules_left():
     assert "</script" not in script
     assert "/**" not in script
     assert "It sees only padding, nothing of the input." in script
+
+
+def test_packed_script_is_the_script():
+    """The page holds the script compressed, in two fifths of its bytes."""
+    assert zlib.decompress(base64.b64decode(packed_script())).decode("utf-8") == page_script()
+    assert len(packed_script()) < len(page_script()) / 2
 
 
 def test_parts_are_there():

@@ -18,7 +18,7 @@ from spatialprobe.report.contributions import Overlay, Score
 from spatialprobe.report.exemplar_images import StoredImages
 from spatialprobe.report.inputs import Inputs
 from spatialprobe.report.payload import PackedLayer, over_data, script_safe, signal_data, signal_ranges
-from spatialprobe.report.script import page_script, read_part
+from spatialprobe.report.script import loader, packed_script, page_script, read_part
 from spatialprobe.report.stills import Still, still
 from spatialprobe.text import as_html, escape_surrogates, format_count
 
@@ -45,17 +45,18 @@ class Page:
 
     def html(self) -> str:
         """The file."""
-        style, script = _packed_part("page.css"), page_script()
+        style = _packed_part("page.css")
         return _filled(
             _packed_part("page.html"),
             {
-                "policy": _policy(style, script),
+                "policy": _policy(style, loader(), page_script()),
                 "title": _text(self.title),
                 "about": _text(self._about()),
                 "doubts": "".join(f'<p class="doubt"><bdi>{_text(doubt)}</bdi></p>\n' for doubt in self.doubts),
                 "checkup": self.checkup,
                 "style": style,
-                "script": script,
+                "script": packed_script(),
+                "loader": loader(),
                 "data": script_safe(self._data()),
                 "stills": "\n".join([self._input_still(), *map(_still, self.layers, self.stills)]),
                 "remarks": "".join(f"<li>{_text(remark)}</li>" for remark in self.remarks()),
@@ -181,13 +182,13 @@ def _reduced(missing: str, sentences: Sequence[str], max_bytes: int | None) -> s
     return f'<details id="reduced">{summary}{limit}<ul>{listed}</ul></details>'
 
 
-def _policy(style: str, script: str) -> str:
-    """A content security policy: this style, this script, pictures that are part of the page, and nothing else."""
+def _policy(style: str, *scripts: str) -> str:
+    """A content security policy: this style, these scripts, pictures that are part of the page, and nothing else."""
     return "; ".join(
         [
             "default-src 'none'",
             f"style-src '{_digest(style)}'",
-            f"script-src '{_digest(script)}'",
+            "script-src " + " ".join(f"'{_digest(script)}'" for script in scripts),
             "img-src data:",
             "base-uri 'none'",
             "form-action 'none'",

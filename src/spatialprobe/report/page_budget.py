@@ -103,13 +103,13 @@ def _words_about_exemplars(layers: Sequence[PageLayer]) -> int:
 def _with_pictures(page: Page, images: ExemplarImages, max_bytes: int) -> Page:
     """Return the page with as much of the exemplars' pictures as fits; what it says about them takes room, too."""
     room, sheets = max_bytes - _size(page), Sheets(images)
-    for _ in range(_TRIALS):
+    for trial in range(_TRIALS):
         found = with_exemplars(page, max(room, 0), sheets)
         excess = _size(found) - max_bytes
         if excess <= 0 or room <= 0:
             return found
-        room -= excess
-    return found
+        room -= excess << trial  # pictures are whole: a few bytes less may leave out none
+    return with_exemplars(page, 0, sheets)
 
 
 def _size(page: Page) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import re
+import zlib
 from collections import Counter
 from collections.abc import Iterable
 from functools import cache
@@ -10,7 +12,7 @@ from importlib.resources import files
 from itertools import groupby
 from operator import itemgetter
 
-_ENTRY = "start.mjs"
+_ENTRY, _LOADER = "start.mjs", "loader.mjs"
 _IMPORT = re.compile(r'^import \{[^}]*\} from "\./([\w.]+)";\n', re.MULTILINE)
 _COMMENT = re.compile(r"/\*\*(?:(?!\*/).)*\*/ ?", re.DOTALL)  # no text of the script holds "/**"
 _EXPORT = re.compile(r"^export (?=(?:async )?function|const|class)", re.MULTILINE)
@@ -30,6 +32,18 @@ _NAME = re.compile(r"^(?:async )?(?:function|const|let|class) (\w+)", re.MULTILI
 def page_script() -> str:
     """Return the whole script, each module behind those that it imports, in one scope of its own."""
     return join_modules({name: read_part(name) for name in _names_of_modules()}, _ENTRY)
+
+
+@cache
+def packed_script() -> str:
+    """Return the whole script as the page holds it: compressed, in base64."""
+    return base64.b64encode(zlib.compress(page_script().encode("utf-8"), 9)).decode("ascii")
+
+
+@cache
+def loader() -> str:
+    """Return the script that unpacks and runs the packed one."""
+    return join_modules({_LOADER: read_part(_LOADER)}, _LOADER)
 
 
 def join_modules(sources: dict[str, str], entry: str) -> str:
