@@ -366,7 +366,15 @@ def dilated(*dilations):
 
 @pytest.mark.parametrize(
     ("dilations", "skipping"),
-    [((2, 2), {"0", "2"}), ((1, 2, 2), set()), ((1, 3), set()), ((1, 4), {"2"}), ((1, 2, 5), set())],
+    [
+        ((2, 2), {"0", "2"}),
+        ((1, 2, 2), set()),
+        ((1, 3), set()),
+        ((1, 4), {"2"}),
+        ((1, 2, 5), set()),
+        ((1, 8), {"2"}),  # a field of more than half of the image
+        ((1, 14), {"2"}),  # whose units see no pixel in common: 31 of 33
+    ],
 )
 def test_gridding(dilations, skipping):
     """The pixels that a unit skips are those whose change leaves it as it is."""

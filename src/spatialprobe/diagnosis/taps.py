@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from spatialprobe.diagnosis.evidence import Evidence
 
 _MOST_STRIDE = 32  # a pass is made for each pixel of a stride
+_MOST_PASSES = 48
 
 Seen = Mapping[str, tuple[npt.NDArray[np.bool_], ...]]  # of each layer, along each axis: whether a pixel is seen
 
@@ -44,21 +45,45 @@ def _repeats(field: ReceptiveField) -> bool:
 def find_seen_offsets(evidence: Evidence, layers: Mapping[str, ReceptiveField]) -> Seen:
     """Return which pixels of its field a unit of each layer sees along each axis; of layers that show it.
 
-    The model is traced with all pixels but one replaced by constants, for each pixel of the largest stride. A unit
-    sees the pixel if its field is not empty then. Units whose field leaves the image are not asked, since padding
-    cuts some of their paths.
+    The model is traced with all pixels but one replaced by constants, for as many pixels as it takes to ask for each
+    pixel of a field. A unit sees the pixel if its field is not empty then. Units whose field leaves the image are not
+    asked, since padding cuts some of their paths.
     """
-    if not layers:
-        return {}
     found = {name: [np.full(size, -1) for size in one.size] for name, one in layers.items()}  # -1: not known
-    for step in range(max(int(max(one.stride)) for one in layers.values())):
-        pixel = tuple(min(size - 1, size // 2 + step) for size in evidence.image_size)
+    for pixel in _pixels_of(layers.values()):
         fields = evidence.trace_pixel(pixel)
         for name, one in layers.items():
             if name in fields:
                 _note(found[name], one, fields.calls(name)[0], pixel)
     known = {name: axes for name, axes in found.items() if all((along >= 0).all() for along in axes)}
     return {name: tuple(along == 1 for along in axes) for name, axes in known.items()}
+
+
+def _pixels_of(fields: Iterable[ReceptiveField]) -> list[tuple[int, ...]]:
+    """Return the pixels to follow, so that each pixel of these fields is asked for; at most so many as are traced."""
+    pixels: dict[tuple[int, ...], None] = {}
+    for field in fields:
+        along = [_places_along(field, axis) for axis in range(len(field.size))]
+        count = max(map(len, along)) if all(along) else 0
+        wanted = [tuple(places[min(at, len(places) - 1)] for places in along) for at in range(count)]
+        if len(pixels | dict.fromkeys(wanted)) <= _MOST_PASSES:
+            pixels |= dict.fromkeys(wanted)
+    return list(pixels)
+
+
+def _places_along(field: ReceptiveField, axis: int) -> list[int]:
+    """Return the places of pixels along one axis that show every offset in the field; none if all fields leave it.
+
+    A pixel shows one offset of each unit that may see it: a run of offsets as long as that of the units.
+    """
+    size, stride, image = field.size[axis], int(field.stride[axis]), field.input_size[axis]
+    starts = np.unique(field.boxes(clip=False)[..., axis])
+    starts = starts[(starts >= 0) & (starts + size <= image)]
+    if not len(starts):
+        return []
+    first, last = int(starts[0]), int(starts[-1])
+    runs = range(last, last + size, last - first + stride)
+    return [place for run in runs for place in range(run, run + stride) if place < image]
 
 
 def _note(found: list[npt.NDArray[Any]], whole: ReceptiveField, lit: ReceptiveField, pixel: tuple[int, ...]) -> None:
