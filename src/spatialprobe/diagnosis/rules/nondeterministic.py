@@ -25,9 +25,8 @@ def find_nondeterminism(evidence: Evidence) -> Outcome:
             found.layer,
             measured=found.change,
             limit=evidence.tolerance,
-            evidence=f"Two passes on the same {count} in evaluation mode differ here first, by {found.change:.2g} of "
-            "the "
-            f"values' norm; {before}.",
+            evidence=f"Two passes on the same {count} in evaluation mode differ here first, by "
+            f"{found.change:.2g} of the values' norm; {before}.",
             advice="Look for dropout or noise that does not ask for self.training, such as F.dropout(x) without "
             "training=self.training, or for a state that each pass changes.",
             source=RULE.reason,

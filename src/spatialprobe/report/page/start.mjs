@@ -51,4 +51,4 @@ function fallBack(error) {
   throw error;
 }
 
-if (typeof DecompressionStream !== "undefined") start().catch(fallBack);
+start().catch(fallBack);
