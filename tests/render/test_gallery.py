@@ -12,7 +12,7 @@ from torch import nn
 from zoo import ZOO
 
 import spatialprobe as sp
-from spatialprobe.render.figures import encode_page, rasterised
+from spatialprobe.render.figures import encode_page, rasterize
 from spatialprobe.render.palette import HATCH, palette
 
 
@@ -154,7 +154,7 @@ def test_a_page_of_one_palette_is_a_third_as_large():
     page = Image.open(io.BytesIO(encoded))
     assert (page.mode, page.text["Software"]) == ("P", "spatialprobe")
     pixels = np.array(page.convert("RGB"))
-    exact = rasterised(gallery.figure())
+    exact = rasterize(gallery.figure())
     known = np.isin(exact @ (1 << 16, 1 << 8, 1), palette(True)[:HATCH:8].astype(int) @ (1 << 16, 1 << 8, 1))
     assert np.array_equal(pixels[known], exact[known])
     assert abs(pixels.astype(int) - exact)[~known].mean() < 8

@@ -256,7 +256,7 @@ def _renderer() -> RendererAgg:
     return RendererAgg(1, 1, UNIT)  # type: ignore[no-untyped-call]
 
 
-def rasterised(figure: Figure) -> npt.NDArray[np.uint8]:
+def rasterize(figure: Figure) -> npt.NDArray[np.uint8]:
     """A figure as an image (H, W, 3)."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()  # type: ignore[no-untyped-call]
@@ -275,7 +275,7 @@ def encode_indexed(figure: Figure, colors: Colors, text: Mapping[str, str]) -> b
     codes = np.empty((256, 256, 256), np.uint8)
     codes[...] = grays[nearest][None, :, None]  # by green
     codes[tuple(entries[: _WHITE + 1].T)] = np.arange(_WHITE + 1)
-    pixels = rasterised(figure)
+    pixels = rasterize(figure)
     return png(codes[tuple(pixels[..., channel] for channel in range(3))], entries, text)
 
 

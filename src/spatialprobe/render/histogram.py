@@ -59,9 +59,9 @@ class ActivationHistogram(Picture):
     @cached_property
     def array(self) -> npt.NDArray[np.uint8]:
         """The figure as an image, (H, W, 3) uint8, as `SummaryWriter.add_image(..., dataformats="HWC")` takes it."""
-        from spatialprobe.render.figures import rasterised
+        from spatialprobe.render.figures import rasterize
 
-        return rasterised(self.figure())
+        return rasterize(self.figure())
 
     def with_source(self, source: str) -> ActivationHistogram:
         """The same picture, whose title and text chunks also name where the data come from."""

@@ -101,9 +101,9 @@ def show_page(shown: object, title: str, page: Callable[[float], Figure]) -> Non
         return
     from PIL import Image
 
-    from spatialprobe.render.figures import rasterised
+    from spatialprobe.render.figures import rasterize
 
-    Image.fromarray(rasterised(page(_SCREEN_DPI))).show(title=title)
+    Image.fromarray(rasterize(page(_SCREEN_DPI))).show(title=title)
 
 
 def picture_path(path: str | os.PathLike[str], suffixes: tuple[str, ...]) -> Path:
