@@ -124,7 +124,8 @@ PROMISES = {
     "report/test_browser_exploring": "report/exemplar_images report/patch_sheets",
     "report/test_page_budget": "report/page_exemplars report/shares report/map_pieces",
     "report/test_write": (
-        "report/html report/inputs report/layers report/payload report/packing report/pixels report/result"
+        "report/html report/inputs report/layers report/page_sweeps report/payload report/packing report/pixels "
+        "report/result report/seen"
     ),
     "statistics/test_checkpoint": "statistics/state",
     "statistics/test_distributed": (

@@ -4,46 +4,43 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import torch
 from torch import nn
 
 from spatialprobe.activations.records import At
-from spatialprobe.arguments import as_texts, check_bytes, check_function, check_one_of, check_text
+from spatialprobe.arguments import as_texts, check_bytes, check_function, check_text
 from spatialprobe.attribution.target import TargetChoice
 from spatialprobe.diagnosis.finding import Finding
 from spatialprobe.diagnosis.result import Checkup
 from spatialprobe.diagnosis.written import as_html_panel
 from spatialprobe.errors import ArgumentError
 from spatialprobe.mappings import FrozenMapping
-from spatialprobe.model.batch import tensors_of
 from spatialprobe.model.forward import Forward, called_by
 from spatialprobe.model.layout import LayoutChoice, check_layout
 from spatialprobe.model.samples import ImageOf, Images
-from spatialprobe.model.select import Selector, check_model, model_name
+from spatialprobe.model.select import Selector, check_model
 from spatialprobe.report.agreement import doubts
 from spatialprobe.report.contributions import explain, read_overlays
 from spatialprobe.report.exemplar_images import ExemplarImages
 from spatialprobe.report.html import Page
 from spatialprobe.report.inputs import inputs_of
-from spatialprobe.report.layers import PageLayer, Passes, check_left_out, page_layers, passes
+from spatialprobe.report.layers import PageLayer, check_left_out, page_layers, passes
 from spatialprobe.report.page_batch import PageBatch
 from spatialprobe.report.page_budget import fitted
+from spatialprobe.report.page_sweeps import add_sweep, check_shared, check_sweeps, choose_point, sweeps_of
 from spatialprobe.report.result import Report
-from spatialprobe.report.swept import Swept
+from spatialprobe.report.seen import Seen, join_answers, join_names
 from spatialprobe.report.versions import Version, check_models, join_versions, names_of_versions
 from spatialprobe.statistics.progress import Shown
 from spatialprobe.statistics.result import SweepResult
 from spatialprobe.storage.files import target_of, write_bytes
-from spatialprobe.text import escape_surrogates, format_count, kind_of
+from spatialprobe.text import escape_surrogates, kind_of
 
 _SUFFIXES = (".html", ".htm")
-_ANSWERS = 3  # classes that are named
 _WITHOUT_PATCHES = "Top-activating samples are listed by number and unit: patches of signals and volumes are not drawn."
 
 
@@ -135,7 +132,7 @@ def write_report(
     check_checkup(checkup)
     check_function(image, "image", "lambda sample: sample['image']")
     models = check_models(model) if isinstance(model, Mapping) else [("", model)]
-    sweeps = _sweeps_of(sweep, [name for name, _ in models])
+    sweeps = sweeps_of(sweep, [name for name, _ in models])
     if len(models) > 1 and targets is not None:
         raise ArgumentError("targets= explains the answers of one model: pass model= alone, and a page for each.")
     batches = {}
@@ -146,8 +143,8 @@ def write_report(
         )
     first = batches[models[0][0]]
     maps = read_overlays(overlays, first.pictures)
-    _check_sweeps(sweeps, dataset)
-    where = _checked_at(at, sweeps)
+    check_sweeps(sweeps, dataset)
+    where = choose_point(at, sweeps)
     seen = []
     for name, batch in batches.items():
         found = passes(batch, layers, where, layout, keeps_values=len(models) > 1)
@@ -155,11 +152,11 @@ def write_report(
         shown = page_layers(batch, layers, where, found, layout)
         doubtful: tuple[str, ...] = ()
         if (swept := sweeps.get(name)) is not None:
-            _check_shared(swept, shown)
-            shown = [_with_sweep(layer, swept, dataset) for layer in shown]
+            check_shared(swept, shown)
+            shown = [add_sweep(layer, swept, dataset) for layer in shown]
             doubtful = tuple(doubts(batch, [each.layer for each in shown], swept, dataset, where, image, layout))
-        seen.append(_Seen(name, batch.model, found, shown, doubtful))
-    answers = [_join_answers(seen, index, classes) for index in range(len(first))]
+        seen.append(Seen(name, batch.model, found, shown, doubtful))
+    answers = [join_answers(seen, index, classes) for index in range(len(first))]
     inputs = inputs_of(first.pictures, labels, answers)
     if dataset is not None and inputs.axes != 2:
         inputs = inputs.with_remark(_WITHOUT_PATCHES)
@@ -170,8 +167,8 @@ def write_report(
     if targets is not None:
         shown, score = explain(shown, first, targets, where, layout, progress)
     page = Page(
-        title=title or (f"What {_join_names(seen)} sees" if len(seen) == 1 else _join_names(seen)),
-        model=_join_names(seen),
+        title=title or (f"What {join_names(seen)} sees" if len(seen) == 1 else join_names(seen)),
+        model=join_names(seen),
         at=where,
         inputs=inputs,
         layers=(),
@@ -198,50 +195,6 @@ def write_report(
     return Report(
         target, len(written), names, len(page.inputs.images), page.reduced, page.doubts, page.missing, reasons
     )
-
-
-@dataclass(frozen=True, eq=False)
-class _Seen:
-    """A model of the page, and what it showed."""
-
-    name: str  # "" where there is one model
-    model: nn.Module
-    found: Passes
-    layers: list[PageLayer]
-    doubts: tuple[str, ...]
-
-
-def _join_names(seen: Sequence[_Seen]) -> str:
-    """Return the class of the model; of two models with their names: `SimpleCNN, before and after`."""
-    kinds = [model_name(each.model) for each in seen]
-    if len(seen) == 1:
-        return kinds[0]
-    if kinds[0] == kinds[1]:
-        return f"{kinds[0]}, {seen[0].name} and {seen[1].name}"
-    return " and ".join(f"{kind} ({each.name})" for kind, each in zip(kinds, seen, strict=True))
-
-
-def _join_answers(seen: Sequence[_Seen], index: int, classes: Sequence[str] | None) -> str:
-    """Return what each model takes an image for; empty where classes have no names."""
-    answers = [(each.name, _answer(each.found.outputs[index], classes)) for each in seen]
-    return "; ".join(f"{name}: {words}" if name else words for name, words in answers if words)
-
-
-def _sweeps_of(sweep: object, names: Sequence[str]) -> dict[str, SweepResult]:
-    """Return the sweep of each model by its name.
-
-    Raises:
-        ArgumentError: it is none, or two models have one sweep.
-    """
-    if sweep is None:
-        return {}
-    if len(names) == 1 or isinstance(sweep, SweepResult) or not isinstance(sweep, Mapping):
-        if len(names) > 1:
-            raise ArgumentError(f"sweep is {kind_of(sweep)}: of two models pass a mapping of sweeps by {names}.")
-        return {names[0]: sweep}  # type: ignore[dict-item]  # checked by the caller
-    if not set(sweep) <= set(names):
-        raise ArgumentError(f"sweep has the names {', '.join(map(str, sweep))}, and the models {', '.join(names)}.")
-    return dict(sweep)
 
 
 def check_page(
@@ -299,62 +252,3 @@ def _address(layers: Sequence[PageLayer], found: Finding) -> str | None:
             channel = found.channels[0] if found.channels else int(one.channels[0])
             return f"#{quote(escape_surrogates(one.name), safe='')}/{channel}"
     return None
-
-
-def _check_sweeps(sweeps: Mapping[str, object], dataset: object) -> None:
-    for sweep in sweeps.values():
-        if not isinstance(sweep, SweepResult):
-            raise ArgumentError(f"sweep is {kind_of(sweep)}: pass what sp.sweep(...) returned.")
-    if not sweeps and dataset is not None:
-        raise ArgumentError(
-            "dataset= is where the patches of a sweep's exemplars come from: pass the sweep of it too, "
-            "sweep=sp.sweep(model, dataset, {'top': sp.Exemplars})."
-        )
-
-
-def _check_shared(sweep: SweepResult, shown: Sequence[PageLayer]) -> None:
-    if not any(layer.layer in sweep.layers for layer in shown):
-        raise ArgumentError(
-            f"The sweep is of a {sweep.model} with the layers {', '.join(sweep.layers)}, none of which is on the page: "
-            f"{', '.join(layer.name for layer in shown)}. Give the sweep of this model, or leave it out."
-        )
-
-
-def _checked_at(at: At | None, sweeps: Mapping[str, SweepResult]) -> At:
-    """Return the point at which values are taken: as requested, as swept, or at the layers' outputs."""
-    if at is not None:
-        check_one_of(at, "at", At)
-    swept = {sweep.at for sweep in sweeps.values()}
-    if len(swept) > 1:
-        raise ArgumentError("The sweeps took values at different points: sweep both models with the same at=.")
-    if not swept:
-        return at or "output"
-    (found,) = swept
-    if at is not None and at != found:
-        raise ArgumentError(f"at={at!r}, but the sweep took values at {found!r}: leave at out, or sweep again.")
-    return "post_activation" if found == "post_activation" else "output"
-
-
-def _with_sweep(layer: PageLayer, sweep: SweepResult, dataset: Images | None) -> PageLayer:
-    """The layer with what the sweep says about it; as it is where it was not swept."""
-    results: Mapping[str, Any] | None = sweep.layers.get(layer.layer)
-    if results is None:
-        return layer
-    return replace(layer, swept=Swept.of(results, sweep.samples, layer.of, layer.field, dataset))
-
-
-def _answer(output: object, classes: Sequence[str] | None) -> str:
-    """The classes that the model finds most likely, in words; empty where classes have no names.
-
-    Raises:
-        ArgumentError: the output is not one value for each class.
-    """
-    if classes is None:
-        return ""
-    scores = [one for one in tensors_of(output) if tuple(one.shape) == (1, len(classes))]
-    if len(scores) != 1:
-        given = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-        raise ArgumentError(f"{format_count(len(classes), 'class')}, but for one image the model returned {given}.")
-    chances = scores[0][0].detach().double().softmax(dim=0).cpu()
-    best = chances.argsort(descending=True)[:_ANSWERS].tolist()
-    return ", ".join(f"{classes[index]} {float(chances[index]):.0%}" for index in best)
