@@ -116,7 +116,7 @@ class TestSweep:
         mean, variance = by_hand(model, data)
         torch.testing.assert_close(found["conv"]["moments"].mean, mean)
         torch.testing.assert_close(found["conv"]["moments"].variance, variance)
-        reasons = {**UNFIT, "": "dict", "folded": "parts of each sample", "score": "statistics of channels"}
+        reasons = {**UNFIT, "": "dict", "folded": "rows for ", "score": "statistics of channels"}
         assert {name: reason for name, reason in reasons.items() if reason in found.left_out[name]} == reasons
 
     @pytest.mark.parametrize("name", ["recurrent", "none", "idle", "folded", "score"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import UserDict
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -397,6 +398,28 @@ def test_layers_that_return_no_maps():
         sp.attribute(seeded(Wrapped), batch(), 1, layers="pair", at="output")
 
 
+class Answers(nn.Module):
+    """A classifier that returns its scores in a container, under a name."""
+
+    def __init__(self, model, kind, scores="logits"):
+        super().__init__()
+        self.model, self.kind, self.scores = model, kind, scores
+
+    def forward(self, x):
+        scores = self.model(x)
+        named = {"hidden": scores[:, :, None]} if self.scores is None else {"hidden": x, self.scores: scores}
+        return self.kind(**named)
+
+
+@pytest.mark.parametrize("kind", [dict, SimpleNamespace])
+def test_named_logits(kind):
+    """Classes are found in the `logits` of a mapping or an object, as Hugging Face's models return them."""
+    model, pictures = make("vgg"), images("vgg")
+    named, plain = (sp.attribute(one, pictures, layers="*0") for one in (Answers(model, kind).eval(), model))
+    assert torch.equal(named["model.0"].values, plain["0"].values)
+    assert torch.equal(named["model.0"].target, plain["0"].target)
+
+
 def test_wrong_targets():
     """Classes that do not exist, scores that are not (N,), outputs that are no logits."""
     model, pictures = make("vgg"), images("vgg")
@@ -412,6 +435,8 @@ def test_wrong_targets():
     for match, target in cases.items():
         with pytest.raises(sp.ArgumentError, match=match):
             sp.attribute(model, pictures, target)
+    with pytest.raises(sp.ArgumentError, match="them as its logits"):
+        sp.attribute(Answers(model, dict, scores=None), pictures)
     with pytest.raises(sp.ArgumentError, match=r"returned a dict with \['maps'\].*target=lambda output"):
         sp.attribute(make("unet"), images("unet"))
     with pytest.raises(sp.NonFiniteActivationError, match="The score of image 1 is infinite or NaN"):

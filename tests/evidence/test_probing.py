@@ -151,7 +151,7 @@ def test_unreadable_layers():
     """A layer unknown, of odd shape or of values that are no number is said."""
     with pytest.raises(sp.LayerNotFoundError, match="No layer named 'fc'"):
         probe(edges(), "fc")
-    with pytest.raises(sp.UnsupportedOutputError, match="144 parts of each sample"):
+    with pytest.raises(sp.UnsupportedOutputError, match=r"\d+ rows for \d+ samples"):
         probe(nn.Flatten(0), "")
     with pytest.raises(sp.UnsupportedOutputError, match=r"\(80, 1, 144\) for images of 4 axes"):
         probe(nn.Flatten(2), "")

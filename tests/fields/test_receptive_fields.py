@@ -619,3 +619,10 @@ def test_fields_after_each_run():
     runs = sp.receptive_fields(Shared(), (1, 2, 9, 9), layers="conv", at="post_activation").calls("conv")
     assert [one.size for one in runs] == [(3, 3), (5, 5)]
     assert [one.call for one in runs] == [0, 1]
+
+
+def test_own_reads_are_no_uses():
+    """What the library itself reads of an output is not named among what took it."""
+    model = nn.Sequential(nn.Conv2d(1, 1, 3), nn.ReLU(), nn.Conv2d(1, 1, 3))
+    with pytest.raises(sp.UnresolvedActivationError, match="follows '2': its output was taken by nothing"):
+        sp.receptive_fields(model, (1, 1, 8, 8), layers="2", at="post_activation")

@@ -130,7 +130,7 @@ def test_overlays(model, images, path):
         ({"a": "b"}, r"overlays\['a'\] is a str: pass a tensor \(N, h, w\)"),
         ({"a": torch.ones(2, 4, 4)}, r"overlays\['a'\] is \(2, 4, 4\) for 3 images"),
         ({"a": torch.full((3, 4, 4), torch.nan)}, "infinite or NaN"),
-        ({1: torch.ones(3, 4, 4)}, "The names of overlays must be strings"),
+        ({1: torch.ones(3, 4, 4)}, "overlays has the name 1: pass a text"),
     ],
 )
 def test_wrong_overlays(model, images, path, given, message):

@@ -43,7 +43,8 @@ _PASSED_THROUGH = (
 _LOOKS = frozenset(
     {
         *("__get__", "__set__", "__len__", "dim", "size", "stride", "numel"),
-        *("is_contiguous", "is_floating_point", "is_complex", "is_inference"),
+        *("is_contiguous", "is_floating_point", "is_complex", "is_inference", "is_conj", "is_neg", "_is_zerotensor"),
+        *("untyped_storage", "storage_offset", "element_size", "data_ptr"),
         *("detach", "requires_grad_", "retain_grad", "register_hook"),
     }
 )

@@ -74,7 +74,8 @@ def attribute(
             gets the first entry, of a mapping those that its `forward` names, without labels; with `forward` whatever
             that takes.
         target: which score is explained: "predicted", the class that the model prefers; a class index, or one for each
-            image, of a model that returns (N, classes); or a function of the model's output that returns scores (N,).
+            image, of a model that returns (N, classes), or these as its `logits`; or a function of its output that
+            returns scores (N,).
             Scores are taken as they come, before any softmax.
         layers: as for `Probe`.
         at: "post_activation", the value of the nonlinearity that follows a layer, or "output", what it returns itself.

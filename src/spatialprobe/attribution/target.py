@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
@@ -97,25 +97,31 @@ class Target:
 
 
 def _logits(output: Any, rows: int) -> torch.Tensor:
-    """Return the output if it is (rows, classes).
+    """Return the scores (rows, classes): the output, or the `logits` of a mapping or an object, as of Hugging Face.
 
     Raises:
         ArgumentError: it is something else.
     """
+    found = output if isinstance(output, torch.Tensor) else _named_logits(output)
     if (
-        isinstance(output, torch.Tensor)
-        and output.ndim == _CLASS_AXES
-        and len(output) == rows
-        and output.shape[1]
-        and output.is_floating_point()
+        isinstance(found, torch.Tensor)
+        and found.ndim == _CLASS_AXES
+        and len(found) == rows
+        and found.shape[1]
+        and found.is_floating_point()
     ):
-        return output
+        return found
     raise ArgumentError(
-        f"A class, or 'predicted', needs a model that returns scores (N, classes), and for "
+        f"A class, or 'predicted', needs a model that returns scores (N, classes), or them as its logits, and for "
         f"{format_count(rows, 'image')} it returned {describe_leaves(output)}. Pass a function of the output that "
         "returns one score for each image, such as target=lambda output: output['logits'][:, 3], or "
         "output[:, 3].mean((1, 2)) for maps of classes."
     )
+
+
+def _named_logits(output: Any) -> object:
+    """Return what a mapping or an object names its `logits`; None if nothing."""
+    return output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
 
 
 def _checked(scores: object, output: Any, rows: int) -> torch.Tensor:

@@ -13,6 +13,7 @@ from torch.nn.modules import batchnorm, conv, instancenorm, pooling
 from spatialprobe.arguments import short_repr
 from spatialprobe.errors import ArgumentError
 from spatialprobe.model.tokens import Tokens
+from spatialprobe.text import format_count
 
 Layout: TypeAlias = Literal["channels_first", "channels_last"] | Tokens
 LayoutChoice: TypeAlias = Literal["auto", "channels_first", "channels_last"] | Tokens
@@ -190,19 +191,20 @@ def describe_rows(shape: tuple[int, ...], count: int) -> str:
     """Return why an output has no row for each of `count` samples along its first axis; an empty string if it has.
 
     The rule: the first axis of an output counts samples. Where it is a multiple of them, the model has folded windows,
-    frames or patches into the batch, and these are never counted as samples.
+    frames or patches into the batch, or goes on with a detector's proposals, and these are never counted as samples.
 
     >>> describe_rows((8, 4, 4), 8), describe_rows((8, 4, 4), 2).partition(",")[0]
-    ('', 'Its first axis holds 4 parts of each sample')
+    ('', 'Its first axis holds 8 rows for 2 samples')
     """
     rows = shape[0] if shape else 0
     if rows == count:
         return ""
     if count and rows and rows % count == 0:
         return (
-            f"Its first axis holds {rows // count} parts of each sample, as of windows, frames or patches that the "
-            "model folds into the batch; they are not counted as samples. Choose a layer outside of the folding; or "
-            f"capture this one, whose record.tensor.unflatten(0, (-1, {rows // count})) has the samples first."
+            f"Its first axis holds {rows} rows for {format_count(count, 'sample')}, such as windows, frames or patches "
+            "that the model folds into the batch, or a detector's proposals; they are not counted as samples. Choose a "
+            "layer outside of the folding, or capture this one: if all samples have as many rows, and those of one "
+            f"follow each other, record.tensor.unflatten(0, ({count}, {rows // count})) has the samples first."
         )
     return "Its first axis is not the batch, so that values cannot be matched to samples. Choose another layer."
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from spatialprobe.activations.records import At
-from spatialprobe.arguments import as_texts
+from spatialprobe.arguments import short_repr
 from spatialprobe.attribution.attribute import attribute
 from spatialprobe.attribution.result import Attribution
 from spatialprobe.attribution.target import TargetChoice
@@ -189,8 +189,12 @@ def read_overlays(overlays: object, images: torch.Tensor) -> tuple[Overlay, ...]
         raise ArgumentError(f"overlays is {kind_of(overlays)}: pass a mapping of names to tensors (N, h, w).")
     if overlays and images.ndim == 5:
         raise ArgumentError("overlays= are maps over images and signals, and these are volumes: leave overlays out.")
-    names = as_texts(list(overlays), "The names of overlays")
-    return tuple(Overlay(name, _over(name, overlays[name], images)) for name in names)
+    for name in overlays:
+        if not isinstance(name, str):
+            raise ArgumentError(
+                f"overlays has the name {short_repr(name)}: pass a text, overlays={{'saliency': maps}}."
+            )
+    return tuple(Overlay(name, _over(name, maps, images)) for name, maps in overlays.items())
 
 
 def _over(name: object, given: object, images: torch.Tensor) -> OverInput:
