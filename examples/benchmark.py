@@ -25,6 +25,8 @@ SECTIONS = (
     "selection",
     "fields",
     "attribution",
+    "synthesis",
+    "concepts",
     "checkup",
     "pictures",
     "report",

@@ -79,6 +79,7 @@ PROMISES = {
     "evidence/test_restoration": "evidence/layer evidence/result",
     "evidence/test_surgery": "evidence/reparametrized",
     "examples/test_answers": "",
+    "examples/test_benchmarks": "",
     "examples/test_claims": "",
     "examples/test_data": "",
     "examples/test_gallery": "",

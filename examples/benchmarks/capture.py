@@ -41,7 +41,7 @@ def measure(quick: bool) -> Iterator[Table]:
         for memory, variables in MEMORY.items():
             for table in in_child("benchmarks.capture:measured", model, variables):
                 title, bound = f"{model}, memory {memory}", BOUND.get(model, "")
-                yield Table(title, table.unit, table.figures, table.missing, bound=bound)
+                yield Table(title, table.unit, table.figures, table.missing, bound=bound, last="right records")
 
 
 @torch.no_grad()

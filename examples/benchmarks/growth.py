@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 
 import torch
-from benchmarks import sweep
+from benchmarks import growth_of_tools, sweep
 from benchmarks.method import MEMORY, Figure, Table, in_child, paired
 from simple_cnn import SimpleCNN
 from torch import nn
@@ -32,6 +32,7 @@ def measure(quick: bool) -> Iterator[Table]:
             "times a meta forward",
             tuple(followed(str(n), stack(n, 8), (1, 8, 64, 64), rounds) for n in (1, 4, 16, 64)[:steps]),
             axis="convolutions",
+            subject="fields",
             bound="A fixed price for setting up; each operator then costs a fixed number of integer operations.",
         )
         yield Table(
@@ -39,6 +40,7 @@ def measure(quick: bool) -> Iterator[Table]:
             "times a meta forward",
             tuple(followed(str(s), pooled(), (1, 8, s, s), rounds) for s in (32, 128, 512, 2048)[:steps]),
             axis="pixels along an axis of the input",
+            subject="fields",
             bound="Intervals are kept as a repeating pattern for each axis: a larger input costs next to nothing.",
         )
     yield Table(
@@ -46,9 +48,11 @@ def measure(quick: bool) -> Iterator[Table]:
         "times the same loop without it",
         tuple(swept(str(n), n, 10 if quick else 20) for n in (256, 1024, 4096, 16384)[:steps]),
         axis="images in the data set",
+        subject="sweep",
         bound="Setting up is paid once; after that every batch costs the same, and so does memory.",
     )
     yield ranks(10 if quick else 60)
+    yield from growth_of_tools.measure(quick)
 
 
 @torch.no_grad()
@@ -64,6 +68,7 @@ def captures(effort: str) -> list[Table]:
                 captured(str(n), stack(n, 16), torch.rand(4, 16, 32, 32), rounds) for n in (1, 2, 4, 8, 16, 32)[:steps]
             ),
             axis="convolutions",
+            subject="capture",
             bound="A price for entering the probe, then one for each layer: some microseconds of Python.",
         ),
         Table(
@@ -71,6 +76,7 @@ def captures(effort: str) -> list[Table]:
             BARE,
             tuple(captured(str(c), stack(4, c), torch.rand(4, c, 32, 32), rounds) for c in (4, 16, 64, 256)[:steps]),
             axis="channels",
+            subject="capture",
             bound="A convolution's work grows with the square of its channels, what is kept only with their number.",
         ),
         Table(
@@ -81,6 +87,7 @@ def captures(effort: str) -> list[Table]:
                 for n in (1, 4, 16, 64, 256)[:steps]
             ),
             axis="images in a batch",
+            subject="capture",
             bound="Python's share vanishes as the batch grows.",
         ),
     ]
@@ -140,5 +147,6 @@ def ranks(batches: int) -> Table:
         "times the throughput of one process",
         tuple(figures),
         axis="processes",
+        subject="sweep",
         bound="Processes speak once a batch or two, of failures, and merge at the end: cores and memory are the bound.",
     )

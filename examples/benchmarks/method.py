@@ -59,6 +59,8 @@ class Table:
     missing: tuple[str, ...] = ()  # peers that are not installed, or cannot
     axis: str = ""  # what the figures' names count, where the table is a curve
     bound: str = ""  # what bounds it, in a sentence
+    last: str = "remark"  # what stands in the last column
+    subject: str = ""  # of a curve: the section beside whose tables it is shown
 
 
 def paired(
@@ -132,11 +134,13 @@ def as_text(table: Table) -> str:
 
 
 def as_markdown(table: Table) -> str:
-    """Return a table for a page."""
-    rows = [
-        f"| {figure.name} | {figure.median:.2f} | {figure.low:.2f} to {figure.high:.2f} | {figure.remark} |"
-        for figure in table.figures
-    ]
-    rows += [f"| {peer} | missing | | |" for peer in table.missing]
-    head = [f"**{table.title}** ({table.unit})", "", f"| {table.axis} | median | quartiles | |", "|---|---|---|---|"]
-    return "\n".join([*head, *rows, *(["", table.bound] if table.bound else [])])
+    """Return a table for a page; its last column is left out where it is empty."""
+    last = [figure.remark for figure in table.figures] if any(figure.remark for figure in table.figures) else None
+    rows = [[f.name, f"{f.median:.2f}", f"{f.low:.2f} to {f.high:.2f}"] for f in table.figures]
+    rows += [[peer, "missing", ""] for peer in table.missing]
+    head = [table.axis, "median", "quartiles"]
+    if last is not None:
+        head.append(table.last)
+        rows = [[*row, remark] for row, remark in zip(rows, [*last, *[""] * len(table.missing)], strict=True)]
+    lines = [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
+    return "\n".join([f"**{table.title}** ({table.unit})", "", *lines, *(["", table.bound] if table.bound else [])])

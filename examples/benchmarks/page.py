@@ -1,47 +1,63 @@
-"""The benchmarks as a page of the documentation: results as JSON, curves as pictures, tables in Markdown.
+"""The benchmarks as a page of the documentation: results as JSON, pictures, and tables in Markdown.
 
 A run adds its sections to what is there, each with the machine, the versions, the date and the command that made it.
+The page begins with one figure a subject; then each subject has its curves, and its tables folded.
 """
 
 from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
+from benchmarks.charts import costs_and_shares, curve
+from benchmarks.headlines import list_rows
 from benchmarks.method import Table, as_markdown, table_from
-from matplotlib.figure import Figure as Page
 
 PACKAGES = ("spatialprobe", "torch", "torchvision", "numpy", "captum", "torchlens", "zarr")
 TITLES = {
     "capture": "Capture",
+    "selection": "Choosing layers",
     "fields": "Receptive fields",
     "attribution": "Attribution",
-    "pictures": "Pictures",
-    "sweep": "Sweeps",
+    "synthesis": "Activation maximization",
+    "concepts": "Concepts",
+    "comparison": "Comparison of models",
+    "checkup": "Checkup",
     "monitor": "Training",
-    "storage": "Records on disk",
+    "pictures": "Pictures",
     "report": "The interactive page",
+    "sweep": "Sweeps",
+    "storage": "Files",
     "imports": "Import time",
-    "growth": "Growth",
     "on_cuda": "On CUDA",
 }
+GROWTH = "growth"  # the section whose tables are curves, each shown with its subject
 HEAD = """# Benchmarks
 
 Every figure is a ratio to something that one would do otherwise, measured in the same run, one right after the other,
 on one thread: the median over many such pairs, and its quartiles. Machines are noisy, so read a difference of a few
-hundredths as none. Where a peer returns values, the share of right ones stands beside its cost: equal, but for
-rounding, to a clone taken in an independent hook. `examples/benchmark.py` makes all of it again; how it measures stands
-in `examples/benchmarks/method.py`.
+hundredths as none. `examples/benchmark.py` makes all of it again; how it measures stands in
+`examples/benchmarks/method.py`.
 
 {about}
+
+## What it costs, and who is right
 """
+OVERVIEW = """\
+![The time of each way to keep the outputs of all convolutions, and the share of right records](overview.png)
+
+Each dot is a model: the time of a forward pass that keeps the outputs of all convolutions, over that of the bare
+forward. A record is right if it equals, but for rounding, a clone taken in an independent hook. Where a model modifies
+its maps in place, as the ReLUs of a VGG do, a way that keeps references ends with the values after the ReLU.
+"""
+FIRST = "| | relative to | median (quartiles) | beside it |\n|---|---|---|---|\n"
 
 
 def surroundings() -> str:
@@ -77,44 +93,74 @@ def add(folder: Path, section: str, tables: Iterable[Table], command: str) -> No
         "tables": [asdict(table) for table in tables],
     }
     folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({key: results[key] for key in TITLES if key in results}, indent=1) + "\n")
+    order = [*TITLES, GROWTH]
+    path.write_text(json.dumps({key: results[key] for key in order if key in results}, indent=1) + "\n")
     write(folder)
 
 
 def write(folder: Path) -> None:
     """Write the page and its pictures, from the results alone."""
     results = json.loads((folder / "results.json").read_text())
-    alike = {entry["surroundings"] for entry in results.values()}
-    about = f"Measured on {alike.pop()}." if len(alike) == 1 else "Machines differ: see each section."
-    parts = [HEAD.format(about=about)]
-    for section, entry in results.items():
-        made = f"`{entry['command']}`, {entry['date']}"
-        parts.append(
-            f"## {TITLES[section]}\n\n{made}{'' if about.startswith('Measured') else '; ' + entry['surroundings']}\n"
-        )
-        for number, table in enumerate(map(table_from, entry["tables"])):
-            parts.append(as_markdown(table) + "\n")
-            if table.axis:
-                name = f"{section}_{number}.png"
-                curve(table).savefig(folder / name, metadata={"Software": None})
-                parts.append(f"![{table.title}: {table.unit}, by {table.axis}]({name})\n")
-    (folder / "index.md").write_text("\n".join(parts), encoding="utf-8")
+    for old in folder.glob("*.png"):
+        old.unlink()
+    tables = read_tables(results)
+    if "capture" in tables:
+        costs_and_shares(tables["capture"]).savefig(folder / "overview.png", metadata={"Software": None})
+    for name, table in name_curves(tables.get(GROWTH, ())).items():
+        curve(table).savefig(folder / name, metadata={"Software": None})
+    (folder / "index.md").write_text(compose(results), encoding="utf-8")
 
 
-def curve(table: Table) -> Page:
-    """Return a table whose rows count something, as a line with its quartiles."""
-    steps = np.array([float(figure.name) for figure in table.figures])
-    low, median, high = np.array([(f.low, f.median, f.high) for f in table.figures]).T
-    page = Page(figsize=(5.6, 3), dpi=110, layout="constrained")
-    axes = page.add_subplot()
-    axes.fill_between(steps, low, high, color="#8c8fb8", alpha=0.5, linewidth=0)
-    axes.plot(steps, median, "o-", color="#2a2a6a", markersize=4)
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(steps, [figure.name for figure in table.figures], minor=False)
-    axes.set_ylim(bottom=0)
-    axes.set_xlabel(table.axis)
-    axes.set_ylabel(table.unit, fontsize=8)
-    axes.set_title(table.title, fontsize=9, loc="left")
-    axes.grid(axis="y", color="#dddddd", linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
-    return page
+def read_tables(results: Mapping[str, Any]) -> dict[str, list[Table]]:
+    """Return the tables of each section."""
+    return {section: list(map(table_from, entry["tables"])) for section, entry in results.items()}
+
+
+def name_curves(curves: Iterable[Table]) -> dict[str, Table]:
+    """Return the curves by the names of their pictures, counted for each subject."""
+    named: dict[str, Table] = {}
+    for table in curves:
+        count = sum(other.subject == table.subject for other in named.values())
+        named[f"{table.subject}_{count}.png"] = table
+    return named
+
+
+def compose(results: Mapping[str, Any]) -> str:
+    """Return the page in Markdown."""
+    tables = read_tables(results)
+    curves = name_curves(tables.get(GROWTH, ()))
+    parts = [HEAD.format(about=list_machines(results)), *([OVERVIEW] if "capture" in tables else [])]
+    parts.append(FIRST + "\n".join([*list_rows(tables), ""]))
+    for section, title in TITLES.items():
+        own = {name: table for name, table in curves.items() if table.subject == section}
+        if section in results or own:
+            parts += [f"## {title}\n", *(show_curve(name, table) for name, table in own.items())]
+        if section in results:
+            parts.append(fold(results[section], tables[section]))
+    if curves:
+        parts.append(f"The curves: {describe_run(results[GROWTH])}.\n")
+    return "\n".join(parts)
+
+
+def list_machines(results: Mapping[str, Any]) -> str:
+    """Return on which machines the sections were measured, in a sentence."""
+    machines = list(dict.fromkeys(entry["surroundings"].partition(";")[0] for entry in results.values()))
+    return f"Measured on {', or '.join(machines)}; the versions stand with the figures."
+
+
+def show_curve(name: str, table: Table) -> str:
+    """Return a curve's picture in Markdown, and what bounds it."""
+    picture = f"![{table.title}: {table.unit}, by {table.axis}]({name})\n"
+    return f"{picture}\n{table.bound}\n" if table.bound else picture
+
+
+def fold(entry: Mapping[str, Any], tables: list[Table]) -> str:
+    """Return a section's tables in Markdown, folded, with how they were made."""
+    shown = "all figures" if len(tables) == 1 else f"all figures, in {len(tables)} tables"
+    inside = "\n\n".join([f"{describe_run(entry)}.", *map(as_markdown, tables)])
+    return f"<details><summary>{shown.capitalize()}</summary>\n\n{inside}\n\n</details>\n"
+
+
+def describe_run(entry: Mapping[str, Any]) -> str:
+    """Return the command of a section, its date, the machine and the versions."""
+    return f"`{entry['command']}`, {entry['date']}; {entry['surroundings']}"
