@@ -74,7 +74,7 @@ PROMISES = {
         "diagnosis/rules/nondeterministic diagnosis/rules/nonfinite diagnosis/rules/saturated "
         "diagnosis/rules/scale_growth diagnosis/rules/training_mode diagnosis/rules/uncovered_pixels"
     ),
-    "evidence/test_concepts": "evidence/concept_masks statistics/overlap",
+    "evidence/test_concepts": "evidence/alignment evidence/concept_masks evidence/unit_places statistics/overlap",
     "evidence/test_forward": "",
     "evidence/test_restoration": "evidence/layer evidence/result",
     "evidence/test_surgery": "evidence/reparametrized",

@@ -78,6 +78,29 @@ def test_intersections_over_unions_are_those_of_loops(layer):
     assert (found.active <= 0.1 * size * 4).all()
 
 
+class Counted(list):
+    """A data set that counts how often each sample is read."""
+
+    def __init__(self, samples):
+        super().__init__(samples)
+        self.reads = [0] * len(samples)
+
+    def __getitem__(self, index):
+        self.reads[index] += 1
+        return super().__getitem__(index)
+
+
+def test_two_passes_for_all_layers():
+    """All layers share a pass for thresholds and one for counts, after one for masks; each has what it has alone."""
+    model, data = ZOO["chain"].model(), Counted(pairs(6))
+    both = align(model, data, ["conv1", "conv2"], quantile=0.1, batch_size=3)
+    assert data.reads[1:] == [3] * 5
+    for layer, found in both.items():
+        alone = align(model, data, layer, quantile=0.1, batch_size=3)[layer]
+        assert (found.iou == alone.iou).all()
+        assert (found.threshold == alone.threshold).all()
+
+
 def test_a_detector_is_named_and_mappings_may_overlap():
     """A channel that sees a concept's pixels has an intersection over union of 1; names come from the mappings."""
     data = []

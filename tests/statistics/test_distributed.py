@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 
@@ -130,6 +131,14 @@ def raising(reducer, data, **arguments):
     return sp.sweep(small_model(), data, {"mine": reducer}, layers="0", batch_size=2, progress=False, **arguments)
 
 
+def concepts():
+    """The alignment of both layers with concepts that random masks name, image by image, so that all round alike."""
+    masks = torch.randint(0, 3, (COUNT, 8, 8), generator=torch.Generator().manual_seed(0))
+    data = list(zip(images(COUNT), masks, strict=True))
+    found = sp.evidence.concept_alignment(small_model(), data, quantile=0.1, batch_size=1, progress=False)
+    return {(layer, field.name): getattr(one, field.name) for layer, one in found.items() for field in fields(one)}
+
+
 def in_all_ways(folder):
     """One process's outcomes of many sweeps, one after the other."""
     rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
@@ -173,6 +182,7 @@ def in_all_ways(folder):
         "one sample": lambda: flat(swept(Numbered(1))),
         "own iterable": lambda: seen([images(COUNT)[i : i + 1] for i in range(rank, COUNT, ranks)]),
         "distributed sampler": loader,
+        "concepts": concepts,
         "model raises on one": lambda: sp.sweep(Raises0(), data, {"seen": Seen}, progress=False),
         "reducer raises": lambda: raising(partial(Raises, COUNT - 1), data),
         "data raises": lambda: raising(Seen, Numbered(COUNT, broken=(0,))),
@@ -283,6 +293,14 @@ def test_no_sample_twice_and_none_lost(outcomes, way):
     """23 samples on two or three ranks, with or without workers, or as the user shares them out."""
     for rank in outcomes[0]:
         assert rank[way] == list(range(COUNT))
+
+
+def test_concepts_of_all_images(outcomes):
+    """Every rank has the alignment that one process finds: thresholds are of all images, and each is counted once."""
+    expected = concepts()
+    for found in outcomes[0]:
+        assert found["concepts"].keys() == expected.keys()
+        assert all(np.array_equal(found["concepts"][key], value) for key, value in expected.items())
 
 
 def test_positions_with_a_distributed_sampler(outcomes):

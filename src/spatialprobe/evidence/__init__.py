@@ -14,8 +14,9 @@ channel_deletion     do the named channels carry it?      more than random chann
 
 from __future__ import annotations
 
+from spatialprobe.evidence.alignment import ConceptAlignment, ConceptAlignments
 from spatialprobe.evidence.coherence import PatchCoherence, patch_coherence
-from spatialprobe.evidence.concepts import ConceptAlignment, ConceptAlignments, concept_alignment
+from spatialprobe.evidence.concepts import concept_alignment
 from spatialprobe.evidence.deletion import ChannelDeletion, channel_deletion
 from spatialprobe.evidence.equivariance import EquivarianceError, equivariance_error
 from spatialprobe.evidence.footprint import Footprint, footprint

@@ -12,12 +12,13 @@ import torch
 
 from spatialprobe.arguments import as_texts, short_repr
 from spatialprobe.errors import ArgumentError, describe_error
-from spatialprobe.evidence.result import Bools
+from spatialprobe.evidence.result import Bools, Ints
 from spatialprobe.model.samples import CountedImages, ImageOf, image_in
 from spatialprobe.text import format_count, kind_of
 
 MasksOf = Callable[[Any], Any]  # from a sample to its masks
 
+_SHUFFLES = 8  # readings of the masks of other images
 _FORM = "a tensor of concept numbers, 0 for none, or a mapping of concepts to boolean masks"
 
 
@@ -32,10 +33,26 @@ class ConceptMasks:
     def __len__(self) -> int:
         return len(self.packed)
 
-    def at(self, samples: npt.NDArray[np.int64], pixels: npt.NDArray[np.int64]) -> Bools:
+    def at(self, samples: Ints, pixels: Ints) -> Bools:
         """Return the masks of samples at pixels, numbered in row-major order: (samples, K, pixels)."""
         found = self.packed[samples][..., pixels // 8] >> (7 - pixels % 8).astype(np.uint8)
         return (found & 1).astype(np.bool_)
+
+
+@dataclass(frozen=True, eq=False)
+class ShuffledMasks:
+    """The masks of each image, and those of others: every image gives its masks to one other in each reading."""
+
+    masks: ConceptMasks
+    seed: int
+
+    def at(self, pixels: Ints, samples: torch.Tensor) -> torch.Tensor:
+        """Return the masks at pixels, bool (readings, samples, K, pixels), of which the first are the images' own."""
+        count = len(self.masks)
+        order = np.random.default_rng(self.seed).permutation(count)
+        place = np.argsort(order)[samples.numpy()]
+        steps = range(min(_SHUFFLES, count - 1) + 1)
+        return torch.from_numpy(np.stack([self.masks.at(order[(place + step) % count], pixels) for step in steps]))
 
 
 def read_masks(

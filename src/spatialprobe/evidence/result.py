@@ -10,6 +10,7 @@ import numpy.typing as npt
 from spatialprobe.html_fields import format_fields_html
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 

@@ -23,7 +23,7 @@ from spatialprobe.statistics.intake import NonFinite
 from spatialprobe.statistics.layouts import Layouts
 from spatialprobe.statistics.loop import BatchLoop
 from spatialprobe.statistics.progress import Shown
-from spatialprobe.statistics.reducer import Factories, create_reducers
+from spatialprobe.statistics.reducer import Factories, create_layers
 from spatialprobe.statistics.state import StateFormat, SweepState
 from spatialprobe.statistics.store import Store
 from spatialprobe.statistics.terms import Terms, code_of, modules_of, reducers_of, settings_of, weights_of
@@ -55,8 +55,9 @@ class Part:
         self._nonfinite = nonfinite
         self._layout = layout
         self._exact = exact  # the layers that were selected by name
-        self._kinds = create_reducers(reducers)  # one of each, to identify them by
-        self._loop = BatchLoop(source, SweepState({layer.name: create_reducers(reducers) for layer in layers}))
+        names = [layer.name for layer in layers]
+        self._kinds = next(iter(create_layers(reducers, names[:1]).values()))  # one of each, to identify them by
+        self._loop = BatchLoop(source, SweepState(create_layers(reducers, names)))
         self.form: StateFormat | None = None  # the format of the state, if it must be written
         self._store: Store | None = None
         self._about: dict[str, object] = {}  # the identity of the checkpoint or store

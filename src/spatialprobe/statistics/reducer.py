@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import torch
@@ -77,7 +78,27 @@ def counts_channels(reducer: Taker) -> bool:
 
 
 Factory: TypeAlias = Callable[[], Reducer]
-Factories: TypeAlias = Mapping[str, Factory] | Sequence[type[Reducer]]
+
+
+@dataclass(frozen=True)
+class OfEachLayer:
+    """Factories that differ from layer to layer, in what their reducers begin with alone: names and classes are one."""
+
+    factories: Callable[[str], Mapping[str, Factory]]
+
+
+Factories: TypeAlias = Mapping[str, Factory] | Sequence[type[Reducer]] | OfEachLayer
+
+
+def create_layers(reducers: Factories, layers: Iterable[str]) -> dict[str, dict[str, Reducer]]:
+    """Return new reducers for each layer, by name.
+
+    Raises:
+        ArgumentError: as of `create_reducers`.
+    """
+    if isinstance(reducers, OfEachLayer):
+        return {layer: create_reducers(reducers.factories(layer)) for layer in layers}
+    return {layer: create_reducers(reducers) for layer in layers}
 
 
 def create_reducers(reducers: Factories) -> dict[str, Reducer]:
