@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from spatialprobe.fields import taps
-from spatialprobe.fields.lattice import Lattice, aligned, union
+from spatialprobe.fields.lattice import Lattice, aligned, merge, union
 from spatialprobe.fields.taps import NONE
 
 FAR = np.arange(-40, 60)
@@ -178,3 +178,18 @@ def test_aligned_keeps_what_agrees():
         at(two, FAR.tolist()),
         at(three, FAR.tolist()),
     ]
+
+
+def test_long_unions_stay_apart():
+    """Scores of queries by keys, listed by both, stay two lists; over all keys they are one, of the same bounds."""
+    rng = np.random.default_rng(0)
+    by_row, by_column = (rng.integers(0, 99, shape) for shape in ((300, 1), (1, 300)))
+    parts = merge([Lattice(lo, lo + 2, (0, 0)) for lo in (by_row, by_column)], (300, 300))
+    assert len(parts) == 2
+    whole = union(parts, (300, 300))
+    assert (whole.lo == np.minimum(by_row, by_column)).all()
+    assert (whole.hi == np.maximum(by_row, by_column) + 2).all()
+    (coarse,) = merge([part.coarse(1, 300) for part in parts], (300, 1))
+    expected = whole.coarse(1, 300)
+    assert (coarse.lo == expected.lo).all()
+    assert (coarse.hi == expected.hi).all()

@@ -7,6 +7,7 @@ scores of an attention by query and by key, is kept as its parts until single el
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -27,11 +28,12 @@ class Span:
     """The half-open interval [lo, hi) of input positions along one axis, for each element of a tensor.
 
     It is the union of its parts, of which there is mostly one. `lo` and `hi` refer to the real input, [0, n), and are
-    empty (lo > hi) where an element sees nothing of it. The lattice refers to an input without borders.
+    empty (lo > hi) where an element sees nothing of it. The lattices refer to an input without borders: what an element
+    sees there is their union.
     """
 
     parts: tuple[Bounds, ...]  # one extent per dimension: its size, or 1
-    lattice: Lattice
+    lattices: tuple[Lattice, ...]  # mostly one, as of the parts
 
     @property
     def lo(self) -> Ints:
@@ -47,6 +49,14 @@ class Span:
     def extents(self) -> tuple[int, ...]:
         """The shape of `lo` and of `hi`."""
         return np.broadcast_shapes(*(lo.shape for lo, _ in self.parts))
+
+    def lattice_over(self, shape: Shape) -> Lattice:
+        """Return what elements of a tensor of this shape would see of an input without borders."""
+        return lattices.union(self.lattices, shape)
+
+    def varies(self, dim: int) -> bool:
+        """Return whether elements along a dimension see different things."""
+        return self.extents[dim] > 1 or not all(lattice.is_still(dim) for lattice in self.lattices)
 
     @property
     def has_empty(self) -> bool:
@@ -83,16 +93,16 @@ class Span:
                 return lo, hi
             return (lo, hi) if nothing is None else bounds.blank(lo, hi, nothing, dim)
 
-        return self._each(tap, self.lattice.tapped(dim, taps), (dim,))
+        return self._each(tap, [one.tapped(dim, taps) for one in self.lattices], (dim,))
 
     def sliced(self, dim: int, start: int, step: int, outputs: int) -> Span:
         """Return positions start, start + step, ... of a dimension."""
-        lattice = self.lattice.tapped(dim, affine(start, step))
-        return self.taken(dim, np.arange(start, start + outputs * step, step), lattice)
+        moved = [one.tapped(dim, affine(start, step)) for one in self.lattices]
+        return self.taken(dim, np.arange(start, start + outputs * step, step), moved)
 
     def gridded(self, dim: int, start: int, steps: Sequence[int], counts: Sequence[int]) -> Span:
         """Return positions start + step * index + ... of a dimension, which becomes one dimension for each step."""
-        lattice = self.lattice.gridded(dim, start, steps, counts)
+        gridded = [one.gridded(dim, start, steps, counts) for one in self.lattices]
         index = lattices.grid(start, steps, counts)
         still = np.zeros((1,) * len(steps), np.int64)
 
@@ -100,28 +110,31 @@ class Span:
             places = index if lo.shape[dim] > 1 else still
             return lo.take(places, axis=dim), hi.take(places, axis=dim)
 
-        return self._each(take, lattice, range(dim, dim + len(steps)))
+        return self._each(take, gridded, range(dim, dim + len(steps)))
 
-    def taken(self, dim: int, index: Ints, lattice: Lattice | None = None) -> Span:
-        """Return these positions (n,) of a dimension; the lattice is listed again unless one is passed."""
-        lattice = lattice or self.lattice.listed(dim, index)
+    def taken(self, dim: int, index: Ints, moved: Sequence[Lattice] | None = None) -> Span:
+        """Return these positions (n,) of a dimension; lattices are listed again unless they are passed."""
+        listed = moved or [one.listed(dim, index) for one in self.lattices]
 
         def take(lo: Ints, hi: Ints) -> Bounds:
             return (lo, hi) if lo.shape[dim] == 1 else (lo.take(index, axis=dim), hi.take(index, axis=dim))
 
-        return self._each(take, lattice, (dim,))
+        return self._each(take, listed, (dim,))
 
     def reduced(self, dims: Sequence[int], shape: Shape) -> Span:
         """Return the union over some dimensions, which keep the extent 1."""
-        lattice = self.lattice
+        coarse = self.lattices
         for dim in dims:
-            lattice = lattice.coarse(dim, shape[dim])
+            coarse = tuple(one.coarse(dim, shape[dim]) for one in coarse)
+        if len(coarse) > 1:
+            kept = [1 if dim in dims else size for dim, size in enumerate(shape)]
+            coarse = lattices.merge(coarse, kept)
         extents = self.extents
         varying = tuple(dim for dim in dims if extents[dim] > 1)
         if not varying:
-            return self if lattice is self.lattice else Span(self.parts, lattice)
+            return self._with(coarse)
         return self._each(
-            lambda lo, hi: (lo.min(axis=varying, keepdims=True), hi.max(axis=varying, keepdims=True)), lattice
+            lambda lo, hi: (lo.min(axis=varying, keepdims=True), hi.max(axis=varying, keepdims=True)), coarse
         )
 
     def accumulated(self, dim: int, size: int) -> Span:
@@ -130,33 +143,34 @@ class Span:
         def accumulate(lo: Ints, hi: Ints) -> Bounds:
             return np.minimum.accumulate(lo, axis=dim), np.maximum.accumulate(hi, axis=dim)
 
-        return self._each(accumulate, self.lattice.coarse(dim, size), (dim,))
+        return self._each(accumulate, [one.coarse(dim, size) for one in self.lattices], (dim,))
 
     def permuted(self, order: Sequence[int]) -> Span:
         """Return the dimensions in another order."""
-        return self._each(lambda lo, hi: (lo.transpose(order), hi.transpose(order)), self.lattice.permuted(order))
+        permuted = [one.permuted(order) for one in self.lattices]
+        return self._each(lambda lo, hi: (lo.transpose(order), hi.transpose(order)), permuted)
 
     def broadcast(self, old: Shape, new: Shape) -> Span:
         """Return the span of a tensor of shape `old` expanded to `new`, as elementwise operators do."""
-        lattice = self.lattice
-        extra = len(new) - len(old)
+        spread, extra = self.lattices, len(new) - len(old)
         if extra:
             front = (None,) * extra
-            lattice = Lattice(lattice.lo[front], lattice.hi[front], (0,) * extra + lattice.shift)
+            spread = tuple(Lattice(one.lo[front], one.hi[front], (0,) * extra + one.shift) for one in spread)
         for dim, size in enumerate(old, start=extra):
             if size == 1 and new[dim] != 1:
-                lattice = lattice.first(dim)
+                spread = tuple(one.first(dim) for one in spread)
         if not extra:
-            return self if lattice is self.lattice else Span(self.parts, lattice)
-        return self._each(lambda lo, hi: (lo[front], hi[front]), lattice)
+            return self._with(spread)
+        return self._each(lambda lo, hi: (lo[front], hi[front]), spread)
 
     def reshaped(self, runs: Regrouping) -> Span:
         """Return the span of a tensor reshaped in row-major order; the runs are those of `regrouping`."""
-        lattice, place = self.lattice, 0
+        regrouped, place = self.lattices, 0
         for old, new in runs:
-            lattice = regroup_lattice(lattice, place, old, new)
+            if old != new:
+                regrouped = tuple(regroup_lattice(one, place, old, new) for one in regrouped)
             place += len(new)
-        return Span(bounds.merge([bounds.reshape(lo, hi, runs) for lo, hi in self.parts]), lattice)
+        return Span(bounds.merge([bounds.reshape(lo, hi, runs) for lo, hi in self.parts]), regrouped)
 
     def blanked(self, dim: int, nothing: Bools) -> Span:
         """Return the span with empty intervals at some positions (size,) of a dimension."""
@@ -166,7 +180,7 @@ class Span:
             lo, hi = (bound.repeat(size, dim) if bound.shape[dim] == 1 else bound for bound in (lo, hi))
             return bounds.blank(lo, hi, nothing, dim)
 
-        return self._each(blank, self.lattice)
+        return self._each(blank, self.lattices)
 
     def emptied(self, where: Sequence[Bools]) -> Span:
         """Return the span with empty intervals wherever a mask is True: one for all parts, or one for each."""
@@ -177,7 +191,7 @@ class Span:
             (np.where(mask, BEYOND, lo), np.where(mask, -BEYOND, hi)) if mask.any() else (lo, hi)
             for mask, (lo, hi) in zip(masks, parts, strict=True)
         ]
-        return Span(bounds.merge(made), self.lattice)
+        return Span(bounds.merge(made), self.lattices)
 
     def patched(self, region: Sequence[slice], shape: Shape, here: Span, new: Span) -> Span:
         """Return the span with a box of the tensor (*shape), `here`, replaced by another of the same shape."""
@@ -187,16 +201,17 @@ class Span:
             for dim, pair in enumerate(zip(self.extents, new.extents, strict=True))
         ]
         place = tuple(part if dim in partial else slice(None) for dim, part in enumerate(region))
-        lattice = lattices.patched(self.lattice, place, partial, shape, new.lattice)
+        lattice = lattices.patched(self.lattice_over(shape), place, partial, shape, new.lattice_over(shape))
         if here.has_parts_of(new):
-            return Span(self.parts, lattice)
+            return Span(self.parts, (lattice,))
         lo, hi = np.broadcast_to(self.lo, extents).copy(), np.broadcast_to(self.hi, extents).copy()
         lo[place], hi[place] = new.lo, new.hi
         return _compress(lo, hi, range(len(shape)), lattice)
 
     def is_like(self, other: Span) -> bool:
         """Return whether two spans of a tensor consist of the same parts, and continue alike beyond the borders."""
-        return self.lattice.is_like(other.lattice) and self.has_parts_of(other)
+        alike = len(self.lattices) == len(other.lattices) and all(map(Lattice.is_like, self.lattices, other.lattices))
+        return alike and self.has_parts_of(other)
 
     def has_parts_of(self, other: Span) -> bool:
         """Return whether two spans of a tensor consist of the same parts."""
@@ -208,8 +223,8 @@ class Span:
 
     def dense(self, shape: Shape) -> Ints:
         """Return every bound of every element, (4, *shape): lo, hi, and those of the lattice."""
-        lo, hi = self.lattice.lo, self.lattice.hi
-        far = self.lattice
+        far = self.lattice_over(shape)
+        lo, hi = far.lo, far.hi
         for dim, size in enumerate(shape):
             lo, hi = far.at(dim, np.arange(size))
             far = Lattice(lo, hi, (*far.shift[:dim], 0, *far.shift[dim + 1 :]))
@@ -223,10 +238,16 @@ class Span:
             lattice = lattice.measured(dim) if dim in spaced else lattice.spaced(dim)
         return _compress(values[0], values[1], range(values.ndim - 1), lattice)
 
-    def _each(self, change: Callable[[Ints, Ints], Bounds], lattice: Lattice, dims: Iterable[int] = ()) -> Span:
+    def _with(self, lattices: tuple[Lattice, ...]) -> Span:
+        """Return the span with other lattices, or itself if they are its own."""
+        return self if all(map(operator.is_, lattices, self.lattices)) else Span(self.parts, lattices)
+
+    def _each(
+        self, change: Callable[[Ints, Ints], Bounds], lattices: Iterable[Lattice], dims: Iterable[int] = ()
+    ) -> Span:
         """Return the span with a change of the bounds of each part, after which some dimensions may not vary."""
         changed = tuple(dims)
-        return Span(bounds.merge([bounds.compact(*change(lo, hi), changed) for lo, hi in self.parts]), lattice)
+        return Span(bounds.merge([bounds.compact(*change(lo, hi), changed) for lo, hi in self.parts]), tuple(lattices))
 
 
 def union(reaches: Sequence[Sequence[Span]], shape: Shape) -> tuple[Span, ...]:
@@ -244,7 +265,10 @@ def union(reaches: Sequence[Sequence[Span]], shape: Shape) -> tuple[Span, ...]:
             else:
                 parts[place] = [bounds.unite(pair) for pair in zip(parts[place], new, strict=True)]
     return tuple(
-        Span(bounds.merge([part[axis] for part in parts]), lattices.union([span.lattice for span in spans], shape))
+        Span(
+            bounds.merge([part[axis] for part in parts]),
+            lattices.merge([one for span in spans for one in span.lattices], shape),
+        )
         for axis, spans in enumerate(zip(*reaches, strict=True))
     )
 
@@ -265,14 +289,16 @@ def joined(spans: Sequence[Span], dim: int, sizes: Sequence[int], shape: Shape) 
     """Return the span of tensors of these sizes concatenated along a dimension, with a result of this shape."""
     lo = lattices.concatenated([span.lo for span in spans], dim, sizes)
     hi = lattices.concatenated([span.hi for span in spans], dim, sizes)
-    return _compress(lo, hi, (dim,), lattices.joined([span.lattice for span in spans], dim, sizes, shape))
+    shapes = [(*shape[:dim], size, *shape[dim + 1 :]) for size in sizes]
+    far = [span.lattice_over(part) for span, part in zip(spans, shapes, strict=True)]
+    return _compress(lo, hi, (dim,), lattices.joined(far, dim, sizes, shape))
 
 
 def _compress(lo: Ints, hi: Ints, dims: Iterable[int], lattice: Lattice) -> Span:
     """Return a span with extent 1 along those of the dimensions where nothing varies."""
-    return Span((bounds.compact(lo, hi, dims),), lattice)
+    return Span((bounds.compact(lo, hi, dims),), (lattice,))
 
 
 def _single(lo: Ints, hi: Ints, lattice: Lattice) -> Span:
     """Return a span of one part."""
-    return Span(((lo, hi),), lattice)
+    return Span(((lo, hi),), (lattice,))

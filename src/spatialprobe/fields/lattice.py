@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import reduce
 from math import gcd, lcm, prod
 
 import numpy as np
@@ -46,7 +47,7 @@ class Lattice:
             lo, hi = np.where(nothing, BEYOND, lo), np.where(nothing, -BEYOND, hi)
         return lo, hi
 
-    def _is_still(self, dim: int) -> bool:
+    def is_still(self, dim: int) -> bool:
         """Return whether nothing changes along a dimension."""
         return self.lo.shape[dim] == 1 and not self.shift[dim]
 
@@ -223,19 +224,42 @@ def aligned(lattices: Sequence[Lattice], dim: int, size: int) -> list[Lattice]:
     if len(moved) > 1 or common > _LONGEST:
         return [lattice.coarse(dim, size) for lattice in lattices]
     index, shift = np.arange(common), moved.pop()
-    return [Lattice(*one.at(dim, index), _replace_shift(one.shift, dim, shift)) for one in lattices]
+    return [
+        one if not shift and one.is_still(dim) else Lattice(*one.at(dim, index), _replace_shift(one.shift, dim, shift))
+        for one in lattices
+    ]
 
 
 def union(lattices: Sequence[Lattice], sizes: Sequence[int]) -> Lattice:
     """Return the union of lattices over a tensor of these sizes."""
+    return lattices[0] if len(lattices) == 1 else _unite(_align(lattices, sizes))
+
+
+def merge(lattices: Sequence[Lattice], sizes: Sequence[int]) -> tuple[Lattice, ...]:
+    """Return the union of lattices over a tensor of these sizes: one, unless that is a much longer list than they are.
+
+    So are the scores of an attention within windows, listed by query and by key.
+    """
+    if len(lattices) == 1:
+        return tuple(lattices)
+    alike = _align(lattices, sizes)
+    entries = prod(np.broadcast_shapes(*(one.lo.shape for one in alike)))
+    return (_unite(alike),) if entries <= max(_MOST_LISTED, *(one.lo.size for one in alike)) else tuple(alike)
+
+
+def _align(lattices: Sequence[Lattice], sizes: Sequence[int]) -> Sequence[Lattice]:
+    """Return lattices with common periods and shifts along all dimensions."""
     for dim, size in enumerate(sizes):
         lattices = aligned(lattices, dim, size)
-    lo, hi = lattices[0].lo, lattices[0].hi
-    for other in lattices[1:]:
-        lo, hi = np.minimum(lo, other.lo), np.maximum(hi, other.hi)
+    return lattices
+
+
+def _unite(lattices: Sequence[Lattice]) -> Lattice:
+    """Return the union of lattices with common periods and shifts; a period is 1 where nothing changes."""
+    lo, hi = reduce(np.minimum, [one.lo for one in lattices]), reduce(np.maximum, [one.hi for one in lattices])
     made = Lattice(lo, hi, lattices[0].shift)
-    for dim in range(len(sizes)):
-        if lo.shape[dim] > 1:
+    for dim, period in enumerate(lo.shape):
+        if period > 1:
             made = made.simplified(dim)
     return made
 
@@ -264,7 +288,7 @@ def patched(
 
     Where that takes a large list, dimensions along which neither changes are left out: old and new are united there.
     """
-    still = [dim for dim in partial if old._is_still(dim) and new._is_still(dim)]
+    still = [dim for dim in partial if old.is_still(dim) and new.is_still(dim)]
     if still and prod(shape[dim] for dim in partial) > _MOST_LISTED:
         over = tuple(slice(None) if dim in still else part for dim, part in enumerate(place))
         rest = [dim for dim in partial if dim not in still]

@@ -18,6 +18,7 @@ from spatialprobe.errors import SpatialProbeError
 from spatialprobe.fields.forward_pass import Trace, trace_fields
 from spatialprobe.fields.intervals import Span
 from spatialprobe.fields.known_layouts import Layouts, identify, recall, remember
+from spatialprobe.fields.lattice import Lattice
 from spatialprobe.fields.question import Question
 from spatialprobe.fields.reach import Reach
 from spatialprobe.fields.token_grid import find_grid
@@ -247,14 +248,14 @@ def _moving_axes(span: Span, shape: Sequence[int]) -> list[int]:
 
     Channels may see shifted pixels too, where parts of an image were concatenated: by less than a unit.
     """
-    moved = [_distance_moved(span, axis, size) for axis, size in enumerate(shape)]
+    lattice = span.lattice_over(shape)
+    moved = [_distance_moved(lattice, axis, size) for axis, size in enumerate(shape)]
     most = max(moved, default=0)
     return [axis for axis, far in enumerate(moved) if most and far == most]
 
 
-def _distance_moved(span: Span, axis: int, size: int) -> int:
+def _distance_moved(lattice: Lattice, axis: int, size: int) -> int:
     """Return how far the unclipped bounds of units move along an axis, where both do so together; else 0."""
-    lattice = span.lattice
     if size == 1 or (lattice.lo.shape[axis] == 1 and not lattice.shift[axis]):
         return 0
     if lattice.lo.shape[axis] == 1:  # an even spacing

@@ -43,7 +43,7 @@ class Reach:
 
     def varies(self, dim: int) -> bool:
         """Return whether elements along a dimension see different things."""
-        return any(_varies(span, dim) for span in self.spans)
+        return any(span.varies(dim) for span in self.spans)
 
     def inexact(self, *unknown: str) -> Reach:
         """Return the same reach as an upper bound; because of the named operators without a rule, if any."""
@@ -94,7 +94,7 @@ class Reach:
         """Return these positions of a dimension, for an operator that without borders is a shift to `start`."""
 
         def rearrange(span: Span) -> Span:
-            shifted = span.lattice.tapped(dim, affine(start, 1))
+            shifted = [lattice.tapped(dim, affine(start, 1)) for lattice in span.lattices]
             return span.taken(dim, index, shifted)
 
         return self._each(_replace_size(self.shape, dim, len(index)), rearrange)
@@ -206,7 +206,11 @@ class Reach:
         """Return a reach like this one, with the bounds (axes, 4, *shape) of an operator that moves single elements."""
         shape = bounds.shape[2:]
         same = len(shape) == len(self.shape)
-        spaced = [dim for dim in range(len(shape)) if any(same and span.lattice.shift[dim] for span in self.spans)]
+        spaced = [
+            dim
+            for dim in range(len(shape))
+            if same and any(lattice.shift[dim] for span in self.spans for lattice in span.lattices)
+        ]
         spans = tuple(Span.from_dense(one, spaced) for one in bounds)
         made = replace(self, shape=tuple(shape), spans=spans)
         gaps = made.sees_nothing_somewhere
@@ -302,11 +306,6 @@ def _merge_marks(reaches: Sequence[Reach]) -> tuple[bool, frozenset[str], Sizes]
     """Return whether all reaches are exact, the operators unknown to any, and how large their values are."""
     unknown = frozenset[str]().union(*(reach.unknown for reach in reaches))
     return all(reach.exact for reach in reaches), unknown, merge_sizes([reach.sizes for reach in reaches])
-
-
-def _varies(span: Span, dim: int) -> bool:
-    """Return whether elements along a dimension see different things."""
-    return span.extents[dim] > 1 or span.lattice.lo.shape[dim] > 1 or bool(span.lattice.shift[dim])
 
 
 def _replace_size(shape: Shape, dim: int, size: int) -> tuple[int, ...]:

@@ -284,7 +284,7 @@ def _make_field(
         sizes = (layout.height, layout.width)
         ordered = ordered.taken(len(others), np.arange(layout.leading, layout.count))
     whole = ordered.reshaped((ordered.shape[len(others) - 1] if channel else 1, *sizes))
-    lattices = [span.lattice.coarse(0, whole.shape[0]) for span in whole.spans]
+    lattices = [span.lattice_over(whole.shape).coarse(0, whole.shape[0]) for span in whole.spans]
     if isinstance(layout, Tokens):  # a list of tokens is a grid again
         lattices = [one.spaced(1, fewest=2).spaced(2, fewest=2) if one.lo.ndim == 3 else one for one in lattices]
     same = len(sizes) == len(trace.input_size)

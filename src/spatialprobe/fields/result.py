@@ -12,6 +12,7 @@ import numpy.typing as npt
 from spatialprobe.activations.records import At
 from spatialprobe.arguments import as_int, as_ints, check_switch, short_repr
 from spatialprobe.errors import ArgumentError
+from spatialprobe.fields.bounds import unite
 from spatialprobe.fields.box import Box
 from spatialprobe.fields.intervals import Span
 from spatialprobe.fields.lattice import Lattice
@@ -192,10 +193,12 @@ def _unclipped_bounds(span: Span, shape: Sequence[int]) -> tuple[Ints, Ints]:
 
 def _bounds_along(span: Span, indices: Sequence[Ints]) -> tuple[Ints, Ints]:
     """Return the bounds at these indices along each dimension, in an input without borders."""
-    lattice = span.lattice
-    for dim, index in enumerate(indices):
-        lattice = Lattice(*lattice.at(dim, index), (*lattice.shift[:dim], 0, *lattice.shift[dim + 1 :]))
-    return lattice.lo, lattice.hi
+    parts = []
+    for lattice in span.lattices:
+        for dim, index in enumerate(indices):
+            lattice = Lattice(*lattice.at(dim, index), (*lattice.shift[:dim], 0, *lattice.shift[dim + 1 :]))
+        parts.append((lattice.lo, lattice.hi))
+    return unite(parts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ def token_reach(tokens: Tokens, shape: tuple[int, ...]) -> Reach:
 
 
 def _unclipped(span: Span, shape: tuple[int, ...]) -> _Bounds:
-    lattice = span.lattice.coarse(0, shape[0]).coarse(2, shape[2])
+    lattice = span.lattice_over(shape).coarse(0, shape[0]).coarse(2, shape[2])
     return np.stack([bound.reshape(-1) for bound in lattice.at(1, np.arange(shape[1]))])
 
 
