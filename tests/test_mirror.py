@@ -113,7 +113,7 @@ PROMISES = {
     "render/test_evolution": "render/steps render/gif",
     "render/test_exemplar_patches": "render/exemplar_checks render/rows",
     "render/test_feature_maps": "render/mosaic render/sheet render/inline",
-    "render/test_figures": "render/written render/letters",
+    "render/test_figures": "render/frame render/written render/letters",
     "render/test_histogram": "render/counts render/histogram_page",
     "render/test_overlay": "render/panels render/outline render/images render/field_words",
     "render/test_scale": "render/marks",

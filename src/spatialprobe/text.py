@@ -74,6 +74,16 @@ def format_count(count: int, noun: str) -> str:
     return f"{count} {noun if count == 1 else _pluralize(noun)}"
 
 
+def quote_names(names: Sequence[str], most: int = 4) -> str:
+    """Return the first names in quotes, and how many more there are.
+
+    >>> quote_names(["a", "b", "c"], 2)
+    "'a', 'b' and 1 more"
+    """
+    shown = ", ".join(repr(name) if name else "the model itself" for name in names[:most])
+    return shown + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
 def describe_left_out(left_out: Mapping[str, str]) -> str:
     """Return a sentence that names the layers that are left out; empty if none are.
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
+from zoo import ZOO
 
 import spatialprobe as sp
 from spatialprobe.comparison.matching import match_greedily
@@ -164,6 +165,20 @@ def test_a_constant_layer_is_like_nothing(level):
     constant, other = torch.full((23, 4, 3), level), torch.randn(23, 4, 3)
     assert similarity(constant, constant, batch_size=7) == 0
     assert similarity(constant, other, batch_size=7) == similarity(other, constant, batch_size=7) == 0
+
+
+def test_constant_layers_are_named():
+    """A layer that is constant in one model is called so, and never the one that another is most like."""
+    model = network(0)
+    model[2].weight.data[:] = 0
+    found = compared(model, network(1))
+    assert (found.constant, found.other_constant) == (("2", "4"), ())
+    assert "  2      0.000  0.000  (constant) " in repr(found)
+    other = compared(network(1), model)
+    assert (other.constant, other.other_constant) == ((), ("2", "4"))
+    assert "Constant, and so similar to nothing: 2 columns '2', '4'." in other.figure().texts[1].get_text()
+    single = compared(network(1), model, other_layers="2")
+    assert repr(single).count("(all constant)") == 3
 
 
 def test_values_far_from_zero_keep_their_digits():
@@ -412,7 +427,13 @@ WRONG = {
     "another layer": (lambda: compared(network(0), network(1), other_layers="9"), "No layer named '9'"),
     "a seed": (lambda: compared(network(0), network(1), seed=0.5), "seed must be an int"),
     "a batch size": (lambda: compared(network(0), network(1), batch_size=0), "batch_size"),
-    "NaN": (lambda: compared(network(0), network(1), images() * torch.nan), "NaN"),
+    "NaN": (lambda: compared(network(0), network(1), images() * torch.nan), "NaN.*layers before; sp.find_nonfinite"),
+    "no tensor": (
+        lambda: compared(
+            ZOO["tuple"].model(), ZOO["tuple"].model(), ZOO["tuple"].images().repeat(4, 1, 1, 1), layers="block"
+        ),
+        r"Layer 'block'.* a str\. Choose other layers, such as those inside it\.$",
+    ),
     "too large": (
         lambda: similarity(torch.randn(8, 2).double() * 1e200, torch.randn(8, 2)),
         "too large to be compared, in batch 0",

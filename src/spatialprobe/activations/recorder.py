@@ -246,7 +246,7 @@ class Recorder:
         self.ran.add(layer.name)
         value = output if self._pick is None else self._pick(output)
         if not isinstance(value, torch.Tensor) or is_batched(value):
-            why = _describe_unusable(layer, output, value, picked=self._pick is not None)
+            why = _describe_unusable(layer, output, value, self._recording)
             if self._is_required(layer) or self._pick is not None or isinstance(value, torch.Tensor):
                 raise UnsupportedOutputError(why)
             self.left_out.setdefault(layer.name, why)
@@ -345,20 +345,23 @@ def _stop_following(view: ThreadView, *, between: bool = False) -> None:
         view.follower.forget()
 
 
-def _describe_unusable(layer: Layer, output: Any, value: Any, *, picked: bool) -> str:
+def _describe_unusable(layer: Layer, output: Any, value: Any, recording: Recording) -> str:
     """Return why the output of a layer, or the value picked from it, cannot be kept."""
     if isinstance(value, torch.Tensor):
         return (
             f"Layer {layer.name!r} ran inside a functorch transform (vmap, grad, jvp, ...), where its output is a "
             "wrapper that is invalid outside. Probe the model outside the transform."
         )
-    if picked:
+    if recording.pick is not None:
         return (
             f"pick= returned {kind_of(value)} for layer {layer.name!r}, whose output is {describe_leaves(output)}: "
             "return a tensor."
         )
+    if recording.take is None:
+        advice = "Pass pick= to a probe, such as pick=lambda out: out[0]; elsewhere choose other layers."
+    else:
+        advice = "Choose other layers, such as those inside it."
     return (
         f"Layer {layer.name or '(model)'!r} ({type(layer.module).__name__}) returned no single tensor but "
-        f"{describe_leaves(output)}. Pass pick= to a probe, such as pick=lambda out: out[0]; elsewhere choose other "
-        "layers."
+        f"{describe_leaves(output)}. {advice}"
     )

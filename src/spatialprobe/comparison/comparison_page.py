@@ -16,22 +16,18 @@ from spatialprobe.render.field_words import name_layer
 from spatialprobe.render.figures import (
     BAR_WIDTH,
     CAPTION_FONT,
-    CAPTION_LINE,
     MARGIN,
     QUIET,
-    TITLE_FONT,
-    TITLE_LINE,
     Page,
-    blank_page,
     check_width,
     place_axes,
-    wrapped,
     write_lines,
 )
+from spatialprobe.render.frame import framed_page
 from spatialprobe.render.palette import colors, palette
 from spatialprobe.render.robust import robust_reach
 from spatialprobe.render.scale import choose_scale, quantize
-from spatialprobe.text import escape_surrogates, format_count
+from spatialprobe.text import escape_surrogates, format_count, quote_names
 
 _WIDTH = 940.0  # pixels, where no other is asked for: smaller comparisons are narrower
 _NARROWEST = 560.0
@@ -88,19 +84,13 @@ def draw_comparison(found: Comparison, title: str | None, width: float | None, d
     check_text(title, "title")
     across = check_width(width)
     plan = _Plan.of(found, None if across is None else max(across, _NARROWEST))
-    room = plan.across - 2 * MARGIN
     own = f"{found.model} beside {found.other}, {format_count(found.n, 'sample')}"
-    head, foot = wrapped(own if title is None else title, room, TITLE_FONT), wrapped(_words(found), room, CAPTION_FONT)
-    top = MARGIN + TITLE_LINE * len(head) + 6
-    height = top + plan.height(found) + MARGIN + CAPTION_LINE * len(foot) + MARGIN
-    figure = blank_page(plan.across, height, dpi)
-    write_lines(figure, head, height - MARGIN, TITLE_FONT)
-    write_lines(figure, foot, MARGIN + CAPTION_LINE * len(foot), CAPTION_FONT, QUIET)
+    page = framed_page(own if title is None else title, _words(found), plan.across, plan.height(found) + MARGIN, dpi)
     left = MARGIN + plan.names
-    _draw_matrix(figure, found, plan, left, height - top)
+    _draw_matrix(page.figure, found, plan, left, page.top)
     beside = left + plan.cell * len(found.other_layers) + _BAR_ROOM + _GAP
-    _draw_changes(figure, found, plan, beside, height - top)
-    return figure
+    _draw_changes(page.figure, found, plan, beside, page.top)
+    return page.figure
 
 
 def _words(found: Comparison) -> str:
@@ -108,6 +98,10 @@ def _words(found: Comparison) -> str:
     errors = found.standard_error[found.standard_error.isfinite()]
     error = f"; the largest standard error is {float(errors.max()):.2g}" if len(errors) else ""
     words = ["Similarity: linear CKA of each layer of one (rows) with each of the other (columns)" + error + "."]
+    constant = (("row", found.constant), ("column", found.other_constant))
+    named = [f"{format_count(len(layers), line)} {quote_names(layers)}" for line, layers in constant if layers]
+    if named:
+        words.append(f"Constant, and so similar to nothing: {'; '.join(named)}.")
     if found.changed:
         words.append(
             "Maps: the channels that changed most, on one sample; both maps of a row have one scale. Drift: the root "

@@ -109,6 +109,8 @@ class Comparison(CompletedMapping[str, ChannelComparison]):
     left_out: Mapping[str, str] = field(default_factory=dict)  # layer of one -> why it was not compared
     other_left_out: Mapping[str, str] = field(default_factory=dict)  # the same of the other
     unmatched: Mapping[str, str] = field(default_factory=dict)  # layer of both -> why its channels were not compared
+    constant: tuple[str, ...] = ()  # layers of one that are the same for all samples, so that nothing is like them
+    other_constant: tuple[str, ...] = ()  # the same of the other
     changed: tuple[ChangedChannel, ...] = ()  # the maps of those that changed most
 
     def __getitem__(self, layer: str) -> ChannelComparison:
@@ -179,8 +181,7 @@ class Comparison(CompletedMapping[str, ChannelComparison]):
             column = self.other_layers.index(layer)
             found = f"{float(self.cka[number, column]):.3f}"
             error = f"{float(self.standard_error[number, column]):.3f}".replace("nan", "")
-        nearest = int(self.cka[number].argmax())
-        like = (self.other_layers[nearest] or "(model)", f"{float(self.cka[number, nearest]):.3f}")
+        like = self._most_like(number, layer)
         one = self.channels.get(layer)
         if one is None:
             return (layer or "(model)", found, error, *like, "", "", "")
@@ -188,6 +189,14 @@ class Comparison(CompletedMapping[str, ChannelComparison]):
         drift = f"{float(one.drift[channel]):.3g} of channel {channel}"
         counted = (str(len(one.drift)), f"{float(one.correlation.mean()):.3f}", drift)
         return (layer or "(model)", found, error, *like, *counted)
+
+    def _most_like(self, number: int, layer: str) -> tuple[str, str]:
+        """Return the most similar layer of the other model that varies, and its similarity, as cells."""
+        varying = [column for column, name in enumerate(self.other_layers) if name not in self.other_constant]
+        if layer in self.constant or not varying:
+            return ("(constant)" if layer in self.constant else "(all constant)"), ""
+        nearest = max(varying, key=lambda column: float(self.cka[number, column]))
+        return self.other_layers[nearest] or "(model)", f"{float(self.cka[number, nearest]):.3f}"
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the comparison to one safetensors file, and return the path.
@@ -232,6 +241,8 @@ _PLAIN = {
     "left_out": {str: str},
     "other_left_out": {str: str},
     "unmatched": {str: str},
+    "constant": [str],
+    "other_constant": [str],
 }
 _SCHEMA = {"comparison": {**_PLAIN, "channels": [(str, int, set(get_args(MatchedBy)))], "changed": [(str, int, str)]}}
 

@@ -118,6 +118,7 @@ class Run:
 
     def _result(self, whole: ComparisonState, pair: PairState, other: Compared) -> Comparison:
         cka, error = pair.similarity.result()
+        constant, other_constant = pair.similarity.constant()
         rows = [i for i, name in enumerate(self._one.names) if name not in whole.left_out]
         columns = [i for i, name in enumerate(other.names) if name not in pair.left_out]
         for indices, left_out in ((rows, whole.left_out), (columns, pair.left_out)):
@@ -142,6 +143,8 @@ class Run:
             left_out=FrozenMapping(whole.left_out),
             other_left_out=FrozenMapping(pair.left_out),
             unmatched=FrozenMapping(pair.unmatched),
+            constant=tuple(self._one.names[i] for i in rows if constant[i]),
+            other_constant=tuple(other.names[i] for i in columns if other_constant[i]),
         )
 
     def _make_side(self, number: int, compared: Compared, left_out: dict[str, str]) -> Side:

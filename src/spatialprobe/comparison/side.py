@@ -80,6 +80,7 @@ class Side:
             takers,
             at=settings.at,
             nonfinite="error",
+            advice="; sp.find_nonfinite(model, batch) finds the first layer that has such values",
             device=self.device,
             stop_early=settings.stop_early,
             layouts=Layouts(model, takers, settings.layout, exact=exact, left_out=left_out, stored=False),

@@ -70,6 +70,11 @@ class SimilaritySums:
         """Return whether no sum has overflowed."""
         return all(bool(sums.isfinite().all()) for sums in vars(self).values())
 
+    def constant(self) -> tuple[list[bool], list[bool]]:
+        """Return which layers of each model were the same for all samples of every batch."""
+        one, other = ((sums.sum(dim=0) == 0).tolist() for sums in (self._squares, self._other_squares))
+        return one, other
+
     def result(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the similarities and their standard errors, both (layers, others).
 

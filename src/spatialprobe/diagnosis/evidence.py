@@ -307,13 +307,3 @@ def _is_same(one: Print | None, other: Print | None) -> bool:
 def _mean_magnitude(value: torch.Tensor) -> torch.Tensor:
     """Return the mean magnitude over samples, (1, C, *units), float64."""
     return value.detach().double().abs().mean(dim=0, keepdim=True)
-
-
-def few(names: Sequence[str], most: int = 4) -> str:
-    """Return the first names in quotes, and how many more there are.
-
-    >>> few(["a", "b", "c"], 2)
-    "'a', 'b' and 1 more"
-    """
-    shown = ", ".join(repr(name) if name else "the model itself" for name in names[:most])
-    return shown + (f" and {len(names) - most} more" if len(names) > most else "")

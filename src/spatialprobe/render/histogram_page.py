@@ -12,18 +12,12 @@ from spatialprobe.render.figures import (
     BAR_ROOM,
     BAR_WIDTH,
     CAPTION_FONT,
-    CAPTION_LINE,
     MARGIN,
-    QUIET,
-    TITLE_FONT,
-    TITLE_LINE,
     Page,
-    blank_page,
     check_width,
     place_axes,
-    wrapped,
-    write_lines,
 )
+from spatialprobe.render.frame import framed_page
 from spatialprobe.render.histogram import ActivationHistogram
 from spatialprobe.render.palette import colors
 
@@ -43,16 +37,10 @@ def histogram_figure(
 ) -> Page:
     """All values as a curve, below it a row of colors for each channel, on one axis of values."""
     across = max(check_width(width) or _WIDTH, _NARROWEST)
-    head = wrapped(title, across - 2 * MARGIN, TITLE_FONT)
-    foot = wrapped(histogram.caption, across - 2 * MARGIN, CAPTION_FONT)
     rows = min(max(_ROW * len(histogram.counts), _LOWEST), _MOST_ROWS)
-    below = MARGIN + CAPTION_LINE * len(foot) + _AXIS_ROOM
-    wide = across - _AXIS_ROOM - BAR_ROOM - 2 * MARGIN
-    height = below + rows + MARGIN + _CURVE + MARGIN + TITLE_LINE * len(head) + MARGIN
-    figure = blank_page(across, height, dpi)
-    write_lines(figure, head, height - MARGIN, TITLE_FONT)
-    write_lines(figure, foot, below - _AXIS_ROOM, CAPTION_FONT, QUIET)
-    left = _AXIS_ROOM + MARGIN
+    page = framed_page(title, histogram.caption, across, _AXIS_ROOM + rows + MARGIN + _CURVE, dpi)
+    figure, below = page.figure, page.bottom + _AXIS_ROOM
+    left, wide = _AXIS_ROOM + MARGIN, across - _AXIS_ROOM - BAR_ROOM - 2 * MARGIN
     _draw_curve(place_axes(figure, left, below + rows + MARGIN, wide, _CURVE), histogram)
     channels = place_axes(figure, left, below, wide, rows)
     _draw_rows(figure, channels, place_axes(figure, left + wide + MARGIN, below, BAR_WIDTH, rows), histogram)

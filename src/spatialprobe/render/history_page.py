@@ -15,19 +15,14 @@ from spatialprobe.render.figures import (
     BAR_ROOM,
     BAR_WIDTH,
     CAPTION_FONT,
-    CAPTION_LINE,
     MARGIN,
     QUIET,
-    TITLE_FONT,
-    TITLE_LINE,
     Page,
-    blank_page,
     check_width,
     place_axes,
     text_width,
-    wrapped,
-    write_lines,
 )
+from spatialprobe.render.frame import framed_page
 from spatialprobe.render.palette import colors
 from spatialprobe.text import escape_surrogates
 
@@ -59,17 +54,13 @@ def history_figure(
     """Return the page of a table (steps, layers); NaN are gaps."""
     across = max(check_width(width) or _WIDTH, _NARROWEST)
     norm, words = _scale(table)
-    head = wrapped(f"{statistic} while training" if title is None else title, across - 2 * MARGIN, TITLE_FONT)
-    foot = wrapped(words, across - 2 * MARGIN, CAPTION_FONT)
     names = [_shorten(name) for name in layers]
     left = MARGIN + max(_NUMBERS, 26 + max(text_width(name, CAPTION_FONT) for name in names))
     wide = across - left - BAR_ROOM - MARGIN
     rows = float(min(max(_ROW * len(layers), _LOWEST), _MOST_ROWS))
-    below = MARGIN + CAPTION_LINE * len(foot) + _AXIS_ROOM
-    height = below + rows + MARGIN + _LINES + MARGIN + TITLE_LINE * len(head) + MARGIN
-    figure = blank_page(across, height, dpi)
-    write_lines(figure, head, height - MARGIN, TITLE_FONT)
-    write_lines(figure, foot, below - _AXIS_ROOM, CAPTION_FONT, QUIET)
+    own = f"{statistic} while training" if title is None else title
+    page = framed_page(own, words, across, _AXIS_ROOM + rows + MARGIN + _LINES, dpi)
+    figure, below = page.figure, page.bottom + _AXIS_ROOM
     _draw_lines(place_axes(figure, left, below + rows + MARGIN, wide, _LINES), table, steps, norm)
     heat = place_axes(figure, left, below, wide, rows)
     _draw_heat(figure, heat, place_axes(figure, left + wide + MARGIN, below, BAR_WIDTH, rows), table, steps, norm)

@@ -49,6 +49,7 @@ class Feeder:
         *,
         at: At,
         nonfinite: NonFinite,
+        advice: str = "",
         device: torch.device,
         stop_early: bool,
         layouts: Layouts,
@@ -64,7 +65,9 @@ class Feeder:
         self._exact = exact  # layers that were chosen by name: what leaves others out is an error for them
         self._left_out = left_out
         self._needed = needed  # whether it is an error that all layers are left out
-        self._intake = Intake(reducers, layouts, nonfinite=nonfinite, exact=exact, left_out=left_out, writer=writer)
+        self._intake = Intake(
+            reducers, layouts, nonfinite=nonfinite, advice=advice, exact=exact, left_out=left_out, writer=writer
+        )
         self._recorder = Recorder(model, list(layers), {}, Recording(at=at, take=self._take, required=exact))
         self._order: list[str] | None = None  # the layers in the order in which they ran in the first batch
         self._seen: list[str] = []  # the layers that have run in the present batch

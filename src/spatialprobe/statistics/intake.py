@@ -48,6 +48,7 @@ class Intake:
         reducers: of each layer, by name; another mapping of the same layers may take its place between two batches.
         layouts: of the layers' outputs.
         nonfinite: whether infinite values and NaN raise.
+        advice: what the error says that the user can do about them, beside looking at the sample.
         exact: layers that were chosen by name: what leaves others out is an error for them.
         left_out: the reasons why layers are left out, by name; modified in place.
         writer: a destination to which the values are written, too.
@@ -59,6 +60,7 @@ class Intake:
         layouts: Layouts,
         *,
         nonfinite: NonFinite,
+        advice: str = "",
         exact: frozenset[str],
         left_out: dict[str, str],
         writer: Writer | None = None,
@@ -67,6 +69,7 @@ class Intake:
         self.reason: type[SpatialProbeError] = UnsupportedOutputError  # of the first layer that is left out
         self._layouts = layouts
         self._nonfinite = nonfinite
+        self._advice = advice
         self._exact = exact
         self._left_out = left_out
         self._writer = writer
@@ -185,8 +188,8 @@ class Intake:
         nans, infinite = int(value[row].isnan().sum()), int(value[row].isinf().sum())
         return (
             f"The output of layer {layer.name!r} has {nans} NaN and {infinite} infinite values for sample "
-            f"{int(self._batch.samples[row])}, in {self._batch}. Look at that sample and the layers before; or pass "
-            "nonfinite='count' to leave such values out of the statistics, where Moments counts them."
+            f"{int(self._batch.samples[row])}, in {self._batch}. Look at that sample and the layers before"
+            f"{self._advice}."
         )
 
 

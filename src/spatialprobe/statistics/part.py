@@ -149,6 +149,7 @@ class Part:
             self.state.reducers,
             at=self._at,
             nonfinite=self._nonfinite,
+            advice="; or pass nonfinite='count' to leave such values out of the statistics, where Moments counts them",
             device=device,
             stop_early=stop_early,
             layouts=Layouts(

@@ -9,9 +9,9 @@ from types import CodeType
 
 from torch import nn
 
-from spatialprobe.diagnosis.evidence import Evidence, few
+from spatialprobe.diagnosis.evidence import Evidence
 from spatialprobe.diagnosis.finding import Finding, Outcome, Rule
-from spatialprobe.text import format_count
+from spatialprobe.text import format_count, quote_names
 
 
 def find_training_mode(evidence: Evidence) -> Outcome:
@@ -94,8 +94,8 @@ def _describe(name: str, dependent: list[str], inside: int) -> Finding:
         name,
         measured=len(dependent),
         limit=0,
-        evidence=f"{what} in training mode, in which {of_them} something else: {few(dependent)}. Everything else here "
-        "was measured in evaluation mode.",
+        evidence=f"{what} in training mode, in which {of_them} something else: {quote_names(dependent)}. Everything "
+        "else here was measured in evaluation mode.",
         advice="Call model.eval() before it is used, and model.train() before it is trained again.",
     )
 
