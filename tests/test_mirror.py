@@ -61,8 +61,8 @@ PROMISES = {
         "command/reasons command/report command/setup command/sweep"
     ),
     "diagnosis/test_checkup": (
-        "diagnosis/evidence diagnosis/finding diagnosis/gather diagnosis/pictures diagnosis/drawing diagnosis/result "
-        "diagnosis/samples diagnosis/subject diagnosis/survey diagnosis/written"
+        "diagnosis/evidence diagnosis/finding diagnosis/gather diagnosis/measured diagnosis/pictures diagnosis/drawing "
+        "diagnosis/result diagnosis/samples diagnosis/subject diagnosis/survey diagnosis/watches diagnosis/written"
     ),
     "diagnosis/test_healthy": "",
     "diagnosis/test_rules": (

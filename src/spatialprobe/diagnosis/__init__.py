@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from spatialprobe.diagnosis.evidence import Difference, Evidence, Measured, Nonfinite
+from spatialprobe.diagnosis.evidence import Evidence
 from spatialprobe.diagnosis.finding import Finding, NotApplicable, Rule
+from spatialprobe.diagnosis.measured import Difference, Measured, Nonfinite
 from spatialprobe.diagnosis.result import Checkup
 from spatialprobe.diagnosis.rules import TABLE
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from spatialprobe.diagnosis.evidence import Evidence, Measured
+from spatialprobe.diagnosis.evidence import Evidence
 from spatialprobe.diagnosis.finding import Finding, NotApplicable, Outcome, Rule
+from spatialprobe.diagnosis.measured import Measured
 from spatialprobe.diagnosis.pictures import BarsPicture, bars
 from spatialprobe.text import format_count
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from spatialprobe.diagnosis.evidence import Evidence, Measured
+from spatialprobe.diagnosis.evidence import Evidence
 from spatialprobe.diagnosis.finding import Finding, NotApplicable, Outcome, Rule, Severity
+from spatialprobe.diagnosis.measured import Measured
 from spatialprobe.diagnosis.rules.dead_channels import ENOUGH, FEW, dead_channels, severity_of
 from spatialprobe.text import format_count
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from spatialprobe.diagnosis.evidence import Evidence, Measured
+from spatialprobe.diagnosis.evidence import Evidence
 from spatialprobe.diagnosis.finding import Finding, NotApplicable, Outcome, Rule
+from spatialprobe.diagnosis.measured import Measured
 from spatialprobe.diagnosis.pictures import bars
 from spatialprobe.diagnosis.rules.duplicate_channels import correlations
 from spatialprobe.text import format_count

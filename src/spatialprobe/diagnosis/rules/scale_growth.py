@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from spatialprobe.diagnosis.evidence import Evidence, Measured
+from spatialprobe.diagnosis.evidence import Evidence
 from spatialprobe.diagnosis.finding import Finding, NotApplicable, Outcome, Rule
+from spatialprobe.diagnosis.measured import Measured
 from spatialprobe.diagnosis.pictures import bars
 from spatialprobe.text import format_count
 
