@@ -285,6 +285,48 @@ def test_scale_growth(factor):
     assert not check(model.eval(), "scale_growth")
 
 
+class Block(nn.Module):
+    """Two convolutions, whose output is joined with what they take, or passed on as it is."""
+
+    def __init__(self, join):
+        super().__init__()
+        self.conv1, self.conv2 = (nn.Conv2d(8, 8, 3, padding=1) for _ in range(2))
+        self.norm, self.join, self.factor = nn.BatchNorm2d(8), join, 1.0
+
+    def forward(self, x):
+        return self.join(x, self.branch(x))
+
+    def branch(self, x):
+        return self.norm(self.conv2(F.relu(self.conv1(x)))) * self.factor
+
+
+JOINS = {
+    "a sum": lambda x, branch: x + branch,
+    "a sum in place": lambda x, branch: branch.add_(x),
+    "a concatenation": lambda x, branch: torch.cat([x, branch], 1)[:, 4:12],
+    "no join": lambda x, branch: branch,
+}
+
+
+@pytest.mark.parametrize("join", JOINS)
+def test_scale_growth_in_branches(join):
+    """A branch that blows up what it is added to, or the next layer takes, is found; a branch of zeros is in order."""
+    model = chain(nn.ReLU(), Block(JOINS[join]))
+    block = model[2]
+    assert not check(model, "scale_growth")
+    block.norm.weight.data[:] = 200.0
+    (found,) = check(model, "scale_growth")
+    assert (found.layer, found.severity) == ("2.conv2", "warning")
+    with torch.no_grad():
+        entering = model[:2](IMAGES[:16])
+        values = (block.branch(entering), F.relu(block.conv1(entering)))
+        after, before = (one.transpose(0, 1).flatten(1).var(dim=1, correction=0).mean().sqrt() for one in values)
+    assert found.measured == pytest.approx((after / before).item(), rel=1e-4)
+    assert "over the first 16 samples" in found.evidence
+    block.factor = 0.0
+    assert [one.layer for one in check(model, "scale_growth")] == (["2.conv2"] if join == "no join" else [])
+
+
 def test_duplicate_channels():
     """Pairs of channels that are multiples of one another are found, and the correlation is NumPy's."""
     model = chain(nn.ReLU())

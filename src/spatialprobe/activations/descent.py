@@ -20,7 +20,7 @@ ACTIVATED = 4  # from the value of the nonlinearity whose input was the output
 Source = TypeVar("Source")
 Origins = dict[Source, int]  # for each source, in which ways a tensor comes from it
 
-_LAYERS = frozenset(
+LAYERS = frozenset(
     {
         *("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "convolution"),
         *("linear", "bilinear", "embedding", "embedding_bag", "einsum", "tensordot", "chain_matmul"),
@@ -75,7 +75,7 @@ class Descent(Generic[Source]):
     ) -> None:
         """Set the origins of the tensors that a function returned, or modified in place."""
         passed: Origins[Source] = {}
-        if origins and name not in _LAYERS:
+        if origins and name not in LAYERS:
             passed = dict(origins[0])
             for one in origins[1:]:
                 for source, ways in one.items():

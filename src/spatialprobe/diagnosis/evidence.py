@@ -15,6 +15,7 @@ from spatialprobe.activations.records import At
 from spatialprobe.diagnosis.finding import NotApplicable
 from spatialprobe.diagnosis.gates import gates_in
 from spatialprobe.diagnosis.measured import Difference, Measured, Nonfinite
+from spatialprobe.diagnosis.outflow import Outflows, follow_outputs
 from spatialprobe.diagnosis.pictures import MapsPicture
 from spatialprobe.diagnosis.shifts import Errors, measure_shifts
 from spatialprobe.diagnosis.subject import Subject
@@ -170,6 +171,12 @@ class Evidence:
                     probe = self.subject.record(convolutions, at, self.subject.samples, transform=_mean_magnitude)
                 found |= {name: probe.calls(name)[0].tensor[0].cpu() for name in probe}
         return {name: found[name] for name in self.layers if name in found}
+
+    @cached_property
+    def outflows(self) -> Outflows:
+        """What measured layers that no single nonlinearity follows become, before they meet others or are taken."""
+        names = {name for name, one in self.layers.items() if one.at == "output"}
+        return follow_outputs(self.subject, [layer for layer in self.subject.known if layer.name in names])
 
     def padding_units(self, layer: str) -> tuple[int, ...] | None:
         """Return how many units at each border a convolution's own padding reaches; None if it has none."""

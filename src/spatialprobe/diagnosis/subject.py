@@ -54,7 +54,7 @@ class Subject:
         Raises:
             ForwardError: the model raised an error.
         """
-        with self._describing(samples):
+        with self.describing(samples):
             return survey(self.called, self.known, samples.inputs, samples.count, self.where)
 
     def record(self, layers: list[Layer], at: At, samples: Samples, **options: Any) -> Probe:
@@ -65,12 +65,12 @@ class Subject:
         """
         modules = [layer.module for layer in layers]
         probe = Probe(self.called, modules, at=at, missing="ignore", **options)
-        with self._describing(samples), probe:
+        with self.describing(samples), probe:
             run_model(self.called, samples.inputs, device=self.where)
         return probe
 
     @contextmanager
-    def _describing(self, samples: Samples) -> Iterator[None]:
+    def describing(self, samples: Samples) -> Iterator[None]:
         """Raise what the model raises as an error that says what it was given, and what to do."""
         try:
             yield

@@ -136,10 +136,10 @@ def fingerprint(value: torch.Tensor, count: int, weights: dict[tuple[int, torch.
     if key not in weights:
         weights[key] = torch.cos(torch.arange(rows.shape[1], device=rows.device, dtype=torch.float32) * _TURN)
     sums, norms = (rows @ weights[key]).double().cpu(), torch.linalg.vector_norm(rows, dim=1).double().cpu()
-    return Print(sums, norms, _spread(value.detach()))
+    return Print(sums, norms, spread_of(value.detach()))
 
 
-def _spread(value: torch.Tensor) -> float:
+def spread_of(value: torch.Tensor) -> float:
     """Return the standard deviation around the mean of each channel, over all channels."""
     if value.ndim < 3:
         return float(value.float().std(correction=0)) if value.numel() else 0.0
