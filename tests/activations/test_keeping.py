@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from zoo import ZOO
 
 import spatialprobe as sp
@@ -211,8 +212,8 @@ def test_budget_of_parts_of_a_larger_tensor():
     assert torch.equal(probe["second", 2].tensor, images[:, 1:])
 
 
-def test_budget_still_learns_of_writes():
-    """A watched tensor that is let go to make room, and was modified by then, still teaches that copies are needed."""
+def test_a_bounded_probe_learns_of_writes():
+    """What the model modifies in place is copied on later passes too, and only the copies count against the bound."""
     model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU(inplace=True), nn.Conv2d(2, 2, 1))
     images = torch.randn(1, 1, 4, 4)
     with torch.no_grad():
@@ -222,6 +223,27 @@ def test_budget_still_learns_of_writes():
             model(images)
     assert torch.equal(probe["0", 0].tensor, expected)
     assert torch.equal(probe["0", 1].tensor, expected)
+
+
+@pytest.mark.parametrize("transform", [None, lambda value: value], ids=["plain", "returned by a transform"])
+def test_a_copied_output_is_watched_without_its_memory(transform):
+    """While the first pass goes on, the model's own memory of a layer's output is freed as without a probe."""
+    model, images = nn.Sequential(*[nn.Conv2d(1, 1, 1) for _ in range(3)]), torch.rand(1, 1, 64, 64)
+    seen = []
+    model[1].register_forward_pre_hook(lambda module, args: seen.append(StorageWeakRef(args[0].untyped_storage())))
+    model[2].register_forward_hook(lambda module, args, output: seen.append(seen[0].expired()))
+    with torch.no_grad():
+        sp.capture(model, images, transform=transform)
+    assert seen[1]
+
+
+def test_watching_leaves_a_transforms_own_tensors_alone():
+    """A tensor that the transform has kept for itself keeps its values while the output is watched."""
+    own = []
+    record = sp.capture(nn.Conv2d(1, 1, 1), torch.rand(1, 1, 4, 4), transform=lambda value: own.append(value) or value)[
+        ""
+    ]
+    assert torch.equal(own[0], record.tensor)
 
 
 @pytest.mark.parametrize("options", [{"keep_graph": True}, {"transform": torch.clone}, {}], ids=" ".join)

@@ -15,6 +15,8 @@ from spatialprobe.errors import MutatedActivationError
 
 Copy = Literal["auto", "always", "never"]
 
+_NO_VALUES = torch.empty(0, device="cpu")
+
 
 class Guard:
     """What is known about one layer: whether the model modifies its output in place within a forward pass."""
@@ -32,6 +34,26 @@ class Guard:
         if overwritten or self.overwritten is None:
             self.overwritten = overwritten
             self.copies = self.copy == "always" or (self.copy == "auto" and overwritten)
+
+
+class Watch:
+    """The version counter of a live tensor, without its memory: shows whether the model modified it in place."""
+
+    __slots__ = ("_counter", "_guard", "_version")
+
+    def __init__(self, guard: Guard, alias: torch.Tensor) -> None:
+        """Take an alias that nothing else refers to, as `detach` makes them; it loses its values."""
+        self._guard = guard
+        self._version = alias._version
+        # A tensor whose data is replaced keeps its counter, which it shares with what it was an alias of.
+        alias.data = _NO_VALUES if alias.is_cpu else alias.new_empty(0)
+        self._counter = alias
+
+    def settle(self, *, whole: bool) -> None:
+        """Report to the guard what the pass has shown; only a `whole` one shows that a tensor is not modified."""
+        overwritten = self._counter._version != self._version
+        if overwritten or whole:
+            self._guard.learn(overwritten)
 
 
 class KeptValue:

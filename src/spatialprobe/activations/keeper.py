@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from spatialprobe.activations.budget import Budget, WatchedTensor
-from spatialprobe.activations.guard import Copy, Guard, KeptValue, version_of
+from spatialprobe.activations.budget import Budget
+from spatialprobe.activations.guard import Copy, Guard, KeptValue, Watch, version_of
 from spatialprobe.errors import ArgumentError, UnsupportedOutputError
 from spatialprobe.model.settings import disable_gradients
 from spatialprobe.tensors import count_bytes, dense_values, holds_own_memory, shape_text, why_unreadable
@@ -43,10 +43,10 @@ class Keeper:
         self._is_bounded = keeping.max_bytes is not None
         self.budget = Budget(keeping.max_bytes)
 
-    def keep(self, guard: Guard, value: torch.Tensor, watched: list[WatchedTensor]) -> KeptValue:
-        """Return the value to keep; a live tensor that is to be watched is added to `watched`."""
+    def keep(self, guard: Guard, value: torch.Tensor, watches: list[Watch]) -> KeptValue:
+        """Return the value to keep; where the live tensor is to be watched, a watch of it is added to `watches`."""
         if self._is_plain:
-            return self._copy_or_share(guard, value.detach(), watched)
+            return self._copy_or_share(guard, value.detach(), watches)
         if self._keeping.keep_graph:
             return self._clone_in_graph(guard, value)
         live = value.detach()
@@ -54,26 +54,25 @@ class Keeper:
             made = self._apply_transform(guard.layer, live)
             moved, ready = self._move(guard.layer, made)
         if moved is made and _may_share_memory(made, live):
-            return self._copy_or_share(guard, made, watched)
+            return self._copy_or_share(guard, made.detach(), watches)
         if self._is_bounded:
             self.budget.take(guard.layer, count_bytes(moved))
         version = version_of(moved) if moved is made else None  # the transform may hold its result too
         return KeptValue(moved, guard, version, ready)
 
-    def _copy_or_share(self, guard: Guard, value: torch.Tensor, watched: list[WatchedTensor]) -> KeptValue:
-        """Return a tensor of the model, copied or shared as its guard decides."""
-        watchable = holds_own_memory(value) and not value.is_inference()
-        if watchable and not guard.copies and not (self._is_bounded and _is_part(value)):
+    def _copy_or_share(self, guard: Guard, alias: torch.Tensor, watches: list[Watch]) -> KeptValue:
+        """Return a tensor of the model, copied or shared as its guard decides; the alias of it is used up."""
+        watchable = holds_own_memory(alias) and not alias.is_inference()
+        if watchable and not guard.copies and not (self._is_bounded and _is_part(alias)):
             if self._is_bounded:
-                self.budget.take(guard.layer, value.untyped_storage().nbytes())
-            return KeptValue(value, guard, value._version)
+                self.budget.take(guard.layer, alias.untyped_storage().nbytes())
+            return KeptValue(alias, guard, alias._version)
         if self._is_bounded:
-            self.budget.take(guard.layer, count_bytes(value))
-        if watchable and guard.copy == "auto" and guard.overwritten is None:
-            live = WatchedTensor(guard, value, value.untyped_storage().nbytes())
-            if self.budget.watch(live):
-                watched.append(live)
-        return KeptValue(value.clone(), guard)
+            self.budget.take(guard.layer, count_bytes(alias))
+        kept = KeptValue(alias.clone(), guard)
+        if watchable and guard.overwritten is None and guard.copy == "auto":
+            watches.append(Watch(guard, alias))
+        return kept
 
     def _clone_in_graph(self, guard: Guard, value: torch.Tensor) -> KeptValue:
         """Return a differentiable clone of a value, transformed and moved."""
@@ -82,15 +81,6 @@ class Keeper:
         if self._is_bounded:
             self.budget.take(guard.layer, count_bytes(moved))
         return KeptValue(moved.clone() if moved is made else moved, guard)
-
-    def settle(self, watched: list[WatchedTensor], *, whole: bool) -> None:
-        """Find out which of the watched tensors were modified in place, and release them.
-
-        Only a `whole` forward pass shows that a tensor is not modified.
-        """
-        for one in watched:
-            self.budget.settle(one, whole=whole)
-        watched.clear()
 
     def _apply_transform(self, layer: str, value: torch.Tensor) -> torch.Tensor:
         """Return what the user's transform makes of a value.

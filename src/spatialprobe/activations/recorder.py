@@ -14,11 +14,10 @@ import torch
 from torch import nn
 from torch.autograd.graph import GradientEdge
 
-from spatialprobe.activations.budget import WatchedTensor
 from spatialprobe.activations.checkpoints import hide_from_checkpoints
 from spatialprobe.activations.gradient import Gradient, require_gradients
 from spatialprobe.activations.graphs import Graphs, begin_graph_again, origin_of
-from spatialprobe.activations.guard import Guard, KeptValue
+from spatialprobe.activations.guard import Guard, KeptValue, Watch
 from spatialprobe.activations.keeper import Keeper, Keeping
 from spatialprobe.activations.post import NonlinearityMode, Trail
 from spatialprobe.activations.recompute import Replay
@@ -68,13 +67,13 @@ class Entry(NamedTuple):
 class Pass:
     """One forward pass of the model, while it runs."""
 
-    __slots__ = ("calls", "forward", "graphs", "shared", "trails", "watched")
+    __slots__ = ("calls", "forward", "graphs", "shared", "trails", "watches")
 
     def __init__(self, forward: int, graphs: Graphs | None) -> None:
         self.forward = forward
         self.graphs = graphs  # for gradients only
         self.calls: dict[str, int] = {}  # runs so far, by layer
-        self.watched: list[WatchedTensor] = []
+        self.watches: list[Watch] = []  # of what was copied
         self.shared: list[KeptValue] = []
         self.trails: list[tuple[Trail, list[Entry]]] = []  # the trail of each output, with its entries
 
@@ -305,15 +304,17 @@ class Recorder:
         """Return the kept value of a live one."""
         guard = self._guards[layer.name]
         if not self._recording.keeping.keep_graph:
-            return self._keeper.keep(guard, value, current.watched)
+            return self._keeper.keep(guard, value, current.watches)
         with hide_from_checkpoints():
-            return self._keeper.keep(guard, value, current.watched)
+            return self._keeper.keep(guard, value, current.watches)
 
     def _settle(self, ended: Pass, *, whole: bool) -> None:
         """Check shared and watched values, and end the trails of outputs."""
         if ended.graphs is not None:
             ended.graphs.settle(over=True)
-        self._keeper.settle(ended.watched, whole=whole)
+        for watch in ended.watches:
+            watch.settle(whole=whole)
+        ended.watches.clear()
         for kept in ended.shared:
             kept.check_intact()
         ended.shared.clear()

@@ -118,8 +118,11 @@ def select_one(model: nn.Module, selector: Selector, called: str = "layer") -> L
 
 def find_exact_names(model: nn.Module, selector: Selector) -> frozenset[str]:
     """Return the names of the layers that a selector names exactly or holds as modules, not by pattern or type."""
+    parts = [part for part in _split_selector(selector) if isinstance(part, (str, nn.Module))]
+    if not parts:
+        return frozenset()
     known = _LayerIndex(model)
-    exact = [part for part in _split_selector(selector) if _is_exact(known, part)]
+    exact = [part for part in parts if _is_exact(known, part)]
     return frozenset(layer.name for part in exact for layer in _find_matches(known, part, "layers"))
 
 
@@ -212,10 +215,15 @@ class _LayerIndex:
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.layers = all_layers(model)
-        self.by_name: dict[str, list[Layer]] = {}
+
+    @cached_property
+    def by_name(self) -> dict[str, list[Layer]]:
+        """The layers that each name finds."""
+        found: dict[str, list[Layer]] = {}
         for layer in self.layers:
             for name in layer.names:
-                self.by_name.setdefault(name, []).append(layer)
+                found.setdefault(name, []).append(layer)
+        return found
 
     @cached_property
     def by_module(self) -> dict[int, list[Layer]]:
