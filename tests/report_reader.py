@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import zlib
+from copy import copy
 from html.parser import HTMLParser
 
 import numpy as np
@@ -52,6 +53,16 @@ class Page(HTMLParser):
     def pictures(self):
         """Return the attributes of all `img` elements."""
         return [one for tag, one in self.attributes if tag == "img"]
+
+    def of_image(self, number):
+        """Return the page as it is for an image of any size."""
+        size = self.data["images"][number]["size"]
+        if not size:
+            return self
+        other, found = self.data["sizes"][size - 1], copy(self)
+        layers = [mine | grid for mine, grid in zip(self.data["layers"], other["layers"], strict=True)]
+        found.data = self.data | {"input": other["input"], "layers": layers}
+        return found
 
     def layer(self, name):
         """Return the data of the layer with this name."""
@@ -116,3 +127,15 @@ def read(path):
 def unpacked(text, dtype):
     """Return the array in compressed base64."""
     return np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype)
+
+
+def over_of(data, image):
+    """Return a map over the input, of its shape, as the page holds it, and the difference between two codes."""
+    low, high = unpacked(data["maps"][image]["numbers"], "<f8").reshape(5, -1)[:2, 0]
+    codes = np.cumsum(unpacked(data["maps"][image]["differences"][0], "u1"), dtype=np.uint8)
+    spread = data["spreads"][data["of"][image]]
+    found = (
+        low + (high - low) * codes.reshape([spread[side] for side in ("depth", "height", "width")]).astype(float) / 254
+    )
+    lines = [unpacked(spread[axis], "<i4") if spread[axis] else [0] for axis in ("slices", "rows", "columns")]
+    return found[np.ix_(*lines)].squeeze(), (high - low) / 254

@@ -120,14 +120,15 @@ PROMISES = {
     "render/test_scale": "render/marks",
     "report/test_agreement": "report/swept",
     "report/test_axes": "",
+    "report/test_contributions": "report/over_input",
     "report/test_browser": "report/stills report/coded_kernels",
     "report/test_browser_axes": "",
     "report/test_browser_contributions": "",
     "report/test_browser_exploring": "report/exemplar_images report/patch_sheets",
     "report/test_page_budget": "report/page_exemplars report/shares report/map_pieces",
     "report/test_write": (
-        "report/html report/inputs report/layers report/page_sweeps report/payload report/packing report/pixels "
-        "report/result report/seen"
+        "report/html report/inputs report/layers report/passes report/page_sweeps report/payload report/packing "
+        "report/pixels report/result report/seen"
     ),
     "statistics/test_checkpoint": "statistics/state",
     "statistics/test_distributed": (

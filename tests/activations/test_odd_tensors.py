@@ -10,8 +10,8 @@ from odd_tensors import IMAGES, KINDS, Model, Odd, Wrap, Wrapper, plain_twin
 from torch import nn
 
 import spatialprobe as sp
-from spatialprobe.report.layers import passes
 from spatialprobe.report.page_batch import PageBatch
+from spatialprobe.report.passes import passes
 
 pytestmark = [
     pytest.mark.no_cover,

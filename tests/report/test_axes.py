@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from report_reader import read, unpacked
+from report_reader import over_of, read, unpacked
 from torch import nn
 
 import spatialprobe as sp
@@ -151,7 +151,13 @@ def test_swept_and_explained(kind, tmp_path):
     found = sp.attribute(model, data[:2], 1, layers=name, at="output")[name]
     contributions = page.layer(name)["contributions"]
     assert np.allclose(unpacked(contributions["channels"], "<f4").reshape(2, -1), found.channels, rtol=1e-5)
-    assert (contributions["over"] is None) == (kind == "volumes")
+    for image in range(2):
+        over, step = over_of(contributions["over"], image)
+        spread = contributions["over"]["spreads"][0]
+        lines = [unpacked(spread[axis], "<i4") for axis in ("slices", "rows", "columns") if spread[axis]]
+        density = found.map[image].numpy() * found.map[image].numel() / data[0, 0].numel()
+        assert np.abs(over - density[np.ix_(*lines)]).max() <= step
+        assert over.shape == shape[1:]
 
 
 def test_kernels_of_all_axes(tmp_path):
@@ -186,20 +192,20 @@ def test_large_volumes_fit(tmp_path):
 
 
 def test_wrong_inputs(tmp_path):
-    """An image without a batch, other numbers of axes, and overlays over volumes are refused with what to do."""
+    """An image without a batch, and other numbers of axes, are refused with what to do."""
     path = tmp_path / "page.html"
     with pytest.raises(sp.ArgumentError, match=r"becomes a batch with image\[None\]"):
         sp.write_report(path, nn.Conv2d(3, 2, 3), rand(3, 8, 8))
     with pytest.raises(sp.ArgumentError, match=r"Signals are \(N, C, L\), volumes \(N, C, D, H, W\)"):
         sp.write_report(path, nn.Conv1d(3, 2, 3), rand(3, 8), layers=nn.Conv1d)
     volumes = Volumes().eval(), rand(2, 1, 6, 12, 10)
-    with pytest.raises(sp.ArgumentError, match="these are volumes: leave overlays out"):
+    with pytest.raises(sp.ArgumentError, match=r"one signed map \(d, h, w\) for each, \(N, d, h, w\)"):
         sp.write_report(path, *volumes, layers=nn.Conv3d, overlays={"mine": rand(2, 12, 10)})
     signals = Signals().eval(), rand(2, 2, 40)
     with pytest.raises(sp.ArgumentError, match=r"one signed map \(w,\) for each, \(N, w\)"):
         sp.write_report(path, *signals, layers=nn.Conv1d, overlays={"mine": rand(2, 12, 10)})
     sp.write_report(path, *signals, layers=nn.Conv1d, overlays={"mine": rand(2, 20)})
-    assert read(path).data["overlays"][0]["over"]["width"] == 20
+    assert read(path).data["overlays"][0]["over"]["spreads"][0]["width"] == 20
 
 
 def test_signals_that_are_not_finite(tmp_path):

@@ -12,6 +12,10 @@ import spatialprobe as sp
 pytestmark = pytest.mark.usefixtures("nothing_went_wrong")
 
 
+SLICE_COLOR = """const canvas = document.getElementById('input');
+return [...canvas.getContext('2d').getImageData(9, 9, 1, 1).data]"""  # red, green and blue in the slice's upper left
+
+
 @pytest.fixture(scope="module")
 def signals(tmp_path_factory):
     torch.manual_seed(0)
@@ -28,8 +32,48 @@ def volumes(tmp_path_factory):
     convs = nn.Conv3d(1, 4, 3, padding=1), nn.Conv3d(4, 6, (3, 2, 2), stride=(1, 2, 2))
     model, data = nn.Sequential(convs[0], nn.ReLU(), convs[1]).eval(), torch.rand(5, 1, 8, 16, 12)
     path = tmp_path_factory.mktemp("volumes") / "page.html"
-    sp.explore(model, data[:2], data, layers=nn.Conv3d, path=path, open=False)
+    step = (torch.arange(8) < 4).float().mul(2).sub(1)[None, :, None, None].expand(2, 8, 1, 1)
+    sp.explore(model, data[:2], data, layers=nn.Conv3d, path=path, open=False, overlays={"step": step})
     return path
+
+
+def test_images_of_several_sizes(driver, tmp_path):
+    """Another image turns map, fields and the strip to its own size; a clicked pixel is let go, and links lead back."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 3, stride=2)).eval()
+    images = [torch.rand(3, *size) for size in ((12, 20), (24, 10))]
+    path = tmp_path / "page.html"
+    sp.write_report(path, model, images, forward=lambda one, batch: one(torch.stack(batch)))
+    page = Opened(driver, path)
+    page.open("#2/1/1/7")
+    page.says("It sees rows 2-6, columns 14-18 of the input.")
+    assert "4 × 8" in page.text("strip")
+    page.point("input", 0.9, 0.5, click=True)
+    page.wait("!document.getElementById('pixel').hidden")
+    page.choose("image", "1")
+    page.wait("location.hash.includes('image=1')")
+    page.says("Unit row 3, column 2 of 2")
+    page.says("It sees rows 6-10, columns 4-8 of the input.")
+    assert "10 × 3" in page.text("strip")
+    assert page.run("return document.getElementById('pixel').hidden")
+    page.press("map", "ARROW_DOWN")
+    page.says("It sees rows 8-12")
+    page.open("#0/1/21/7?image=1")
+    page.says("It sees rows 21-23, columns 7-9 of the input.")
+
+
+def test_maps_over_volumes(driver, volumes):
+    """What lies over a volume is shown slice by slice: violet before the middle, orange behind."""
+    page = Opened(driver, volumes)
+    page.open("#0/1/8/6/1?over=1")
+    page.says("sees slices 0-2")
+    before = page.run(SLICE_COLOR)
+    page.open("#0/1/8/6/6?over=1")
+    page.says("sees slices 5-7")
+    after = page.run(SLICE_COLOR)
+    assert before[2] > before[0] + 50
+    assert after[0] > after[2] + 50
+    assert "Over the input: step" in page.text("over-words")
 
 
 def test_lines(driver, signals):

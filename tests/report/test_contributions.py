@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from report_reader import read, unpacked
+from report_reader import over_of, read, unpacked
 from torch import nn
 
 import spatialprobe as sp
@@ -42,14 +42,6 @@ def path(tmp_path):
     return tmp_path / "page.html"
 
 
-def over_of(data, image):
-    """Return a map over the input, (H, W), from what the page holds, and the difference between two of its codes."""
-    low, high = unpacked(data["maps"][image]["numbers"], "<f8").reshape(5, -1)[:2, 0]
-    codes = np.cumsum(unpacked(data["maps"][image]["differences"][0], "u1"), dtype=np.uint8)
-    found = low + (high - low) * codes.reshape(data["height"], data["width"]).astype(float) / 254
-    return found[unpacked(data["rows"], "<i4")][:, unpacked(data["columns"], "<i4")], (high - low) / 254
-
-
 def test_numbers_are_those_of_attribute_and_of_loops(model, images, path):
     """Contributions, scores and scale are those of `attribute`; each fall is measured with that channel zero."""
     target = [3, 0, 1]
@@ -70,7 +62,8 @@ def test_numbers_are_those_of_attribute_and_of_loops(model, images, path):
         assert data["checks"] == [deletion.words(image) for image in range(3)]
         for image in range(3):
             over, step = over_of(data["over"], image)
-            rows, columns = unpacked(data["over"]["rows"], "<i4"), unpacked(data["over"]["columns"], "<i4")
+            (spread,) = data["over"]["spreads"]
+            rows, columns = unpacked(spread["rows"], "<i4"), unpacked(spread["columns"], "<i4")
             density = found[name].map[image].numpy() * found[name].map[image].numel() / (15 * 13)
             assert np.abs(over - density[rows][:, columns]).max() <= step
 
@@ -128,7 +121,7 @@ def test_overlays(model, images, path):
     [
         ([1], "overlays is a list: pass a mapping"),
         ({"a": "b"}, r"overlays\['a'\] is a str: pass a tensor \(N, h, w\)"),
-        ({"a": torch.ones(2, 4, 4)}, r"overlays\['a'\] is \(2, 4, 4\) for 3 images"),
+        ({"a": torch.ones(2, 4, 4)}, r"overlays\['a'\] holds 2 of \(4, 4\) for 3 images"),
         ({"a": torch.full((3, 4, 4), torch.nan)}, "infinite or NaN"),
         ({1: torch.ones(3, 4, 4)}, "overlays has the name 1: pass a text"),
     ],

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from report_reader import read
+from report_reader import over_of, read, unpacked
 from torch import nn
 
 import spatialprobe as sp
@@ -103,6 +103,63 @@ def test_lists_of_images(tmp_path):
     assert np.array_equal(read(labeled.path).values("inner.conv", 2), other.values("conv", 2))
 
 
+class Loop(nn.Module):
+    """A model that goes through a list of images, of any sizes, one by one."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = Scaled()
+
+    def forward(self, images):
+        return torch.cat([self.inner(image[None])["logits"] for image in images])
+
+
+def test_lists_of_several_sizes(tmp_path):
+    """Each image has the maps, fields, contributions and overlays of its own size, as if it were alone."""
+    model, images = Loop().eval(), [IMAGES[0], IMAGES[1, :, :12, :10], IMAGES[2]]
+    overlays = {"mine": [image[0, ::2] for image in images]}
+    options = {"at": "output", "layers": ["inner.conv", "inner.head"], "progress": False}
+    report = sp.write_report(tmp_path / "p.html", model, images, targets=[3, 1, 0], overlays=overlays, **options)
+    page = read(report.path)
+    assert [one["size"] for one in page.data["images"]] == [0, 1, 0]
+    for number, image in enumerate(images):
+        alone = sp.write_report(
+            tmp_path / "alone.html", model, [image], targets=[3, 1, 0][number : number + 1], **options
+        )
+        here, known = page.of_image(number), read(alone.path)
+        assert here.data["input"] == known.data["input"] | {name: here.data["input"][name] for name in ("low", "high")}
+        for name in report.layers:
+            assert np.array_equal(here.values(name, number), known.values(name, 0))
+            assert np.array_equal(here.boxes(name, 0), known.boxes(name, 0))
+            assert here.layer(name)["field"] == known.layer(name)["field"]
+            mine, theirs = here.layer(name)["contributions"], known.layer(name)["contributions"]
+            assert mine["checks"][number] == theirs["checks"][0]
+            assert np.array_equal(over_of(mine["over"], number)[0], over_of(theirs["over"], 0)[0])
+            for values in ("channels", "ablated"):
+                one = unpacked(mine[values], "<f4").reshape(3, -1)[number]
+                assert np.array_equal(one, unpacked(theirs[values], "<f4"))
+        over, step = over_of(page.data["overlays"][0]["over"], number)
+        assert np.abs(over - image[0, ::2].repeat_interleave(2, dim=0).numpy()).max() <= step
+    assert page.data["score"]["reach"] == max(
+        read(sp.write_report(tmp_path / "a.html", model, [image], targets=one, **options).path).data["score"]["reach"]
+        for image, one in zip(images, [3, 1, 0], strict=True)
+    )
+
+
+def test_swept_over_several_sizes(tmp_path):
+    """Exemplars of images of several sizes are listed, and the page says why without patches."""
+    model, images = Loop().eval(), [IMAGES[0], IMAGES[1, :, :12, :10]]
+    options = {"layers": "inner.conv", "batch_size": 1, "progress": False, "open": False}
+    for shown in (images, images[:1]):
+        report = sp.explore(model, shown, [[image] for image in images], path=tmp_path / "p.html", **options)
+        assert read(report.path).layer("inner.conv")["sweep"]["hasBoxes"] is False
+    sweep = sp.sweep(model, [[image] for image in images], [sp.Exemplars], layers="inner.conv", progress=False)
+    sp.write_report(tmp_path / "p.html", model, images, sweep=sweep, dataset=images)
+    page = read(tmp_path / "p.html")
+    assert "patches are drawn where all images" in page.text
+    assert page.data["samples"] is None
+
+
 def test_explored_over_samples_of_any_form(tmp_path):
     """A sweep over dictionaries, and the patches and labels of its samples, beside a batch of the same form."""
     data = [{"pixels": image, "scale": scale} for image, scale in zip(IMAGES, SCALES, strict=True)]
@@ -127,7 +184,7 @@ def test_explored_over_samples_of_any_form(tmp_path):
 
 
 def test_what_is_not_clear_is_said(tmp_path):
-    """Several images in a sample, images of several sizes, pictures of another size than the input, and no images."""
+    """Several images in a sample, images and volumes, pictures of another size than the input, and no images."""
 
     class Two(Scaled):
         def forward(self, left, right):
@@ -138,8 +195,8 @@ def test_what_is_not_clear_is_said(tmp_path):
         sp.write_report(path, Two(), {"left": IMAGES, "right": IMAGES})
     chosen = sp.write_report(path, Two(), {"left": IMAGES, "right": 0 * IMAGES}, image=lambda sample: sample["left"])
     assert chosen.images == 3
-    with pytest.raises(sp.ArgumentError, match="images of one size, and these are of 12 x 16, 16 x 16"):
-        sp.write_report(path, Detector(), [IMAGES[0], IMAGES[1, :, :12]])
+    with pytest.raises(sp.ArgumentError, match=r"not some of each: these are \(3, 16, 16\), \(16, 16\)"):
+        sp.write_report(path, Detector(), [*IMAGES], image=lambda one: one if one.equal(IMAGES[0]) else one[0])
     with pytest.raises(sp.ArgumentError, match="picture of a sample is of 8 x 8 pixels, and no input"):
         sp.write_report(path, Scaled(), {"pixels": IMAGES}, image=lambda sample: sample["pixels"][:, :8, :8])
     with pytest.raises(sp.ArgumentError, match="images must be a tensor .* not a dict"):

@@ -21,8 +21,8 @@ from turned import Permuted, made, turn
 from zoo import ZOO
 
 import spatialprobe as sp
-from spatialprobe.report.layers import passes
 from spatialprobe.report.page_batch import PageBatch
+from spatialprobe.report.passes import passes
 
 HOSTILE = '</script><script>document.title="taken"</script><img src=x onerror=alert(1)>\'"&\u2028\udc00 ü 猫 {{title}}'
 

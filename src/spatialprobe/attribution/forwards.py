@@ -49,7 +49,12 @@ class Forwards:
 
     @property
     def repeats(self) -> int:
-        """How often the images are repeated in one forward pass, at least once."""
+        """How often the images are repeated in one forward pass, at least once.
+
+        A list of images is taken once: a model may go through it one by one.
+        """
+        if self.reader.is_image_list(self.part):
+            return 1
         count, most = self.target.count, self.batch_size
         if most is None:  # a function as target gets an output of as many samples as there are images
             most = count if self.target.function is not None else _AT_ONCE

@@ -44,7 +44,9 @@ def doubts(
     """
     for layer in reversed(layers):
         for result in sweep.layers.get(layer, {}).values():
-            if dataset is not None and isinstance(result, ExemplarsResult) and result.values.numel():
+            if dataset is None or not isinstance(result, ExemplarsResult) or result.map_size is None:
+                continue  # in a batch of images of several sizes a model may have padded them
+            if result.values.numel():
                 return _of_layer(batch, layer, result, dataset, at, image, layout)
     return []
 

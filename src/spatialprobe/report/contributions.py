@@ -1,30 +1,26 @@
-"""What channels contribute to the answers, what removing them did, and maps of other origin, for the page."""
+"""What channels contribute to the answers, and what removing them did, for the page."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from spatialprobe.activations.records import At
-from spatialprobe.arguments import short_repr
 from spatialprobe.attribution.attribute import attribute
 from spatialprobe.attribution.result import Attribution
-from spatialprobe.attribution.target import TargetChoice
-from spatialprobe.errors import ArgumentError
+from spatialprobe.attribution.target import Target, TargetChoice
 from spatialprobe.evidence.deletion import SAMPLED, channel_deletion, score_falls
 from spatialprobe.fields.result import ReceptiveField
 from spatialprobe.model.layout import LayoutChoice
-from spatialprobe.render.attribution_map import nearest_units
-from spatialprobe.report.coded_maps import CodedMaps
+from spatialprobe.report.over_input import OverInput
 from spatialprobe.statistics.progress import Shown, Silent, progress_bar
-from spatialprobe.text import format_count, kind_of
 
 if TYPE_CHECKING:
     from spatialprobe.report.layers import PageLayer
@@ -35,25 +31,6 @@ Ints = npt.NDArray[np.int64]
 
 _BUDGET = 4096  # samples: so often channels are ablated one by one, over all layers and images
 _LEAST = 8  # channels of each layer and image that are, whatever the budget
-
-
-@dataclass(frozen=True, eq=False)
-class OverInput:
-    """Signed maps, one an image, and how they lie over the pixels of the input."""
-
-    maps: tuple[CodedMaps, ...]  # one an image, of one channel
-    rows: Ints  # (H,): the row of the map that each row of pixels shows
-    columns: Ints  # (W,): the column
-
-    @staticmethod
-    def of(maps: Floats, size: Sequence[int], field: ReceptiveField | None) -> OverInput:
-        """Return maps (N, h, w) over an input (H, W): units lie over the middles of their fields, else evenly.
-
-        Maps of signals are (N, w), over a line of (W,).
-        """
-        lines = [nearest_units(field, axis, maps.shape[1 + axis], pixels) for axis, pixels in enumerate(size)]
-        rows, columns = lines if len(lines) == 2 else (np.zeros(1, np.int64), *lines)
-        return OverInput(tuple(CodedMaps.of(one[None]) for one in maps), rows, columns)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,21 +56,8 @@ class Score:
     reach: float  # of the scale of all maps: contribution per pixel of the input
 
 
-@dataclass(frozen=True, eq=False)
-class Overlay:
-    """Maps of other origin, over the input."""
-
-    name: str
-    over: OverInput
-
-    @cached_property
-    def reach(self) -> float:
-        """The end of the scale, one for all images."""
-        return max(one.robust for one in self.over.maps) or 1.0
-
-
 class Explained:
-    """The contributions of the page's layers to one target.
+    """The contributions of the page's layers to one target, for images of one size.
 
     Raises:
         ArgumentError: the target is none of this model.
@@ -102,29 +66,27 @@ class Explained:
 
     def __init__(
         self,
-        batch: PageBatch,
+        model: nn.Module,
+        batch: Any,
         target: TargetChoice,
-        names: set[str],
-        at: At,
-        layout: LayoutChoice,
+        size: tuple[int, ...],
+        single: int,
+        **options: Any,
     ) -> None:
-        self._model, self._batch, images = batch.model, batch.batch, batch.pictures
-        chosen: Any = {"layers": lambda name, _: name in names, "forward": batch.forward}
-        self._found = attribute(batch.model, batch.batch, target, at=at, layout=layout, **chosen)
-        self._size, self._count = tuple(images.shape[2:]), len(images)
+        self._model, self._batch, self._size = model, batch, size
+        self._found = attribute(model, batch, target, **options)
         self._runs = [one for layer in self._found for one in self._found.calls(layer)]
         first = self._runs[0]
-        pixels = prod(self._size)
+        self._single = max(_LEAST, single // (len(first.score) * len(self._runs)))
         self.score = Score(
-            tuple(first.target.tolist()), tuple(map(float, first.score)), first._question.reach / pixels or 1.0
+            tuple(first.target.tolist()), tuple(map(float, first.score)), first._question.reach / prod(size) or 1.0
         )
-        self._single = max(_LEAST, _BUDGET // (len(images) * len(self._runs)))
 
     @property
     def samples(self) -> int:
         """How many samples run to check the contributions."""
         singles = (min(self._single, one.channels.shape[1]) for one in self._runs)
-        return sum(count + SAMPLED for count in singles) * self._count
+        return sum(count + SAMPLED for count in singles) * len(self.score.values)
 
     def of(self, layer: str, run: int, field: ReceptiveField, bar: Silent) -> Contributions | None:
         """Return the contributions of one run of a layer; None where the score does not depend on it."""
@@ -139,10 +101,10 @@ class Explained:
             checks = tuple(deletion.words(image) for image in range(count))
         bar.update(SAMPLED * count)
         over = None
-        size = self._size
-        if found.map is not None and found.map.ndim - 1 == len(size) < 3:
-            maps = found.map.double().numpy() * (found.map[0].numel() / prod(size))
-            over = OverInput.of(maps, size, field if field.output_size == tuple(found.map.shape[1:]) else None)
+        if found.map is not None and found.map.ndim - 1 == len(self._size):
+            maps = found.map.double().numpy() * (found.map[0].numel() / prod(self._size))
+            known = field if field.output_size == tuple(found.map.shape[1:]) else None
+            over = OverInput.of([*maps], [self._size] * count, [known] * count)
         return Contributions(found.channels.double().numpy(), self._ablate(found, bar), over, checks)
 
     def _ablate(self, found: Attribution, bar: Silent) -> Floats:
@@ -168,46 +130,59 @@ def explain(
 ) -> tuple[list[PageLayer], Score]:
     """Return the page's layers with what their channels contribute to the scores, and these.
 
+    Images of one size are explained together; of several sizes each alone, as its maps are.
+
     Raises:
         SpatialProbeError: as of `attribute`.
     """
-    explained = Explained(batch, target, {one.layer for one in layers}, at, layout)
-    with progress_bar(progress, done=0, total=explained.samples, title="ablation") as bar:
-        found = [replace(one, contributions=explained.of(one.layer, one.run, one.field, bar)) for one in layers]
-    return found, explained.score
+    names = {one.layer for one in layers}
+    options: Any = {"layers": lambda name, _: name in names, "forward": batch.forward, "at": at, "layout": layout}
+    together = len(batch.sizes) == 1
+    sizes = (0,) if together else batch.size_of
+    groups = [batch.batch] if together else [batch.alone(image) for image in range(len(batch))]
+    targets = [target] if together else _targets_of(target, len(batch))
+    parts = [
+        Explained(batch.model, group, one, batch.sizes[size], _BUDGET // len(groups), **options)
+        for group, one, size in zip(groups, targets, sizes, strict=True)
+    ]
+    total = sum(part.samples for part in parts)
+    with progress_bar(progress, done=0, total=total, title="ablation") as bar:
+        found = []
+        for layer in layers:
+            each = [
+                part.of(layer.layer, layer.run, layer.grids[n].field, bar) for part, n in zip(parts, sizes, strict=True)
+            ]
+            found.append(replace(layer, contributions=_join_contributions(each)))
+    return found, _join_scores([part.score for part in parts])
 
 
-def read_overlays(overlays: object, images: torch.Tensor) -> tuple[Overlay, ...]:
-    """Return the maps that are passed for the input images (N, C, H, W), or signals (N, C, L).
-
-    Raises:
-        ArgumentError: they are no mapping of names to maps (N, h, w) of finite numbers.
-    """
-    if overlays is None:
-        return ()
-    if not isinstance(overlays, Mapping):
-        raise ArgumentError(f"overlays is {kind_of(overlays)}: pass a mapping of names to tensors (N, h, w).")
-    if overlays and images.ndim == 5:
-        raise ArgumentError("overlays= are maps over images and signals, and these are volumes: leave overlays out.")
-    for name in overlays:
-        if not isinstance(name, str):
-            raise ArgumentError(
-                f"overlays has the name {short_repr(name)}: pass a text, overlays={{'saliency': maps}}."
-            )
-    return tuple(Overlay(name, _over(name, maps, images)) for name, maps in overlays.items())
+def _targets_of(target: TargetChoice, count: int) -> Sequence[Any]:
+    """Return the target of each image alone."""
+    if isinstance(target, str | int) or callable(target):
+        return [target] * count
+    Target.of(target, count)
+    return [int(one) for one in target]
 
 
-def _over(name: object, given: object, images: torch.Tensor) -> OverInput:
-    try:
-        maps = torch.as_tensor(given, dtype=torch.float64, device="cpu").detach()
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ArgumentError(f"overlays[{name!r}] is {kind_of(given)}: pass a tensor (N, h, w).") from error
-    if maps.ndim != images.ndim - 1 or len(maps) != len(images) or not maps.numel():
-        one, all_of_them = ("(h, w)", "(N, h, w)") if images.ndim == 4 else ("(w,)", "(N, w)")
-        raise ArgumentError(
-            f"overlays[{name!r}] is {tuple(maps.shape)} for {format_count(len(images), 'image')}: pass one signed map "
-            f"{one} for each, {all_of_them}."
-        )
-    if not maps.isfinite().all():
-        raise ArgumentError(f"overlays[{name!r}] holds values that are infinite or NaN.")
-    return OverInput.of(maps.numpy(), images.shape[2:], None)
+def _join_contributions(parts: Sequence[Contributions | None]) -> Contributions | None:
+    """Return the contributions to the scores of all images; None where one of them does not depend on the layer."""
+    known = [part for part in parts if part is not None]
+    if len(known) < len(parts):
+        return None
+    overs = [part.over for part in known if part.over is not None]
+    over = OverInput(*(sum((getattr(one, name) for one in overs), ()) for name in ("maps", "spreads")))
+    return Contributions(
+        np.concatenate([part.channels for part in known]),
+        np.concatenate([part.ablated for part in known]),
+        over if len(overs) == len(known) else None,
+        sum((part.checks for part in known), ()),
+    )
+
+
+def _join_scores(scores: Sequence[Score]) -> Score:
+    """Return the scores of all images, on the scale of the largest contributions."""
+    return Score(
+        sum((one.targets for one in scores), ()),
+        sum((one.values for one in scores), ()),
+        max(one.reach for one in scores),
+    )

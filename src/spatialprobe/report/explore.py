@@ -25,8 +25,9 @@ from spatialprobe.model.samples import ImageOf
 from spatialprobe.model.select import Selector
 from spatialprobe.notebook import display, is_notebook
 from spatialprobe.report.browser import find_browser, has_viewer, open_page
-from spatialprobe.report.layers import page_layers, passes
+from spatialprobe.report.layers import page_layers
 from spatialprobe.report.page_batch import PageBatch
+from spatialprobe.report.passes import passes
 from spatialprobe.report.result import Report
 from spatialprobe.report.write import check_checkup, check_page, write_report
 from spatialprobe.statistics.batches import Data

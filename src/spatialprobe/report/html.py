@@ -14,9 +14,10 @@ import spatialprobe
 from spatialprobe.render.palette import LEVELS, colors, palette
 from spatialprobe.render.palette import NONFINITE as NONFINITE_COLOR
 from spatialprobe.report.coded_maps import NONFINITE, STEPS
-from spatialprobe.report.contributions import Overlay, Score
+from spatialprobe.report.contributions import Score
 from spatialprobe.report.exemplar_images import StoredImages
-from spatialprobe.report.inputs import Inputs
+from spatialprobe.report.inputs import Inputs, InputSize
+from spatialprobe.report.over_input import Overlay
 from spatialprobe.report.payload import PackedLayer, over_data, script_safe, signal_data, signal_ranges
 from spatialprobe.report.script import loader, packed_script, page_script, read_part
 from spatialprobe.report.stills import Still, still
@@ -115,17 +116,15 @@ class Page:
     def _data(self) -> dict[str, object]:
         return {
             "at": self.at,
-            "input": {
-                "height": self.inputs.height,
-                "width": self.inputs.width,
-                "axes": self.inputs.axes,
-                "depth": self.inputs.depth,
-                "columns": self.inputs.columns,
-                "low": self.inputs.stretch.low,
-                "high": self.inputs.stretch.high,
-            },
+            "input": self._input(self.inputs.sizes[0]),
+            "sizes": [
+                {"input": self._input(size), "layers": [packed.grid(number) for packed in self.layers]}
+                for number, size in enumerate(self.inputs.sizes)
+                if number
+            ],
             "images": [
-                {"name": one.name, "answer": one.answer} | ({"signal": signal_data(one.signal)} if one.signal else {})
+                {"name": one.name, "answer": one.answer, "size": self.inputs.sizes.index(one.size)}
+                | ({"signal": signal_data(one.signal)} if one.signal else {})
                 for one in self.inputs.images
             ],
             "palettes": {
@@ -145,6 +144,10 @@ class Page:
             "layers": [packed.data() for packed in self.layers],
         }
 
+    def _input(self, size: InputSize) -> dict[str, object]:
+        """The size of an input, and what its darkest and brightest pixels stand for."""
+        return {**vars(size), "low": self.inputs.stretch.low, "high": self.inputs.stretch.high}
+
     def _score(self, score: Score) -> dict[str, object]:
         """The score of each image, and what it is of, in words."""
         count = len(self.inputs.images)
@@ -156,7 +159,7 @@ class Page:
         """The input images: the page's script draws from these very pictures."""
         return "".join(
             f'<figure class="input"><img class="input" src="{one.picture}" alt="{_text(f"Input image {one.name}")}" '
-            f'width="{self.inputs.shown[1]}" height="{self.inputs.shown[0]}">'
+            f'width="{one.shown[1]}" height="{one.shown[0]}">'
             f"<figcaption><bdi>{_text(one.name)}</bdi></figcaption></figure>"
             for one in self.inputs.images
         )

@@ -13,6 +13,7 @@ from spatialprobe.activations.records import ConvSpec
 from spatialprobe.errors import ArgumentError
 from spatialprobe.model.batch import check_values
 from spatialprobe.render.images import Image, Stretch, extremes_of, nonfinite_words
+from spatialprobe.render.scale import Values
 from spatialprobe.render.sheet import best_columns
 from spatialprobe.report.coded_maps import CodedMaps
 from spatialprobe.report.pixels import data_uri, is_lossless
@@ -23,12 +24,34 @@ MOST_SIGNALS = 8  # channels of a signal that are drawn
 
 
 @dataclass(frozen=True)
+class InputSize:
+    """A size of images, signals or volumes."""
+
+    height: int  # pixels; one of a signal
+    width: int  # pixels, or the values of a signal
+    axes: int = 2  # one of signals, three of volumes
+    depth: int = 1  # slices of a volume, which lie beside each other on its picture
+    columns: int = 1  # slices in each row of it
+
+    @staticmethod
+    def of(size: Sequence[int]) -> InputSize:
+        """Return that of an input (L,), (H, W) or (D, H, W)."""
+        if len(size) == 1:
+            return InputSize(1, size[0], axes=1)
+        height, width = size[-2:]
+        depth = size[0] if len(size) == 3 else 1
+        return InputSize(height, width, len(size), depth, best_columns(depth, height, width))
+
+
+@dataclass(frozen=True)
 class InputImage:
     """One image of the batch."""
 
     name: str  # what the reader sees in the list
     picture: str  # data URI
     answer: str  # what the model makes of it, in words; empty if not known
+    size: InputSize
+    shown: tuple[int, int]  # height and width of the picture
     signal: CodedMaps | None = None  # the values of a signal, which the page draws as lines
 
 
@@ -36,27 +59,31 @@ class InputImage:
 class Inputs:
     """All images of the batch."""
 
-    height: int  # pixels; one of a signal
-    width: int  # pixels, or the values of a signal
     images: tuple[InputImage, ...]
     of: int  # images that were given
     stretch: Stretch  # values to brightness
     remarks: tuple[str, ...]  # how pixels are shown, where not as they are
-    shown: tuple[int, int]  # height and width of each picture
-    axes: int = 2  # one of signals, three of volumes
-    depth: int = 1  # slices of a volume, which lie beside each other on its picture
-    columns: int = 1  # slices in each row of it
+
+    @property
+    def axes(self) -> int:
+        """The number of axes of all inputs."""
+        return self.images[0].size.axes
+
+    @property
+    def sizes(self) -> tuple[InputSize, ...]:
+        """The sizes of the images, each once, in the order of the images."""
+        return tuple(dict.fromkeys(image.size for image in self.images))
 
     def with_remark(self, remark: str) -> Inputs:
         """Return the same with one more sentence."""
         return replace(self, remarks=(*self.remarks, remark))
 
 
-def checked_images(images: object, labels: Sequence[str] | None, model: nn.Module | None = None) -> torch.Tensor:
+def checked_images(images: object, model: nn.Module | None = None) -> torch.Tensor:
     """The batch (N, C, H, W), (N, C, L) or (N, C, D, H, W) that the model takes.
 
     Raises:
-        ArgumentError: it is none, or there are not as many labels.
+        ArgumentError: it is none.
     """
     single = isinstance(images, torch.Tensor) and images.ndim == 3 and model is not None and _takes_one(model, images)
     usable = isinstance(images, torch.Tensor) and images.ndim in (3, 4, 5) and not images.is_complex()
@@ -67,59 +94,71 @@ def checked_images(images: object, labels: Sequence[str] | None, model: nn.Modul
             hint = " Signals are (N, C, L), volumes (N, C, D, H, W)."
         raise ArgumentError(f"images must be a tensor (N, C, H, W), the batch that the model takes, not {what}.{hint}")
     check_values(images)
-    if labels is not None and len(labels) != len(images):
-        raise ArgumentError(
-            f"{format_count(len(images), 'image')}, but {format_count(len(labels), 'label')}: pass one for each image."
-        )
     return images
 
 
-def inputs_of(images: torch.Tensor, labels: Sequence[str] | None, answers: Sequence[str]) -> Inputs:
-    """The images (N, C, *spatial) as pictures: signals as lines, others stretched alike where values leave [0, 1]."""
-    if images.ndim == 3:
-        return _signals(images, labels, answers)
+def check_labels(labels: Sequence[str] | None, count: int) -> None:
+    """Check that there is a label for each image, where there are some.
+
+    Raises:
+        ArgumentError: there is not.
+    """
+    if labels is not None and len(labels) != count:
+        raise ArgumentError(
+            f"{format_count(count, 'image')}, but {format_count(len(labels), 'label')}: pass one for each image."
+        )
+
+
+def inputs_of(images: Sequence[torch.Tensor], labels: Sequence[str] | None, answers: Sequence[str]) -> Inputs:
+    """The images (C, *spatial) as pictures: signals as lines, others stretched alike where values leave [0, 1]."""
+    sizes = [InputSize.of(image.shape[1:]) for image in images]
+    if sizes[0].axes == 1:
+        return _signals(images, sizes, labels, answers)
     values = [_in_color(image) for image in images]
     lows, highs = zip(*(extremes_of(image) for image in values), strict=True)
     stretch = Stretch.of(min(lows), max(highs))
-    depth = images.shape[2] if images.ndim == 5 else 1
-    height, width = images.shape[-2:]
-    columns = best_columns(depth, height, width)
-    pictures = [stretch.pixels(_beside(image, columns) if images.ndim == 5 else image) for image in values]
+    pictures = [
+        stretch.pixels(_beside(image, size.columns) if size.axes == 3 else image)
+        for image, size in zip(values, sizes, strict=True)
+    ]
     shown = tuple(
-        InputImage(_name(number, labels), data_uri(picture), answer)
-        for number, (picture, answer) in enumerate(zip(pictures, answers, strict=True))
+        InputImage(_name(number, labels), data_uri(picture), answer, size, (picture.shape[0], picture.shape[1]))
+        for number, (picture, answer, size) in enumerate(zip(pictures, answers, sizes, strict=True))
     )
     remarks = [*stretch.words(), *dict.fromkeys(word for image in values for word in nonfinite_words(image))]
-    if images.shape[1] not in (1, 3):
-        remarks.append(f"Of the {images.shape[1]} channels of the input the mean is shown, in gray.")
-    if not is_lossless(*pictures[0].shape[:2]):
+    if len(images[0]) not in (1, 3):
+        remarks.append(f"Of the {len(images[0])} channels of the input the mean is shown, in gray.")
+    if not all(is_lossless(*picture.shape[:2]) for picture in pictures):
         remarks.append("Input images are shown as JPEG; the model saw the originals.")
-    size = pictures[0].shape[0], pictures[0].shape[1]
-    axes = images.ndim - 2
-    return Inputs(height, width, shown, len(shown), stretch, tuple(remarks), size, axes, depth, columns)
+    return Inputs(shown, len(shown), stretch, tuple(remarks))
 
 
-def _signals(images: torch.Tensor, labels: Sequence[str] | None, answers: Sequence[str]) -> Inputs:
-    """The signals (N, C, L): the page draws the lines of the first channels."""
-    values = images.detach().cpu()
-    values = values if values.dtype is torch.float64 else values.float()
-    coded = [CodedMaps.of(one.numpy()) for one in values[:, :MOST_SIGNALS]]
+def _signals(
+    images: Sequence[torch.Tensor], sizes: Sequence[InputSize], labels: Sequence[str] | None, answers: Sequence[str]
+) -> Inputs:
+    """The signals (C, L): the page draws the lines of the first channels."""
+    coded = [CodedMaps.of(_as_floats(image[:MOST_SIGNALS])) for image in images]
     pictures = [signal_picture(one) for one in coded]
     shown = tuple(
-        InputImage(_name(number, labels), picture.picture, answer, one)
-        for number, (picture, answer, one) in enumerate(zip(pictures, answers, coded, strict=True))
+        InputImage(_name(number, labels), picture.picture, answer, size, (picture.height, picture.width), one)
+        for number, (picture, answer, size, one) in enumerate(zip(pictures, answers, sizes, coded, strict=True))
     )
-    remarks = []
-    if images.shape[1] > 1:
+    remarks, channels = [], len(images[0])
+    if channels > 1:
         remarks.append("Each channel of the input is drawn between its own least and greatest value of all signals.")
-    if images.shape[1] > MOST_SIGNALS:
-        remarks.append(f"Of the {images.shape[1]} channels of the input the first {MOST_SIGNALS} are drawn.")
+    if channels > MOST_SIGNALS:
+        remarks.append(f"Of the {channels} channels of the input the first {MOST_SIGNALS} are drawn.")
     if any(one.nonfinite.any() for one in coded):
         remarks.append("Values of the input that are infinite or NaN are crimson.")
     low, high = np.concatenate([one.low for one in coded]), np.concatenate([one.high for one in coded])
     stretch = Stretch(*(float(end) for end in np.nan_to_num([np.fmin.reduce(low), np.fmax.reduce(high)])))
-    size = pictures[0].height, pictures[0].width
-    return Inputs(1, images.shape[2], shown, len(shown), stretch, tuple(remarks), size, axes=1)
+    return Inputs(shown, len(shown), stretch, tuple(remarks))
+
+
+def _as_floats(values: torch.Tensor) -> Values:
+    """Return values as an array of float32, or of float64 where they are."""
+    found = values.detach().cpu()
+    return np.asarray((found if found.dtype is torch.float64 else found.float()).numpy())
 
 
 def _takes_one(model: nn.Module, image: torch.Tensor) -> bool:

@@ -28,7 +28,7 @@ class MapPieces:
     @staticmethod
     def of(maps: Sequence[CodedMaps], most: float) -> MapPieces:
         """Pieces of at most so many units of one image, or of one channel, in the order of the channels."""
-        count, units = len(maps[0].codes), maps[0].codes[0].size
+        count, units = len(maps[0].codes), max(one.codes[0].size for one in maps)
         size = max(1, int(most // units))
         return MapPieces(tuple(maps), np.arange(count), (*range(0, count, size), count))
 
@@ -40,7 +40,7 @@ class MapPieces:
 
         `strength` (C,) says which these are; by default the magnitudes of the first image do.
         """
-        count, units = len(maps[0].codes), maps[0].codes[0].size
+        count, units = len(maps[0].codes), max(one.codes[0].size for one in maps)
         size = max(1, min(int(most // units), count // _SHARE))
         order = np.argsort(-(maps[0].reach if strength is None else strength), kind="stable")
         return MapPieces(tuple(maps), order, (0, *range(1, count, size), count))
@@ -51,8 +51,8 @@ class MapPieces:
 
     @property
     def units(self) -> int:
-        """The units of one map."""
-        return int(self.maps[0].codes[0].size)
+        """The units of one map, on average over images."""
+        return sum(int(one.codes[0].size) for one in self.maps) // len(self.maps)
 
     def channels(self, piece: int) -> npt.NDArray[np.int64]:
         """Return the channels of a piece."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from spatialprobe.model.outputs import describe_leaves
 from spatialprobe.model.samples import ImageOf, image_in
 from spatialprobe.model.weights import device_of
 from spatialprobe.render.images import image_values
-from spatialprobe.report.inputs import checked_images
+from spatialprobe.report.inputs import check_labels, checked_images
 from spatialprobe.tensors import shape_text
 
 
@@ -31,7 +32,7 @@ class PageBatch:
     model: nn.Module  # as the user has it
     forward: Forward | None
     batch: Any  # as the user has it
-    pictures: torch.Tensor  # (N, C, *spatial), what the page shows of each sample
+    pictures: tuple[torch.Tensor, ...]  # (C, *spatial) each, what the page shows of each sample
     _followed: int = 0  # which tensor of a sample the picture shows
 
     @staticmethod
@@ -44,7 +45,9 @@ class PageBatch:
             ArgumentError: it is none, its images are not clear, or there are not as many labels.
         """
         if isinstance(batch, torch.Tensor) or not any(tensor.ndim for tensor in tensors_of(batch)):
-            return PageBatch(model, forward, batch, checked_images(batch, labels, model if forward is None else None))
+            images = checked_images(batch, model if forward is None else None)
+            check_labels(labels, len(images))
+            return PageBatch(model, forward, batch, tuple(images.unbind()))
         check_values(batch)
         reader = BatchReader.of(model, forward)
         part = reader.part(batch)
@@ -52,19 +55,27 @@ class PageBatch:
         if not samples:
             raise ArgumentError("The batch holds no samples, so there is nothing to show. Pass at least one image.")
         pictures = [_picture(sample, index, image, reader) for index, sample in enumerate(samples)]
-        if len({picture.shape for picture in pictures}) > 1:
-            sizes = ", ".join(sorted({" x ".join(map(str, one.shape[1:])) for one in pictures}))
-            raise ArgumentError(
-                f"The page shows images of one size, and these are of {sizes}: bring them to one size, or write a page "
-                "for each, since what a unit sees differs with the size."
-            )
-        shown = checked_images(torch.stack(pictures), labels)
+        if len({picture.ndim for picture in pictures}) > 1:
+            shapes = ", ".join(dict.fromkeys(shape_text(picture) for picture in pictures))
+            raise ArgumentError(f"The page shows images, signals or volumes, not some of each: these are {shapes}.")
+        shown = tuple(checked_images(picture[None])[0] for picture in pictures)
+        check_labels(labels, len(shown))
         return PageBatch(model, forward, batch, shown, _which(_take(reader, part, 0, alone=True), pictures[0], reader))
 
     @property
     def is_tensor(self) -> bool:
         """Whether the model takes nothing but images."""
         return isinstance(self.batch, torch.Tensor)
+
+    @cached_property
+    def sizes(self) -> tuple[tuple[int, ...], ...]:
+        """The sizes of the images, each once, in the order of the images."""
+        return tuple(dict.fromkeys(tuple(picture.shape[1:]) for picture in self.pictures))
+
+    @cached_property
+    def size_of(self) -> tuple[int, ...]:
+        """Which of the sizes each image has."""
+        return tuple(self.sizes.index(tuple(picture.shape[1:])) for picture in self.pictures)
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -82,15 +93,21 @@ class PageBatch:
 
     def one(self, index: int) -> tuple[nn.Module, torch.Tensor]:
         """Return a model of one image, and the image of a sample, (1, C, H, W), on the model's device."""
-        model, device = called_by(self.model, self.forward), device_of(self.model)
+        model, part = called_by(self.model, self.forward), self.alone(index)
         if self.is_tensor:
-            return model, self.pictures[index][None].to(device)
-        reader = BatchReader.of(self.model, self.forward)
-        part = copy_inputs(_take(reader, reader.part(self.batch), index, alone=True), device)
-        if reader.is_image_list(part):
+            return model, part
+        if BatchReader.of(self.model, self.forward).is_image_list(part):
             return CalledBy(model, _call_on_list), part[0][None]
         followed = list(tensors_of(part))[self._followed]
         return as_tensor_model(model, part, followed), followed
+
+    def alone(self, index: int) -> Any:
+        """Return one sample as a batch of the form that the model takes, on its device."""
+        device = device_of(self.model)
+        if self.is_tensor:
+            return self.pictures[index][None].to(device)
+        reader = BatchReader.of(self.model, self.forward)
+        return copy_inputs(_take(reader, reader.part(self.batch), index, alone=True), device)
 
 
 def _call_on_list(model: nn.Module, images: torch.Tensor) -> Any:

@@ -129,7 +129,7 @@ def _with_maps(draft: _Draft) -> Page:
         if _size(page) <= limit:
             return page
     draft = draft.in_small_pieces()
-    steps = [_STEP if _is_large(one.maps[0].codes.shape[-2:]) else 1 for one in draft.pieces]
+    steps = [_STEP if all(_is_large(maps.codes.shape[-2:]) for maps in one.maps) else 1 for one in draft.pieces]
     count = _images_that_fit(draft, steps, rest)
     if count:
         found = _as_fine_as_fits(draft, draft.whole(steps, count))

@@ -59,8 +59,10 @@ def with_exemplars(page: Page, room: int, sheets: Sheets) -> Page:
 
 
 def _places(packed: PackedLayer) -> Places | None:
-    places = packed.layer.swept.places if packed.layer.swept else None
-    return places if places is not None and places.shape[-1] == 3 else None
+    swept = packed.layer.swept
+    if swept is None or swept.places is None or not swept.has_boxes:
+        return None
+    return swept.places if swept.places.shape[-1] == 3 else None
 
 
 def _side(packed: PackedLayer, places: Places) -> int:

@@ -86,4 +86,5 @@ def add_sweep(layer: PageLayer, sweep: SweepResult, dataset: Images | None) -> P
     results: Mapping[str, Any] | None = sweep.layers.get(layer.layer)
     if results is None:
         return layer
-    return replace(layer, swept=Swept.of(results, sweep.samples, layer.of, layer.field, dataset))
+    fields = [grid.field for grid in layer.grids]
+    return replace(layer, swept=Swept.of(results, sweep.samples, layer.of, fields, dataset))

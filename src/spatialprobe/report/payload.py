@@ -14,9 +14,10 @@ import numpy.typing as npt
 from spatialprobe.report.box_tables import LayerBoxes
 from spatialprobe.report.coded_kernels import CodedKernels
 from spatialprobe.report.coded_maps import CodedMaps
-from spatialprobe.report.contributions import Contributions, OverInput
-from spatialprobe.report.layers import PageLayer
+from spatialprobe.report.contributions import Contributions
+from spatialprobe.report.layers import Grid, PageLayer
 from spatialprobe.report.map_pieces import MapPieces
+from spatialprobe.report.over_input import OverInput, Spread
 from spatialprobe.report.packing import differences, packed
 from spatialprobe.report.patch_sheets import Patches
 from spatialprobe.report.swept import Swept
@@ -48,6 +49,7 @@ class PackedLayer:
     order: npt.NDArray[np.int64]  # (C,) places among the layer's channels, in the order of the pieces
     maps: tuple[tuple[str, ...], ...]  # for each image one text a piece
     parts: dict[str, Any]  # what is the same for all images
+    grids: tuple[dict[str, Any], ...]  # for each size of the images the fields of the layer's units
 
     @property
     def sheet_bytes(self) -> int:
@@ -70,23 +72,29 @@ class PackedLayer:
         swept = replace(self.layer.swept, patches=patches, sheet_ranks=ranks, wants_sheet=True)
         return replace(self, layer=replace(self.layer, swept=swept), parts=self.parts | {"sweep": _swept(swept)})
 
+    def grid(self, size: int) -> dict[str, Any]:
+        """Return the units of the layer for images of one size, and their fields."""
+        units = self.layer.grids[size].boxes.tables[0].size
+        return {
+            "height": -(-units[-2] // self.layer.every),
+            "width": -(-units[-1] // self.layer.every),
+            "depth": units[0] if len(units) == 3 else 1,
+            "units": units[-2:],
+            **self.grids[size],
+        }
+
     def data(self) -> dict[str, Any]:
         """Return what the page's script reads."""
         layer = self.layer
         whole = len(layer.channels) == layer.of
-        rows, columns = layer.maps[0].codes.shape[-2:]
         in_order = np.array_equal(self.order, np.arange(len(self.order)))
         return {
             "name": layer.name,
             "kind": layer.kind,
             "of": layer.of,
             "channels": None if whole else layer.channels.tolist(),
-            "height": -(-rows // layer.every),
-            "width": -(-columns // layer.every),
-            "depth": layer.boxes.tables[0].size[0] if len(layer.boxes.tables[0].size) == 3 else 1,
             "axes": len(layer.field.output_size),
             "every": layer.every,
-            "units": layer.boxes.tables[0].size[-2:],
             "signed": layer.signed,
             "reach": layer.reach,
             "robust": layer.robust,
@@ -97,6 +105,7 @@ class PackedLayer:
                 for texts, maps in zip(self.maps, layer.maps, strict=True)
             ],
             "contributions": layer.contributions and _contributions(layer.contributions, len(self.maps)),
+            **self.grid(0),
             **self.parts,
         }
 
@@ -105,7 +114,7 @@ class PackedLayer:
 class PackedParts:
     """Layers as the page holds them; what is the same for several sets of maps is packed once."""
 
-    _known: dict[tuple[str, bool, int], dict[str, Any]] = field(default_factory=dict)
+    _known: dict[tuple[str, bool, int], tuple[dict[str, Any], tuple[dict[str, Any], ...]]] = field(default_factory=dict)
 
     def packed(
         self, layer: PageLayer, pieces: MapPieces, steps: Sequence[int], images: int, blank: bool = False
@@ -126,18 +135,20 @@ class PackedParts:
         )
         key = layer.name, layer.kernels_left_out, len(kept)
         if key not in self._known:
-            self._known[key] = _parts(layer)
+            self._known[key] = _parts(layer), tuple(_grid(grid) for grid in layer.grids)
         packs = tuple(zip(counts, steps, strict=True))
-        return PackedLayer(layer, packs, np.searchsorted(np.sort(kept), kept), texts, self._known[key])
+        return PackedLayer(layer, packs, np.searchsorted(np.sort(kept), kept), texts, *self._known[key])
 
 
 def _parts(layer: PageLayer) -> dict[str, Any]:
     return {
-        "boxes": _boxes(layer.boxes),
-        "field": {"size": layer.field.size, "stride": layer.field.stride},
         "kernels": layer.kernels and _kernels(layer.kernels, layer.source),
         "sweep": layer.swept and _swept(layer.swept),
     }
+
+
+def _grid(grid: Grid) -> dict[str, Any]:
+    return {"boxes": _boxes(grid.boxes), "field": {"size": grid.field.size, "stride": grid.field.stride}}
 
 
 def _boxes(boxes: LayerBoxes) -> dict[str, Any]:
@@ -173,18 +184,24 @@ def _contributions(found: Contributions, images: int) -> dict[str, Any]:
 
 
 def over_data(over: OverInput, images: int) -> dict[str, Any]:
-    """Return maps over the input, of the first images, and which of their rows and columns each pixel shows."""
-    height, width = over.maps[0].codes.shape[-2:]
+    """Return maps over the input, of the first images, and which of their units each line of pixels shows."""
+    spreads = list(dict.fromkeys(over.spreads[:images]))
     return {
-        "height": height,
-        "width": width,
-        "rows": packed(over.rows, "<i4"),
-        "columns": packed(over.columns, "<i4"),
+        "spreads": [_spread(spread) for spread in spreads],
+        "of": [spreads.index(spread) for spread in over.spreads[:images]],
         "maps": [
             {"differences": [differences(one.codes)], "numbers": packed(one.numbers, "<f8")}
             for one in over.maps[:images]
         ],
     }
+
+
+def _spread(spread: Spread) -> dict[str, Any]:
+    """Return the size of a map as rows, columns and slices, and its lines, none along an axis that the input lacks."""
+    depth, height, width = (1,) * (3 - len(spread.size)) + spread.size
+    lines = (None,) * (3 - len(spread.lines)) + tuple(packed(line, "<i4") for line in spread.lines)
+    slices, rows, columns = lines
+    return {"depth": depth, "height": height, "width": width, "slices": slices, "rows": rows, "columns": columns}
 
 
 def signal_data(signal: CodedMaps) -> dict[str, Any]:
@@ -209,6 +226,7 @@ def _swept(swept: Swept) -> dict[str, Any]:
         data["values"] = packed(swept.values, "<f4")
         data["places"] = packed(swept.places, "<i4")
         data["columns"] = swept.values.shape[1]
+        data["hasBoxes"] = swept.has_boxes
     if swept.patches is not None:
         patches = swept.patches
         data["patches"] = {

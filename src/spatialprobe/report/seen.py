@@ -11,7 +11,8 @@ from torch import nn
 from spatialprobe.errors import ArgumentError
 from spatialprobe.model.batch import tensors_of
 from spatialprobe.model.select import model_name
-from spatialprobe.report.layers import PageLayer, Passes
+from spatialprobe.report.layers import PageLayer
+from spatialprobe.report.passes import Passes
 from spatialprobe.text import format_count
 
 _ANSWERS = 3  # classes that are named

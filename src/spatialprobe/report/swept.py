@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,6 +27,7 @@ class Swept:
     statistics: Mapping[str, npt.NDArray[np.float64]]  # name -> (C,)
     values: npt.NDArray[np.float64] | None = None  # (C, k) of the exemplars, NaN for an empty place
     places: npt.NDArray[np.int64] | None = None  # (C, k, 3) sample, y, x, in volumes (C, k, 4) then z; -1: empty
+    has_boxes: bool = True  # whether the page knows what the units at these places see
     patches: Patches | None = None  # a sheet of those that are small
     sheet_ranks: int = 0  # exemplars of each channel that are on the sheet
     wants_sheet: bool = False  # whether patches are small enough for a sheet, be there room for it or not
@@ -36,10 +37,13 @@ class Swept:
         results: Mapping[str, Any],
         samples: int,
         channels: int,
-        field: ReceptiveField,
+        fields: Sequence[ReceptiveField],
         dataset: Images | None,
     ) -> Swept:
         """Return what the results of a layer's shipped reducers say; those of others are passed over.
+
+        What the units of exemplars see is known where all images have one size, those of the page (one field) and those
+        that were swept.
 
         Raises:
             ArgumentError: they are of another layer than the maps, or the data set is not the one that was swept.
@@ -56,12 +60,14 @@ class Swept:
         lengths = {len(values) for values in statistics.values()} | ({len(exemplars.values)} if exemplars else set())
         if lengths - {channels}:
             raise ArgumentError(
-                f"The sweep of {field.layer!r} is of {', '.join(map(str, sorted(lengths)))} channels, but the layer "
-                f"returned {channels}: pass the sweep of this model."
+                f"The sweep of {fields[0].layer!r} is of {', '.join(map(str, sorted(lengths)))} channels, but the "
+                f"layer returned {channels}: pass the sweep of this model."
             )
         if exemplars is None:
             return Swept(samples, statistics)
-        check_places(exemplars, field)
+        has_boxes = len(fields) == 1 and exemplars.map_size is not None
+        if has_boxes:
+            check_places(exemplars, fields[0])
         if dataset is not None:
             check_samples(exemplars, dataset)
         return Swept(
@@ -69,6 +75,7 @@ class Swept:
             statistics,
             exemplars.values.numpy(),
             _places(exemplars),
+            has_boxes,
         )
 
     def left_out(self) -> str | None:

@@ -13,7 +13,8 @@ from spatialprobe.arguments import short_repr
 from spatialprobe.errors import ArgumentError
 from spatialprobe.render.scale import Values
 from spatialprobe.report.coded_maps import CodedMaps
-from spatialprobe.report.layers import DIFFERENCE, PageLayer, Run
+from spatialprobe.report.layers import DIFFERENCE, PageLayer
+from spatialprobe.report.passes import Run
 from spatialprobe.text import kind_of
 
 _MODELS = 2
@@ -72,7 +73,7 @@ def join_versions(one: Version, other: Version) -> tuple[list[PageLayer], list[s
         match = theirs.pop(layer.name, None)
         if match is None:
             left_out.append(f"{layer.name} is left out: {other.name} has no maps of a layer of this name.")
-        elif match.maps[0].codes.shape != layer.maps[0].codes.shape:
+        elif [maps.codes.shape for maps in match.maps] != [maps.codes.shape for maps in layer.maps]:
             sizes = (" x ".join(map(str, each.maps[0].codes.shape)) for each in (layer, match))
             left_out.append(f"{layer.name} is left out: its maps are {' and '.join(sizes)}.")
         else:

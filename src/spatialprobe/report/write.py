@@ -24,14 +24,16 @@ from spatialprobe.model.layout import LayoutChoice, check_layout
 from spatialprobe.model.samples import ImageOf, Images
 from spatialprobe.model.select import Selector, check_model
 from spatialprobe.report.agreement import doubts
-from spatialprobe.report.contributions import explain, read_overlays
+from spatialprobe.report.contributions import explain
 from spatialprobe.report.exemplar_images import ExemplarImages
 from spatialprobe.report.html import Page
 from spatialprobe.report.inputs import inputs_of
-from spatialprobe.report.layers import PageLayer, check_left_out, page_layers, passes
+from spatialprobe.report.layers import PageLayer, page_layers
+from spatialprobe.report.over_input import read_overlays
 from spatialprobe.report.page_batch import PageBatch
 from spatialprobe.report.page_budget import fitted
 from spatialprobe.report.page_sweeps import add_sweep, check_shared, check_sweeps, choose_point, sweeps_of
+from spatialprobe.report.passes import check_left_out, passes
 from spatialprobe.report.result import Report
 from spatialprobe.report.seen import Seen, join_answers, join_names
 from spatialprobe.report.versions import Version, check_models, join_versions, names_of_versions
@@ -42,6 +44,10 @@ from spatialprobe.text import escape_surrogates, kind_of
 
 _SUFFIXES = (".html", ".htm")
 _WITHOUT_PATCHES = "Top-activating samples are listed by number and unit: patches of signals and volumes are not drawn."
+_OF_SEVERAL_SIZES = (
+    "Top-activating samples are listed by number and unit: patches are drawn where all images, those of the page and "
+    "those that were swept, have one size."
+)
 
 
 def write_report(
@@ -76,9 +82,10 @@ def write_report(
         model: any module; or two by name, `{"before": one, "after": other}`: the page then shows the maps of both side
             by side, and their difference, for layers of one name and size, with the channels in the order of change.
         images: a batch as the model takes it: images (N, C, H, W), signals (N, C, L), volumes (N, C, D, H, W), a list
-            of images of one size, or a mapping or tuple with them, as `sweep` reads them. Each sample runs alone, with
-            its part of the other inputs. Values outside [0, 1] are contrast-stretched, and the page says so. Signals
-            are drawn as lines, volumes slice by slice.
+            of images, of different sizes too, or a mapping or tuple with them, as `sweep` reads them. Each sample runs
+            alone, with its part of the other inputs, so that its maps and fields are those of its own size. Values
+            outside [0, 1] are contrast-stretched, and the page says so. Signals are drawn as lines, volumes slice by
+            slice.
         layers: as for `Probe`; those with maps of one to three axes are shown, the others, and any that do not run,
             are named. For signals pass `layers=nn.Conv1d`, for volumes `nn.Conv3d`.
         at: "output", or "post_activation", as for `Probe`; if left out, that of the sweep, or "output".
@@ -95,7 +102,7 @@ def write_report(
             to it (gradient times activation), shows the contributions over the input, and says how the score fell when
             a channel was ablated alone, and when the top ones were, beside random ones.
         overlays: signed maps of other origin (captum, pytorch-grad-cam), by name: a tensor (N, h, w), of signals
-            (N, w), with one map an image, which is stretched over the input; none over volumes. The page
+            (N, w), of volumes (N, d, h, w), or a list of one map an image, which is stretched over the input. The page
             shows them in its place.
         checkup: of the same model, what `sp.checkup` returned: a panel that opens shows its findings with their
             pictures, each of which leads to its layer.
@@ -158,8 +165,9 @@ def write_report(
         seen.append(Seen(name, batch.model, found, shown, doubtful))
     answers = [join_answers(seen, index, classes) for index in range(len(first))]
     inputs = inputs_of(first.pictures, labels, answers)
-    if dataset is not None and inputs.axes != 2:
-        inputs = inputs.with_remark(_WITHOUT_PATCHES)
+    drawn = dataset is not None and inputs.axes == 2 and _has_boxes(seen)
+    if dataset is not None and not drawn:
+        inputs = inputs.with_remark(_WITHOUT_PATCHES if inputs.axes != 2 else _OF_SEVERAL_SIZES)
     shown, left_out = seen[0].layers, [*seen[0].found.left_out.values()]
     if len(seen) > 1:
         shown, left_out = join_versions(*(Version(each.name, each.layers, each.found.values) for each in seen))
@@ -183,7 +191,7 @@ def write_report(
         checkup="" if checkup is None else as_html_panel(checkup, partial(_address, shown)),
     )
     source = None
-    if dataset is not None and inputs.axes == 2:
+    if dataset is not None and drawn:
         source = ExemplarImages(dataset, shown[0].field, inputs.stretch, classes, image)
     page, written = fitted(page, shown, source, max_bytes)
     write_bytes(target, written)
@@ -195,6 +203,12 @@ def write_report(
     return Report(
         target, len(written), names, len(page.inputs.images), page.reduced, page.doubts, page.missing, reasons
     )
+
+
+def _has_boxes(seen: Sequence[Seen]) -> bool:
+    """Return whether the page knows what the units of some exemplars see, or whether it has none."""
+    swept = [layer.swept for each in seen for layer in each.layers if layer.swept and layer.swept.places is not None]
+    return not swept or any(one.has_boxes for one in swept)
 
 
 def check_page(

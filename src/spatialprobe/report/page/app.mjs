@@ -12,12 +12,14 @@
 /** @import { Loaded, Unit } from "./values.mjs" */
 import { scaleOf, unpackPalettes } from "./colors.mjs";
 import { unpackLayer, unpackMaps } from "./data.mjs";
+import { bySize, payloadOf } from "./sizes.mjs";
 import { initialState } from "./state.mjs";
 import { joinLayer, keptUnit } from "./values.mjs";
 
 /**
  * @typedef {object} App
- * @property {Payload} payload
+ * @property {Payload} payload of the size of the image that is shown
+ * @property {Payload[]} sizes the same for each size of images
  * @property {Palettes} palettes
  * @property {HTMLImageElement[]} pictures the input images, which are part of the page
  * @property {State} state
@@ -43,13 +45,14 @@ import { joinLayer, keptUnit } from "./values.mjs";
  * @property {HTMLCanvasElement | null} over the input under what lies over it
  * @property {boolean} printing
  * @property {{ known: string, timer: number }} address as it was last read or written, and the timer that writes the next
- * @property {{ layers: Map<number, Promise<LayerArrays>>, loaded: Map<string, Promise<Loaded>>, samples: Map<number, HTMLImageElement> }} cache
+ * @property {{ layers: Map<string, Promise<LayerArrays>>, loaded: Map<string, Promise<Loaded>>, samples: Map<number, HTMLImageElement> }} cache
  */
 
 /** @param {Payload} payload @param {HTMLImageElement[]} pictures @returns {App} what is shown follows with the first change */
 export function createApp(payload, pictures) {
   return /** @type {App} */ ({
     payload,
+    sizes: bySize(payload),
     palettes: unpackPalettes(payload),
     pictures,
     state: initialState(payload),
@@ -81,14 +84,15 @@ function once(cache, key, make) {
   return found;
 }
 
-/** @param {App} app @param {number} index @returns {Promise<LayerArrays>} what is the same for all images */
-export function loadArrays(app, index) {
-  return once(app.cache.layers, index, () => unpackLayer(app.payload.layers[index]));
+/** @param {App} app @param {number} index @param {number} image @returns {Promise<LayerArrays>} what is the same for all images of its size */
+export function loadArrays(app, index, image) {
+  const payload = payloadOf(app.sizes, image);
+  return once(app.cache.layers, `${index} ${app.sizes.indexOf(payload)}`, () => unpackLayer(payload.layers[index]));
 }
 
 /** @param {App} app @param {number} image Unpack its lines, where it is a signal. */
 export async function loadSignal(app, image) {
-  const { input, images, signals } = app.payload;
+  const { input, images, signals } = payloadOf(app.sizes, image);
   const { signal } = images[image];
   if (!signal || !signals || app.signals[image]) return;
   app.signals[image] = await unpackMaps(signal, { height: 1, width: input.width, depth: 1, every: 1, pieces: [[signals.low.length, 1]], order: null });
@@ -96,15 +100,16 @@ export async function loadSignal(app, image) {
 
 /** @param {App} app @param {number} index @param {number} image @returns {Promise<Loaded>} */
 export function loadLayer(app, index, image) {
-  const layer = app.payload.layers[index];
+  const { codes, layers } = payloadOf(app.sizes, image);
+  const layer = layers[index];
   return once(app.cache.loaded, `${index} ${image}`, async () => {
     const [arrays, maps] = await Promise.all([
-      loadArrays(app, index),
+      loadArrays(app, index, image),
       unpackMaps(layer.maps[image], layer),
       app.pictures[image].decode(),
       loadSignal(app, image),
     ]);
-    return joinLayer(layer, index, image, arrays, maps, app.payload.codes);
+    return joinLayer(layer, index, image, arrays, maps, codes);
   });
 }
 

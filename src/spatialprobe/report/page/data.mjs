@@ -5,7 +5,7 @@
  */
 
 /** @typedef {{ height: number, width: number }} Size */
-/** @typedef {{ name: string, answer: string | null, signal?: PackedMaps }} ImageEntry `signal`: the lines of a signal, one map a channel */
+/** @typedef {{ name: string, answer: string | null, size?: number, signal?: PackedMaps }} ImageEntry `size`: which of the sizes of the inputs it has, 0 for the first; `signal`: the lines of a signal, one map a channel */
 /** @typedef {{ differences: string[], numbers: string }} PackedMaps one text for each piece of the layer */
 /** @typedef {{ tables: string[], byAxis: boolean[], of: number[] | null, exact: boolean, unknown: string[] }} PackedBoxes */
 /** @typedef {{ shape: [number, number, number], codes: string, reach: string, inputs: string, of: number, inColor: boolean, depth: number, source?: string, bias?: string, steps?: number[] }} PackedKernels */
@@ -14,14 +14,16 @@
  * @typedef {{ sheet: string, cell: number, columns: number, ranks: number, remarks: string[] }} PackedPatches
  */
 /**
- * What a sweep found: statistics by name, and the top-activating samples with their patches.
- * @typedef {{ samples: number, names: string[], numbers: string, values?: string, places?: string, columns?: number, patches?: PackedPatches }} PackedSweep
+ * What a sweep found: statistics by name, and the top-activating samples with their patches; `hasBoxes`: whether the fields
+ * on the page are those of the samples, too.
+ * @typedef {{ samples: number, names: string[], numbers: string, values?: string, places?: string, columns?: number, hasBoxes?: boolean, patches?: PackedPatches }} PackedSweep
  */
 /**
- * Signed maps over the input, one an image, of `height` rows of `width` units; `rows` and `columns` say which of them
- * each row and column of pixels shows.
- * @typedef {{ height: number, width: number, rows: string, columns: string, maps: PackedMaps[] }} PackedOver
+ * How a map lies over the input: `depth` slices of `height` rows of `width` units; `slices`, `rows` and `columns` say which
+ * of them each slice, row and column of pixels shows, null along an axis that the input lacks.
+ * @typedef {{ depth: number, height: number, width: number, slices: string | null, rows: string | null, columns: string }} PackedSpread
  */
+/** @typedef {{ spreads: PackedSpread[], of: number[], maps: PackedMaps[] }} PackedOver signed maps over the input, one an image, and which spread each has */
 /**
  * What channels contribute to the score, and how far it falls without each alone, (images, channels); and what
  * removing the top ones did, a sentence an image.
@@ -45,7 +47,9 @@
  * Of a signal, with one of `axes`, `width` counts the values. The `depth` slices of a volume lie in rows of so many `columns` on its picture.
  * @typedef {Size & { axes: number, depth: number, columns: number, low: number, high: number }} Input
  */
-/** @typedef {{ at: string, input: Input, images: ImageEntry[], codes: Codes, palettes: { signed: string, plain: string }, crimson: [number, number, number], samples: Record<string, [string, string]> | null, signals: { low: number[], high: number[] } | null, versions?: string[], score: Score | null, overlays: OverlayEntry[], layers: LayerEntry[] }} Payload */
+/** @typedef {Pick<LayerEntry, "height" | "width" | "depth" | "units" | "boxes" | "field">} GridEntry the units of a layer for images of one size, and their fields */
+/** @typedef {{ input: Input, layers: GridEntry[] }} SizeEntry another size of images than the first: what differs for it */
+/** @typedef {{ at: string, input: Input, sizes?: SizeEntry[], images: ImageEntry[], codes: Codes, palettes: { signed: string, plain: string }, crimson: [number, number, number], samples: Record<string, [string, string]> | null, signals: { low: number[], high: number[] } | null, versions?: string[], score: Score | null, overlays: OverlayEntry[], layers: LayerEntry[] }} Payload */
 
 /** @typedef {{ boxes: Int32Array[], kernels?: Uint8Array, kernelReach?: Float32Array, kernelInputs?: Int32Array, kernelBias?: Float32Array, statistics?: Float32Array, values?: Float32Array, places?: Int32Array, sheet?: HTMLImageElement, contributions?: Float32Array, ablated?: Float32Array }} LayerArrays */
 /**

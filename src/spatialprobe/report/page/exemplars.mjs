@@ -26,7 +26,7 @@ export function placesOf(loaded, channel) {
   const found = Array.from({ length: count }, (_, rank) => {
     const at = channel * count + rank;
     const [sample, y, x, z = 0] = places.subarray(each * at, each * at + each);
-    return { channel, rank, sample, z, y, x, value: values[at], box: sample < 0 ? null : boxOf(loaded, channel, y, x, z) };
+    return { channel, rank, sample, z, y, x, value: values[at], box: sample < 0 || layer.sweep?.hasBoxes === false ? null : boxOf(loaded, channel, y, x, z) };
   });
   return found.filter((one) => one.sample >= 0);
 }

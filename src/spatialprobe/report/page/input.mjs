@@ -107,10 +107,9 @@ function listenToStrip(app) {
 /** @param {App} app The photo: a click chooses a pixel, arrow keys move it, Escape lets go of it. */
 function listenToInput(app) {
   const canvas = canvasOf("input");
-  const { depth, height, width } = app.payload.input;
   /** @param {Unit | null} pixel */
   const choose = (pixel) => {
-    app.slice = pixel && depth > 1 ? pixel.z : null;
+    app.slice = pixel && app.payload.input.depth > 1 ? pixel.z : null;
     findRegions(app, pixel);
     showChannel(app);
   };
@@ -118,6 +117,7 @@ function listenToInput(app) {
     const box = canvas.getBoundingClientRect();
     const [left, top] = [event.clientX - box.left - MARGIN, event.clientY - box.top - MARGIN];
     const { input } = app.payload;
+    const { depth, height, width } = input;
     const y = Math.floor((top / (box.height - 2 * MARGIN)) * height);
     const x = Math.floor((left / (box.width - 2 * MARGIN)) * width);
     const found = app.panels && input.axes === 3 ? voxelAt(app.panels, left, top, currentVoxel(app)) : { z: 0, y, x };
@@ -130,6 +130,7 @@ function listenToInput(app) {
     if (event.key === "Escape") choose(null);
     else if (!move) return false;
     else {
+      const { depth, height, width } = app.payload.input;
       const { z, y, x } = app.pixel ?? { z: app.payload.input.axes === 3 ? currentVoxel(app).z : 0, y: height >> 1, x: width >> 1 };
       if (event.shiftKey) choose({ z: clamp(z + move[0], depth), y, x });
       else choose({ z, y: clamp(y + move[0], height), x: clamp(x + move[1], width) });

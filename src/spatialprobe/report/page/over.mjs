@@ -3,11 +3,12 @@
  */
 
 /** @import { App } from "./app.mjs" */
-/** @import { PackedOver, Payload } from "./data.mjs" */
+/** @import { Input, PackedOver, Payload, Size } from "./data.mjs" */
 /** @import { Palettes } from "./colors.mjs" */
 import { cssColor } from "./colors.mjs";
 import { inflate, unpackMaps } from "./data.mjs";
 import { canvasOf, element, resizeCanvas } from "./drawing.mjs";
+import { payloadOf } from "./sizes.mjs";
 import { formatSigned } from "./words.mjs";
 
 const HUE = 0.88; // where in the palette the color of the positive sign is taken
@@ -24,33 +25,48 @@ function findOver(payload, layer, choice) {
   if (score && choice === 1) {
     const { contributions, name } = layers[layer];
     const map = contributions?.over ?? null;
-    const without = contributions ? `The contributions of ${name} are not drawn over ${input.axes === 3 ? "a volume" : "an input of other axes"}` : `The score does not depend on ${name}`;
-    const words = map ? `Over the input: contributions per ${input.axes === 1 ? "position" : "pixel"}, one scale for all layers and images` : without;
+    const without = contributions ? `The contributions of ${name} are not drawn over an input of other axes` : `The score does not depend on ${name}`;
+    const place = ["position", "pixel", "voxel"][input.axes - 1];
+    const words = map ? `Over the input: contributions per ${place}, one scale for all layers and images` : without;
     return { map, reach: score.reach, words };
   }
   const { name, over, reach } = overlays[choice - (score ? 2 : 1)];
   return { map: over, reach, words: `Over the input: ${name}, one scale for all images` };
 }
 
-/** @param {App} app @param {number} layer @param {number} image @param {number} choice @returns {Promise<HTMLCanvasElement | null>} the input under the map, one pixel a pixel of it; null where nothing is to lie over it */
+/** @param {App} app @param {number} layer @param {number} image @param {number} choice @returns {Promise<HTMLCanvasElement | null>} the input under the map, one pixel a pixel of it, as it lies on its picture; null where nothing is to lie over it */
 export async function loadOver(app, layer, image, choice) {
-  const over = findOver(app.payload, layer, choice);
+  const payload = payloadOf(app.sizes, image);
+  const { input, codes } = payload;
+  const over = findOver(payload, layer, choice);
   if (!over?.map) return null;
-  const [rows, columns, maps] = await Promise.all([inflate(over.map.rows), inflate(over.map.columns), unpackMaps(over.map.maps[image], { ...over.map, depth: 1, every: 1, pieces: [[1, 1]], order: null })]);
+  const spread = over.map.spreads[over.map.of[image]];
+  const [maps, ...lines] = await Promise.all([
+    unpackMaps(over.map.maps[image], { ...spread, every: 1, pieces: [[1, 1]], order: null }),
+    ...[spread.slices, spread.rows, spread.columns].map(async (line) => (line ? new Int32Array(await inflate(line)) : Int32Array.of(0))),
+  ]);
   await app.pictures[image].decode();
-  const { input, codes } = app.payload;
   const canvas = document.createElement("canvas");
-  Object.assign(canvas, { width: input.width, height: input.height });
+  const line = input.axes === 1;
+  Object.assign(canvas, { width: input.width * input.columns, height: input.height * Math.ceil(input.depth / input.columns) });
   const drawing = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d", { willReadFrequently: true }));
-  if (input.axes === 2) drawing.drawImage(app.pictures[image], 0, 0, input.width, input.height);
-  const pixels = drawing.getImageData(0, 0, input.width, input.height);
-  const width = over.map.width;
+  if (!line) drawing.drawImage(app.pictures[image], 0, 0, canvas.width, canvas.height);
+  const pixels = drawing.getImageData(0, 0, canvas.width, canvas.height);
   const values = Float64Array.from(maps.codes, (code) => (maps.low[0] * (codes.steps - code) + maps.high[0] * code) / codes.steps);
-  const [across, down] = [new Int32Array(columns), new Int32Array(rows)];
-  if (input.axes === 2) mixInto(pixels.data, signsOf(app.palettes), over.reach, input.width, (x, y) => values[down[y] * width + across[x]]);
-  if (input.axes === 1) pixels.data.forEach((_, at) => (pixels.data[at] = at % 4 === 3 ? 255 * shareOf(values[across[at >> 2]], over.reach) : signsOf(app.palettes)[values[across[at >> 2]] < 0 ? 0 : 1][at % 4]));
+  const valueOf = valuesOver(values, spread, lines, input);
+  if (line) pixels.data.forEach((_, at) => (pixels.data[at] = at % 4 === 3 ? 255 * shareOf(valueOf(at >> 2, 0), over.reach) : signsOf(app.palettes)[valueOf(at >> 2, 0) < 0 ? 0 : 1][at % 4]));
+  else mixInto(pixels.data, signsOf(app.palettes), over.reach, canvas.width, valueOf);
   drawing.putImageData(pixels, 0, 0);
   return canvas;
+}
+
+/** @param {Float64Array} values of the map @param {Size} size of its slices @param {Int32Array[]} lines which slice, row and column of it each of the input shows @param {Input} input @returns {(x: number, y: number) => number} the value over a pixel of the input's picture, where the slices of a volume lie beside each other; 0 where there is none */
+export function valuesOver(values, size, [slices, rows, columns], input) {
+  return (x, y) => {
+    const z = Math.floor(y / input.height) * input.columns + Math.floor(x / input.width);
+    if (z >= input.depth) return 0;
+    return values[(slices[z] * size.height + rows[y % input.height]) * size.width + columns[x % input.width]];
+  };
 }
 
 /** @param {Uint8ClampedArray} pixels of the picture, which is changed @param {number[][]} signs the colors of below and above zero @param {number} reach the end of the scale @param {number} width @param {(x: number, y: number) => number} valueOf */

@@ -18,7 +18,7 @@ export async function findRegions(app, pixel) {
   app.pixel = pixel;
   app.regions = [];
   if (pixel) {
-    const arrays = await Promise.all(app.payload.layers.map((_, index) => loadArrays(app, index)));
+    const arrays = await Promise.all(app.payload.layers.map((_, index) => loadArrays(app, index, app.state.image)));
     if (app.pixel !== pixel) return;
     app.regions = app.payload.layers.map((layer, index) => findRegion(layer, arrays[index], 0, pixel));
   }

@@ -46,7 +46,7 @@ export function sliceOrigin({ columns, width, height }, z) {
 /** @param {App} app @param {CanvasRenderingContext2D} drawing @param {Panels} panels @param {Unit} voxel The slice, and beside and below it the sections through a column and a row. */
 export function drawPanels(app, drawing, { slice, side, below, scale }, { z, y, x }) {
   const { input } = app.payload;
-  const picture = app.pictures[app.state.image];
+  const picture = app.over ?? app.pictures[app.state.image];
   const { height, width, depth } = input;
   drawing.imageSmoothingEnabled = scale * (window.devicePixelRatio || 1) < 1;
   const { left, top } = sliceOrigin(input, z);

@@ -39,7 +39,7 @@ export function namesOver({ score, overlays }) {
 export function nextState(state, wish, found, before, input) {
   const next = { ...state, ...wish };
   const { layer } = found;
-  if (before && next.layer !== state.layer && !("y" in wish)) {
+  if (before && !("y" in wish || "x" in wish)) {
     next.y = Math.floor(((state.y + 0.5) * layer.height) / before.layer.height);
     next.x = Math.floor(((state.x + 0.5) * layer.width) / before.layer.width);
     next.z = Math.floor(((state.z + 0.5) * layer.depth) / before.layer.depth);

@@ -9,6 +9,7 @@ import { scaleOf } from "./colors.mjs";
 import { WHOLE, element, hatch, outline, paintMap, resizeCanvas } from "./drawing.mjs";
 import { fitInto, shapeOf } from "./layout.mjs";
 import { drawLine, drawSignal } from "./lines.mjs";
+import { payloadOf } from "./sizes.mjs";
 import { sliceOrigin } from "./slices.mjs";
 import { findRichestChannel } from "./values.mjs";
 import { countVersions, groupOf, inGroup, layerNames } from "./groups.mjs";
@@ -24,17 +25,26 @@ export function buildStrip(app) {
   const count = countVersions(app.payload);
   const names = layerNames(app.payload);
   element("strip").replaceChildren(...layers.filter((_, i) => i % count === 0).map((layer, depth) => {
-    const lines = [names[depth], `#${depth + 1} · ${unitsOf(layer).join(" × ")} · sees ${shorten(layer.field.size)}`];
-    const button = buttonOf(document.createElement("canvas"), ...lines.map((text, i) => lineOf(text, i ? "" : "name")));
+    const button = buttonOf(document.createElement("canvas"), lineOf(names[depth], "name"), lineOf("", ""));
     button.title = `${names[depth]}: ${layer.kind}, ${layer.of} channels`;
     return button;
   }));
+  writeStrip(app);
   const shown = images.length > 1 ? images : [];
   element("images").replaceChildren(...shown.map((image, number) => {
     const button = buttonOf(app.payload.input.axes === 2 ? pictureOf(app, number) : thumbnailOfInput(app, number));
     button.title = image.name;
     return button;
   }));
+}
+
+/** @param {App} app Write what depends on the size of the image: how many units each layer has. */
+export function writeStrip(app) {
+  const count = countVersions(app.payload);
+  [...element("strip").children].forEach((button, depth) => {
+    const layer = app.payload.layers[depth * count];
+    button.children[2].textContent = `#${depth + 1} · ${unitsOf(layer).join(" × ")} · sees ${shorten(layer.field.size)}`;
+  });
 }
 
 /** @param {App} app @param {number} number of an image @returns {HTMLImageElement} */
@@ -47,7 +57,7 @@ function pictureOf(app, number) {
 
 /** @param {App} app @param {number} number of a volume, or a signal @returns {HTMLCanvasElement} its middle slice, or its lines, once it is unpacked */
 function thumbnailOfInput(app, number) {
-  const { input, images } = app.payload;
+  const { input, images } = payloadOf(app.sizes, number);
   const canvas = document.createElement("canvas");
   canvas.setAttribute("role", "img");
   canvas.setAttribute("aria-label", `Image ${images[number].name}`);

@@ -14,9 +14,10 @@ import { drawContributions } from "./contributions.mjs";
 import { drawMosaic, frameChosen, hasWall } from "./mosaic.mjs";
 import { loadOver, writeOver } from "./over.mjs";
 import { writePixel } from "./photo.mjs";
+import { payloadOf } from "./sizes.mjs";
 import { nextState } from "./state.mjs";
 import { writeSliders } from "./slices.mjs";
-import { drawThumbnail, markStrip } from "./strip.mjs";
+import { drawThumbnail, markStrip, writeStrip } from "./strip.mjs";
 import { numberOf, orderChannels } from "./values.mjs";
 import { groupOf } from "./groups.mjs";
 import { drawVersions, loadShown } from "./versions.mjs";
@@ -37,6 +38,7 @@ export async function change(app, wish) {
   const [found, siblings] = here ? [before, app.siblings] : await loadShown(app, layer, image);
   const under = here && over === app.state.over ? app.over : await loadOver(app, layer, image, over);
   if (mine !== app.request) return;
+  turnToSize(app, image);
   const next = nextState(app.state, app.asked, found, app.shown ?? null, app.payload.input);
   const anew = found !== app.shown || under !== app.over || ANEW.some((name) => next[name] !== app.state[name]);
   const other = next.channel !== currentChannel(app);
@@ -45,6 +47,14 @@ export async function change(app, wish) {
   else if (other) showChannel(app);
   else showUnit(app);
   if (anew) performance.measure("spatialprobe redraw", { start: started });
+}
+
+/** @param {App} app @param {number} image Where it has another size, layers have other units, and a pixel that was clicked is no more. */
+function turnToSize(app, image) {
+  const payload = payloadOf(app.sizes, image);
+  if (payload === app.payload) return;
+  Object.assign(app, { payload, pixel: null, regions: [] });
+  writeStrip(app);
 }
 
 /** @param {App} app */
