@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -18,6 +19,7 @@ from torch.utils.data import DataLoader
 from zoo import CONVOLUTIONS, ZOO
 
 import spatialprobe as sp
+from spatialprobe.errors import StorageError
 from spatialprobe.model.select import Layer
 from spatialprobe.statistics.batches import Batch
 from spatialprobe.statistics.store import Store
@@ -292,3 +294,19 @@ def test_without_zarr(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "zarr", None)
     with pytest.raises(sp.ArgumentError, match=r"pip install 'spatialprobe\[store\]'"):
         quiet(small_model(), images(4), {}, store=tmp_path / "a.zarr")
+
+
+def test_the_last_batch_that_cannot_be_written(tmp_path, monkeypatch):
+    """An error of the thread that writes is raised by the sweep, also if it is of the last batch."""
+    written = Store._write_rows
+
+    def fail(self, arrays, rows, parts):
+        if rows.stop == 6:
+            raise StorageError("Cannot write to the store: the disk is full.")
+        written(self, arrays, rows, parts)
+
+    monkeypatch.setattr(Store, "_write_rows", fail)
+    with pytest.raises(StorageError, match="the disk is full") as error:
+        quiet(nn.Conv2d(1, 1, 1), torch.rand(6, 1, 4, 4), {"dead": sp.Dead}, batch_size=2, store=tmp_path / "a.zarr")
+    assert not getattr(error.value, "__notes__", [])
+    assert not [one for one in threading.enumerate() if one.name.startswith("spatialprobe-store")]

@@ -130,7 +130,8 @@ class BatchLoop(Generic[S]):
         try:
             self._save(checkpoint, groups())
         except SpatialProbeError as unsaved:
-            add_note(error, str(unsaved))
+            if unsaved is not error:
+                add_note(error, str(unsaved))
 
     def _batches(self) -> Iterator[tuple[Batch, Progress]]:
         """Yield the remaining batches; errors that the data raises name the batch."""

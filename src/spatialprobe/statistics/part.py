@@ -14,6 +14,7 @@ from spatialprobe.model.batch import Forward
 from spatialprobe.model.forward import called_by
 from spatialprobe.model.layout import LayoutChoice
 from spatialprobe.model.select import Layer, model_name
+from spatialprobe.model.undo import Undo
 from spatialprobe.statistics.batches import Source, Workload
 from spatialprobe.statistics.checkpoint import Checkpoint, checkpoint_path
 from spatialprobe.statistics.distributed import Peers
@@ -164,11 +165,17 @@ class Part:
             exact=self._exact,
             left_out=self.state.left_out,
         )
+
+        def prepare(undo: Undo) -> None:
+            if self._store is not None:
+                undo.add(self._store.end_writing)
+            feeder.attach(undo)
+
         self._loop.run(
             feeder.feed,
             others,
             progress,
-            prepare=feeder.attach,
+            prepare=prepare,
             close=self._close_store,
             groups=lambda: self._store.groups if self._store is not None else [],
         )

@@ -1,5 +1,7 @@
 """Activations on disk as Zarr 3 arrays: chunked by sample, compressed, labeled, and with checksums.
 
+They are compressed and written in a thread of its own, while the model computes the next ones.
+
 acts.zarr/                       attributes: format, version, identity, model, at; once complete: groups, rows
   conv1/                         a group for each layer; attributes: the layer's metadata
     activation                   (sample, channel, y, x), or (sample, y, x, channel), as the layer has it
@@ -15,6 +17,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
@@ -26,6 +29,7 @@ from spatialprobe.errors import ArgumentError, StorageError
 from spatialprobe.model.layout import Layout
 from spatialprobe.model.select import Layer
 from spatialprobe.model.tokens import Tokens
+from spatialprobe.statistics.aside import Aside
 from spatialprobe.statistics.batches import Batch
 from spatialprobe.statistics.store_seal import check_group, list_groups, seal_attributes
 from spatialprobe.storage.files import describe_os_error, folder_of, path_of, shown_path
@@ -72,6 +76,7 @@ class Store:
             "at": at,
         }
         self._groups: set[str] = set()
+        self._aside = Aside()
         self._arrays: dict[tuple[str, int], tuple[Any, Any]] = {}  # (layer, call) -> activations, samples
 
     def open(self, *, continues: bool, groups: Sequence[str] = (), done: range = range(0)) -> None:
@@ -143,7 +148,9 @@ class Store:
     def write(
         self, layer: Layer, call: int, activation: torch.Tensor, batch: Batch, layout: Layout | None = "channels_first"
     ) -> None:
-        """Write the output of a layer for a batch, over earlier values if any; the layout is None if it is unclear.
+        """Begin to write the output of a layer for a batch, over earlier values if any.
+
+        The layout is None if it is unclear. What cannot be written is an error at the next call, or of `groups`.
 
         Raises:
             StorageError: the shape of its samples differs from that of earlier ones, or the store cannot be written.
@@ -158,20 +165,34 @@ class Store:
                 f"{', '.join(map(str, self._arrays[key][0].shape[1:]))}): an array holds samples of one shape. Bring "
                 "all to one shape, or leave out store=."
             )
+        parts = values.copy(), batch.samples.numpy().copy()  # the model may modify its own before they are written
         rows = slice(batch.row, batch.row + len(values))
+        self._aside.add(partial(self._write_rows, self._arrays[key], rows, parts), values.nbytes)
+
+    def _write_rows(self, arrays: tuple[Any, Any], rows: slice, parts: tuple[Any, Any]) -> None:
         with self._writing():
-            for array, part in zip(self._arrays[key], (values, batch.samples.numpy()), strict=True):
+            for array, part in zip(arrays, parts, strict=True):
                 if self._rows is None and array.shape[0] < rows.stop:
                     array.resize((rows.stop, *array.shape[1:]))
                 array[rows] = part
 
     @property
     def groups(self) -> list[str]:
-        """The groups that this process has written to."""
+        """The groups that this process has written to, once all that was begun is written.
+
+        Raises:
+            StorageError: something could not be written.
+        """
+        self._aside.finish()
         return sorted(self._groups)
+
+    def end_writing(self) -> None:
+        """Wait for what was begun, and end the thread that writes; may run several times."""
+        self._aside.end()
 
     def close(self, rows: int) -> None:
         """Truncate arrays of unknown length to this number of rows, once this process has written its share."""
+        self._aside.finish()
         with self._writing():
             for arrays in self._arrays.values() if self._rows is None else ():
                 for array in arrays:

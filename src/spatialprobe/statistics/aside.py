@@ -1,0 +1,71 @@
+"""Work that is done aside, in a thread of its own and in order, while the sweep computes the next batch."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+_PENDING_BYTES = 128 << 20  # waiting to be written; a single larger one is taken all the same
+
+
+class Aside:
+    """One thread that runs functions one after the other; what they hold is bounded.
+
+    After a function has raised, none runs until the error has been raised by `finish`, and it is raised only there,
+    or where the next function is added.
+    """
+
+    def __init__(self, limit: int = _PENDING_BYTES) -> None:
+        self._limit = limit
+        self._thread: ThreadPoolExecutor | None = None
+        self._pending: deque[tuple[Future[None], int]] = deque()
+        self._failure: BaseException | None = None
+
+    def add(self, work: Callable[[], None], size: int) -> None:
+        """Run a function that holds `size` bytes, after waiting until there is room for it.
+
+        Raises:
+            Exception: what an earlier function raised.
+        """
+        while self._pending and size + sum(held for _, held in self._pending) > self._limit:
+            self._wait_for_first()
+        while self._pending and self._pending[0][0].done():
+            self._wait_for_first()
+        self._raise_failure()
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="spatialprobe-store")
+        self._pending.append((self._thread.submit(self._run, work), size))
+
+    def finish(self) -> None:
+        """Wait until all functions have run.
+
+        Raises:
+            Exception: what one of them raised.
+        """
+        while self._pending:
+            self._wait_for_first()
+        self._raise_failure()
+
+    def end(self) -> None:
+        """Wait until all functions have run, and end the thread; an error remains for `finish`."""
+        while self._pending:
+            self._wait_for_first()
+        if self._thread is not None:
+            self._thread.shutdown()
+            self._thread = None
+
+    def _run(self, work: Callable[[], None]) -> None:
+        if self._failure is None:
+            try:
+                work()
+            except BaseException as error:
+                self._failure = error
+
+    def _wait_for_first(self) -> None:
+        self._pending[0][0].result()  # an interrupt leaves it the first
+        self._pending.popleft()
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
