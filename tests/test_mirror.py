@@ -66,9 +66,9 @@ PROMISES = {
     ),
     "diagnosis/test_healthy": "",
     "diagnosis/test_rules": (
-        "diagnosis/gates diagnosis/outflow diagnosis/shifts diagnosis/taps diagnosis/unreached "
-        "diagnosis/rules/aliasing diagnosis/rules/batch_mixing diagnosis/rules/batch_norm_mismatch "
-        "diagnosis/rules/border "
+        "diagnosis/gates diagnosis/layer_pictures diagnosis/outflow diagnosis/shifts diagnosis/taps "
+        "diagnosis/unreached diagnosis/rules/aliasing diagnosis/rules/batch_mixing diagnosis/rules/border "
+        "diagnosis/rules/batch_norm_mismatch "
         "diagnosis/rules/checkerboard diagnosis/rules/constant_channels diagnosis/rules/dead_channels "
         "diagnosis/rules/duplicate_channels diagnosis/rules/field_saturated diagnosis/rules/field_small "
         "diagnosis/rules/gridding diagnosis/rules/low_rank diagnosis/rules/never_run "

@@ -25,8 +25,9 @@ def check(model, rule, data=IMAGES, **options):
         assert one.rule == rule
         assert one.evidence.endswith(".")
         assert one.advice.endswith(".")
+        assert (one.picture is None) == (rule == "training_mode")  # a mode has no place in an image
         if one.picture is not None:
-            assert one.plot().axes or one.plot().get_children()
+            assert one.plot().axes
     return found.findings
 
 
@@ -49,10 +50,18 @@ def test_nonfinite(value):
     assert found.layer == "0"
     assert "sample 70" in found.evidence
     assert "what it takes is not finite either" in found.evidence
+    expected = model[0](images[64:]).detach()[6]
+    assert torch.allclose(found.picture.maps, expected, equal_nan=True)
+    assert found.picture.channels == tuple(range(8))
     model[2].bias.data[3] = value
     (found,) = check(model, "nonfinite")
     assert found.layer == "2"
     assert "though what it takes is finite" in found.evidence
+    assert found.picture.channels == (3,)
+    head = nn.Sequential(*model[:2], nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)).eval()
+    head[4].bias.data[1] = value
+    (found,) = check(head, "nonfinite")  # a row of values, since there are no maps
+    assert found.picture.values.shape == (1, 4)
 
 
 def test_nonfinite_that_the_output_does_not_show():
@@ -161,13 +170,19 @@ def test_nondeterministic():
     assert (found.severity, found.layer) == ("error", "conv2")
     assert found.measured > 0.05
     assert "the cause lies before it" in found.evidence
+    assert found.picture.maps.abs().sum() > 0
     assert not check(Called(lambda x: F.dropout(x, 0.2, training=False)).eval(), "nondeterministic")
 
 
 def test_batch_mixing():
     """A batch norm without running statistics makes samples depend on their neighbors; one with them does not."""
-    (found,) = check(chain(nn.BatchNorm2d(8, track_running_stats=False), nn.ReLU()), "batch_mixing")
+    model = chain(nn.BatchNorm2d(8, track_running_stats=False), nn.ReLU())
+    (found,) = check(model, "batch_mixing")
     assert (found.severity, found.layer) == ("error", "1")
+    change = (model[:2](IMAGES[:8]) - model[:2](IMAGES[:16])[:8]).detach()
+    most = int(change.flatten(1).norm(dim=1).argmax())
+    assert torch.allclose(found.picture.maps, change[most], atol=1e-6)
+    assert found.picture.channels[0] == int(change[most].flatten(1).norm(dim=1).argmax())
     assert not check(chain(nn.BatchNorm2d(8), nn.ReLU()), "batch_mixing")
     found = sp.checkup(chain(nn.ReLU()), IMAGES[:1], rules=["batch_mixing"], progress=False)
     assert "cannot be split" in found.skipped["batch_mixing"]
@@ -221,6 +236,9 @@ def test_never_run():
     assert (first.layer, first.severity, first.measured) == ("forgotten", "warning", 8 * 4 + 4 + 4 * 2 + 2)
     assert "did not run" in first.evidence
     assert (second.layer, second.measured) == ("unused", 8 * 2 + 2)
+    drawn = second.picture
+    assert [drawn.names[at] for at in drawn.marked] == ["forgotten", "unused"]
+    assert sum(drawn.values) == sum(one.numel() for one in Auxiliary(True).parameters())
     assert "ran, but" in second.evidence
     assert not check(Auxiliary(False).eval(), "never_run")
     random = Called(lambda x: F.dropout(x, 0.2)).eval()

@@ -51,7 +51,7 @@ def draw_bars(picture: BarsPicture) -> Figure:
 
 
 def draw_grid(picture: GridPicture) -> Figure:
-    """Return values as squares of color, with a bar of numbers."""
+    """Return values as squares of color, with a bar of numbers; what is not finite is crimson."""
     values = picture.values
     finite = values[np.isfinite(values)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
@@ -59,7 +59,8 @@ def draw_grid(picture: GridPicture) -> Figure:
     figure = Page(figsize=(6.2, height), layout="constrained")
     axes = figure.add_subplot()
     if picture.center is None:
-        shown = axes.imshow(values, cmap=ListedColormap(colors(False) / 255), interpolation="nearest")
+        shades = ListedColormap(colors(False) / 255).with_extremes(bad=_MARKED)
+        shown = axes.imshow(np.ma.masked_invalid(values), cmap=shades, interpolation="nearest")
     else:
         reach = max(high - picture.center, picture.center - low, 1e-12)
         norm = TwoSlopeNorm(picture.center, picture.center - reach, picture.center + reach)

@@ -16,7 +16,7 @@ from spatialprobe.diagnosis.finding import NotApplicable
 from spatialprobe.diagnosis.gates import gates_in
 from spatialprobe.diagnosis.measured import Difference, Measured, Nonfinite
 from spatialprobe.diagnosis.outflow import Outflows, follow_outputs
-from spatialprobe.diagnosis.pictures import MapsPicture
+from spatialprobe.diagnosis.pictures import BarsPicture, MapsPicture, bars
 from spatialprobe.diagnosis.shifts import Errors, measure_shifts
 from spatialprobe.diagnosis.subject import Subject
 from spatialprobe.diagnosis.survey import Print, Run, Survey, first_change
@@ -220,12 +220,19 @@ class Evidence:
             found |= {name: probe.calls(name)[0].maps(self.subject.layout).values[0] for name in probe}
         return found
 
-    def picture_maps(self, one: Measured, channels: Sequence[int], called: str) -> MapsPicture | None:
-        """Return a picture of a layer's maps for the first sample, the `called` channels first; None if it has none."""
+    def picture_maps(self, one: Measured, channels: Sequence[int], called: str) -> MapsPicture | BarsPicture:
+        """Return a picture of a layer's maps for the first sample, the `called` channels first.
+
+        Of a layer without maps it shows how much each channel varies.
+        """
         maps = self._first_maps.get(one.layer)
-        if maps is None or maps.ndim < 2 or not maps[0].numel():
-            return None
         where = f"layer {one.layer!r}" if one.layer else "the model"
+        if maps is None or maps.ndim < 2 or not maps[0].numel():
+            names = [str(channel) for channel in range(len(one.moments.std))]
+            spread = one.moments.std.nan_to_num().tolist()
+            return bars(
+                names, spread, channels, (), f"{called} of {where} do not vary", "standard deviation, by channel"
+            )
         return MapsPicture(maps.detach().cpu(), tuple(channels), f"{called} of {where}, then the others")
 
     def exact_field(self, layer: str) -> ReceptiveField | None:
@@ -237,7 +244,7 @@ class Evidence:
 
 
 def _describe(found: tuple[Run, float, bool] | None) -> Difference | None:
-    return None if found is None else Difference(found[0].layer, found[1], found[2])
+    return None if found is None else Difference(found[0].layer, found[1], found[2], found[0].call)
 
 
 def _is_convolution(module: nn.Module) -> bool:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from spatialprobe.diagnosis.evidence import Evidence
+from spatialprobe.diagnosis.layer_pictures import read_maps
 from spatialprobe.diagnosis.measured import Measured, Nonfinite
 from spatialprobe.diagnosis.samples import MOST, Samples
 from spatialprobe.diagnosis.subject import Subject
@@ -192,19 +193,25 @@ def _is_finite(value: torch.Tensor) -> bool:
 
 def _locate(subject: Subject, batch: Batch) -> Nonfinite | None:
     """Return where in a pass the first value arises that is not finite."""
-    seen = subject.survey(Samples(batch.inputs, len(batch.samples)))
+    samples = Samples(batch.inputs, len(batch.samples))
+    seen = subject.survey(samples)
     for run in seen.runs:
         if run.after is not None and not run.after.is_finite:
             wrong = ~run.after.norms.isfinite()
             rows = wrong.nonzero().flatten().tolist() if len(wrong) == len(batch.samples) else []
-            samples = tuple(batch.samples[rows].tolist())
-            return Nonfinite(run.layer, samples, run.before is None or run.before.is_finite)
+            maps = read_maps(subject, run.layer, run.call, samples) if rows else None
+            return Nonfinite(
+                run.layer,
+                tuple(batch.samples[rows].tolist()),
+                run.before is None or run.before.is_finite,
+                None if maps is None else maps[rows[0]].clone(),
+            )
     return Nonfinite("", tuple(batch.samples.tolist()), True)
 
 
 def _merge_nonfinite(found: Nonfinite | None, others: Peers) -> Nonfinite | None:
     """Return what the first process found that found something."""
-    mine: list[Any] = [] if found is None else [found.layer, found.samples, found.input_finite]
+    mine: list[Any] = [] if found is None else [found.layer, found.samples, found.input_finite, found.maps]
     held = others.merge_all(mine, _keep_first, RestrictedPickle() if others.size > 1 else None)
     return Nonfinite(*held) if held else None
 

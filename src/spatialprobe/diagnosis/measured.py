@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
+import torch
 from torch import nn
 
 from spatialprobe.activations.records import At
@@ -53,13 +54,14 @@ class Measured:
         return float(self.moments.variance.nanmean().clamp(min=0).sqrt()) if len(self.moments.variance) else 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Nonfinite:
     """Where the first value arose that is not finite."""
 
     layer: str  # "" also if it arose after all layers
     samples: tuple[int, ...]  # positions in the data
     input_finite: bool  # whether all that the layer took was finite
+    maps: torch.Tensor | None = None  # (C, *units), of the first of these samples; None if the layer has none
 
 
 @dataclass(frozen=True)
@@ -69,3 +71,4 @@ class Difference:
     layer: str
     change: float  # relative to the norm of the values, of the sample that changed most
     input_differs: bool  # whether what the layer took differs already
+    call: int = 0  # which of the layer's runs

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from spatialprobe.diagnosis.evidence import Evidence
 from spatialprobe.diagnosis.finding import Finding, Outcome, Rule
+from spatialprobe.diagnosis.layer_pictures import draw_change
 
 
 def find_batch_mixing(evidence: Evidence) -> Outcome:
     """Return the first layer in which a sample depends on its neighbors."""
-    found, count = evidence.mixed, evidence.subject.samples.count
+    found, samples = evidence.mixed, evidence.subject.samples
+    count = samples.count
     if found is None:
         return f"The first {count // 2} of {count} samples give the same alone, in all {len(evidence.ran)} layers."
     before = " What it takes differs already: the cause lies before it, in a function." if found.input_differs else ""
@@ -24,6 +26,12 @@ def find_batch_mixing(evidence: Evidence) -> Outcome:
             advice="Look for statistics over the batch, such as a batch norm with track_running_stats=False, or for a "
             "reshape that exchanges the batch with another axis.",
             source=RULE.reason,
+            picture=draw_change(
+                evidence.subject,
+                found,
+                [samples, samples.first(count // 2)],
+                f"Without the others, less with them, {found.layer!r}",
+            ),
         )
     ]
 

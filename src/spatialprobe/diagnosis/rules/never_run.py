@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from spatialprobe.diagnosis.evidence import Evidence
 from spatialprobe.diagnosis.finding import Finding, Outcome, Rule
+from spatialprobe.diagnosis.pictures import BarsPicture, bars
 from spatialprobe.text import format_count
 
 
@@ -28,7 +29,22 @@ def _describe(evidence: Evidence, name: str, count: int) -> Finding:
         f"{format_count(evidence.subject.samples.first(2).count, 'sample')}.",
         advice="Call it in forward, or remove it: such parameters are saved, moved and decayed, but never trained.",
         source=RULE.reason,
+        picture=_draw(evidence),
     )
+
+
+def _draw(evidence: Evidence) -> BarsPicture:
+    """Return the numbers of parameters of the outermost modules, those apart that do not reach the output."""
+    unreached, counts = evidence.unreached, {}
+    for name, module in evidence.model.named_children():
+        inside = sum(count for other, count in unreached.items() if other == name or other.startswith(f"{name}."))
+        counts[name] = sum(one.numel() for one in module.parameters()) - inside
+    counts = {name: count for name, count in counts.items() if count} | {
+        name or "the model's own": count for name, count in unreached.items()
+    }
+    marked = range(len(counts) - len(unreached), len(counts))
+    title = "Parameters that do not reach the output"
+    return bars(list(counts), list(counts.values()), marked, (), title, "parameters", log=True)
 
 
 RULE = Rule(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from spatialprobe.diagnosis.evidence import Evidence
 from spatialprobe.diagnosis.finding import Finding, Outcome, Rule
+from spatialprobe.diagnosis.layer_pictures import draw_change
 from spatialprobe.text import format_count
 
 
@@ -30,6 +31,9 @@ def find_nondeterminism(evidence: Evidence) -> Outcome:
             advice="Look for dropout or noise that does not ask for self.training, such as F.dropout(x) without "
             "training=self.training, or for a state that each pass changes.",
             source=RULE.reason,
+            picture=draw_change(
+                evidence.subject, found, [evidence.subject.samples] * 2, f"Difference of two passes, {found.layer!r}"
+            ),
         )
     ]
 

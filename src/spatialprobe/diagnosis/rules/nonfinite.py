@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from spatialprobe.diagnosis.evidence import Evidence
 from spatialprobe.diagnosis.finding import Finding, Outcome, Rule
+from spatialprobe.diagnosis.layer_pictures import draw_nonfinite
+from spatialprobe.diagnosis.measured import Measured, Nonfinite
+from spatialprobe.diagnosis.pictures import BarsPicture, bars
 from spatialprobe.text import format_count
 
 
@@ -27,6 +30,7 @@ def find_nonfinite(evidence: Evidence) -> Outcome:
                     f"{format_count(count, 'value')} of {evidence.samples} samples {where}is NaN or infinite, though "
                     "the output of the model is finite.",
                     "Look for a logarithm, root or division before it, and clamp what it takes.",
+                    picture=_draw_counts(one),
                 )
             ]
     return f"All values of {format_count(len(evidence.layers), 'layer')} and the output are finite."
@@ -51,7 +55,21 @@ def _in_pass(evidence: Evidence) -> Finding:
         limit=0,
         evidence=f"Its output has NaN or infinity for {which}{more}, {taken}; no layer before it has.",
         advice=advice,
+        picture=None if found.maps is None else draw_nonfinite(found.maps, _title(found)),
     )
+
+
+def _title(found: Nonfinite) -> str:
+    where = f"layer {found.layer!r}" if found.layer else "the model"
+    return f"Output of {where} for sample {found.samples[0]}: channels with NaN or infinity first"
+
+
+def _draw_counts(one: Measured) -> BarsPicture:
+    """Return a picture of how many values of each channel are not finite."""
+    counts = one.moments.nonfinite.tolist()
+    names = [str(channel) for channel in range(len(counts))]
+    wrong = [channel for channel, count in enumerate(counts) if count]
+    return bars(names, counts, wrong, (), f"NaN and infinity in layer {one.layer!r}", "values, by channel")
 
 
 RULE = Rule(

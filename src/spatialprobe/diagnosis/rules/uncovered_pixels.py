@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from spatialprobe.diagnosis.evidence import Evidence
 from spatialprobe.diagnosis.finding import Finding, NotApplicable, Outcome, Rule, Severity
-from spatialprobe.diagnosis.pictures import PixelsPicture
+from spatialprobe.diagnosis.pictures import GridPicture, PixelsPicture, as_plane
 from spatialprobe.fields.result import ReceptiveField
 
 LIMIT = 0.01  # of the pixels
@@ -32,11 +32,6 @@ def find_uncovered(evidence: Evidence) -> Outcome:
     inside = _has_gap(covered)
     severity: Severity = "warning" if share > LIMIT or inside else "note"
     where = "also between pixels that are seen" if inside else "at the border"
-    images = evidence.subject.samples.images
-    picture = None
-    if covered.ndim == 2 and images is not None and images.ndim == 4 and images.shape[1] in (1, 3):
-        words = f"crimson: {covered.size - int(covered.sum())} pixels that no unit of {last!r} sees"
-        picture = PixelsPicture(images[0].detach().cpu(), ~covered, "Pixels that are not seen", words)
     return [
         Finding(
             RULE.name,
@@ -52,9 +47,19 @@ def find_uncovered(evidence: Evidence) -> Outcome:
             "of "
             "another size.",
             source=RULE.reason,
-            picture=picture,
+            picture=_draw(evidence, covered, last),
         )
     ]
+
+
+def _draw(evidence: Evidence, covered: npt.NDArray[np.bool_], last: str) -> PixelsPicture | GridPicture:
+    """Return the first image with the pixels marked that are not seen; of signals, volumes and others, the mask."""
+    images = evidence.subject.samples.images
+    title = "Pixels that are not seen"
+    if covered.ndim == 2 and images is not None and images.ndim == 4 and images.shape[1] in (1, 3):
+        words = f"crimson: {covered.size - int(covered.sum())} pixels that no unit of {last!r} sees"
+        return PixelsPicture(images[0].detach().cpu(), ~covered, title, words)
+    return GridPicture(as_plane(covered.astype(np.float64)), title, "seen (1) or not (0)", None, "x", "y")
 
 
 def last_grid(evidence: Evidence) -> list[ReceptiveField]:
