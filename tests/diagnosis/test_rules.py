@@ -380,6 +380,10 @@ def test_batch_norm_mismatch():
     nn.init.uniform_(model[1].bias)
     assert not check(model, "batch_norm_mismatch")
     other = (IMAGES + 1) * 40
+    model[1].weight.data[2] = 0.0  # of which nothing can be said
+    (found,) = check(model, "batch_norm_mismatch", other)
+    assert found.picture.names == tuple("0134567")
+    model[1].weight.data[2] = 1.0
     (found,) = check(model, "batch_norm_mismatch", other)
     assert (found.severity, found.layer, found.measured) == ("warning", "1", 1.0)
     seen = []

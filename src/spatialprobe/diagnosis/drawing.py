@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from matplotlib.colors import ListedColormap, TwoSlopeNorm
 from matplotlib.figure import Figure
 
-from spatialprobe.render.figures import QUIET, Page
+from spatialprobe.render.figures import MARGIN, QUIET, TITLE_FONT, UNIT, Page, wrapped
 from spatialprobe.render.images import Stretch, extremes_of, image_values
 from spatialprobe.render.palette import colors
 from spatialprobe.text import escape_surrogates
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _PLAIN, _MARKED = "#8d8d9b", "#e10f5a"  # gray, and the crimson of all marks
 _MOST_NAMES = 40
+_SMALL = 8  # points
 
 
 def draw_bars(picture: BarsPicture) -> Figure:
@@ -47,6 +48,8 @@ def draw_bars(picture: BarsPicture) -> Figure:
         if picture.log:
             axes.set_yscale("log")
     _finish(axes, picture.title)
+    for at in picture.marked if named else ():
+        axes.get_yticklabels()[at].set(color=_MARKED, weight="bold")  # a bar of zero has no color to see
     return figure
 
 
@@ -58,16 +61,24 @@ def draw_grid(picture: GridPicture) -> Figure:
     height = min(6.0, max(1.8, 1.1 + 4.6 * values.shape[0] / max(values.shape)))
     figure = Page(figsize=(6.2, height), layout="constrained")
     axes = figure.add_subplot()
+    flat = values.shape[0] == 1
+    aspect: Literal["auto", "equal"] = "auto" if flat else "equal"
     if picture.center is None:
         shades = ListedColormap(colors(False) / 255).with_extremes(bad=_MARKED)
-        shown = axes.imshow(np.ma.masked_invalid(values), cmap=shades, interpolation="nearest")
+        shown = axes.imshow(np.ma.masked_invalid(values), cmap=shades, interpolation="nearest", aspect=aspect)
     else:
         reach = max(high - picture.center, picture.center - low, 1e-12)
         norm = TwoSlopeNorm(picture.center, picture.center - reach, picture.center + reach)
-        shown = axes.imshow(values, cmap=ListedColormap(colors(True) / 255), norm=norm, interpolation="nearest")
-    bar = figure.colorbar(shown, ax=axes, label=picture.unit, shrink=0.9)
+        shown = axes.imshow(
+            values, cmap=ListedColormap(colors(True) / 255), norm=norm, interpolation="nearest", aspect=aspect
+        )
+    bar = figure.colorbar(shown, ax=axes, shrink=0.9, location="bottom" if flat else "right", aspect=40 if flat else 20)
+    bar.set_label(picture.unit, size=_SMALL, color=QUIET)
     bar.outline.set_visible(False)
-    axes.set(xlabel=picture.across, ylabel=picture.down)
+    bar.ax.tick_params(labelsize=_SMALL, length=2, color=QUIET, labelcolor=QUIET)
+    axes.set(xlabel=picture.across, ylabel="" if flat else picture.down)
+    if flat:
+        axes.set_yticks([])
     _finish(axes, picture.title)
     return figure
 
@@ -88,9 +99,12 @@ def draw_pixels(picture: PixelsPicture) -> Figure:
 
 
 def _finish(axes: Axes, title: str) -> None:
-    """Write the title, and make everything but the values quiet."""
-    axes.set_title(escape_surrogates(title), loc="left", fontsize=10.5, fontweight="bold", parse_math=False)
+    """Write the title over the whole width, and make everything but the values quiet."""
+    figure = axes.get_figure(root=True)
+    width = UNIT * figure.get_figwidth() - 2 * MARGIN
+    lines = "\n".join(wrapped(title, width, TITLE_FONT))
+    figure.suptitle(lines, x=MARGIN / (width + 2 * MARGIN), ha="left", font=TITLE_FONT, parse_math=False)
     axes.spines[:].set_visible(False)
-    axes.tick_params(labelsize=8, length=2, color=QUIET, labelcolor=QUIET)
+    axes.tick_params(labelsize=_SMALL, length=2, color=QUIET, labelcolor=QUIET)
     for label in (axes.xaxis.label, axes.yaxis.label):
-        label.set(size=8, color=QUIET)
+        label.set(size=_SMALL, color=QUIET)

@@ -230,9 +230,8 @@ class Evidence:
         if maps is None or maps.ndim < 2 or not maps[0].numel():
             names = [str(channel) for channel in range(len(one.moments.std))]
             spread = one.moments.std.nan_to_num().tolist()
-            return bars(
-                names, spread, channels, (), f"{called} of {where} do not vary", "standard deviation, by channel"
-            )
+            title, unit = f"{called} of {where}, beside the others", "standard deviation, by channel"
+            return bars(names, spread, channels, (), title, unit)
         return MapsPicture(maps.detach().cpu(), tuple(channels), f"{called} of {where}, then the others")
 
     def exact_field(self, layer: str) -> ReceptiveField | None:

@@ -15,6 +15,7 @@ SHIFT = 1.0  # running deviations
 FACTOR = 2.0  # of the spread
 MOST = 0.5  # of the channels
 ENOUGH = 100  # values of each channel
+_LEAST = 1e-6  # a weight below which what the norm took cannot be computed back
 
 
 def find_mismatch(evidence: Evidence) -> Outcome:
@@ -53,11 +54,18 @@ def compare_statistics(one: Measured) -> tuple[torch.Tensor, torch.Tensor]:
     bias = torch.zeros(channels, dtype=torch.float64, device="cpu")
     if norm.weight is not None:
         weight, bias = norm.weight.detach().double().cpu(), norm.bias.detach().double().cpu()
-    usable = (weight.abs() > 1e-6) & (one.moments.count > 0)
+    usable = usable_channels(one)
     weight, bias, variance = weight[usable], bias[usable], variance[usable]
     shift = (one.moments.mean[usable] - bias) / weight
     found = one.moments.variance[usable] / weight.square() * (variance + norm.eps)
     return shift, ((found + norm.eps) / (variance + norm.eps)).sqrt()
+
+
+def usable_channels(one: Measured) -> torch.Tensor:
+    """Return of which channels of a batch norm it can be computed what it took, bool (C,)."""
+    weight = one.module.weight
+    seen = one.moments.count > 0
+    return seen if weight is None else seen & (weight.detach().cpu().abs() > _LEAST)
 
 
 def _describe(one: Measured, share: float, shift: torch.Tensor, factor: torch.Tensor) -> Finding:
@@ -85,7 +93,7 @@ def _draw(one: Measured, shift: torch.Tensor, factor: torch.Tensor) -> BarsPictu
     spread = torch.maximum(factor, 1 / factor.clamp(min=1e-6)) / FACTOR
     worst = torch.maximum(shift.abs() / SHIFT, spread)
     title = f"How far the statistics of {one.layer!r} are from those of the data"
-    names = [str(channel) for channel in range(len(worst))]
+    names = [str(channel) for channel in usable_channels(one).nonzero().flatten().tolist()]
     off = (worst > 1).nonzero().flatten().tolist()
     return bars(names, worst.tolist(), off, [1.0], title, "times the limit, by channel", log=True)
 

@@ -76,7 +76,7 @@ def _describe(
         "image are an edge.",
         source=RULE.reason,
         picture=GridPicture(
-            relative, f"Mean magnitude of {name!r}, over that inside", "times the mean inside", 1.0, "x", "y"
+            relative, f"Mean magnitude of {name!r}, over that inside", "times the mean inside", None, "x", "y"
         ),
     )
 

@@ -43,7 +43,7 @@ def _draw(evidence: Evidence) -> BarsPicture:
         name or "the model's own": count for name, count in unreached.items()
     }
     marked = range(len(counts) - len(unreached), len(counts))
-    title = "Parameters that do not reach the output"
+    title = "Parameters of the model: those in crimson do not reach the output"
     return bars(list(counts), list(counts.values()), marked, (), title, "parameters", log=True)
 
 
