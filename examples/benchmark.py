@@ -28,6 +28,7 @@ SECTIONS = (
     "synthesis",
     "concepts",
     "checkup",
+    "limits",
     "pictures",
     "report",
     "sweep",

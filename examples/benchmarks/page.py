@@ -30,6 +30,7 @@ TITLES = {
     "concepts": "Concepts",
     "comparison": "Comparison of models",
     "checkup": "Checkup",
+    "limits": "Limits of the checkup's rules",
     "monitor": "Training",
     "pictures": "Pictures",
     "report": "The interactive page",

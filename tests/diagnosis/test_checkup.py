@@ -77,10 +77,10 @@ def test_all_rules_of_the_table_are_asked():
 
 
 def test_every_rule_is_in_the_reference_with_its_reason():
-    """The table of the reference says what each rule finds, and why its limit is what it is."""
+    """The table of the reference says what each rule finds, why its limit is what it is, and what its picture shows."""
     page = (Path(__file__).parents[2] / "docs" / "api" / "checkup.md").read_text()
     for rule in diagnosis.TABLE.values():
-        assert f"| `{rule.name}` | {rule.severity} | {rule.question} | {rule.reason} |" in page
+        assert f"| `{rule.name}` | {rule.severity} | {rule.question} | {rule.reason} | {rule.picture} |" in page
 
 
 class Fuse(Dataset):

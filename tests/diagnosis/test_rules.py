@@ -147,6 +147,8 @@ def test_dead_channels():
     wide[0].bias.data[:] = 1.0
     wide[0].bias.data[5] = -9.0  # one of 32, as training may leave it
     assert check(wide, "dead_channels", layers="0")[0].severity == "note"
+    model[0].bias.data[4] = 1.0  # one of 8
+    assert check(model, "dead_channels", layers="0")[0].severity == "note"
     leaky = chain(nn.LeakyReLU(0.2))
     leaky[0].bias.data[[1, 4]] = -9.0
     assert not check(leaky, "dead_channels", layers="0")

@@ -47,7 +47,7 @@ def draw_bars(picture: BarsPicture) -> Figure:
             axes.axhline(limit, color=QUIET, linestyle="--", linewidth=1)
         if picture.log:
             axes.set_yscale("log")
-    _finish(axes, picture.title)
+    _finish(figure, axes, picture.title)
     for at in picture.marked if named else ():
         axes.get_yticklabels()[at].set(color=_MARKED, weight="bold")  # a bar of zero has no color to see
     return figure
@@ -79,7 +79,7 @@ def draw_grid(picture: GridPicture) -> Figure:
     axes.set(xlabel=picture.across, ylabel="" if flat else picture.down)
     if flat:
         axes.set_yticks([])
-    _finish(axes, picture.title)
+    _finish(figure, axes, picture.title)
     return figure
 
 
@@ -94,13 +94,12 @@ def draw_pixels(picture: PixelsPicture) -> Figure:
     axes = figure.add_subplot()
     axes.imshow(shown, interpolation="nearest")
     axes.set_xlabel(picture.words)
-    _finish(axes, picture.title)
+    _finish(figure, axes, picture.title)
     return figure
 
 
-def _finish(axes: Axes, title: str) -> None:
+def _finish(figure: Figure, axes: Axes, title: str) -> None:
     """Write the title over the whole width, and make everything but the values quiet."""
-    figure = axes.get_figure(root=True)
     width = UNIT * figure.get_figwidth() - 2 * MARGIN
     lines = "\n".join(wrapped(title, width, TITLE_FONT))
     figure.suptitle(lines, x=MARGIN / (width + 2 * MARGIN), ha="left", font=TITLE_FONT, parse_math=False)

@@ -101,3 +101,4 @@ class Rule:
     severity: Severity
     question: str  # what it finds, a short clause
     reason: str  # why the limit is what it is: a sentence
+    picture: str = ""  # what the picture of a finding shows, or why there is none: a short clause

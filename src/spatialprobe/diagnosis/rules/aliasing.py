@@ -48,4 +48,5 @@ RULE = Rule(
     "error of equivariance above 0.5 between multiples of the stride",
     "At multiples of the stride the error is 0; between them subsampling breaks it [Zhang 2019]. At 0.5 half of the "
     "output's norm depends on where the image lies between the strides.",
+    "the error of all layers",
 )

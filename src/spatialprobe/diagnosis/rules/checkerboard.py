@@ -80,6 +80,6 @@ RULE = Rule(
     "warning",
     "transposed convolutions whose outputs overlap unequally",
     "Exact, from kernel, stride and dilation: where these make neighbors take different numbers of inputs, training "
-    "has "
-    "to undo a checkerboard, and rarely does [Odena et al. 2016].",
+    "has to undo a checkerboard, and rarely does [Odena et al. 2016].",
+    "the inputs that neighboring outputs take",
 )

@@ -7,7 +7,7 @@ import torch
 from spatialprobe.diagnosis.evidence import Evidence
 from spatialprobe.diagnosis.finding import Finding, NotApplicable, Outcome, Rule, Severity
 from spatialprobe.diagnosis.measured import Measured
-from spatialprobe.diagnosis.rules.dead_channels import ENOUGH, FEW, dead_channels, severity_of
+from spatialprobe.diagnosis.rules.dead_channels import dead_channels, severity_of
 from spatialprobe.text import format_count
 
 STILL = 1e-6  # of the channel's mean
@@ -64,6 +64,6 @@ RULE = Rule(
     "warning",
     "channels without variance",
     f"Rounding of float32 leaves a constant with a deviation of some 1e-7 of its mean: the limit is {STILL:g}. Dead "
-    f"channels are told by their own rule, and as there it is a note below {ENOUGH} samples, and up to "
-    f"{100 * FEW:g} % of a layer.",
+    "channels are told by their own rule, and few of them, or of few samples, are a note as there.",
+    "the maps of one sample, constant channels first",
 )

@@ -67,4 +67,5 @@ RULE = Rule(
     "layers whose input already sees the whole image",
     "Exact, from the receptive fields: layers behind the border layer do not improve what is learned [Richter et al. "
     "2021]. Norms over the image and gates that weigh channels do not count as seeing it.",
+    "the field of what each convolution takes",
 )

@@ -67,4 +67,5 @@ RULE = Rule(
     "no unit before the head that sees half of the image's area",
     "From the receptive fields, of which pixels near the center count for most [Luo et al. 2016]: a field of half the "
     "image has seen few objects whole. Patterns and textures need less, so it is a note [Brendel and Bethge 2019].",
+    "the share of the image that a unit of each layer sees",
 )

@@ -49,6 +49,7 @@ RULE = Rule(
     find_gridding,
     "warning",
     "dilated layers that skip input pixels inside their field",
-    "Exact: single pixels are followed through the model. Neighboring units that see disjoint sets of pixels lose what "
-    "lies between them [Wang et al. 2018].",
+    "Exact: single pixels are followed through the model. Neighboring units that see disjoint sets of pixels lose "
+    "what lies between them [Wang et al. 2018].",
+    "the pixels of a unit's field, seen or skipped",
 )

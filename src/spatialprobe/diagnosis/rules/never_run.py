@@ -53,6 +53,6 @@ RULE = Rule(
     "warning",
     "parameters that do not reach the output",
     "A parameter without a gradient that changes nothing either is of no use, so the limit is none. Auxiliary heads "
-    "that "
-    "only run in training mode are not reported.",
+    "that only run in training mode are not reported.",
+    "the parameters of each part of the model, those that do not reach the output in crimson",
 )

@@ -78,4 +78,5 @@ RULE = Rule(
     "error",
     "the first layer with NaN or infinity",
     "One such value makes everything that is computed from it meaningless, so the limit is none.",
+    "the layer's maps of the first such sample, what is not finite in crimson",
 )

@@ -16,13 +16,18 @@ def find_saturated(evidence: Evidence) -> Outcome:
     measured = [one for one in evidence.bounded.values() if one.units > 1 and not evidence.is_output(one.layer)]
     if not measured:
         raise NotApplicable("No layer but the last ends in a sigmoid, tanh or clip over more than one unit.")
-    shares = [float(one.bounds.at_bound.sum() / one.bounds.count.sum().clamp(min=1)) for one in measured]
+    shares = [share_at_bound(one) for one in measured]
     names, over = [one.layer for one in measured], [at for at, share in enumerate(shares) if share >= LIMIT]
     found = []
     for at in over:
         picture = bars(names, shares, [at], [LIMIT], "Values at a bound", "share of values at a bound")
         found.append(_describe(measured[at], shares[at], evidence, picture))
     return found or f"At most {max(shares):.1%} of the values lie at a bound, in {format_count(len(names), 'layer')}."
+
+
+def share_at_bound(one: Measured) -> float:
+    """Return the share of a nonlinearity's values that lie at a bound."""
+    return float(one.bounds.at_bound.sum() / one.bounds.count.sum().clamp(min=1))
 
 
 def _describe(one: Measured, share: float, evidence: Evidence, picture: object) -> Finding:
@@ -47,7 +52,8 @@ RULE = Rule(
     find_saturated,
     "warning",
     "99 % at a bound of sigmoid, tanh or a clip",
-    "Within a thousandth of its range a sigmoid's slope is under 1 % of its largest, and where 99 % of values are, the "
-    "gradient of a layer is that of the last per cent [Glorot and Bengio 2010]. A ReLU's zeros, gates over 1 x 1 maps "
-    "and the model's own output are none of it.",
+    "Within a thousandth of its range a sigmoid's slope is under 1 % of its largest, and where 99 % of values are, "
+    "the gradient of a layer is that of the last per cent [Glorot and Bengio 2010]. A ReLU's zeros, gates over 1 x 1 "
+    "maps and the model's own output are none of it.",
+    "the share of values at a bound, of all such nonlinearities",
 )

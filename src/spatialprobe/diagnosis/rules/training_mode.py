@@ -107,4 +107,5 @@ RULE = Rule(
     "modules that are in training mode",
     "Dropout and batch statistics make predictions depend on chance and on the batch; a module whose code does not "
     "read `training` is the same in both modes, and not reported.",
+    "none: a mode has no place in an image, and the evidence names the modules",
 )

@@ -140,6 +140,7 @@ RULE = Rule(
     find_uncovered,
     "warning",
     "input pixels that no unit of the last layer with units sees",
-    "Exact, from the receptive fields [Araujo et al. 2019]. A last row or column that strides leave over is common and "
-    "harmless, under 1 % of most images: it is a note.",
+    "Exact, from the receptive fields [Araujo et al. 2019]. A last row or column that strides leave over is common "
+    "and harmless, under 1 % of most images: it is a note.",
+    "the first image, the pixels that are not seen in crimson",
 )
