@@ -16,19 +16,23 @@ layers return is taken from outside. The parts of the study stand in experiments
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from data import DataError, ImageData, load
-from experiments import claims, depths, page, pictures, report, trials
+from experiments import claims, depths, learning, page, pictured, pictures, publication, report, similarity, trials
 from experiments.cache import Cache
-from experiments.jobs import OfDepth, OfSeed
+from experiments.jobs import OfDepth, of_seeds
 from experiments.options import Options, parse
+from experiments.pictured import Shown
 from experiments.progress import Progress
+from experiments.synthesized import best_motifs
 from experiments.trials import CNN, Trained, Trial
 from experiments.verdicts import Findings
 from experiments.workers import Job, Procedure, results
+from matplotlib.figure import Figure
 from simple_cnn import SimpleCNN
 
 
@@ -54,16 +58,18 @@ class Study:
     """A run of the study: trains and measures what is missing, decides, and writes."""
 
     def __init__(self, options: Options, data: ImageData) -> None:
-        self.options, self.data = options, data
+        self.options = options
         self.procedure = Procedure(options.epochs, options.batches, options.device)
         self.cache = Cache(options.out / "cache", data, self.procedure)
+        self.data = replace(data, name=options.name or data.name)
         self.depths = tuple(dict.fromkeys((2, *options.depths)))  # the claims are about depth 2
         self.jobs: list[Job] = [
             *trials.plan(options.seeds, options.depths),
             *(OfDepth(depth, seed) for depth in self.depths for seed in options.seeds),
-            *(OfSeed(seed) for seed in options.seeds),
+            *of_seeds(options.seeds),
         ]
         self.have: dict[Any, Any] = {}
+        self.shown: Shown | None = None
         self.written: list[Path] = []
         steps = self.procedure.steps(data)
         self.work = {job: job.work(steps) for job in self.jobs}
@@ -87,39 +93,73 @@ class Study:
 
     def conclude(self) -> None:
         """Decide, draw and write."""
-        options, data = self.options, self.data
+        options, data, shown = self.options, self.data, self.shown
+        assert shown is not None  # the SimpleCNNs are among the jobs
         along = {depth: [self.have[OfDepth(depth, seed)] for seed in options.seeds] for depth in self.depths}
         findings = Findings(
             seeds=options.seeds,
-            of_seed=[self.have[OfSeed(seed)] for seed in options.seeds],
+            of_seed=[self.have[job] for job in of_seeds(options.seeds)],
             layers=[found["layers"] for found in along[2]],
             test_images=len(data.test_images),
             classes=len(data.classes),
         )
-        verdicts = claims.decide(findings)
-        shown = {depth: along[depth] for depth in options.depths}
-        self.written += pictures.evidence(self._network(), data, options.layer, findings, options.out)
-        image = data.test_images[options.image % len(data.test_images)]
-        evolution = depths.figure(options.depths, options.seeds[0], self.have, data, image)
-        self.written += pictures.depth_figure(evolution, data, options.out)
         trained = {job: result for job, result in self.have.items() if isinstance(job, Trial)}
-        self.written += report.write(options.out, report.Run(options, data, trained, findings, verdicts, shown))
+        run = report.Run(
+            options,
+            data,
+            trained,
+            findings,
+            claims.decide(findings),
+            {depth: along[depth] for depth in options.depths},
+            shown,
+        )
+        measured = self._figures(run)
+        own = measured | pictures.exemplars(shown.network, data, options.layer) | self._depths(shown)
+        self.written += pictures.write(own, data.name, options.out)
+        self.written += report.write(options.out, run, [*pictures.of_image(shown, data.name), *own])
+        if options.docs is not None:
+            photo = pictured.with_photo(shown)
+            others = pictures.of_image(photo, data.name) | measured | self._depths(photo)
+            self.written += publication.write(replace(run, shown=photo), others, options.docs)
+
+    def _figures(self, run: report.Run) -> dict[str, Figure]:
+        """Return the figures that show no image of the data."""
+        seeds, shown, findings, data = self.options.seeds, run.shown, run.findings, self.data
+        motifs = best_motifs(findings.of_seed[seeds.index(shown.seed)]["alignment"]["trained"])
+        return {
+            "learning.png": learning.figure(run.have, self.options.depths, seeds, data.name),
+            **pictures.of_measures(shown.network, data, findings, motifs),
+            **similarity.depth_figures(run.along, data.name),
+        }
+
+    def _depths(self, shown: Shown) -> dict[str, Figure]:
+        """Return the figure of the shown image along networks of more convolutions."""
+        found = depths.figure(self.options.depths, shown.seed, self.have, len(self.data.classes), shown.image)
+        title = f"{shown.about[0].upper()}{shown.about[1:]} in the last convolution of deeper and deeper networks"
+        return {"depths.png": found.figure(title=title)}
 
     def _take(self, job: Job, result: Any) -> None:
-        """Store a result; draw the first pictures as soon as there is a network to show."""
+        """Store a result; draw the first pictures as soon as there is a network to show, again for a better one."""
         self.have[job] = result
-        if job == Trial(CNN, self.options.seeds[0]):
-            out = self.options.out
-            self.written += pictures.first_light(self._network(), self.data, self.options.image, out)
-            self.written += page.write(self._network(), self.data, self.options.image, out)
-            self.progress.say(f"the first pictures and the interactive page are in {out}")
+        if not (isinstance(job, Trial) and (job.kind, job.depth) == (CNN, 2)):
+            return
+        shown = pictured.choose(self._networks(), self.data, self.options.image)
+        if self.shown is None or shown.seed != self.shown.seed:
+            self.shown, out = shown, self.options.out
+            drawn = pictures.of_image(shown, self.data.name)
+            self.written = [*pictures.write(drawn, self.data.name, out), *page.write(shown, self.data, out)]
+            self.progress.say(f"the first pictures and the interactive page are in {out}: seed {shown.seed}")
 
-    def _network(self) -> SimpleCNN:
-        """Return the trained SimpleCNN of the first seed."""
-        trial = Trial(CNN, self.options.seeds[0])
-        model = trials.restored(trial, self.have[trial], len(self.data.classes))
-        assert isinstance(model, SimpleCNN)
-        return model
+    def _networks(self) -> dict[int, SimpleCNN]:
+        """Return the trained SimpleCNNs, as far as there are any, in the order of the seeds."""
+        found = {}
+        for seed in self.options.seeds:
+            trial = Trial(CNN, seed)
+            if trial in self.have:
+                model = trials.restored(trial, self.have[trial], len(self.data.classes))
+                assert isinstance(model, SimpleCNN)
+                found[seed] = model
+        return found
 
 
 if __name__ == "__main__":

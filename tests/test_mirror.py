@@ -86,6 +86,8 @@ PROMISES = {
     "examples/test_gallery": "",
     "examples/test_grad_cam": "",
     "examples/test_network": "examples/photo examples/training",
+    "examples/test_pictured": "",
+    "examples/test_similarity": "",
     "examples/test_study": "",
     "fields/test_boxes": (
         "fields/box fields/call fields/dispatch fields/reach fields/traits fields/memory "

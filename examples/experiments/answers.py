@@ -57,8 +57,8 @@ def of_layer(findings: Findings, layer: str) -> Sequence[Mapping[str, Any]]:
     return [found["answers"][layer] for found in findings.of_seed]
 
 
-def section(findings: Findings) -> list[str]:
-    """Return the lines of the report about it; none where it was not measured."""
+def section(findings: Findings, picture: Sequence[str] = ()) -> list[str]:
+    """Return the lines of the report about it, the last ones its picture; none where it was not measured."""
     if not all("answers" in found for found in findings.of_seed):
         return []
     rows = [("layer", "channels", "score", *(f"without {words} half" for words in CURVES.values()), "without any")]
@@ -69,18 +69,17 @@ def section(findings: Findings) -> list[str]:
         "",
         "## Which channels the answers rest on",
         "",
-        "The score of the predicted class, as the channels of a convolution are set to zero one after the other: those "
-        f"that contribute most first, random ones, and those that contribute least, in each of {images} test images "
-        "by its own order (gradient times activation). Random channels are the control: an attribution that does no "
-        "better than they do says nothing.",
+        "The channels of a convolution are set to zero one after the other, and the score of the predicted class (its "
+        f"logit) is measured: in each of {images} test images, first without the channels that contribute most to this "
+        "score by their attribution (gradient times activation), then without random ones, then without those that "
+        "contribute least. Random channels are the control: an attribution that does no better says nothing.",
         "",
         head,
         f"|{'---|' * len(rows[0])}",
         *body,
         "",
         " ".join(_sentence(of_layer(findings, layer), layer) for layer in LAYERS),
-        "",
-        "![The score as channels are removed](deletion.png)",
+        *picture,
     ]
 
 
@@ -97,15 +96,15 @@ def _sentence(found: Sequence[Mapping[str, Any]], layer: str) -> str:
     doubt = (
         ""
         if better == counts
-        else f" At {counts - better} of {counts} numbers of channels it is no better, in some seed."
+        else f" For {counts - better} of {counts} numbers of removed channels, top ones do no better in some seed."
     )
     gap = [one["top"][1] - one["random"][1] for one in found]
     top, random = ([one[name][1] for one in found] for name in ("top", "random"))
     return (
         f"{layer}: without its top channel the score falls by {number(top)}, without a random one by {number(random)}; "
-        f"the difference is {number(gap)}. The top channel holds {percent([one['largest'] for one in found])} of what "
-        f"speaks for an answer, and {fmean(one['leaders'] for one in found):.1f} of the channels are some image's top "
-        f"one.{doubt}"
+        f"the difference is {number(gap)}. The top channel makes {percent([one['largest'] for one in found])} of all "
+        f"positive contributions, and {fmean(one['leaders'] for one in found):.1f} of the {counts + 1} channels are "
+        f"the top one of some image.{doubt}"
     )
 
 

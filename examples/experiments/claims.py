@@ -34,9 +34,8 @@ def small_window(findings: Findings) -> Verdict:
     )
     return decided(
         "A unit sees only a small window",
-        "In every seed one changed pixel moves exactly the units whose receptive field holds it, fewer than a quarter "
-        "of "
-        "the layer; and all hidden units of the fully connected control.",
+        "In every seed, changing one pixel changes exactly the units whose receptive field contains it, and these are "
+        "fewer than a quarter of the layer. In the fully connected control it changes every hidden unit.",
         {
             "the units that changed are those predicted": equal,
             "fewer than a quarter of the units changed": small < 0.25,
@@ -64,18 +63,17 @@ def same_detector(findings: Findings) -> Verdict:
     most = max(max(error["conv1, multiple"]), max(error["conv2, multiple"]))
     return decided(
         "The same detector runs everywhere",
-        f"In every seed the error inside the image is below {ROUNDING:g} at shifts by multiples of the stride, and "
-        "that of "
-        "the fully connected control, each unit held against the one that matches it best, is above 0.1.",
+        "In every seed, shifting the image by a multiple of a layer's stride shifts its maps by as many units: away "
+        f"from the border their relative error is below {ROUNDING:g}. The hidden units of the fully connected control "
+        "have no such order: even if each is compared with the unit that matches it best, the error is above 0.1.",
         {
             f"errors at multiples of the stride are below {ROUNDING:g}": most < ROUNDING,
             "the control's error is above 0.1": min(error["mlp"]) > 0.1,
         },
         [
             f"At multiples of the stride the largest error in any seed is {most:.1g}.",
-            "Between multiples conv2, which sees every second position of conv1's maxima, errs by "
-            f"{number(error['conv2, between'])}: "
-            "subsampling is where the equality ends.",
+            f"Between multiples the error of conv2 is {number(error['conv2, between'])}: the max-pooling before it "
+            "keeps one position of two, and a shift by one pixel changes which.",
         ],
         table=rows,
     )
@@ -90,16 +88,15 @@ def arrangement(findings: Findings) -> Verdict:
     over_chance = findings.between("the MLP's accuracy over chance", mlp, [chance] * len(mlp))
     return decided(
         "The arrangement of pixels matters to a CNN",
-        "Trained and tested on images under one fixed permutation of pixels, the CNN loses more accuracy than the "
-        "MLP, to which "
-        "the permuted problem is the same; and the MLP is above chance, or it could not lose.",
+        "Trained and tested on images whose pixels are all rearranged in one fixed way, the CNN loses more accuracy "
+        "than the MLP (the fully connected control), which has no use for the arrangement. The MLP has to be better "
+        "than chance, or it could not lose anything.",
         {},
         [
-            f"Retrained on permuted pixels the CNN goes from {percent(cnn)} to {percent(permuted)}, the MLP from "
-            f"{percent(mlp)} to {percent(mlp_permuted)}; chance is {chance:.0%}.",
-            "With its first weights permuted along, the MLP computes the same function on permuted images: an "
-            "identity, "
-            "which a test holds; what differs here is the beginning of training.",
+            f"Trained on permuted pixels instead, the CNN goes from {percent(cnn)} to {percent(permuted)}, the MLP "
+            f"from {percent(mlp)} to {percent(mlp_permuted)}; chance is {chance:.0%}.",
+            "To the MLP both tasks are equally hard, since permuting the weights of its first layer in the same way "
+            "undoes the permutation; its two accuracies differ only because training starts from other weights.",
         ],
         [
             over_chance,
@@ -113,8 +110,8 @@ def arrangement(findings: Findings) -> Verdict:
         ],
         [
             ("network", "pixels in order", "pixels permuted", "loss"),
-            ("CNN", percent(cnn), percent(permuted), percent(loss)),
-            ("MLP (control)", percent(mlp), percent(mlp_permuted), percent(loss_mlp)),
+            ("CNN", percent(cnn), percent(permuted), percent(loss, "points")),
+            ("MLP (control)", percent(mlp), percent(mlp_permuted), percent(loss_mlp, "points")),
         ],
     )
 
@@ -130,20 +127,20 @@ def pattern_in_kernel(findings: Findings) -> Verdict:
         ("taps shuffled", percent(findings.each("surgery", "shuffle, both")), percent(shuffled)),
     ]
     single = ", ".join(
-        f"{layer} alone {percent(findings.each('surgery', f'{how}, {layer}'))} ({words})"
+        f"{percent(findings.each('surgery', f'{how}, {layer}'))} with {layer}'s {words}"
         for how, words in (("mean", "averaged"), ("shuffle", "shuffled"))
         for layer in ("conv1", "conv2")
     )
     return decided(
         "The pattern inside the kernel matters",
-        "With kernels averaged, and with kernels shuffled, a new head trained on their outputs does worse than a "
-        "new head on "
-        "the unchanged kernels. (The old head alone would not show it: it meets values it was never trained on.)",
+        "Each kernel's weights are replaced by their average, or shuffled, which keeps their sum. A new head (the two "
+        "fully connected layers), trained on such kernels, does worse than a new head on the unchanged ones. The old "
+        "head would not show it, since it was never trained on what changed kernels output.",
         {},
         [
             f"A new head reaches {percent(kept)} on the trained kernels, {percent(averaged)} on averaged and "
             f"{percent(shuffled)} on shuffled ones.",
-            f"With the old head: {single}.",
+            f"The old head, with the kernels of one layer changed, reaches {single}.",
         ],
         [
             findings.between("unchanged less averaged kernels, new heads", kept, averaged),
@@ -159,24 +156,24 @@ def training_shapes(findings: Findings) -> Verdict:
     kept, random = findings.accuracy(HEADS[0]), findings.accuracy(RANDOM)
     layers = list(findings.of_seed[0]["similarity"]["random"])
     alike = {
-        name: ", ".join(f"{number(findings.each('similarity', name, layer))} in {layer}" for layer in layers)
-        for name in ("random", "permuted")
+        name: ", ".join(f"{number(findings.each('similarity', name, layer, layer))} in {layer}" for layer in layers)
+        for name in findings.of_seed[0]["similarity"]
     }
     return decided(
         "Training shapes the kernels",
-        "conv1 of the trained network is more selective for orientation than before training, and than conv1 trained "
-        "on permuted "
-        "pixels; and a new head does better on trained kernels than on random ones.",
+        "conv1 of the trained network is more selective for orientation than before training, and than conv1 of a "
+        "network trained on permuted pixels. A new head does better on trained kernels than on random ones.",
         {},
         [
-            f"Mean orientation selectivity of conv1: {number(chosen['trained'])} trained, {number(chosen['random'])} "
-            "before "
-            f"training, {number(chosen['permuted'])} trained on permuted pixels.",
+            "Selectivity is 0 for a channel that responds to gratings of every orientation alike, and 1 for one that "
+            f"responds to a single orientation. The mean over conv1's channels is {number(chosen['trained'])} after "
+            f"training, {number(chosen['random'])} before, and {number(chosen['permuted'])} after training on "
+            "permuted pixels.",
             f"A new head reaches {percent(kept)} on frozen trained kernels and {percent(random)} on frozen random "
             "ones.",
-            "On images in order the maps of the trained network resemble those of the same network before training "
-            f"(linear CKA: {alike['random']}), and of its twin trained on permuted pixels ({alike['permuted']}): 1 "
-            "would be the same but for rotation and scale, so this is how far training has moved what the layers tell.",
+            "How far training has moved each layer shows in its similarity (linear CKA: 1 means equal but for rotation "
+            f"and scale) to the same network before training: {alike['random']}.",
+            *([f"For comparison, networks trained from two seeds have {alike['seed']}."] if "seed" in alike else []),
         ],
         [
             Difference("selectivity, trained less untrained", minus(chosen["trained"], chosen["random"])),
@@ -184,7 +181,7 @@ def training_shapes(findings: Findings) -> Verdict:
             findings.between("a new head on trained less random kernels", kept, random),
         ],
         [
-            ("kernels", "orientation selectivity of conv1", "accuracy of a new head", "similarity to the trained"),
+            ("kernels", "orientation selectivity of conv1", "accuracy of a new head", "similarity to the trained ones"),
             ("trained", number(chosen["trained"]), percent(kept), "1"),
             ("random (control)", number(chosen["random"]), percent(random), alike["random"]),
             ("trained on permuted pixels (control)", number(chosen["permuted"]), "not applicable", alike["permuted"]),
@@ -194,7 +191,7 @@ def training_shapes(findings: Findings) -> Verdict:
 
 def nameable(findings: Findings) -> Verdict:
     """Return the verdict on: channels detect something nameable."""
-    rows = [("layer", "exemplars", "random patches (control)", "exemplars, untrained network")]
+    rows = [("layer", "top patches", "random patches (control)", "top patches, untrained network")]
     differences, sentences = [], []
     for layer in findings.of_seed[0]["coherence"]["trained"]:
         own, random, before = (
@@ -202,26 +199,24 @@ def nameable(findings: Findings) -> Verdict:
             for which, what in (("trained", "exemplars"), ("trained", "random"), ("untrained", "exemplars"))
         )
         rows.append((layer, number(own), number(random), number(before)))
-        differences.append(Difference(f"{layer}, exemplars less random patches", minus(own, random)))
+        differences.append(Difference(f"{layer}, top patches less random patches", minus(own, random)))
         sentences.append(
-            f"{layer}: exemplars of a channel correlate by {number(own)}, random patches by {number(random)}."
+            f"{layer}: the top patches of a channel correlate by {number(own)}, random patches by {number(random)}."
         )
     aligned = _aligned(findings)
     return decided(
         "Channels detect something nameable",
-        "In every convolution a channel's nine top-activating patches resemble each other more than random "
-        "patches of the "
-        "same size do; and where the data know the pixels of their motifs, the most active units of every convolution "
-        "coincide "
-        "with the motif that suits each channel best, chosen on other images, more than with motifs of other images.",
+        "In every convolution a channel's nine top-activating patches resemble each other more than random patches of "
+        "the same size do. And on drawn patterns, whose motifs (stripes, dots, crosses, ...) are known pixel by pixel, "
+        "a channel's most active units coincide with its best motif, which is chosen on other images, more than with "
+        "the motifs of other images.",
         {},
         [
             *sentences,
             *_alignment_sentences(findings),
             *_synthesis_sentences(findings),
-            "Any filter's exemplars resemble what it multiplies with, so an untrained network's do as well: the claim "
-            "is about "
-            "what channels detect, not about training.",
+            "The patches of an untrained network resemble each other as well, as those of any filter do: the claim is "
+            "about what channels detect, not about training.",
         ],
         [*differences, *aligned],
         rows,
@@ -229,7 +224,7 @@ def nameable(findings: Findings) -> Verdict:
 
 
 def _aligned(findings: Findings) -> list[Difference]:
-    """Return how much more channels coincide with motifs than with those of other images; empty without masks."""
+    """Return how much more channels coincide with motifs than with those of other images."""
     return [
         Difference(
             f"{layer}, overlap with own motifs less those of other images",
@@ -248,8 +243,9 @@ def _alignment_sentences(findings: Findings) -> list[str]:
             for which, what in (("trained", "own"), ("trained", "others"), ("untrained", "own"))
         )
         found.append(
-            f"{layer}: active units overlap the pixels of a channel's best motif by {number(own)} (intersection over "
-            f"union), those of other images by {number(others)}; in an untrained network by {number(before)}."
+            f"{layer}: the most active units overlap a channel's best motif by {number(own)} (intersection over "
+            f"union), the motifs of other images by {number(others)}; in an untrained network the first is "
+            f"{number(before)}."
         )
     return found
 
@@ -257,8 +253,8 @@ def _alignment_sentences(findings: Findings) -> list[str]:
 def _synthesis_sentences(findings: Findings) -> list[str]:
     """Return what is said of synthesized images: whether they are what channels respond to most."""
     return [
-        f"{layer}: a synthesized image drives {percent(findings.each('synthesis', layer))} of the channels beyond the "
-        "best test image."
+        f"{layer}: a synthesized image drives {percent(findings.each('synthesis', layer))} of the channels higher than "
+        "any test image does."
         for layer in findings.of_seed[0]["synthesis"]
     ]
 
@@ -291,22 +287,21 @@ def growing(findings: Findings) -> Verdict:
     gain, gain_before = (minus(each(last, what), each(first, what)) for what in ("probe", "untrained probe"))
     return decided(
         "Patterns grow with depth",
-        "From the first to the last convolution the receptive field and its effective half grow in every seed, and a "
-        "linear "
-        "probe reads more off the last layer than off the first, by more than in an untrained network.",
+        "From the first to the last convolution the receptive field grows in every seed, and so does the square that "
+        "holds half of its effect (the effective field). A linear classifier on a layer's outputs (a linear probe) is "
+        "better on the last layer than on the first, and gains more than in an untrained network.",
         {
             "the receptive field grows": min(minus(each(last, "field"), each(first, "field"))) > 0,
             "the effective field grows": min(minus(side(last), side(first))) > 0,
         },
         [
-            f"The field grows from {each(first, 'field')[0]:.0f} to {each(last, 'field')[0]:.0f} pixels a side, and "
-            "the square "
-            f"that holds half of its effect from {number(side(first))} to {number(side(last))}.",
-            f"A linear probe gains {percent(gain)} from {first} to {last}; in an untrained network "
-            f"{percent(gain_before)}.",
+            f"The side of the field grows from {each(first, 'field')[0]:.0f} to {each(last, 'field')[0]:.0f} pixels, "
+            f"that of the square that holds half of its effect from {number(side(first))} to {number(side(last))}.",
+            f"From {first} to {last} a linear probe gains {percent(gain, 'points')}, in an untrained network "
+            f"{percent(gain_before, 'points')}.",
         ],
         [
-            Difference("what a probe gains with depth", gain),
+            Difference("what a linear probe gains from the first layer to the last", gain),
             Difference("what it gains beyond an untrained network", minus(gain, gain_before)),
         ],
         rows,

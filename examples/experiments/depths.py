@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from data import ImageData
-from experiments import measures, trials
+from experiments import measures, similarity, trials
 from experiments.trials import CNN, Trained, Trial
 from experiments.verdicts import number, percent
 from training import as_input
@@ -27,21 +27,27 @@ def of_depth(depth: int, seed: int, have: Mapping[Trial, Trained], data: ImageDa
         "train_accuracy": have[trial].train[-1].accuracy,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         # Of the SimpleCNN, the network that the claims are about, every layer; of others the last.
+        "similarity": similarity.matrices(
+            model,
+            {"itself": model},
+            as_input(data.test_images[: measures.MOST], measures.CPU),
+            [f"conv{number}" for number in range(1, depth + 1)],
+        )["itself"],
         "layers": measures.along_layers(model, blank, ["conv1", "conv2"] if depth == 2 else [f"conv{depth}"], data),
     }
 
 
 def figure(
-    depths: Sequence[int], seed: int, have: Mapping[Trial, Trained], data: ImageData, image: torch.Tensor
+    depths: Sequence[int], seed: int, have: Mapping[Trial, Trained], classes: int, image: torch.Tensor
 ) -> sp.Evolution:
     """Return the maps of the last convolution of every depth for one image (3, H, W), side by side."""
     records = {}
     for depth in depths:
         trial, layer = Trial(CNN, seed, depth), f"conv{depth}"
-        model = trials.restored(trial, have[trial], len(data.classes))
+        model = trials.restored(trial, have[trial], classes)
         found = sp.capture(model, as_input(image[None], measures.CPU), layers=layer, at="post_activation")
         records[f"depth {depth}: {layer}"] = found[layer]
-    return sp.evolution(records, order="max", limit=SHOWN, scale="layer")
+    return sp.evolution(records, order="max", limit=SHOWN, scale="robust")
 
 
 def table(found: Mapping[int, Sequence[Mapping[str, Any]]]) -> list[tuple[str, ...]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +17,13 @@ class OfSeed:
     """The job that measures what the claims need of all networks of one seed."""
 
     seed: int
+    other: int | None = None  # the seed of the SimpleCNN that this seed's is compared with
 
     @property
     def needs(self) -> tuple[Trial, ...]:
         """The networks that it needs."""
-        return tuple(Trial(kind, self.seed) for kind in KINDS)
+        compared = () if self.other is None else (Trial(CNN, self.other),)
+        return (*(Trial(kind, self.seed) for kind in KINDS), *compared)
 
     def work(self, steps: int) -> float:
         """The approximate work, in milliseconds."""
@@ -31,12 +33,18 @@ class OfSeed:
         self, data: ImageData, procedure: Procedure, have: Mapping[Trial, Trained], tick: Callable[[float], object]
     ) -> dict[str, Any]:
         """Return the measured numbers."""
-        found = measures.of_seed(self.seed, have, data)
+        found = measures.of_seed(self.seed, self.other, have, data)
         tick(self.work(0))
         return found
 
     def __str__(self) -> str:
         return f"measures of seed {self.seed}"
+
+
+def of_seeds(seeds: Sequence[int]) -> list[OfSeed]:
+    """Return the job of each seed, which compares its network with that of the next one, the last with the first."""
+    others = [*seeds[1:], seeds[0]] if len(seeds) > 1 else [None]
+    return [OfSeed(seed, other) for seed, other in zip(seeds, others, strict=True)]
 
 
 @dataclass(frozen=True)

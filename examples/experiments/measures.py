@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from data import ImageData
-from experiments import answers, trials
+from experiments import answers, dead, similarity, trials
 from experiments.trials import Trained, Trial
 from torch import nn
 from training import as_input, evaluate
@@ -27,15 +27,19 @@ SHIFTS = {"conv1": {"multiple": (2, 4)}, "conv2": {"multiple": (2, 4), "between"
 CPU = torch.device("cpu")
 
 
-def of_seed(seed: int, have: Mapping[Trial, Trained], data: ImageData) -> dict[str, Any]:
-    """Return everything that the claims need of one seed."""
+def of_seed(seed: int, other: int | None, have: Mapping[Trial, Trained], data: ImageData) -> dict[str, Any]:
+    """Return everything that the claims need of one seed; its network is compared with that of the `other` seed."""
 
-    def network(kind: str) -> nn.Module:
+    def network(kind: str, seed: int = seed) -> nn.Module:
         trial = Trial(kind, seed)
         return trials.restored(trial, have[trial], len(data.classes))
 
     cnn, mlp, random = network(trials.CNN), network(trials.MLP_PLAIN), untrained(seed, len(data.classes))
-    images = as_input(data.test_images[:MANY], CPU)
+    others = {"random": random, "permuted": network(trials.PERMUTED)}
+    if other is not None:
+        others["seed"] = network(trials.CNN, other)
+    swept = as_input(data.test_images[:MOST], CPU)
+    images = swept[:MANY]
     return {
         "accuracy": {kind: have[Trial(kind, seed)].test.accuracy for kind in trials.KINDS},
         "footprint": footprints(cnn, mlp, images[:FEW]),
@@ -46,11 +50,12 @@ def of_seed(seed: int, have: Mapping[Trial, Trained], data: ImageData) -> dict[s
             "random": selectivity(random),
             "permuted": selectivity(network(trials.PERMUTED)),
         },
-        "similarity": similarities(cnn, {"random": random, "permuted": network(trials.PERMUTED)}, data),
+        "similarity": similarity.matrices(cnn, others, swept),
         "coherence": {"trained": coherences(cnn, data, seed), "untrained": coherences(random, data, seed)},
-        "alignment": {"trained": alignments(cnn, data, seed), "untrained": alignments(random, data, seed)},
+        "alignment": {"trained": alignments(cnn, seed), "untrained": alignments(random, seed)},
         "synthesis": synthesis(cnn, data, seed),
         "answers": answers.deletions(cnn, images, seed),
+        "dead": dead.dead_channels(cnn, random, swept),
     }
 
 
@@ -100,16 +105,6 @@ def selectivity(model: nn.Module) -> float:
     return float(sp.evidence.orientation_tuning(model, "conv1").selectivity.mean())
 
 
-def similarities(cnn: nn.Module, others: Mapping[str, nn.Module], data: ImageData) -> dict[str, dict[str, float]]:
-    """Return how similar each convolution's maps are to those of its namesake in other networks (linear CKA)."""
-    images = as_input(data.test_images[:MOST], CPU)
-    compared = sp.compare(cnn, list(others.values()), images, at="post_activation", progress=False)
-    return {
-        name: {layer: float(found.cka[i, i]) for i, layer in enumerate(found.layers)}
-        for name, found in zip(others, compared, strict=True)
-    }
-
-
 def coherences(cnn: nn.Module, data: ImageData, seed: int) -> dict[str, dict[str, float]]:
     """Return the similarity of the exemplars of each convolution's channels, and that of random patches."""
     images = as_input(data.test_images[:MOST], CPU)
@@ -121,16 +116,15 @@ def coherences(cnn: nn.Module, data: ImageData, seed: int) -> dict[str, dict[str
     return found
 
 
-def alignments(cnn: nn.Module, data: ImageData, seed: int) -> dict[str, dict[str, float]]:
-    """Return how well each convolution's channels align with motifs of the drawn patterns; empty for other data.
+def alignments(cnn: nn.Module, seed: int) -> dict[str, dict[str, Any]]:
+    """Return how well each convolution's channels align with motifs of the drawn patterns, whatever it was trained on.
 
-    Each channel's best motif is chosen on one half of the images, and measured on the other.
+    As in Bau et al. 2017 the images with masks are a set of their own. Each channel's best motif is chosen on one half
+    of them, and measured on the other.
     """
-    if data.classes != patterns.CLASSES:
-        return {}
     images, _, masks = patterns.draw_masked_patterns(MASKED, seed=1000 + seed)  # seen by no network in training
     pairs, half = list(zip(images, masks, strict=True)), MASKED // 2
-    align = partial(sp.evidence.concept_alignment, cnn, concepts=data.classes, quantile=QUANTILE, progress=False)
+    align = partial(sp.evidence.concept_alignment, cnn, concepts=patterns.CLASSES, quantile=QUANTILE, progress=False)
     chosen, measured = align(pairs[:half]), align(pairs[half:])
     found = {}
     for layer, one in measured.items():
@@ -139,6 +133,7 @@ def alignments(cnn: nn.Module, data: ImageData, seed: int) -> dict[str, dict[str
         found[layer] = {
             "own": float(one.iou[rows, best[rows]].mean()),
             "others": float(one.control[rows, best[rows]].mean()),
+            "best": [one.concepts[number] if number >= 0 else None for number in best.tolist()],
         }
     return found
 

@@ -1,13 +1,16 @@
-"""The figures of the study, each written as soon as its data is there."""
+"""The figures of the study."""
 
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from data import ImageData
-from experiments import answers, measures
+from experiments import answers, measures, similarity, synthesized
+from experiments.pictured import Shown
+from experiments.synthesized import Motifs
 from experiments.trials import CNN, HEADS, MLP_PERMUTED, MLP_PLAIN, PERMUTED, RANDOM
 from experiments.verdicts import Findings
 from matplotlib.figure import Figure
@@ -21,51 +24,39 @@ import spatialprobe as sp
 CLAIMED, CONTROL = "#2b2f5e", "#c9862b"  # blue and orange, apart for color-blind readers too
 
 
-def first_light(model: nn.Module, data: ImageData, index: int, out: Path) -> list[Path]:
-    """Write one test image, its maps after each convolution's ReLU, and the first kernels."""
-    image = data.test_images[index % len(data.test_images)]
-    label = data.classes[int(data.test_labels[index % len(data.test_images)])]
-    with torch.no_grad(), sp.Probe(model, at="post_activation") as probe:
-        model(as_input(image[None], measures.CPU))
-    about = f"one test image ({label}) of {data.name}"
-    return _written(
-        {
-            "overview.png": overview(image, probe, about),
-            "input.png": of_image(image, f"The input: {about}"),
-            "conv1_maps.png": probe["conv1"].plot(scale="robust", title=f"conv1 after its ReLU: {about}"),
-            "conv2_maps.png": probe["conv2"].plot(scale="robust", title=f"conv2 after its ReLU: {about}"),
-            "conv1_kernels.png": sp.kernels(model.get_submodule("conv1")).figure(
-                title=f"conv1's kernels, trained on {data.name}"
-            ),
-        },
-        data,
-        out,
-    )
+def of_image(shown: Shown, source: str) -> dict[str, Figure]:
+    """Return the shown image, its maps after each convolution's ReLU, and the first kernels."""
+    with torch.no_grad(), sp.Probe(shown.network, at="post_activation") as probe:
+        shown.network(as_input(shown.image[None], measures.CPU))
+    return {
+        "overview.png": overview(shown.image, probe, shown.about),
+        "input.png": enlarged(shown.image, f"The input: {shown.about}"),
+        "conv1_maps.png": probe["conv1"].plot(scale="robust", title=f"conv1 after its ReLU: {shown.about}"),
+        "conv2_maps.png": probe["conv2"].plot(scale="robust", title=f"conv2 after its ReLU: {shown.about}"),
+        "conv1_kernels.png": sp.kernels(shown.network.conv1).figure(title=f"conv1's kernels, trained on {source}"),
+    }
 
 
-def evidence(cnn: SimpleCNN, data: ImageData, layer: str, findings: Findings, out: Path) -> list[Path]:
-    """Write the evidence for the claims: accuracies, footprints, orientation, exemplars."""
+def of_measures(cnn: SimpleCNN, data: ImageData, findings: Findings, motifs: Motifs) -> dict[str, Figure]:
+    """Return the evidence for the claims, without any image of the data."""
+    images = as_input(data.test_images[: measures.FEW], measures.CPU)
+    return {
+        "accuracies.png": accuracies(findings, data.name),
+        "deletion.png": answers.curves(findings, data.name),
+        "footprint.png": footprints(cnn, images, data.name),
+        "orientation.png": orientation(cnn, data.name),
+        "similarity.png": similarity.figure(findings, data.name),
+        "synthesized.png": synthesized.figure(cnn, motifs, data.name),
+    }
+
+
+def exemplars(cnn: SimpleCNN, data: ImageData, layer: str) -> dict[str, Figure]:
+    """Return the top-activating patches of a layer's channels."""
     images = as_input(data.test_images[: measures.MOST], measures.CPU)
     top = measures.exemplars(cnn, images)[layer]["top"]
     field = sp.receptive_fields(cnn, images[:1], layers=layer, at="post_activation")[layer]
     title = f"The top-activating patches of {layer}'s channels, of {len(images)} test images of {data.name}"
-    return _written(
-        {
-            "accuracies.png": accuracies(findings, data.name),
-            "deletion.png": answers.curves(findings, data.name),
-            "footprint.png": footprints(cnn, images[: measures.FEW], data.name),
-            "orientation.png": orientation(cnn, data.name),
-            f"{layer}_exemplars.png": sp.exemplar_patches(top, images, field).figure(title=title),
-        },
-        data,
-        out,
-    )
-
-
-def depth_figure(evolution: sp.Evolution, data: ImageData, out: Path) -> list[Path]:
-    """Write the maps of one image along networks of more convolutions."""
-    title = f"One test image of {data.name} in the last convolution of deeper and deeper networks"
-    return _written({"depths.png": evolution.figure(title=title)}, data, out)
+    return {f"{layer}_exemplars.png": sp.exemplar_patches(top, images, field).figure(title=title)}
 
 
 def overview(image: torch.Tensor, probe: sp.Probe, about: str) -> Figure:
@@ -87,7 +78,7 @@ def overview(image: torch.Tensor, probe: sp.Probe, about: str) -> Figure:
     return figure
 
 
-def of_image(image: torch.Tensor, title: str) -> Figure:
+def enlarged(image: torch.Tensor, title: str) -> Figure:
     """Return one uint8 image (3, H, W), enlarged without smoothing."""
     figure = Figure(figsize=(4.6, 4.4), layout="constrained")
     axes = figure.add_subplot()
@@ -182,8 +173,9 @@ def orientation(cnn: SimpleCNN, source: str) -> Figure:
     return figure
 
 
-def _written(figures: dict[str, Figure], data: ImageData, out: Path) -> list[Path]:
+def write(figures: Mapping[str, Figure], source: str, out: Path) -> list[Path]:
+    """Write figures under their names, each with the name of its data."""
     out.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
-        figure.savefig(out / name, metadata={"Source": data.name})
+        figure.savefig(out / name, metadata={"Source": source})
     return [out / name for name in figures]

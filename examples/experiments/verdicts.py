@@ -92,14 +92,14 @@ def minus(one: Sequence[float], other: Sequence[float]) -> tuple[float, ...]:
     return tuple(a - b for a, b in zip(one, other, strict=True))
 
 
-def percent(values: Sequence[float]) -> str:
-    """Return the mean and spread of shares, in percent.
+def percent(values: Sequence[float], unit: str = "%") -> str:
+    """Return the mean and spread of shares in percent, or of differences of shares in percentage points.
 
-    >>> percent([0.5, 0.52, 0.54])
-    '52.0 ± 2.0 %'
+    >>> percent([0.5, 0.52, 0.54]), percent([0.1], "points")
+    ('52.0 ± 2.0 %', '10.0 points')
     """
     spread = f" ± {100 * stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{100 * fmean(values):.1f}{spread} %"
+    return f"{100 * fmean(values):.1f}{spread} {unit}"
 
 
 def number(values: Sequence[float]) -> str:

@@ -28,13 +28,16 @@ CLEAR = {
     "equivariance": {"conv1, multiple": 0.0, "conv2, multiple": 1e-7, "conv2, between": 0.3, "mlp": 0.6},
     "surgery": {f"{how}, {layer}": 0.2 for how in ("mean", "shuffle") for layer in ("conv1", "conv2", "both")},
     "selectivity": {"trained": 0.5, "random": 0.2, "permuted": 0.2},
-    "similarity": {which: {"conv1": 0.7, "conv2": 0.2} for which in ("random", "permuted")},
+    "similarity": {
+        which: {row: {"conv1": 0.7, "conv2": 0.2} for row in ("conv1", "conv2")}
+        for which in ("random", "permuted", "seed")
+    },
     "coherence": {
         which: {layer: {"exemplars": 0.5, "random": 0.0, "channels": 6} for layer in ("conv1", "conv2")}
         for which in ("trained", "untrained")
     },
     "alignment": {
-        which: {layer: {"own": 0.1, "others": 0.02} for layer in ("conv1", "conv2")}
+        which: {layer: {"own": 0.1, "others": 0.02, "best": ["dots", None]} for layer in ("conv1", "conv2")}
         for which in ("trained", "untrained")
     },
     "synthesis": {"conv1": 1.0, "conv2": 1.0},
@@ -101,14 +104,6 @@ def test_contrary_numbers_do_not(claim, change, every):
     assert not verdict.supported
     assert verdict.word == "Not supported"
     assert len(verdict.failed) >= 1
-
-
-def test_data_without_masks():
-    """Where the data know no motifs, nothing is said of them, and the claim rests on the patches."""
-    verdict = verdicts(("alignment", {"trained": {}, "untrained": {}}))["nameable"]
-    assert verdict.supported
-    assert not any("motif" in sentence for sentence in verdict.sentences)
-    assert any("synthesized" in sentence for sentence in verdict.sentences)
 
 
 def test_an_mlp_at_chance_is_no_control():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 from dataclasses import replace
 
@@ -33,9 +34,13 @@ PICTURES = {
     "accuracies.png",
     "deletion.png",
     "footprint.png",
+    "learning.png",
     "orientation.png",
+    "similarity.png",
+    "synthesized.png",
     "conv2_exemplars.png",
     "depths.png",
+    "depth_similarity.png",
 }
 QUICK = ("--limit", "40", "--batches", "1", "--device", "cpu", "--seeds", "1", "--depths", "2")
 
@@ -58,7 +63,8 @@ def whole(tmp_path_factory):
     """The whole study of three seeds and two depths on 200 images: its folder, and its metrics."""
     out = tmp_path_factory.mktemp("study")
     threads = torch.get_num_threads()
-    metrics = run(out, "--limit", "200", "--epochs", "1", "--device", "cpu", "--depths", "3,2")
+    docs = ("--docs", str(out / "docs"), "--name", "two hundred patterns")
+    metrics = run(out, "--limit", "200", "--epochs", "1", "--device", "cpu", "--depths", "3,2", *docs)
     torch.set_num_threads(threads)
     return out, metrics
 
@@ -66,17 +72,31 @@ def whole(tmp_path_factory):
 def test_study_writes_what_it_promises(whole):
     """Pictures, metrics and report are written; every picture names its data source, and those of the report exist."""
     out, metrics = whole
-    assert {path.name for path in out.iterdir()} == PICTURES | {"metrics.json", "report.md", "report.html", "cache"}
-    assert "SimpleCNN, trained on patterns (drawn, seed 0)" in (out / "report.html").read_text(encoding="utf-8")
+    files = {path.name for path in out.iterdir()}
+    assert files == PICTURES | {"metrics.json", "report.md", "report.html", "cache", "docs"}
+    assert "SimpleCNN, trained on two hundred patterns" in (out / "report.html").read_text(encoding="utf-8")
     for name in PICTURES:
-        assert Image.open(out / name).text["Source"] == "patterns (drawn, seed 0)"
-    assert metrics["data"] == "patterns (drawn, seed 0)"
+        assert Image.open(out / name).text["Source"] == "two hundred patterns"
+    assert metrics["data"] == "two hundred patterns"
     assert [score["images"] for score in metrics["train"]] == [200]
     assert metrics["test"]["images"] == 200
     assert metrics["versions"]["torch"] == torch.__version__
     shown = re.findall(r"!\[.*?\]\((.*?)\)", (out / "report.md").read_text())
     assert shown
     assert set(shown) <= PICTURES
+
+
+def test_a_page_for_others_shows_no_image_of_the_data(whole):
+    """With --docs the same text is written with every picture that it shows, but those of images of the data."""
+    out, _ = whole
+    text = (out / "docs" / "results.md").read_text()
+    shown = set(re.findall(r"!\[.*?\]\((.*?)\)", text))
+    assert {path.name for path in (out / "docs").iterdir()} == shown | {"results.md"}
+    assert shown == set(re.findall(r"!\[.*?\]\((.*?)\)", (out / "report.md").read_text())) - {"conv2_exemplars.png"}
+    assert "report.html" not in text
+    for name in ("overview.png", "depths.png"):  # of the photo
+        assert (out / "docs" / name).read_bytes() != (out / name).read_bytes()
+    assert (out / "docs" / "similarity.png").read_bytes() == (out / "similarity.png").read_bytes()
 
 
 def test_report_says_what_the_numbers_say(whole):
@@ -86,7 +106,7 @@ def test_report_says_what_the_numbers_say(whole):
     assert len(metrics["claims"]) == 7
     for number, claim in enumerate(metrics["claims"], start=1):
         word = "supported" if claim["supported"] else "not supported"
-        assert f"## {number}. {claim['claim']}: {word}\n" in text
+        assert f"### {number}. {claim['claim']}: {word}\n" in text
         assert claim["rule"] in text
         assert claim["supported"] == (not claim["failed"])
         for one in claim["differences"]:
@@ -114,7 +134,19 @@ def test_depths_are_measured(whole):
 def test_a_study_that_was_ended_continues(whole, tmp_path, capsys):
     """With --resume nothing is done twice, and what is missing or damaged is done: the metrics are the same."""
     out, metrics = whole
-    options = ("--limit", "200", "--epochs", "1", "--device", "cpu", "--depths", "3,2", "--resume")
+    options = (
+        "--limit",
+        "200",
+        "--epochs",
+        "1",
+        "--device",
+        "cpu",
+        "--depths",
+        "3,2",
+        "--resume",
+        "--name",
+        "two hundred patterns",
+    )
     shutil.copytree(out / "cache", tmp_path / "cache")
     lost, damaged, *_ = sorted((tmp_path / "cache").glob("mlp--seed*"))
     lost.unlink()
@@ -287,17 +319,19 @@ def test_missing_data(folders, tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ([], ("patterns", 2, 5000, (0, 1, 2), (2, 3, 4, 6))),
+        ([], ("patterns", 4, 8000, (0, 1, 2), (2, 3, 4))),
         (["--preset", "full"], ("cifar10", 10, None, (0, 1, 2), (2, 3, 4, 6))),
         (["--preset", "full", "--data", "folder:x", "--limit", "9"], ("folder:x", 10, 9, (0, 1, 2), (2, 3, 4, 6))),
-        (["--seeds", "2", "--seed", "5", "--depths", "6,2"], ("patterns", 2, 5000, (5, 6), (2, 6))),
-        (["--seeds", "3,1,3", "--batches", "7"], ("patterns", 1, 5000, (3, 1), (2, 3, 4, 6))),
+        (["--seeds", "2", "--seed", "5", "--depths", "6,2"], ("patterns", 4, 8000, (5, 6), (2, 6))),
+        (["--seeds", "3,1,3", "--batches", "7"], ("patterns", 1, 8000, (3, 1), (2, 3, 4))),
     ],
 )
 def test_options(options, expected):
     """Presets fill in what is left out; seeds are a number of them, or a list."""
     found = parse(options, "")
     assert (found.data, found.epochs, found.limit, found.seeds, found.depths) == expected
+    again = parse(shlex.split(found.command)[2:], "")
+    assert again == replace(found, data="folder:PATH" if found.data.startswith("folder") else found.data)
 
 
 def test_remaining_time():
