@@ -17,6 +17,7 @@ import spatialprobe as sp
 from spatialprobe.examples import load_photo
 
 CANDIDATES = 500  # test images among which the shown one is found
+EDGE = 2  # units whose field reaches beyond the image, on each side of a map of conv1 or conv2
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,14 @@ def rank_images(model: nn.Module, data: ImageData) -> tuple[int, ...]:
     """Return test images that the network classifies correctly, best first: those in which every map varies most.
 
     What counts is the geometric mean, over the channels of both convolutions, of a map's standard deviation over that
-    channel's mean standard deviation; so an image that leaves a channel without any pattern comes late.
+    channel's mean standard deviation; so an image that leaves a channel without any pattern comes late. The border of
+    a map is left out, since it also shows the padding.
     """
     images, labels = as_input(data.test_images[:CANDIDATES], measures.CPU), data.test_labels[:CANDIDATES]
     with torch.no_grad(), sp.Probe(model, at="post_activation") as probe:
         right = model(images).argmax(1) == labels
-    spread = torch.cat([record.tensor.std((2, 3)) for record in probe.values()], dim=1)
+    maps = [record.tensor[:, :, EDGE:-EDGE, EDGE:-EDGE] for record in probe.values()]
+    spread = torch.cat([values.std((2, 3)) for values in maps], dim=1)
     spread = spread[:, spread.mean(0) > 0]  # dead channels tell no image from another
     score = (spread / spread.mean(0)).clamp(min=1e-6).log().mean(1)
     order = (score + 1000 * right).argsort(descending=True, stable=True)  # right ones first; scores are within -14 to 7

@@ -31,7 +31,7 @@ RULE = (
     "set; with fewer than three seeds none does."
 )
 PICTURES = {  # name -> what it shows
-    "overview.png": "What each layer makes of one image, channel by channel; each layer has a color scale of its own",
+    "overview.png": "What each layer makes of one image, channel by channel: dark maps are weak, hatched ones zero",
     "learning.png": "Loss and accuracy in training, epoch by epoch, and the test accuracy after the last epoch",
     "footprint.png": "The units that change with one pixel lie inside the square that its receptive fields predict",
     "accuracies.png": "The test accuracy of each kind of network, a dot for each seed",
