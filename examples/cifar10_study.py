@@ -119,8 +119,8 @@ class Study:
         self.written += report.write(options.out, run, [*pictures.of_image(shown, data.name), *own])
         if options.docs is not None:
             photo = pictured.with_photo(shown)
-            others = pictures.of_image(photo, data.name) | measured | self._depths(photo)
-            self.written += publication.write(replace(run, shown=photo), others, options.docs)
+            drawn = pictures.of_image(photo, data.name) | self._depths(photo)
+            self.written += publication.write(run, drawn, measured, options.docs)
 
     def _figures(self, run: report.Run) -> dict[str, Figure]:
         """Return the figures that show no image of the data."""

@@ -54,6 +54,7 @@ class Options:
             "--image": (self.image, None),
             "--layer": (self.layer, "conv2"),
             "--name": (self.name, None),
+            "--docs": (self.docs, None),
         }
         words = [f"{option} {shlex.quote(str(value))}" for option, (value, usual) in given.items() if value != usual]
         return " ".join(["python examples/cifar10_study.py", *words])

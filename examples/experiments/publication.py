@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shutil
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from experiments import pictures, report
 from matplotlib.figure import Figure
 
 
-def write(run: report.Run, figures: Mapping[str, Figure], folder: Path) -> list[Path]:
-    """Write `results.md` and its pictures: `figures` are drawn from the photo, or hold no image at all."""
-    text = report.text(run, figures.keys())
-    shown = {name: figure for name, figure in figures.items() if f"({name})" in text}
+def write(run: report.Run, of_photo: Mapping[str, Figure], measured: Collection[str], folder: Path) -> list[Path]:
+    """Write `results.md` and its pictures, those of the photo and copies of those that show no image at all."""
+    text = report.text(run, {*of_photo, *measured})
+    shown = {name: figure for name, figure in of_photo.items() if f"({name})" in text}
     written = pictures.write(shown, run.data.name, folder)
+    written += [shutil.copyfile(run.options.out / name, folder / name) for name in measured if f"({name})" in text]
     page = folder / "results.md"
     page.write_text(text, encoding="utf-8")
     return [*written, page]

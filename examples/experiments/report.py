@@ -174,13 +174,24 @@ def _summary(run: Run) -> list[str]:
         "repeats the study:",
         "",
         "```sh",
-        options.command,
+        *_broken(options.command),
         "```",
         "",
         f"**{supported} of {len(run.verdicts)} claims are supported.**",
         "",
         *table([("claim", "verdict"), *((verdict.claim, verdict.word) for verdict in run.verdicts)]),
     ]
+
+
+def _broken(command: str) -> list[str]:
+    """Return a command on lines of at most 88 characters, broken before options."""
+    lines, (head, *options) = [], command.split(" --")
+    for option in options:
+        if len(head) + len(option) > 82:
+            lines.append(f"{head} \\")
+            head = "   "
+        head += f" --{option}"
+    return [*lines, head]
 
 
 def _accuracies(run: Run) -> list[str]:
