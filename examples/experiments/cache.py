@@ -18,7 +18,8 @@ from training import Score
 
 import spatialprobe as sp
 
-FORMAT = 3  # one more whenever the same configuration would lead to other results
+FORMAT = 3  # one more whenever the same configuration would lead to other networks
+MEASURES = 1  # one more whenever other things are measured of the same networks
 
 
 class Cache:
@@ -37,7 +38,8 @@ class Cache:
 
     def path(self, job: Job) -> Path:
         """Return the path of a job's result: its name identifies the job, and its end the configuration."""
-        about = json.dumps({**self._about, "job": repr(job)}, sort_keys=True)
+        measures = {} if isinstance(job, Trial) else {"measures": MEASURES}
+        about = json.dumps({**self._about, **measures, "job": repr(job)}, sort_keys=True)
         name = "".join(letter if letter.isalnum() else "-" for letter in str(job))
         return self._folder / f"{name}-{hashlib.sha256(about.encode()).hexdigest()[:16]}.pt"
 

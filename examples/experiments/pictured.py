@@ -1,4 +1,4 @@
-"""Which network and which image the pictures show: the rules, so that nobody picks by hand."""
+"""Which network and which image the pictures show, by rules instead of by hand."""
 
 from __future__ import annotations
 
