@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ from spatialprobe.fields.masks import is_marked, name_cause, settle
 from spatialprobe.fields.memory import Memory, form_of, has_storage, unfollowed_error
 from spatialprobe.fields.origins import Origins
 from spatialprobe.fields.reach import Reach, constant, union
+from spatialprobe.fields.recording import FunctionStep, OperatorStep, Recording
 from spatialprobe.fields.rule_results import apply_rule, see_all
 from spatialprobe.fields.rules import Operation
 from spatialprobe.fields.sizes import SATURATES
@@ -45,6 +46,7 @@ class IntervalMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.within_torch = 0  # the number of running functions of torch that Python has called
         self.scripted = False  # whether a part of the model is in TorchScript, which fills empty memory by itself
         self.refused: Exception | None = None  # the last error of an operator that meta tensors do not support
+        self.recording: Recording | None = None  # of what is followed, if it is to be repeated from other layers
         self._meta = meta
         self._lacked_values = False  # whether a rule has requested values that are not known
 
@@ -96,10 +98,18 @@ class IntervalMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.origins.expose(tensor)
             self.note_read([tensor], by)
 
-    def overwrite(self, tensor: torch.Tensor, reach: Reach) -> None:
-        """Note what a tensor sees that this library has made in place of an operator."""
-        self.memory.write(tensor, self._after_reading(reach))
-        self.constants.note_overwritten(tensor)
+    def overwrite(
+        self,
+        inputs: Sequence[torch.Tensor],
+        results: Sequence[torch.Tensor],
+        follow: Callable[[Sequence[Reach]], Sequence[Reach]],
+    ) -> None:
+        """Note what tensors see that this library has made in place of operators, from what their inputs see."""
+        for tensor, reach in zip(results, follow([self.reach_of(one) for one in inputs]), strict=True):
+            self.memory.write(tensor, self._after_reading(reach))
+            self.constants.note_overwritten(tensor)
+        if self.recording is not None:
+            self.recording.add(FunctionStep(inputs, results, follow))
 
     def read_everything(self, by: str) -> None:
         """Note that Python may read any value at any time, without an operator that shows it."""
@@ -244,6 +254,8 @@ class IntervalMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         written = {id(one): one for one in call.written}
         results = tuple(tensors_in((result,))) or tuple(written.values())
         if call.traits.reshapes_in_place or not results:
+            if self.recording is not None and any(call.reaches[id(one)].shape != one.shape for one in results):
+                self.recording.is_whole = False  # a recorded tensor has changed its shape
             return
         operation = self._make_operation(call, results)
         made = self._settle_reaches(call, operation)
@@ -293,7 +305,7 @@ class IntervalMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return made if self.read is None else [self._after_reading(reach) for reach in made]
 
     def _make_operation(self, call: Call, results: tuple[torch.Tensor, ...]) -> Operation:
-        """Return the call in the form that rules read."""
+        """Return the call in the form that rules read; record it, if calls are recorded."""
         arguments, reaches = call.arguments, call.reaches
         if arguments.get("training", arguments.get("train")):
             arguments["statistics_count"] = True
@@ -302,8 +314,16 @@ class IntervalMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return reaches.get(id(tensor)) or constant(tensor.shape)
 
         def values_of(tensor: torch.Tensor) -> Ints | None:
-            return self._index_values(tensor) if call.is_constant(tensor) else None
+            values = self._index_values(tensor) if call.is_constant(tensor) else None
+            if step is not None:
+                step.values[id(tensor)] = values
+            return values
 
+        step = None
+        if self.recording is not None:
+            used = [one for one in call.tensors if id(one) in reaches]
+            step = OperatorStep(call.traits, arguments, used, results, call.written)
+            self.recording.add(step)
         return Operation(call.traits.name, arguments, results, reach_of, values_of)
 
     def _index_values(self, tensor: torch.Tensor) -> Ints | None:

@@ -21,6 +21,7 @@ from spatialprobe.fields.nonlinearities import Nonlinearities
 from spatialprobe.fields.python_values import PythonWatch
 from spatialprobe.fields.question import Question, resolve_axes
 from spatialprobe.fields.reach import Reach, constant
+from spatialprobe.fields.recording import Recording
 from spatialprobe.fields.recurrent import RecurrentLayers
 from spatialprobe.fields.token_grid import token_reach
 from spatialprobe.model.compiled import hold_eager
@@ -57,6 +58,7 @@ class Trace:
     input_size: tuple[int, ...] = ()
     ignored: dict[str, None] = field(default_factory=dict)
     fallback: str | None = None
+    recording: Recording | None = None  # of a pass from the input, without values, if it can be repeated
 
 
 def trace_fields(model: nn.Module, layers: list[Layer], asked: Question, origin: Layer | None) -> Trace:
@@ -125,6 +127,8 @@ class _Tracer:
         self._meta = meta
         self._follower = IntervalMode(meta=meta, watched=watched)
         self._watched = watched
+        if meta and origin is None:
+            self._follower.recording = Recording()
         self._read_before: list[tuple[nn.Module, Reach | None]] = []  # of the ignored modules that are running
         self._trace = Trace()
         self._origin_ran = False
@@ -156,6 +160,9 @@ class _Tracer:
                 torch.func.functional_call(self._model, state, arguments)
                 if self._nonlinearities is not None:
                     self._nonlinearities.settle()
+        recording = self._follower.recording
+        if recording is not None and recording.is_whole and self._follower.read is None:
+            self._trace.recording = recording
         return self._trace
 
     def _watch(self, undo: Undo) -> None:
@@ -210,18 +217,14 @@ class _Tracer:
         """Let each position of the chosen input see itself; with a source, nothing is seen until it has run."""
         self._input = self._asked.tensor_in(arguments)
         if self._origin is None:
-            self._see_axes(self._input, self._asked.input_axes(self._input, self._model))
+            dims, shape = self._asked.input_axes(self._input, self._model), tuple(self._input.shape)
+            self._see(self._input, _see_axes(shape, dims), tuple(shape[dim] for dim in dims))
         else:
             self._follower.constants.note_weight(self._input)  # an image may have any values
         scripted = [one for one in self._model.modules() if isinstance(one, torch.jit.ScriptModule)]
         self._follower.scripted = bool(scripted)
         if not self._meta and any("prim::tolist" in _graph_text(one) for one in scripted):
             self._follower.read_everything("tolist")
-
-    def _see_axes(self, tensor: torch.Tensor, dims: Sequence[int]) -> None:
-        """Let each position of a tensor along some dimensions see itself."""
-        spans = tuple(Span.identity(tensor.shape[dim], dim, tensor.ndim) for dim in dims)
-        self._see(tensor, Reach(tuple(tensor.shape), spans), tuple(tensor.shape[dim] for dim in dims))
 
     def _see(self, tensor: torch.Tensor, seen: Reach, size: tuple[int, ...]) -> None:
         """Begin fields at a tensor, which sees so much of a grid of this size."""
@@ -258,6 +261,8 @@ class _Tracer:
             self._check_batch(layer, output)
             seen = self._follower.sees_now(output)
         self._trace.runs.append((layer.name, seen))
+        if self._follower.recording is not None:
+            self._follower.recording.add((layer.name, seen if isinstance(seen, str) else output))
         runs = self._trace.reaches.setdefault(layer.name, [])
         if self._nonlinearities is None or isinstance(seen, str):
             runs.append(seen)
@@ -293,15 +298,7 @@ class _Tracer:
                 f"source={layer.name!r} returns {kind_of(output)}, not one tensor. Pass a layer that returns a tensor."
             )
         self._origin_ran = True
-        units, layout, shape = self._asked.unit_axes, self._asked.source_layout, tuple(output.shape)
-        if units is None and isinstance(layout, Tokens) and output.ndim > 2:
-            if not fits(layout, shape):
-                raise UnsupportedOutputError(describe_misfit(layer.name, shape, layout))
-            self._see(output, token_reach(layout, shape), (layout.height, layout.width))
-            return
-        if units is None and output.ndim > 2:
-            units = units_of(layout, output.ndim)
-        self._see_axes(output, resolve_axes(output.ndim, units, "unit_axes"))
+        self._see(output, *see_units(self._asked, layer.name, tuple(output.shape)))
 
     def _ignore(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         """Treat the output of an ignored module as a constant, or as its input if it has the input's shape."""
@@ -310,12 +307,38 @@ class _Tracer:
             begun, self._follower.read = self._read_before.pop()
             if begun is module:
                 break
-        memory = self._follower.memory
         for leaf in tree_leaves(output):
             if isinstance(leaf, torch.Tensor) and has_storage(leaf):
                 alike = [one for one in args if isinstance(one, torch.Tensor) and one.shape == leaf.shape]
-                memory.write(leaf, memory.read(alike[0]) if alike else constant(leaf.shape))
+                self._follower.overwrite(alike[:1], [leaf], partial(_see_as, tuple(leaf.shape)))
                 self._follower.constants.note_weight(leaf)
+
+
+def see_units(asked: Question, layer: str, shape: tuple[int, ...]) -> tuple[Reach, tuple[int, ...]]:
+    """Return what the output of a source layer sees of its own grid, each unit itself; and the size of the grid.
+
+    Raises:
+        UnsupportedOutputError: its output is not of the layout that was asked for.
+    """
+    units, layout = asked.unit_axes, asked.source_layout
+    if units is None and isinstance(layout, Tokens) and len(shape) > 2:
+        if not fits(layout, shape):
+            raise UnsupportedOutputError(describe_misfit(layer, shape, layout))
+        return token_reach(layout, shape), (layout.height, layout.width)
+    if units is None and len(shape) > 2:
+        units = units_of(layout, len(shape))
+    dims = resolve_axes(len(shape), units, "unit_axes")
+    return _see_axes(shape, dims), tuple(shape[dim] for dim in dims)
+
+
+def _see_axes(shape: tuple[int, ...], dims: Sequence[int]) -> Reach:
+    """Return what a tensor sees of itself, where each position along some dimensions sees itself."""
+    return Reach(shape, tuple(Span.identity(shape[dim], dim, len(shape)) for dim in dims))
+
+
+def _see_as(shape: tuple[int, ...], inputs: Sequence[Reach]) -> Sequence[Reach]:
+    """Return what one input sees, or a constant of a shape if there is none."""
+    return inputs or [constant(shape)]
 
 
 def _has_values(model: nn.Module) -> bool:

@@ -201,12 +201,12 @@ class Span:
             for dim, pair in enumerate(zip(self.extents, new.extents, strict=True))
         ]
         place = tuple(part if dim in partial else slice(None) for dim, part in enumerate(region))
-        lattice = lattices.patched(self.lattice_over(shape), place, partial, shape, new.lattice_over(shape))
+        patched = lattices.patched(self.lattices, place, partial, shape, new.lattices)
         if here.has_parts_of(new):
-            return Span(self.parts, (lattice,))
+            return Span(self.parts, patched)
         lo, hi = np.broadcast_to(self.lo, extents).copy(), np.broadcast_to(self.hi, extents).copy()
         lo[place], hi[place] = new.lo, new.hi
-        return _compress(lo, hi, range(len(shape)), lattice)
+        return Span((bounds.compact(lo, hi, range(len(shape))),), patched)
 
     def is_like(self, other: Span) -> bool:
         """Return whether two spans of a tensor consist of the same parts, and continue alike beyond the borders."""

@@ -12,7 +12,7 @@ import numpy as np
 
 import spatialprobe.fields.spacing as spacing
 from spatialprobe.fields.spacing import BEYOND, FEWEST, LONGEST_MEASURED
-from spatialprobe.fields.taps import NONE, Ints, Taps
+from spatialprobe.fields.taps import NONE, Ints, Taps, affine
 
 _MOST_LISTED = 1 << 16  # entries of a lattice that are listed along several dimensions
 _LONGEST = 4096  # entries along one dimension: a longer period is replaced by the nearest of at most this length
@@ -282,17 +282,37 @@ def joined(lattices: Sequence[Lattice], dim: int, sizes: Sequence[int], shape: S
 
 
 def patched(
+    old: Sequence[Lattice],
+    place: tuple[slice, ...],
+    partial: Sequence[int],
+    shape: Sequence[int],
+    new: Sequence[Lattice],
+) -> tuple[Lattice, ...]:
+    """Return lattices with a box of the tensor (*shape) replaced; the box is partial along some dimensions.
+
+    Where that takes a large list, dimensions along which neither changes are left out: old and new are united there. If
+    the list is still large, as of the scores of an attention to which those of positions are added for all tokens but
+    the first, they are united everywhere.
+    """
+    still = [dim for dim in partial if all(one.is_still(dim) for one in (*old, *new))]
+    rest = [dim for dim in partial if dim not in still]
+    if prod(shape[dim] for dim in rest) > _MOST_LISTED and all(place[dim].step in (None, 1) for dim in rest):
+        for dim in rest:
+            taps = affine(-range(shape[dim])[place[dim]].start, 1)
+            new = [one.tapped(dim, taps) for one in new]
+        return merge([*old, *new], shape)
+    sizes = [len(range(size)[part]) for size, part in zip(shape, place, strict=True)]
+    before, over = union(old, shape), union(new, sizes)
+    if still and prod(shape[dim] for dim in partial) > _MOST_LISTED:
+        place = tuple(slice(None) if dim in still else part for dim, part in enumerate(place))
+        return merge([before, _patch(before, place, rest, shape, over)], shape)
+    return (_patch(before, place, partial, shape, over),)
+
+
+def _patch(
     old: Lattice, place: tuple[slice, ...], partial: Sequence[int], shape: Sequence[int], new: Lattice
 ) -> Lattice:
-    """Return a lattice with a box of the tensor (*shape) replaced; the box is partial along some dimensions.
-
-    Where that takes a large list, dimensions along which neither changes are left out: old and new are united there.
-    """
-    still = [dim for dim in partial if old.is_still(dim) and new.is_still(dim)]
-    if still and prod(shape[dim] for dim in partial) > _MOST_LISTED:
-        over = tuple(slice(None) if dim in still else part for dim, part in enumerate(place))
-        rest = [dim for dim in partial if dim not in still]
-        return union([old, patched(old, over, rest, shape, new)], shape)
+    """Return a lattice with a box of the tensor (*shape) replaced; the box is partial along some dimensions."""
     spaced = [dim for dim in partial if old.shift[dim] or new.shift[dim]]
     for dim, size in enumerate(shape):
         if dim in partial:

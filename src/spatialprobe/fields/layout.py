@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ import torch
 from torch import nn
 
 from spatialprobe.errors import SpatialProbeError
-from spatialprobe.fields.forward_pass import Trace, trace_fields
+from spatialprobe.fields.forward_pass import Trace, see_units, trace_fields
 from spatialprobe.fields.intervals import Span
 from spatialprobe.fields.known_layouts import Layouts, identify, recall, remember
 from spatialprobe.fields.lattice import Lattice
@@ -27,8 +26,8 @@ from spatialprobe.model.select import Layer, all_layers
 
 _LAYOUTS: tuple[Layout, ...] = ("channels_first", "channels_last")
 _PASSES = 16  # at most, over the grids of layers: after global attention, what is seen no longer tells the axes apart
-_MOST_ELEMENTS = 3 * 10**8  # of all outputs together; in larger models (MViT on 16 frames) some passes take seconds
-_FRUITLESS = 3  # passes that told nothing new, after which no more are made
+_FRUITLESS = 3  # passes in a row that told nothing new, after which no more are made
+_STILL = 16  # runs in a row whose units all see the same, after which a pass ends
 _NEAREST = 3  # known layers before one in doubt whose grids are tried: the last may be on another branch
 
 
@@ -67,9 +66,9 @@ def layouts_in(trace: Trace, model: nn.Module, layers: list[Layer], asked: Quest
     Convolutions, norms over channels and poolings are channels first by their type. In other layers, the units lie
     along the axes along which what is seen moves. Where nothing moves, because all units see the same, the layout is
     that of the last output of the same shape, or of the same shape but for the number of channels; if there is none,
-    the one that the model's modules imply; if they imply none, another pass finds what moves over the grid of the last
-    layer whose layout is known, unless the model is so large that passes take long. Tokens (N, L, C) that lie in the
-    image row by row are a grid, `Tokens`.
+    the one that the model's modules imply; if they imply none, the recorded steps of the trace are repeated from the
+    last layer whose layout is known, to find what moves over its grid. Tokens (N, L, C) that lie in the image row by
+    row are a grid, `Tokens`.
     """
     return _read_passes(trace, model, layers, asked, frozenset(wanted)).layouts()
 
@@ -79,67 +78,116 @@ def _read_passes(
 ) -> _Reading:
     """Return what a trace shows of all runs, and as many further passes as are needed."""
     by_name = {layer.name: layer for layer in layers}
-    reading = _Reading(by_name, Signs.of(model))
-    reading.read(trace)
+    reading = _Reading(by_name, Signs.of(model), met_values=trace.fallback is not None)
+    reading.begin(trace.runs)
     tried: set[str] = set()
     fruitless = 0
-    while len(tried) < _PASSES and fruitless < _FRUITLESS and reading.count_elements() <= _MOST_ELEMENTS:
-        origin = reading.grid_before_doubt(names, tried)
-        if origin is None:
+    while len(tried) < _PASSES and fruitless < _FRUITLESS:
+        found = reading.grid_before_doubt(names, tried)
+        if found is None:
             break
-        name, layout = origin
+        doubted, name, layout = found
         tried.add(name)
         known = reading.count_known()
         with suppress(SpatialProbeError):  # fields cannot begin there, so the layout stays in doubt
-            reading.read(trace_fields(model, layers, replace(asked, source_layout=layout), by_name[name]))
-        if reading.count_known() == known:
-            fruitless += 1
+            reading.read(_follow_from(trace, model, layers, replace(asked, source_layout=layout), by_name[name]))
+        reading.count_failure(doubted)
+        fruitless = fruitless + 1 if reading.count_known() == known else 0
+        if fruitless:
             reading.give_up_alike()
     return reading
+
+
+def _follow_from(
+    trace: Trace, model: nn.Module, layers: list[Layer], asked: Question, origin: Layer
+) -> Iterable[tuple[str, Reach | str]]:
+    """Return what all runs see of a layer's grid: from the recorded steps of a trace, or by another pass."""
+    if trace.recording is None:
+        return trace_fields(model, layers, asked, origin).runs
+
+    def seed(output: torch.Tensor) -> Reach:
+        return see_units(asked, origin.name, tuple(output.shape))[0]
+
+    return trace.recording.follow_from(origin.name, seed)
 
 
 class _Reading:
     """The layouts of all runs, as far as the passes so far have shown them."""
 
-    def __init__(self, layers: Mapping[str, Layer], signs: Signs) -> None:
+    def __init__(self, layers: Mapping[str, Layer], signs: Signs, *, met_values: bool) -> None:
         self._layers = layers
         self._signs = signs
         self._runs: list[tuple[str, tuple[int, ...] | None]] = []  # layer and output shape; None if it is not a tensor
         self._known: list[Layout | None] = []
         self._hopeless: set[int] = set()  # runs that see no pixel, or of which no further pass shows more
-        self.met_values = False  # whether a pass ran on values of the input, and so may have been led by them
+        self._failures: Counter[tuple[type[nn.Module], int]] = Counter()  # passes without success, by kind of layer
+        self.met_values = met_values  # whether the pass ran on values of the input, and so may have been led by them
 
-    def read(self, trace: Trace) -> None:
-        """Add the layouts that a pass shows of runs that are not known yet."""
-        self.met_values |= trace.fallback is not None
-        runs = [(name, reach.shape if isinstance(reach, Reach) else None) for name, reach in trace.runs]
-        if not self._runs:
-            self._runs, self._known = runs, [None] * len(runs)
-        if runs != self._runs:  # the model does not run the same way twice
-            return
-        begins = not any(self._known)
-        history = _History()
-        seen: dict[int, Layout | None] = {}  # a container returns the same tensor as its last layer
-        for index, (name, reach) in enumerate(trace.runs):
-            if isinstance(reach, Reach):
-                layout = self._known[index] or seen.get(id(reach))
-                if layout is None and id(reach) not in seen:
-                    layout = self._infer_layout(self._layers[name].module, reach, history)
-                if layout is None and ((begins and reach.is_constant) or _moves_for_good(reach)):
-                    self._hopeless.add(index)
-                seen[id(reach)] = self._known[index] = layout
-                history.note(reach.shape, layout)
+    def begin(self, runs: Sequence[tuple[str, Reach | str]]) -> None:
+        """Read the layouts that the pass from the input shows; of runs that do not see it, no pass shows more."""
+        self._runs = [(name, reach.shape if isinstance(reach, Reach) else None) for name, reach in runs]
+        self._known = [None] * len(runs)
+        self.read(runs, patience=len(runs))
+        for index, (_, reach) in enumerate(runs):
+            if self._known[index] is None and isinstance(reach, Reach) and reach.is_constant:
+                self._hopeless.add(index)
 
-    def grid_before_doubt(self, wanted: frozenset[str], tried: set[str]) -> tuple[str, Layout] | None:
-        """Return the last known layer before a wanted one in doubt, and its layout; None if there is none."""
+    def read(self, runs: Iterable[tuple[str, Reach | str]], patience: int = _STILL) -> None:
+        """Add the layouts that a pass shows of runs that are not known yet.
+
+        The pass ends where the units of so many runs in a row all see the same.
+        """
+        history, found, still, index = _History(), list(self._known), 0, -1
+        seen: dict[Reach, Layout | None] = {}  # a container returns the same tensor as its last layer
+        for index, (name, reach) in enumerate(runs):
+            shape = reach.shape if isinstance(reach, Reach) else None
+            if index >= len(found) or (name, shape) != self._runs[index]:
+                return  # the model does not run the same way twice
+            if not isinstance(reach, Reach):
+                continue
+            if reach not in seen:
+                moving = {axis for span in reach.spans for axis in _moving_axes(span, reach.shape)}
+                still = 0 if moving else still + bool(reach.spans)
+            if found[index] is None and reach not in seen:
+                found[index] = self._infer_layout(self._layers[name].module, reach, moving, history)
+            found[index] = seen[reach] = found[index] or seen.get(reach)
+            if found[index] is None and _moves_for_good(reach):
+                self._hopeless.add(index)
+            history.note(reach.shape, found[index])
+            if still > patience:
+                break
+        self._known = found
+        self._recall_shapes(history, index + 1)
+
+    def _recall_shapes(self, history: _History, first: int) -> None:
+        """Add the layouts of runs from one on that are those of an earlier output of their shape."""
+        for index in range(first, len(self._runs)):
+            _, shape = self._runs[index]
+            if shape is not None and len(shape) > 2:
+                self._known[index] = self._known[index] or history.of(shape)
+                history.note(shape, self._known[index])
+
+    def grid_before_doubt(self, wanted: frozenset[str], tried: set[str]) -> tuple[int, str, Layout] | None:
+        """Return a run of a wanted layer in doubt, the last known layer before it, and its layout.
+
+        Layers of a type and a number of axes of which fewer passes failed come first; None if none is left to try.
+        """
+        doubts = [
+            run
+            for run, (name, shape) in enumerate(self._runs)
+            if name in wanted and shape is not None and self._known[run] is None and run not in self._hopeless
+        ]
+        doubts.sort(key=lambda run: self._failures[self._kind(run)])
         for nearest in range(_NEAREST):
-            for first, (doubted, shape) in enumerate(self._runs):
-                if doubted not in wanted or shape is None or self._known[first] is not None or first in self._hopeless:
-                    continue
-                origin = next(islice(self._known_before(first), nearest, None), None)
+            for run in doubts:
+                origin = next(islice(self._known_before(run), nearest, None), None)
                 if origin is not None and origin[0] not in tried:
-                    return origin
+                    return run, *origin
         return None
+
+    def count_failure(self, run: int) -> None:
+        """Note whether the pass that was made for a run has left it in doubt."""
+        self._failures[self._kind(run)] += self._known[run] is None
 
     def give_up_alike(self) -> None:
         """Look no further for the layouts of layers of the types and numbers of axes of those that are hopeless."""
@@ -163,10 +211,6 @@ class _Reading:
         """Return of how many runs the layout is known."""
         return sum(layout is not None for layout in self._known)
 
-    def count_elements(self) -> int:
-        """Return how many elements the outputs of all runs have together."""
-        return sum(prod(shape) for _, shape in self._runs if shape is not None)
-
     def layouts(self) -> Layouts:
         """Return the layouts of all runs, None where one is in doubt."""
         found: dict[str, tuple[Layout | None, ...]] = {}
@@ -174,11 +218,10 @@ class _Reading:
             found[name] = (*found.get(name, ()), layout)
         return found
 
-    def _infer_layout(self, module: nn.Module, reach: Reach, history: _History) -> Layout | None:
+    def _infer_layout(self, module: nn.Module, reach: Reach, moving: set[int], history: _History) -> Layout | None:
         """Return the layout of a module's output; None if it is in doubt."""
         if len(reach.shape) <= 2 or is_channels_first(module):
             return "channels_first"
-        moving = {axis for span in reach.spans for axis in _moving_axes(span, reach.shape)}
         found = _find_layout(moving, reach.shape)
         found = (find_grid(reach) if found == "channels_last" else None) or found or history.of(reach.shape)
         if found is None and 0 not in moving:  # the first axis counts samples

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.overrides import TorchFunctionMode
 
 from spatialprobe.fields.constant_storage import Kind
+from spatialprobe.fields.reach import Reach
 from spatialprobe.fields.rules.recurrent import run_layers
 from spatialprobe.fields.sizes import ORDINARY, SATURATES
 from spatialprobe.fields.verdict import find_extremes
@@ -60,18 +61,15 @@ class RecurrentLayers(TorchFunctionMode):
     def _follow(self, sequence: torch.Tensor, states: list[torch.Tensor], args: Any) -> Any:
         """Return results of the shapes that the layer returns, after noting what they see."""
         layers, bidirectional, batch_first = args[4], args[7], args[8]
-        follower, time = self._follower, int(batch_first)
-        seen = follower.reach_of(sequence)
-        places = layers * (1 + bidirectional)
-        outputs, last = run_layers(
-            seen,
-            [follower.reach_of(one) for one in states],
-            [states[0].shape[-1]] * places,
-            time,
-            bidirectional=bidirectional,
-        )
-        made = [sequence.new_zeros(outputs.shape)]
+        places, size = layers * (1 + bidirectional), states[0].shape[-1]
+        made = [sequence.new_zeros((*sequence.shape[:2], size * (1 + bidirectional)))]
         made += [sequence.new_zeros((places, *one.shape[1:])) for one in states]
-        for tensor, reach in zip(made, [outputs, *[last] * len(states)], strict=True):
-            follower.overwrite(tensor, reach.expanded(tuple(tensor.shape)))
+
+        def run(reaches: Sequence[Reach]) -> list[Reach]:
+            outputs, last = run_layers(
+                reaches[0], reaches[1:], [size] * places, int(batch_first), bidirectional=bidirectional
+            )
+            return [outputs, *(last.expanded(tuple(one.shape)) for one in made[1:])]
+
+        self._follower.overwrite([sequence, *states], made, run)
         return tuple(made)
