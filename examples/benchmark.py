@@ -32,6 +32,7 @@ SECTIONS = (
     "pictures",
     "report",
     "sweep",
+    "scale",
     "monitor",
     "comparison",
     "storage",

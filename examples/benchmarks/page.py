@@ -35,6 +35,7 @@ TITLES = {
     "pictures": "Pictures",
     "report": "The interactive page",
     "sweep": "Sweeps",
+    "scale": "A million images",
     "storage": "Files",
     "imports": "Import time",
     "on_cuda": "On CUDA",
