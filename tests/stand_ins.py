@@ -24,6 +24,10 @@ class Box:
     def stop(self):
         return self.y1, self.x1
 
+    @property
+    def shape(self):
+        return self.y1 - self.y0, self.x1 - self.x0
+
 
 @dataclass(frozen=True)
 class Field:

@@ -114,7 +114,9 @@ PROMISES = {
     "model/test_interrupts": "",
     "model/test_inputs": "model/forward",
     "render/test_evolution": "render/steps render/gif",
-    "render/test_exemplar_patches": "render/exemplar_checks render/rows",
+    "render/test_exemplar_patches": (
+        "render/exemplar_checks render/exemplar_units render/rows render/signals render/solids"
+    ),
     "render/test_feature_maps": "render/mosaic render/sheet render/inline",
     "render/test_figures": "render/frame render/written render/letters",
     "render/test_histogram": "render/counts render/histogram_page",

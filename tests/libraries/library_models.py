@@ -85,7 +85,6 @@ class LibraryModel:
         return [self.sample(image, index) for index, image in enumerate(self.images(count))]
 
 
-VOLUMES = {"patches": "only fields of two axes"}  # why volumes are refused
 SMP = "segmentation_models_pytorch"
 
 
@@ -158,7 +157,6 @@ def torchvision_models() -> Iterator[LibraryModel]:
         plain("r3d_18"),
         (3, 4, 32, 32),
         {"stem.0": channels_first, "layer2": channels_first},
-        refused=VOLUMES,
     )
     detector: dict[str, Any] = {
         "call": lambda model, images: model(list(images)),
@@ -437,7 +435,6 @@ def monai_models() -> Iterator[LibraryModel]:
     options: dict[str, Any] = {
         "sample": lambda image, index: {"image": image, "label": torch.zeros(1, *image.shape[1:])},
         "forward": lambda model, batch: model(batch["image"]),
-        "refused": VOLUMES,
     }
     volume: dict[str, Any] = {"spatial_dims": 3, "in_channels": 1, "out_channels": 2}
     shape = (1, 16, 16, 16)

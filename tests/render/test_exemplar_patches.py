@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -290,3 +292,54 @@ def test_exemplars_after_a_nonlinearity_without_pooling():
     found = sp.sweep(model, images, {"top": sp.Exemplars}, layers="0", at="post_activation", progress=False)["0"]["top"]
     sheet = sp.exemplar_patches(found, images, sp.receptive_fields(model, (1, 1, 10, 10))["0"])
     assert "after the layer's nonlinearity, boxes those of its own output" in sheet.caption
+
+
+def test_volumes_are_cut_at_the_middle_of_the_box(laid_out):
+    """Of a volume the slice through the middle of what the unit sees is shown, padding hatched, its number named."""
+    torch.manual_seed(0)
+    conv, data = torch.nn.Conv3d(1, 2, (4, 3, 5), padding=(0, 1, 2)), torch.rand(6, 1, 9, 8, 10)
+    top = sp.sweep(conv, data, {"top": partial(sp.Exemplars, k=3)}, progress=False, layers=nn.Conv3d)[""]["top"]
+    mosaic = sp.exemplar_patches(top, data, sp.receptive_fields(conv, data[:1])[""])
+    tiles, labels, _, _ = laid_out[0]
+    factor = tiles.shape[1] // 3
+    for index, tile in enumerate(tiles[:, factor // 2 :: factor, factor // 2 :: factor]):
+        channel, rank = divmod(index, 3)
+        sample, (z, y, x) = int(top.samples[channel, rank]), top.positions[channel, rank].tolist()
+        middle = (z + z + 3) // 2
+        crop = F.pad(data[sample, 0, middle], (2, 2, 1, 1), value=-1)[y : y + 3, x : x + 5].numpy()
+        inside = crop >= 0
+        assert np.abs(tile[..., 0][inside] - 255 * crop[inside]).max() <= 1
+        assert labels[index].endswith(f"#{sample} z{middle}")
+    assert "the slice through their middle, z its number" in mosaic.caption
+
+
+def test_signals_are_lines(laid_out):
+    """Each channel of a signal is a line from its least value to its greatest, where the unit sees it."""
+    conv = torch.nn.Conv1d(2, 1, 5, padding=2)
+    with torch.no_grad():
+        conv.weight[:] = torch.tensor([[0.0, 0, 0, 0, 0], [0.0, 0, 0, 0, 1]])  # finds the greatest value, from its left
+        conv.bias[:] = 0
+    data = torch.stack([torch.linspace(-1, 1, 32), torch.linspace(0, 1, 32)]).repeat(2, 1, 1)
+    top = sp.sweep(conv, data, {"top": sp.Exemplars}, progress=False, layers=nn.Conv1d)[""]["top"]
+    mosaic = sp.exemplar_patches(top, data, sp.receptive_fields(conv, data[:1])[""])
+    (tile, same), height = laid_out[0][0], laid_out[0][0].shape[1]
+    assert np.array_equal(tile, same)
+    dark = tile.max(axis=-1) < 60
+    for band in (dark[: height // 2], dark[height // 2 + 1 :]):
+        rows = [int(np.flatnonzero(column).mean()) for column in band.T]
+        assert rows == sorted(rows, reverse=True)
+        assert rows[0] - rows[-1] > height // 2 - 12
+    assert "Each channel of the input is a line" in mosaic.caption
+    with pytest.raises(sp.ArgumentError, match=r"Sample 0 of the data set has 30 values, but .* inputs of 32"):
+        sp.exemplar_patches(top, data[..., :30], sp.receptive_fields(conv, data[:1])[""])
+
+
+def test_volumes_of_other_shapes_are_refused():
+    """Volumes of another size than the field's, and what is no volume, say so."""
+    conv, data = torch.nn.Conv3d(2, 2, 3), torch.rand(2, 2, 5, 5, 5)
+    top = sp.sweep(conv, data, {"top": sp.Exemplars}, progress=False, layers=nn.Conv3d)[""]["top"]
+    field = sp.receptive_fields(conv, data[:1])[""]
+    with pytest.raises(sp.ArgumentError, match="is of 4 x 5 x 5 voxels, but the field is one of inputs of 5 x 5 x 5"):
+        sp.exemplar_patches(top, data[:, :, :4], field)
+    with pytest.raises(sp.ArgumentError, match=r"is \(2, 5, 5\): bring one volume"):
+        sp.exemplar_patches(top, data[:, :, 0], field)

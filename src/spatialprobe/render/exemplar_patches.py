@@ -10,9 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from spatialprobe.arguments import as_channels, check_function, check_switch
+from spatialprobe.errors import ArgumentError
 from spatialprobe.model.samples import ImageOf, Images, image_in
 from spatialprobe.render.exemplar_checks import check_exemplars
-from spatialprobe.render.field_words import check_planar, inexact_words, name_layer, whole_box
+from spatialprobe.render.exemplar_units import Unit, box_of, units_of
+from spatialprobe.render.field_words import by, inexact_words, name_layer
 from spatialprobe.render.images import Image, Normalization, Stretch, extremes_of, image_values, nonfinite_words
 from spatialprobe.render.letters import width_of
 from spatialprobe.render.mosaic import Mosaic
@@ -20,6 +22,8 @@ from spatialprobe.render.palette import HATCH, PAPER, palette
 from spatialprobe.render.patch import cut_patch
 from spatialprobe.render.rows import Rows, lay_out_rows
 from spatialprobe.render.scale import Extremes
+from spatialprobe.render.signals import MOST_CHANNELS, line_tiles, signal_values
+from spatialprobe.render.solids import middle_slice, planar, volume_values
 from spatialprobe.text import format_count
 
 if TYPE_CHECKING:
@@ -30,6 +34,13 @@ if TYPE_CHECKING:
 _PIXEL, _PADDING, _EMPTY = range(3)  # what a place of a patch is; empty where its box is smaller than others
 _PERIOD = 5  # pixels between the lines over padding
 _MOST_PIXELS = 2**25  # of all patches together: what has more is thinned out
+_LONGEST_LINE = 384  # values of a signal's patch: a longer one is thinned out
+_PATCH_WORDS = {  # by the axes of the input
+    1: "# the signal's position in the data set, and the positions that the unit sees",
+    2: "# the image's position in the data set, and the pixels that the unit sees",
+    3: "# the volume's position in the data set, and of the voxels that the unit sees the slice through their middle, "
+    "z its number",
+}
 
 
 def exemplar_patches(
@@ -45,16 +56,17 @@ def exemplar_patches(
 ) -> Mosaic:
     """For each channel a row of the input patches that its strongest units saw, the strongest first.
 
-    A patch is exactly the pixels of the unit's box; where the box leaves the image it is hatched. Above it stands the
-    unit's value and, after the #, the image's position in the data set. Exemplars know their layer, but neither weights
+    A patch is exactly the pixels of the unit's box; where the box leaves the image it is hatched. Of a volume it is the
+    slice through the middle of the box, of a signal its lines. Above it stands the unit's value and, after the #, the
+    image's position in the data set; of a volume, after a z, the slice. Exemplars know their layer, but neither weights
     nor images: of another training, or of other images as large, nothing here can tell.
 
     Args:
-        exemplars: one layer's result of the `Exemplars` reducer: `values`, `samples` (C, k), `positions` (C, k, 2).
+        exemplars: one layer's result of the `Exemplars` reducer: `values`, `samples` (C, k), `positions` (C, k, axes).
         dataset: what the reducer saw; `dataset[i]` is an image (3, H, W) or (1, H, W), in [0, 1] or uint8, a PIL image
-            or an array (H, W, 3), or a tuple that begins with one. Images of another range are stretched, all alike,
-            and the caption says so.
-        field: the layer's `ReceptiveField`, over two axes.
+            or an array (H, W, 3); a signal (C, L) or a volume (C, D, H, W); or a tuple that begins with one. Images of
+            another range are stretched, all alike, and the caption says so.
+        field: the layer's `ReceptiveField`.
         channels: which channels, and in which order; all if left out.
         interior: show those units of a channel first whose field the border does not cut: what a channel answers to
             is clearer without the edge of the image.
@@ -76,16 +88,22 @@ def exemplar_patches(
     (3, dtype('uint8'))
     """
     check_exemplars(exemplars, dataset, field)
-    check_planar(field)
+    _check_axes(field)
     check_switch(interior, "interior")
     check_function(image, "image", "lambda sample: sample['image']")
     shown = _shown(exemplars, field, channels)
-    found = [_units(exemplars, channel, field, interior=interior) for channel in shown]
+    found = [units_of(exemplars, channel, field, interior=interior) for channel in shown]
     units = [unit for row in found for unit in row]
-    boxes = [_box(field, unit) for unit in units]
+    boxes = [box_of(field, unit) for unit in units]
     cut = _Cut.of(boxes)
-    pixels, ground, words = _patches(units, boxes, cut, dataset, field, Normalization.of(mean, std), image)
-    labels, rows = _labelled(units, len(found[0]), cut)
+    values, ground, low, high = _values(units, boxes, cut, dataset, field, Normalization.of(mean, std), image)
+    if len(field.input_size) == 1:
+        pixels, ground, words = _as_lines(values, ground)
+    else:
+        stretch = Stretch.of(low, high)
+        pixels, words = stretch.pixels(values), [*stretch.words(), *nonfinite_words(values)]
+    slices = [_slice_of(field, box) for box in boxes]
+    labels, rows = _labelled(units, slices, len(found[0]), (ground.shape[1], ground.shape[2]))
     names = [str(channel) for channel in shown]
     sheet = lay_out_rows(_enlarged(pixels, ground, rows.factor), labels, names, rows.enlarged())
     return Mosaic(
@@ -104,23 +122,6 @@ def exemplar_patches(
 
 
 @dataclass(frozen=True)
-class _Unit:
-    """A unit of a sample; sample -1 is an empty place, where a channel has fewer than others."""
-
-    sample: int
-    y: int
-    x: int
-    channel: int
-    value: float
-    silent: bool  # of a channel that was never active, whose patches would mean nothing
-
-    @property
-    def shown(self) -> bool:
-        """Whether there is a patch of it."""
-        return self.sample >= 0 and not self.silent
-
-
-@dataclass(frozen=True)
 class _Cut:
     """The size of a patch on the sheet: that of the largest box, with only every n-th pixel where that is too many."""
 
@@ -130,10 +131,26 @@ class _Cut:
 
     @staticmethod
     def of(boxes: Sequence[Box | None]) -> _Cut:
-        sides = [[stop - start for start, stop in zip(box.start, box.stop, strict=True)] for box in boxes if box]
-        height, width = np.max(sides, axis=0).tolist() if sides else (1, 1)
-        every = int(np.ceil((len(boxes) * height * width / _MOST_PIXELS) ** 0.5))
-        return _Cut(-(-height // every), -(-width // every), every)
+        sides = [box.shape[-2:] for box in boxes if box]
+        *height, width = np.max(sides, axis=0).tolist() if sides else (1, 1)
+        if not height:  # a signal, whose lines are of pixels
+            every = -(-width // _LONGEST_LINE)
+            return _Cut(1, -(-width // every), every)
+        every = int(np.ceil((len(boxes) * height[0] * width / _MOST_PIXELS) ** 0.5))
+        return _Cut(-(-height[0] // every), -(-width // every), every)
+
+
+def _check_axes(field: ReceptiveField) -> None:
+    """Check that a field lies on signals, images or volumes.
+
+    Raises:
+        ArgumentError: it does not.
+    """
+    if len(field.input_size) not in _PATCH_WORDS:
+        raise ArgumentError(
+            f"The field of {field.layer!r} lies on inputs of {by(field.input_size)}: only patches of signals, images "
+            "and volumes can be drawn."
+        )
 
 
 def _shown(exemplars: ExemplarsResult, field: ReceptiveField, channels: Sequence[int] | None) -> list[int]:
@@ -144,45 +161,26 @@ def _shown(exemplars: ExemplarsResult, field: ReceptiveField, channels: Sequence
     return list(map(int, as_channels(channels, count, f"Layer {field.layer!r}")))
 
 
-def _units(exemplars: ExemplarsResult, channel: int, field: ReceptiveField, *, interior: bool) -> list[_Unit]:
-    """The units of a channel, the strongest first; of these, where asked, those that the border does not cut."""
-    values = exemplars.values[channel].tolist()
-    silent = not np.nan_to_num(values).any()
-    places = zip(exemplars.samples[channel].tolist(), exemplars.positions[channel].tolist(), values, strict=True)
-    units = [_Unit(sample, y, x, channel, value, silent) for sample, (y, x), value in places]
-    return sorted(units, key=lambda unit: _leaves_image(field, unit)) if interior else units
+def _slice_of(field: ReceptiveField, box: Box | None) -> int | None:
+    """The slice of a volume that is shown of a box, None where the input is no volume."""
+    return middle_slice(box, field.input_size[0]) if box and len(field.input_size) == 3 else None
 
 
-def _leaves_image(field: ReceptiveField, unit: _Unit) -> bool:
-    """Return whether the border cuts a unit's field; the field of an empty place counts as cut."""
-    box = _box(field, unit)
-    if box is None:
-        return True
-    return any(
-        start < 0 or stop > size for start, stop, size in zip(box.start, box.stop, field.input_size, strict=True)
-    )
-
-
-def _box(field: ReceptiveField, unit: _Unit) -> Box | None:
-    """The unclipped box of a unit, None if it sees only padding, or for an empty place."""
-    return None if not unit.shown else whole_box(field, (unit.y, unit.x), unit.channel)
-
-
-def _patches(
-    units: Sequence[_Unit],
+def _values(
+    units: Sequence[Unit],
     boxes: Sequence[Box | None],
     cut: _Cut,
     dataset: Images,
     field: ReceptiveField,
     normalization: Normalization | None,
     image_of_sample: ImageOf | None,
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], list[str]]:
-    """The patches (M, h, w, 3), what each of their places is (M, h, w), and how values are shown, in words.
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8], float, float]:
+    """The values of patches (M, h, w, channels), what their places are (M, h, w), and the extremes of the images.
 
     Each image is read once.
     """
-    values = np.zeros((len(units), cut.height, cut.width, 3), np.float32)
-    ground = np.full(values.shape[:3], _EMPTY, np.uint8)
+    ground = np.full((len(units), cut.height, cut.width), _EMPTY, np.uint8)
+    values = np.zeros((*ground.shape, 3), np.float32)
     low, high = (np.inf, -np.inf) if any(unit.shown for unit in units) else (0.0, 1.0)
     wanted: dict[int, list[int]] = {}
     for index, unit in enumerate(units):
@@ -192,10 +190,11 @@ def _patches(
         image = image_of(dataset, sample, field, normalization, image_of_sample)
         least, most = extremes_of(image)
         low, high = min(low, least), max(high, most)
+        if len(field.input_size) == 1 and values.shape[-1] != image.shape[-1]:
+            values = np.zeros((*ground.shape, image.shape[-1]), np.float32)
         for index in wanted[sample]:
             _place(image, boxes[index], cut.every, values[index], ground[index])
-    stretch = Stretch.of(low, high)
-    return stretch.pixels(values), ground, [*stretch.words(), *nonfinite_words(values)]
+    return values, ground, low, high
 
 
 def image_of(
@@ -205,26 +204,44 @@ def image_of(
     normalization: Normalization | None = None,
     image: ImageOf | None = None,
 ) -> Image:
-    """A sample's image, channels last.
+    """A sample's image, signal or volume, channels last.
 
     Raises:
-        ArgumentError: the sample is no image of the field's size.
+        ArgumentError: the sample is none of the field's size.
     """
-    return image_values(
-        image_in(dataset[sample], image), field.input_size, f"Sample {sample} of the data set", normalization
-    )
+    found, size, what = image_in(dataset[sample], image), field.input_size, f"Sample {sample} of the data set"
+    if len(size) == 1:
+        return signal_values(found, size, what)
+    read = volume_values if len(size) == 3 else image_values
+    return read(found, size, what, normalization)
 
 
 def _place(
     image: Image, box: Box | None, every: int, values: npt.NDArray[np.float32], ground: npt.NDArray[np.uint8]
 ) -> None:
-    """Write the box's pixels, and on the ground where they are and where padding is."""
+    """Write the box's pixels, of a volume those of one slice, and on the ground where they are and where padding is."""
     if box is None:
         return
+    if image.ndim == 4:
+        image, box = image[middle_slice(box, len(image))], planar(box)
     patch, inside = cut_patch(image, box, every=every)
+    patch, inside = (patch[None], inside[None]) if len(box.shape) == 1 else (patch, inside)
     corner = tuple(map(slice, inside.shape))
     values[corner] = patch
     ground[corner] = np.where(inside, _PIXEL, _PADDING)
+
+
+def _as_lines(
+    values: npt.NDArray[np.float32], ground: npt.NDArray[np.uint8]
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], list[str]]:
+    """Patches of signals (M, 1, L, C) as pictures (M, h, w, 3), what each of their places is, and words."""
+    tiles, wide = line_tiles(values[:, 0], ground[:, 0] == _PIXEL)
+    places = ground.repeat(wide, axis=2).repeat(tiles.shape[1], axis=1)
+    words = ["Each channel of the input is a line between its least and its greatest value on this sheet."]
+    channels = values.shape[-1]
+    if channels > MOST_CHANNELS:
+        words.append(f"Of {channels} channels of the input the first {MOST_CHANNELS} are drawn.")
+    return palette(True)[tiles], places, words
 
 
 def _enlarged(pixels: npt.NDArray[np.uint8], ground: npt.NDArray[np.uint8], factor: int) -> npt.NDArray[np.uint8]:
@@ -236,13 +253,18 @@ def _enlarged(pixels: npt.NDArray[np.uint8], ground: npt.NDArray[np.uint8], fact
     return large
 
 
-def _labelled(units: Sequence[_Unit], columns: int, cut: _Cut) -> tuple[list[str], Rows]:
+def _labelled(
+    units: Sequence[Unit], slices: Sequence[int | None], columns: int, size: tuple[int, int]
+) -> tuple[list[str], Rows]:
     """Return the label of each patch, and the rows of patches, which are wide enough for it."""
-    labels = [f"{unit.value:.3g} #{unit.sample}" if unit.shown else "" for unit in units]
+    ends = ["" if one is None else f" z{one}" for one in slices]
+    labels = [
+        f"{unit.value:.3g} #{unit.sample}{end}" if unit.shown else "" for unit, end in zip(units, ends, strict=True)
+    ]
     for first in range(0, len(units), columns):
         if units[first].silent:
             labels[first] = "never active"
-    return labels, Rows.of(len(units) // columns, columns, cut.height, cut.width, max(map(width_of, labels)))
+    return labels, Rows.of(len(units) // columns, columns, size[0], size[1], max(map(width_of, labels)))
 
 
 def _words(
@@ -257,9 +279,11 @@ def _words(
     """Return the sentences that say how to read the sheet."""
     words = [
         f"{len(shown)} of {format_count(len(exemplars.values), 'channel')} shown, a row each: the largest value of a "
-        "unit, # the image's position in the data set, and the pixels that the unit sees, padding hatched."
+        f"unit, {_PATCH_WORDS[len(field.input_size)]}, padding hatched."
     ]
-    if cut.every > 1:
+    if cut.every > 1 and len(field.input_size) == 1:
+        words.append(f"To fit, only one of {cut.every} positions is shown.")
+    elif cut.every > 1:
         ordinal = {2: "2nd", 3: "3rd"}.get(cut.every, f"{cut.every}th")
         words.append(f"To fit, only every {ordinal} pixel of each row and column is shown.")
     if interior:
