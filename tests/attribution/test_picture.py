@@ -113,3 +113,22 @@ def test_images_of_any_batch():
     pair = sp.attribute(model, {"a": pictures, "b": pictures}, 2, forward=lambda net, batch: net(batch["a"]))["net.3"]
     with pytest.raises(sp.ArgumentError, match="holds 2 images .* pass image="):
         pair.plot()
+
+
+def test_volumes_and_signals():
+    """Of a volume the slice in the middle of what the strongest unit sees is shown; colors are those of its map."""
+    torch.manual_seed(0)
+    solid = nn.Sequential(nn.Conv3d(1, 4, 3), nn.ReLU(), nn.Flatten(2), nn.AdaptiveAvgPool1d(1), nn.Flatten()).eval()
+    found = sp.attribute(solid, torch.rand(2, 1, 7, 8, 9), 2, layers="0")["0"]
+    mosaic = drawn(found, 1)
+    place = np.unravel_index(int(found.map[1].abs().argmax()), found.map.shape[1:])
+    assert f"Of 7 slices number {place[0] + 1} is shown" in mosaic.caption
+    assert f"sees slices {place[0]} to {place[0] + 2}, rows {place[1]} to {place[1] + 2} and columns" in mosaic.caption
+    assert "3 x 3 x 3 of 7 x 8 x 9 voxels" in mosaic.caption
+    assert np.ptp(mosaic.array, axis=2).max() > 60  # colors over the slice
+    line = nn.Sequential(nn.Conv1d(2, 3, 5), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten()).eval()
+    found = sp.attribute(line, torch.rand(1, 2, 40), 0, layers="0")["0"]
+    mosaic, unit = drawn(found), int(found.map[0].abs().argmax())
+    assert f"The strongest unit, {unit}, contributes" in mosaic.caption
+    assert f"sees positions {unit} to {unit + 4}, 5 of 40 values (the frame)" in mosaic.caption
+    assert "per input position" in mosaic.caption

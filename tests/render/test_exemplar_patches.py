@@ -329,7 +329,7 @@ def test_signals_are_lines(laid_out):
         rows = [int(np.flatnonzero(column).mean()) for column in band.T]
         assert rows == sorted(rows, reverse=True)
         assert rows[0] - rows[-1] > height // 2 - 12
-    assert "Each channel of the input is a line" in mosaic.caption
+    assert "is a line between the least and the greatest" in mosaic.caption
     with pytest.raises(sp.ArgumentError, match=r"Sample 0 of the data set has 30 values, but .* inputs of 32"):
         sp.exemplar_patches(top, data[..., :30], sp.receptive_fields(conv, data[:1])[""])
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from math import prod
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -13,15 +15,21 @@ from spatialprobe.fields.result import ReceptiveField
 from spatialprobe.model.batch import BatchReader, tensors_of
 from spatialprobe.render.attribution_map import attribution_map
 from spatialprobe.render.field_words import name_layer
-from spatialprobe.render.images import Normalization, image_values
+from spatialprobe.render.images import Image, Normalization, image_values
 from spatialprobe.render.mosaic import Mosaic
+from spatialprobe.render.signals import signal_values
+from spatialprobe.render.solids import volume_values
 from spatialprobe.text import format_count, kind_of
 
 if TYPE_CHECKING:
     from spatialprobe.attribution.result import Attribution
 
-_UNIT_AXES = 2
-_BATCH_AXES = 4  # (N, C, H, W)
+_PLANAR = 2
+_READERS: Mapping[int, Callable[[object, Normalization | None], Image]] = {  # by the axes of units and input
+    1: lambda signal, _: signal_values(signal, None, "The signal"),
+    2: lambda image, normalization: image_values(image, None, "The image", normalization),
+    3: lambda volume, normalization: volume_values(volume, None, "The volume", normalization),
+}
 
 
 class Check(Protocol):
@@ -45,7 +53,7 @@ def draw_attribution(
     """Return the picture of one image's map.
 
     Raises:
-        ArgumentError: there is no map over two axes, no such sample, or no image to draw it over; or the check is of
+        ArgumentError: there is no map, no such sample, or no image to draw it over; or the check is of
             another layer.
     """
     if attribution.map is None:
@@ -53,22 +61,23 @@ def draw_attribution(
             f"Ablation measures one number for each channel and has no map: read attribution.channels of layer "
             f"{attribution.layer!r}, or use another method."
         )
-    if attribution.map.ndim != _UNIT_AXES + 1:
+    axes = attribution.map.ndim - 1
+    if axes not in _READERS:
         raise ArgumentError(
-            f"The map of layer {attribution.layer!r} has units {tuple(attribution.map.shape[1:])}: only maps over two "
-            "axes can be drawn over an image."
+            f"The map of layer {attribution.layer!r} has units {tuple(attribution.map.shape[1:])}: only maps over one, "
+            "two or three axes can be drawn over a signal, an image or a volume."
         )
     count = len(attribution.score)
     if not -count <= as_int(sample, "sample") < count:
         raise ArgumentError(f"There is no sample {sample}: the attribution is of {format_count(count, 'image')}.")
     sample %= count
     shown = _image_of(attribution, sample) if image is None else image
-    values = image_values(shown, None, "The image", Normalization.of(mean, std))
-    field, unknown = _field_of(attribution, values.shape[:2])
+    values = _READERS[axes](shown, Normalization.of(mean, std))
+    field, unknown = _field_of(attribution, values.shape[:-1])
     return attribution_map(
         attribution.map[sample].double().numpy(),
         values,
-        reach=attribution._question.reach / (values.shape[0] * values.shape[1]),
+        reach=attribution._question.reach / prod(values.shape[:-1]),
         field=field,
         title=f"{name_layer(attribution.layer)}: what {_score_words(attribution, sample)} rests on",
         words=[*_words(attribution, sample), _check_words(attribution, sample, check), *unknown],
@@ -123,13 +132,16 @@ def _image_of(attribution: Attribution, sample: int) -> object:
     question = attribution._question
     reader = BatchReader.of(question.model, question.forward)
     part = reader.part(question.images)
-    batches = [part] if reader.is_image_list(part) else [one for one in tensors_of(part) if one.ndim == _BATCH_AXES]
+    axes = 0 if attribution.map is None else attribution.map.ndim - 1
+    batches = [part] if reader.is_image_list(part) else [one for one in tensors_of(part) if one.ndim == axes + 2]
     found = [one[sample] for one in batches if len(one) == len(attribution.score)]
-    found = [image for image in found if image.shape[0] in (1, 3)]
+    found = [image for image in found if image.shape[0] in (1, 3) or axes != _PLANAR]
     if len(found) != 1:
+        kind = {1: "signals (N, C, L)", 3: "volumes (N, C, D, H, W)"}.get(axes, "images (N, 3, H, W) or (N, 1, H, W)")
+        units = "" if attribution.map is None else f"has units {tuple(attribution.map.shape[1:])}"
         raise ArgumentError(
-            f"The batch, {short_repr(question.images)}, holds {len(found) or 'no'} images (N, 3, H, W) or (N, 1, H, W) "
-            "to draw over: pass image=."
+            f"The map of layer {attribution.layer!r} {units}, and the batch, {short_repr(question.images)}, holds "
+            f"{len(found) or 'no'} {kind} to draw it over: pass image=."
         )
     return found[0]
 

@@ -98,6 +98,8 @@ class Attribution:
     ) -> Figure:
         """Return a figure of one image's map over the input, with the pixels that its strongest unit sees.
 
+        Of a volume the slice in the middle of these is shown, and named; a signal is shown as lines.
+
         Colors are contributions per input pixel, violet for the answer and orange against it, on one scale for all
         layers and images that were attributed together. The caption says how the attribution was checked by removing
         channels, or that it was not.

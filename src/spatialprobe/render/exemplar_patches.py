@@ -22,7 +22,7 @@ from spatialprobe.render.palette import HATCH, PAPER, palette
 from spatialprobe.render.patch import cut_patch
 from spatialprobe.render.rows import Rows, lay_out_rows
 from spatialprobe.render.scale import Extremes
-from spatialprobe.render.signals import MOST_CHANNELS, line_tiles, signal_values
+from spatialprobe.render.signals import line_tiles, signal_values, signal_words
 from spatialprobe.render.solids import middle_slice, planar, volume_values
 from spatialprobe.text import format_count
 
@@ -237,11 +237,7 @@ def _as_lines(
     """Patches of signals (M, 1, L, C) as pictures (M, h, w, 3), what each of their places is, and words."""
     tiles, wide = line_tiles(values[:, 0], ground[:, 0] == _PIXEL)
     places = ground.repeat(wide, axis=2).repeat(tiles.shape[1], axis=1)
-    words = ["Each channel of the input is a line between its least and its greatest value on this sheet."]
-    channels = values.shape[-1]
-    if channels > MOST_CHANNELS:
-        words.append(f"Of {channels} channels of the input the first {MOST_CHANNELS} are drawn.")
-    return palette(True)[tiles], places, words
+    return palette(True)[tiles], places, [signal_words(values.shape[-1])]
 
 
 def _enlarged(pixels: npt.NDArray[np.uint8], ground: npt.NDArray[np.uint8], factor: int) -> npt.NDArray[np.uint8]:

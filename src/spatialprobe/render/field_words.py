@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from spatialprobe.fields.box import Box
     from spatialprobe.fields.result import ReceptiveField
 
-_AXIS_WORDS = (("rows", "above", "below"), ("columns", "left of", "right of"))
+_LINE_WORDS = (("positions", "before", "behind"),)
+_AXIS_WORDS = (("slices", "before", "behind"), ("rows", "above", "below"), ("columns", "left of", "right of"))
 
 
 def check_is_field(field: object) -> None:
@@ -71,19 +72,26 @@ def by(size: Sequence[int]) -> str:
 
 
 def box_words(box: Box, size: Sequence[int]) -> str:
-    """Return a box in words: rows and columns, both ends included, and how many pixels of how many."""
+    """Return a box in words: rows and columns, both ends included, and how many pixels of how many.
+
+    >>> from spatialprobe.fields.box import Box
+    >>> box_words(Box(1, 2, 4, 4), (8, 8))
+    'rows 1 to 3 and columns 2 to 3, 3 x 2 of 8 x 8 pixels'
+    """
+    axes = len(size)
+    names = _LINE_WORDS if axes == 1 else _AXIS_WORDS[-axes:]
     ranges = [
-        f"{name} {start} to {stop - 1}"
-        for (name, _, _), start, stop in zip(_AXIS_WORDS, box.start, box.stop, strict=True)
+        f"{name} {start} to {stop - 1}" for (name, _, _), start, stop in zip(names, box.start, box.stop, strict=True)
     ]
     sides = [stop - start for start, stop in zip(box.start, box.stop, strict=True)]
-    return f"{' and '.join(ranges)}, {by(sides)} of {by(size)} pixels"
+    words = ", ".join(ranges[:-1]) + " and " * (axes > 1) + ranges[-1]
+    return f"{words}, {by(sides)} of {by(size)} {('values', 'pixels', 'voxels')[axes - 1]}"
 
 
 def cut_words(whole: Box, size: Sequence[int]) -> str | None:
     """Return the words for the part of an unclipped box outside the image, None if there is none."""
     parts = []
-    for (name, before, after), start, stop, length in zip(_AXIS_WORDS, whole.start, whole.stop, size, strict=True):
+    for (name, before, after), start, stop, length in zip(_AXIS_WORDS[-2:], whole.start, whole.stop, size, strict=True):
         parts += [f"{-start} {name} {before} the image"] if start < 0 else []
         parts += [f"{stop - length} {name} {after} the image"] if stop > length else []
     return f"The border cuts the field: {', '.join(parts)} are padding." if parts else None

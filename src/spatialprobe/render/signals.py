@@ -45,6 +45,14 @@ def signal_values(signal: object, size: Sequence[int] | None, what: str) -> Sign
     return np.asarray(found.detach().cpu().float().numpy().T)
 
 
+def signal_words(channels: int) -> str:
+    """Return how a signal of so many channels is drawn, in a sentence or two."""
+    words = "Each channel of the input is a line between the least and the greatest of its values here."
+    if channels > MOST_CHANNELS:
+        words += f" Of {channels} channels of the input the first {MOST_CHANNELS} are drawn."
+    return words
+
+
 def line_tiles(values: npt.NDArray[np.float32], known: npt.NDArray[np.bool_]) -> tuple[Codes, int]:
     """Return tiles (M, h, w) of lines, in codes of the signed palette, and how many pixels wide a value is.
 
