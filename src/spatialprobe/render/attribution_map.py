@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from spatialprobe.fields.box import Box
 from spatialprobe.render.field_words import box_words
 from spatialprobe.render.images import Image, Stretch, extremes_of, nonfinite_words
 from spatialprobe.render.mosaic import ColorBar, Mosaic
@@ -21,6 +20,7 @@ from spatialprobe.render.signals import line_tiles, signal_words
 from spatialprobe.render.solids import middle_slice, planar
 
 if TYPE_CHECKING:
+    from spatialprobe.fields.box import Box
     from spatialprobe.fields.result import ReceptiveField
 
 Floats = npt.NDArray[np.float64]
@@ -121,7 +121,7 @@ def _line(image: Image, spread: Floats, box: Box | None, _: npt.NDArray[np.bool_
     pixels = palette(True)[tiles[0]]
     across = np.broadcast_to(spread[::every].repeat(wide), pixels.shape[:2])
     words = [] if every == 1 else [f"To fit, only one of {every} positions is shown."]
-    seen = box and Box(0, box.start[0] * wide // every, len(pixels), -(-box.stop[0] * wide // every))
+    seen = box and type(box)(0, box.start[0] * wide // every, len(pixels), -(-box.stop[0] * wide // every))
     return _Canvas(pixels, across, seen, 1, [signal_words(image.shape[-1]), *words])
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from spatialprobe.errors import ArgumentError
-from spatialprobe.fields.box import Box
 from spatialprobe.render.images import Normalization
+
+if TYPE_CHECKING:
+    from spatialprobe.fields.box import Box
 
 Volume = npt.NDArray[np.float32]  # (D, H, W, 3), or (D, H, W, 1)
 
@@ -47,6 +50,7 @@ def volume_values(
 def middle_slice(box: Box, depth: int) -> int:
     """Return the slice through the middle of what of a box lies in a volume of so many slices.
 
+    >>> from spatialprobe.fields.box import Box
     >>> middle_slice(Box(-2, 0, 0, 4, 3, 3), 8), middle_slice(Box(5, 0, 0, 8, 3, 3), 8)
     (1, 6)
     """
@@ -56,4 +60,4 @@ def middle_slice(box: Box, depth: int) -> int:
 
 def planar(box: Box) -> Box:
     """Return the rows and columns of a box in a volume."""
-    return Box(*box.start[1:], *box.stop[1:])
+    return type(box)(*box.start[1:], *box.stop[1:])
