@@ -33,7 +33,7 @@ def signal_values(signal: object, size: Sequence[int] | None, what: str) -> Sign
     Raises:
         ArgumentError: it is no such signal, or of another size.
     """
-    found = torch.as_tensor(signal) if isinstance(signal, np.ndarray) else signal
+    found = torch.from_numpy(signal) if isinstance(signal, np.ndarray) else signal
     if not isinstance(found, torch.Tensor) or found.ndim != 2 or found.is_complex():
         shape = tuple(found.shape) if isinstance(found, torch.Tensor) else type(signal).__name__
         raise ArgumentError(f"{what} is {shape}: bring one signal, (C, L).")

@@ -32,7 +32,7 @@ def volume_values(
     Raises:
         ArgumentError: it is no such volume, or of another size.
     """
-    found = torch.as_tensor(volume) if isinstance(volume, np.ndarray) else volume
+    found = torch.from_numpy(volume) if isinstance(volume, np.ndarray) else volume
     if not isinstance(found, torch.Tensor) or found.ndim != 4 or found.is_complex():
         shape = tuple(found.shape) if isinstance(found, torch.Tensor) else type(volume).__name__
         raise ArgumentError(f"{what} is {shape}: bring one volume, (C, D, H, W).")
