@@ -69,7 +69,7 @@ for one in found.findings:
     print(f"{one.severity}, {one.rule} in {one.where}:\n  {one.evidence}\n  {one.advice}\n")
 
 # %%
-# And most have a picture. The dead channels come first, hatched, beside those that answer.
+# And each has a picture, but for a mode. The dead channels come first, hatched, beside those that answer.
 
 dead = found.of("dead_channels")[0].plot()
 dead.savefig("checkup.png")
