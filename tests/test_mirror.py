@@ -128,8 +128,10 @@ PROMISES = {
     "report/test_browser": "report/stills report/coded_kernels",
     "report/test_browser_axes": "",
     "report/test_browser_contributions": "",
+    "report/test_browser_synthesis": "",
     "report/test_browser_exploring": "report/exemplar_images report/patch_sheets",
     "report/test_page_budget": "report/page_exemplars report/shares report/map_pieces",
+    "report/test_synthesized": "report/concepts report/layer_results report/page_synthesis",
     "report/test_write": (
         "report/html report/inputs report/layers report/passes report/page_sweeps report/payload report/packing "
         "report/pixels report/result report/seen"

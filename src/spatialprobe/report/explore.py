@@ -25,10 +25,12 @@ from spatialprobe.model.samples import ImageOf
 from spatialprobe.model.select import Selector
 from spatialprobe.notebook import display, is_notebook
 from spatialprobe.report.browser import find_browser, has_viewer, open_page
+from spatialprobe.report.concepts import Alignment
 from spatialprobe.report.layers import page_layers
 from spatialprobe.report.page_batch import PageBatch
 from spatialprobe.report.passes import passes
 from spatialprobe.report.result import Report
+from spatialprobe.report.synthesized import Synthesis
 from spatialprobe.report.write import check_checkup, check_page, write_report
 from spatialprobe.statistics.batches import Data
 from spatialprobe.statistics.dead import Dead
@@ -58,6 +60,8 @@ def explore(
     classes: Sequence[str] | None = None,
     targets: TargetChoice | None = None,
     overlays: Mapping[str, object] | None = None,
+    synthesized: Synthesis | None = None,
+    concepts: Alignment | None = None,
     checkup: Checkup | None = None,
     title: str | None = None,
     max_bytes: int | None = None,
@@ -85,7 +89,7 @@ def explore(
         open: whether the page is opened in the browser, and in a notebook shown below the cell at once. None: in the
             browser, unless code runs in a notebook, in CI, through ssh or without a display.
         layers, at: as for `write_report`. Only layers that are on the page are swept.
-        labels, classes, targets, overlays, checkup, title, image: as for `write_report`.
+        labels, classes, targets, overlays, synthesized, concepts, checkup, title, image: as for `write_report`.
         max_bytes: of the page; by default 20 MB, and 5 MB in a notebook, which holds a copy of it.
         forward, layout: as for `write_report` and `sweep`, whose batches the function is called on, too.
         batch_size, device, num_workers, progress, checkpoint: as for `sweep`.
@@ -120,6 +124,7 @@ def explore(
         found = _sweep(batch, data, layers, at, layout, {**options, "checkpoint": checkpoint})
         page |= {"sweep": found, "dataset": _samples_of(data)}
     explained: Any = {"targets": targets, "overlays": overlays, "checkup": checkup, "progress": progress}
+    explained |= {"synthesized": synthesized, "concepts": concepts}
     explained |= {"forward": forward, "image": image, "layout": layout}
     target = _new_path() if path is None else path
     try:

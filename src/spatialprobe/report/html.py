@@ -83,6 +83,7 @@ class Page:
         told = [one.layer.left_out() for one in self.layers]
         halved = sum(one.layer.coarse > 0 for one in self.layers)
         patches = sum(any("exemplar" in words for words in one) for one in told)
+        made = sum(one.layer.synthesized is not None and bool(one.layer.synthesized.left_out()) for one in self.layers)
         kernels = sum(one.layer.kernels_left_out for one in self.layers)
         parts = [
             f"{format_count(len(self.left_out), 'layer')} without maps" if self.left_out else "",
@@ -93,6 +94,7 @@ class Page:
             f"{self.images.of - len(self.images.pictures):,} of {self.images.of:,} images of the exemplars"
             if self.images and self.images.left_out()
             else "",
+            f"synthesized images of {format_count(made, 'layer')}" if made else "",
             f"kernels of {format_count(kernels, 'layer')}" if kernels else "",
         ]
         return ", ".join(part for part in parts if part)

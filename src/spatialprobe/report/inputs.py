@@ -114,11 +114,11 @@ def inputs_of(images: Sequence[torch.Tensor], labels: Sequence[str] | None, answ
     sizes = [InputSize.of(image.shape[1:]) for image in images]
     if sizes[0].axes == 1:
         return _signals(images, sizes, labels, answers)
-    values = [_in_color(image) for image in images]
+    values = [in_color(image) for image in images]
     lows, highs = zip(*(extremes_of(image) for image in values), strict=True)
     stretch = Stretch.of(min(lows), max(highs))
     pictures = [
-        stretch.pixels(_beside(image, size.columns) if size.axes == 3 else image)
+        stretch.pixels(lay_slices(image, size.columns) if size.axes == 3 else image)
         for image, size in zip(values, sizes, strict=True)
     ]
     shown = tuple(
@@ -167,8 +167,8 @@ def _takes_one(model: nn.Module, image: torch.Tensor) -> bool:
     return spec is not None and len(spec.kernel_size) == 2 and image.shape[1] > 1
 
 
-def _beside(values: Image, columns: int) -> Image:
-    """The slices (D, H, W, C) of a volume beside each other, row by row, (rows * H, columns * W, C)."""
+def lay_slices(values: Image, columns: int) -> Image:
+    """Return the slices (D, H, W, C) of a volume beside each other, (rows * H, columns * W, C)."""
     depth, height, width, channels = values.shape
     rows = -(-depth // columns)
     sheet = np.full((rows * columns, height, width, channels), values.flat[0], values.dtype)
@@ -177,8 +177,8 @@ def _beside(values: Image, columns: int) -> Image:
     return np.ascontiguousarray(square.reshape(rows * height, columns * width, channels))
 
 
-def _in_color(image: torch.Tensor) -> Image:
-    """(H, W, 3) or (H, W, 1), of a volume (D, H, W, ...); bytes become fractions of 255."""
+def in_color(image: torch.Tensor) -> Image:
+    """Return an image as (H, W, 3) or (H, W, 1), a volume as (D, H, W, ...); bytes become fractions of 255."""
     values = image.detach().cpu().movedim(0, -1)
     values = values.float() / 255 if values.dtype is torch.uint8 else values.float()
     if values.shape[-1] not in (1, 3):

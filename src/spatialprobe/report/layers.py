@@ -20,11 +20,13 @@ from spatialprobe.model.select import Selector, select
 from spatialprobe.report.box_tables import LayerBoxes
 from spatialprobe.report.coded_kernels import CodedKernels
 from spatialprobe.report.coded_maps import CodedMaps
+from spatialprobe.report.concepts import Concepts
 from spatialprobe.report.contributions import Contributions
 from spatialprobe.report.page_batch import PageBatch
 from spatialprobe.report.passes import Passes, Run
 from spatialprobe.report.sources import IMAGE
 from spatialprobe.report.swept import Swept
+from spatialprobe.report.synthesized import Synthesized
 
 DIFFERENCE = "difference"  # the kind of a layer that is the difference of two
 
@@ -55,6 +57,8 @@ class PageLayer:
     coarse: int = 0  # channels of whose maps only every second row and column is kept
     run: int = 0  # of the layer, counted from 0
     contributions: Contributions | None = None  # to the scores; None: not asked for, or there are none
+    synthesized: Synthesized | None = None
+    concepts: Concepts | None = None
     beside: tuple[CodedMaps, ...] = ()  # maps of another model's layer that shares the colors
     strength: npt.NDArray[np.float64] | None = None  # (C,) by which channels are kept; None: that of the first image
     source: str | None = None  # the name on the page of the layer whose values it took, "" for the image, None: unknown
@@ -94,7 +98,7 @@ class PageLayer:
         kept = len(self.channels)
         return [
             *([f"{kept} of {self.of} channels, the ones with the largest values"] if kept < self.of else []),
-            *([self.swept.left_out()] if self.swept and self.swept.left_out() else []),  # type: ignore[list-item]
+            *[told for one in (self.swept, self.synthesized) if one and (told := one.left_out())],
             *(
                 [f"{'' if self.coarse == kept else f'{self.coarse} '}maps at 1/2 of their resolution"]
                 * bool(self.coarse)
@@ -118,6 +122,8 @@ class PageLayer:
             ),
             kernels=self.kernels and self.kernels.of_channels(chosen),
             swept=self.swept and self.swept.of_channels(chosen),
+            synthesized=self.synthesized and self.synthesized.of_channels(chosen),
+            concepts=self.concepts and self.concepts.of_channels(chosen),
             contributions=self.contributions and self.contributions.of_channels(chosen),
             strength=None if self.strength is None else self.strength[chosen],
         )

@@ -1,12 +1,15 @@
-"""Leave out parts of a page that would be too large: patches, resolution, images, channels, kernels, in this order.
+"""Leave out parts of a page that would be too large, in this order.
+
+Patches, synthesized images, resolution, images, channels, kernels.
 
 What is encoded follows from sizes that are measured at one piece of each layer, so that little is encoded in vain.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from heapq import heapify, heapreplace
 
 from spatialprobe.errors import ArgumentError
@@ -15,6 +18,7 @@ from spatialprobe.report.html import Page, stills_of
 from spatialprobe.report.layers import PageLayer
 from spatialprobe.report.map_pieces import MapPieces
 from spatialprobe.report.page_exemplars import Sheets, with_exemplars
+from spatialprobe.report.page_synthesis import SynthesisSheets
 from spatialprobe.report.payload import PackedParts
 
 _STEP = 2  # one of so many rows and columns of units is kept of a map that is too large
@@ -82,10 +86,13 @@ def fitted(
     Raises:
         ArgumentError: even the smallest page is larger, or the data set is not that of the sweep.
     """
-    words = 0 if images is None else _words_about_exemplars(layers)
-    page = _with_maps(_Draft.of(page, layers, max_bytes - words))
+    made = [layer for layer in layers if layer.synthesized is not None]
+    words = 0 if images is None else _words_about(layers)
+    page = _with_maps(_Draft.of(page, layers, max_bytes - words - (_words_about(made) if made else 0)))
+    if made:
+        page = _filled_up(page, SynthesisSheets().add, max_bytes - words)
     if images is not None:
-        page = _with_pictures(page, images, max_bytes)
+        page = _filled_up(page, partial(with_exemplars, sheets=Sheets(images)), max_bytes)
     written = page.html().encode()
     if len(written) > max_bytes:
         raise ArgumentError(
@@ -95,21 +102,21 @@ def fitted(
     return page, written
 
 
-def _words_about_exemplars(layers: Sequence[PageLayer]) -> int:
-    """Return the bytes that it may take to say which layers have no patches."""
+def _words_about(layers: Sequence[PageLayer]) -> int:
+    """Return the bytes that it may take to say which layers have no pictures of a kind."""
     return 200 + sum(60 + 6 * len(layer.name) for layer in layers)
 
 
-def _with_pictures(page: Page, images: ExemplarImages, max_bytes: int) -> Page:
-    """Return the page with as much of the exemplars' pictures as fits; what it says about them takes room, too."""
-    room, sheets = max_bytes - _size(page), Sheets(images)
+def _filled_up(page: Page, add: Callable[[Page, int], Page], max_bytes: int) -> Page:
+    """Return the page with the pictures that `add` finds room for; what it says about them takes room, too."""
+    room = max_bytes - _size(page)
     for trial in range(_TRIALS):
-        found = with_exemplars(page, max(room, 0), sheets)
+        found = add(page, max(room, 0))
         excess = _size(found) - max_bytes
         if excess <= 0 or room <= 0:
             return found
         room -= excess << trial  # pictures are whole: a few bytes less may leave out none
-    return with_exemplars(page, 0, sheets)
+    return add(page, 0)
 
 
 def _size(page: Page) -> int:

@@ -78,10 +78,19 @@ def patches_of(places: npt.NDArray[np.int64], boxes: LayerBoxes, images: Exempla
             patch, inside = cut_patch(pixels, wholes[place])
             patch[~inside] = paper
             cells[place][: patch.shape[0], : patch.shape[1]] = patch
-    return _laid_out(cells)
+    return _lay_out(cells)
 
 
-def _laid_out(cells: Pixels) -> Patches:
+def lay_out_patches(patches: Pixels) -> Patches:
+    """Return the sheet of patches (n, h, w, 3), one after the other."""
+    count, height, width = patches.shape[:3]
+    cell = -(-max(height, width) // _GRAIN) * _GRAIN
+    cells = np.full((count, 1, cell, cell, 3), palette(False)[PAPER], np.uint8)
+    cells[:, 0, :height, :width] = patches
+    return _lay_out(cells)
+
+
+def _lay_out(cells: Pixels) -> Patches:
     """Return the cells (C, k, cell, cell, 3) on one sheet, as square as they can be."""
     cell = cells.shape[2]
     flat = cells.reshape(-1, cell, cell, 3)

@@ -72,6 +72,15 @@ class PackedLayer:
         swept = replace(self.layer.swept, patches=patches, sheet_ranks=ranks, wants_sheet=True)
         return replace(self, layer=replace(self.layer, swept=swept), parts=self.parts | {"sweep": _swept(swept)})
 
+    def with_synthesized(self, sheet: Patches | None) -> PackedLayer:
+        """The same with the sheet of its synthesized inputs, or with none where there is no room for it."""
+        if self.layer.synthesized is None:
+            return self
+        found = replace(self.layer.synthesized, sheet=sheet, wants_sheet=True)
+        return replace(
+            self, layer=replace(self.layer, synthesized=found), parts={**self.parts, "synthesized": found.data()}
+        )
+
     def grid(self, size: int) -> dict[str, Any]:
         """Return the units of the layer for images of one size, and their fields."""
         units = self.layer.grids[size].boxes.tables[0].size
@@ -144,6 +153,8 @@ def _parts(layer: PageLayer) -> dict[str, Any]:
     return {
         "kernels": layer.kernels and _kernels(layer.kernels, layer.source),
         "sweep": layer.swept and _swept(layer.swept),
+        "synthesized": layer.synthesized and layer.synthesized.data(),
+        "concepts": layer.concepts and layer.concepts.data(),
     }
 
 

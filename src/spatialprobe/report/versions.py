@@ -93,6 +93,8 @@ def _versions_of(layer: PageLayer, match: PageLayer, one: Version, other: Versio
         maps=tuple(CodedMaps.of(theirs.astype("f8") - mine.astype("f8")) for mine, theirs in pairs),
         kernels=None,
         swept=None,
+        synthesized=None,
+        concepts=None,
         source=None,
     )
     both = replace(layer, beside=match.maps), replace(match, beside=layer.maps)

@@ -18,16 +18,19 @@ from spatialprobe.diagnosis.finding import Finding
 from spatialprobe.diagnosis.result import Checkup
 from spatialprobe.diagnosis.written import as_html_panel
 from spatialprobe.errors import ArgumentError
+from spatialprobe.evidence.alignment import ConceptAlignment
 from spatialprobe.mappings import FrozenMapping
 from spatialprobe.model.forward import Forward, called_by
 from spatialprobe.model.layout import LayoutChoice, check_layout
 from spatialprobe.model.samples import ImageOf, Images
 from spatialprobe.model.select import Selector, check_model
 from spatialprobe.report.agreement import doubts
+from spatialprobe.report.concepts import Alignment
 from spatialprobe.report.contributions import explain
 from spatialprobe.report.exemplar_images import ExemplarImages
 from spatialprobe.report.html import Page
 from spatialprobe.report.inputs import inputs_of
+from spatialprobe.report.layer_results import LayerResults, add_results
 from spatialprobe.report.layers import PageLayer, page_layers
 from spatialprobe.report.over_input import read_overlays
 from spatialprobe.report.page_batch import PageBatch
@@ -36,10 +39,12 @@ from spatialprobe.report.page_sweeps import add_sweep, check_shared, check_sweep
 from spatialprobe.report.passes import check_left_out, passes
 from spatialprobe.report.result import Report
 from spatialprobe.report.seen import Seen, join_answers, join_names
+from spatialprobe.report.synthesized import Synthesis
 from spatialprobe.report.versions import Version, check_models, join_versions, names_of_versions
 from spatialprobe.statistics.progress import Shown
 from spatialprobe.statistics.result import SweepResult
 from spatialprobe.storage.files import target_of, write_bytes
+from spatialprobe.synthesis.result import MaximizedActivation
 from spatialprobe.text import escape_surrogates, kind_of
 
 _SUFFIXES = (".html", ".htm")
@@ -63,6 +68,8 @@ def write_report(
     classes: Sequence[str] | None = None,
     targets: TargetChoice | None = None,
     overlays: Mapping[str, object] | None = None,
+    synthesized: Synthesis | Mapping[str, Synthesis] | None = None,
+    concepts: Alignment | Mapping[str, Alignment] | None = None,
     checkup: Checkup | None = None,
     title: str | None = None,
     max_bytes: int = 20_000_000,
@@ -104,12 +111,17 @@ def write_report(
         overlays: signed maps of other origin (captum, pytorch-grad-cam), by name: a tensor (N, h, w), of signals
             (N, w), of volumes (N, d, h, w), or a list of one map an image, which is stretched over the input. The page
             shows them in its place.
+        synthesized: what `sp.maximize_activation` found for a layer, or a list or mapping of several layers: the page
+            shows the image of each channel beside its exemplars, and all of a layer in place of the maps. Of two models
+            a mapping of their names to these.
+        concepts: what `sp.evidence.concept_alignment` found: the page lists the concepts that each channel aligns with
+            best, beside the control. Of two models a mapping of their names to these.
         checkup: of the same model, what `sp.checkup` returned: a panel that opens shows its findings with their
             pictures, each of which leads to its layer.
         title: of the page.
-        max_bytes: of the file, in bytes. To fit, exemplars' patches and images go first, then every second row and
-            column of the largest maps, then images, channels and kernels. What is left out stands on the page, in
-            `reduced`, and in one line in `missing` and `str(report)`.
+        max_bytes: of the file, in bytes. To fit, exemplars' patches and images go first, then synthesized images, then
+            every second row and column of the largest maps, then images, channels and kernels. What is left out stands
+            on the page, in `reduced`, and in one line in `missing` and `str(report)`.
         layout: of the layers' outputs: "channels_first", (N, C, H, W); "channels_last", (N, H, W, C);
             `sp.Tokens(height, width, leading)`, (N, tokens, C) as a grid; or "auto", as `receptive_fields` finds it.
 
@@ -139,7 +151,10 @@ def write_report(
     check_checkup(checkup)
     check_function(image, "image", "lambda sample: sample['image']")
     models = check_models(model) if isinstance(model, Mapping) else [("", model)]
-    sweeps = sweeps_of(sweep, [name for name, _ in models])
+    names = [name for name, _ in models]
+    sweeps = sweeps_of(sweep, names)
+    made = LayerResults(synthesized, "synthesized", MaximizedActivation, "sp.maximize_activation(...)", names)
+    aligned = LayerResults(concepts, "concepts", ConceptAlignment, "sp.evidence.concept_alignment(...)", names)
     if len(models) > 1 and targets is not None:
         raise ArgumentError("targets= explains the answers of one model: pass model= alone, and a page for each.")
     batches = {}
@@ -162,6 +177,7 @@ def write_report(
             check_shared(swept, shown)
             shown = [add_sweep(layer, swept, dataset) for layer in shown]
             doubtful = tuple(doubts(batch, [each.layer for each in shown], swept, dataset, where, image, layout))
+        shown = add_results(shown, made.of(name, shown), aligned.of(name, shown))
         seen.append(Seen(name, batch.model, found, shown, doubtful))
     answers = [join_answers(seen, index, classes) for index in range(len(first))]
     inputs = inputs_of(first.pictures, labels, answers)
@@ -195,13 +211,19 @@ def write_report(
         source = ExemplarImages(dataset, shown[0].field, inputs.stretch, classes, image)
     page, written = fitted(page, shown, source, max_bytes)
     write_bytes(target, written)
-    names = tuple(one.layer.name for one in page.layers)
     shown_layers = {one.layer.layer for one in page.layers}
     reasons = FrozenMapping(
         {run[0]: why for each in seen for run, why in each.found.left_out.items() if run[0] not in shown_layers}
     )
     return Report(
-        target, len(written), names, len(page.inputs.images), page.reduced, page.doubts, page.missing, reasons
+        target,
+        len(written),
+        tuple(one.layer.name for one in page.layers),
+        len(page.inputs.images),
+        page.reduced,
+        page.doubts,
+        page.missing,
+        reasons,
     )
 
 

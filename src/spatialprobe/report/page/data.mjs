@@ -23,6 +23,15 @@
  * of them each slice, row and column of pixels shows, null along an axis that the input lacks.
  * @typedef {{ depth: number, height: number, width: number, slices: string | null, rows: string | null, columns: string }} PackedSpread
  */
+/**
+ * Inputs that drive channels up: of each kept channel which of them is its own, or -1, and the value that each reaches.
+ * Each is `drawn` at so many rows and columns on a sheet of square cells; null where it is not.
+ * @typedef {{ rows: string, reached: string, best: string | null, unmoved: number[], size: number[], drawn: [number, number] | null, unit: string, bounds: [number, number], sheet: { sheet: string, cell: number, columns: number, remarks: string[] } | null }} PackedSynthesis
+ */
+/**
+ * Of each kept channel so many concepts as are `listed`, those with the largest margins, and three numbers of each.
+ * @typedef {{ names: string[], listed: number, order: string, numbers: string, reach: number, at: string, images: number, shuffles: number, quantile: number }} PackedConcepts
+ */
 /** @typedef {{ spreads: PackedSpread[], of: number[], maps: PackedMaps[] }} PackedOver signed maps over the input, one an image, and which spread each has */
 /**
  * What channels contribute to the score, and how far it falls without each alone, (images, channels); and what
@@ -36,7 +45,7 @@
  * of `width` units, one of `every` rows and columns of the layer's `units`. They lie in `pieces` of so many channels with one
  * of so many rows and columns, in an `order` of their own, null for that of the channels. A layer has one, two or three
  * `axes` of units: a line lies in one row, a volume has `depth` slices of such maps, all of which are kept.
- * @typedef {{ name: string, kind: string, of: number, channels: number[] | null, height: number, width: number, depth: number, axes: number, every: number, units: [number, number], signed: boolean, reach: number, robust: number, pieces: [number, number][], order: string | null, maps: PackedMaps[], boxes: PackedBoxes, field: { size: number[], stride: number[] }, kernels: PackedKernels | null, sweep: PackedSweep | null, contributions?: PackedContributions | null }} LayerEntry
+ * @typedef {{ name: string, kind: string, of: number, channels: number[] | null, height: number, width: number, depth: number, axes: number, every: number, units: [number, number], signed: boolean, reach: number, robust: number, pieces: [number, number][], order: string | null, maps: PackedMaps[], boxes: PackedBoxes, field: { size: number[], stride: number[] }, kernels: PackedKernels | null, sweep: PackedSweep | null, synthesized?: PackedSynthesis | null, concepts?: PackedConcepts | null, contributions?: PackedContributions | null }} LayerEntry
  */
 /**
  * How values are written as codes: code k of 0 to `steps` lies between a map's least and greatest value; `levels`
@@ -51,7 +60,7 @@
 /** @typedef {{ input: Input, layers: GridEntry[] }} SizeEntry another size of images than the first: what differs for it */
 /** @typedef {{ at: string, input: Input, sizes?: SizeEntry[], images: ImageEntry[], codes: Codes, palettes: { signed: string, plain: string }, crimson: [number, number, number], samples: Record<string, [string, string]> | null, signals: { low: number[], high: number[] } | null, versions?: string[], score: Score | null, overlays: OverlayEntry[], layers: LayerEntry[] }} Payload */
 
-/** @typedef {{ boxes: Int32Array[], kernels?: Uint8Array, kernelReach?: Float32Array, kernelInputs?: Int32Array, kernelBias?: Float32Array, statistics?: Float32Array, values?: Float32Array, places?: Int32Array, sheet?: HTMLImageElement, contributions?: Float32Array, ablated?: Float32Array }} LayerArrays */
+/** @typedef {{ boxes: Int32Array[], kernels?: Uint8Array, kernelReach?: Float32Array, kernelInputs?: Int32Array, kernelBias?: Float32Array, statistics?: Float32Array, values?: Float32Array, places?: Int32Array, sheet?: HTMLImageElement, madeRows?: Int32Array, madeReached?: Float32Array, madeBest?: Float32Array, madeSheet?: HTMLImageElement, conceptOrder?: Int32Array, conceptNumbers?: Float32Array, contributions?: Float32Array, ablated?: Float32Array }} LayerArrays */
 /**
  * The maps of one layer for one image: codes (C, H, W), five numbers a channel, of all units, and that one of so many rows and
  * columns of H and W was stored.
@@ -115,6 +124,11 @@ export async function unpackLayer(layer) {
   const arrays = { boxes: await Promise.all(layer.boxes.tables.map(async (table) => new Int32Array(await inflate(table)))) };
   if (layer.kernels) await unpackKernels(layer.kernels, arrays);
   if (layer.sweep) await unpackSweep(layer.sweep, arrays);
+  if (layer.synthesized) await unpackSynthesis(layer.synthesized, arrays);
+  if (layer.concepts) {
+    arrays.conceptOrder = new Int32Array(await inflate(layer.concepts.order));
+    arrays.conceptNumbers = new Float32Array(await inflate(layer.concepts.numbers));
+  }
   if (layer.contributions) {
     arrays.contributions = new Float32Array(await inflate(layer.contributions.channels));
     arrays.ablated = new Float32Array(await inflate(layer.contributions.ablated));
@@ -137,9 +151,21 @@ async function unpackSweep(packed, arrays) {
     arrays.values = new Float32Array(await inflate(packed.values));
     arrays.places = new Int32Array(await inflate(packed.places));
   }
-  if (packed.patches) {
-    arrays.sheet = new Image();
-    arrays.sheet.src = packed.patches.sheet;
-    await arrays.sheet.decode();
-  }
+  if (packed.patches) arrays.sheet = await decodePicture(packed.patches.sheet);
+}
+
+/** @param {PackedSynthesis} packed @param {LayerArrays} arrays */
+async function unpackSynthesis(packed, arrays) {
+  arrays.madeRows = new Int32Array(await inflate(packed.rows));
+  arrays.madeReached = new Float32Array(await inflate(packed.reached));
+  if (packed.best) arrays.madeBest = new Float32Array(await inflate(packed.best));
+  if (packed.sheet) arrays.madeSheet = await decodePicture(packed.sheet.sheet);
+}
+
+/** @param {string} uri of data @returns {Promise<HTMLImageElement>} */
+async function decodePicture(uri) {
+  const picture = new Image();
+  picture.src = uri;
+  await picture.decode();
+  return picture;
 }

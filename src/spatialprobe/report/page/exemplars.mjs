@@ -14,6 +14,7 @@ import { numberOf } from "./values.mjs";
 import { describeUnitPlace, formatCount, formatNumber } from "./words.mjs";
 
 const PATCH_GAP = 8;
+const LABELED = 76; // CSS pixels in which most labels can be read
 
 /** @typedef {{ channel: number, rank: number, sample: number, z: number, y: number, x: number, value: number, box: Box | null }} Place where a channel was strongest in a sample */
 
@@ -67,7 +68,7 @@ export function whenDecoded(app, places, draw) {
 /** @param {App} app */
 export function drawExemplars(app) {
   const { sweep } = app.shown.layer;
-  element("exemplars").hidden = !sweep || !sweep.values;
+  element("exemplars").hidden = element("exemplar-words").hidden = !sweep || !sweep.values;
   if (!sweep || !sweep.values) return;
   const places = placesOf(app.shown, currentChannel(app));
   const listed = places.map((one) => `${formatNumber(one.value)} in ${describePlace(one, app.shown.layer.axes)}`).join("; ");
@@ -77,7 +78,9 @@ export function drawExemplars(app) {
   group.hidden = !pictured;
   if (!pictured) return;
   group.setAttribute("aria-label", `Patches of channel ${numberOf(app.shown, currentChannel(app))}`);
-  const { tile } = layOutPatches(places.length, group.clientWidth, PATCH_GAP);
+  const { tile, columns } = layOutPatches(places.length, group.clientWidth, PATCH_GAP);
+  const across = columns === places.length && places.some((place) => sampleLabel(app, place)) ? columnsOfLabels(columns, tile) : columns;
+  group.style.gridTemplateColumns = `repeat(${across}, minmax(${tile}px, ${LABELED}px))`;
   const factor = tile / longestSide(places);
   group.replaceChildren(...places.map((place) => {
     const button = buttonOfPatch(app, place);
@@ -85,6 +88,11 @@ export function drawExemplars(app) {
     whenDecoded(app, [place], () => drawPatch(app, drawing, place, 0, 0, factor));
     return button;
   }));
+}
+
+/** @param {number} columns in one row @param {number} tile @returns {number} columns in which labels can be read: half of them, where patches are narrow */
+function columnsOfLabels(columns, tile) {
+  return tile < LABELED ? Math.ceil(columns / 2) : columns;
 }
 
 /** @param {Place} place @param {number} axes @returns {string} */
@@ -99,6 +107,7 @@ function buttonOfPatch(app, place) {
   button.className = "patch";
   const label = sampleLabel(app, place);
   button.setAttribute("aria-label", [`${formatNumber(place.value)} in ${describePlace(place, app.shown.layer.axes)}`, label].filter(Boolean).join(", "));
+  if (label) button.title = label;
   button.dataset.rank = `${place.rank}`;
   const [value, name] = [document.createElement("span"), document.createElement("small")];
   value.textContent = formatNumber(place.value, 3);

@@ -3,25 +3,35 @@
  */
 
 /** @import { App } from "./app.mjs" */
+/** @import { Size } from "./data.mjs" */
+/** @import { Wall } from "./state.mjs" */
 import { currentScale } from "./app.mjs";
 import { canvasOf, element, hatch, isShrunk, paintMaps, resizeCanvas, styleOf } from "./drawing.mjs";
 import { drawPatch, longestSide, placesOf, whenDecoded } from "./exemplars.mjs";
 import { GAP, LABEL, layOutMosaic, shapeOf, tilePlace } from "./layout.mjs";
 import { drawLine } from "./lines.mjs";
+import { hasSynthesis, paintSynthesis, sizeOfSynthesis } from "./synthesis.mjs";
 import { numberOf } from "./values.mjs";
 import { formatSigned } from "./words.mjs";
 
 const BESIDE = 2; // patches along a side of a tile
 
-/** @param {App} app @returns {boolean} whether the layer has patches to show */
-export function hasWall(app) {
+/** @param {App} app @param {Wall} wall @returns {boolean} whether the page has this to show of the layer */
+export function offersWall(app, wall) {
   const { sweep } = app.shown.layer;
-  return Boolean(sweep?.patches) || (Boolean(sweep?.values) && app.payload.samples !== null);
+  if (wall === "synthesized") return hasSynthesis(app.shown);
+  return wall === "maps" || Boolean(sweep?.patches) || (Boolean(sweep?.values) && app.payload.samples !== null);
 }
 
-/** @param {App} app @returns {boolean} whether the mosaic shows patches */
-function isWall(app) {
-  return app.state.wall === "patches" && hasWall(app);
+/** @param {App} app @returns {Wall} what the mosaic shows: what was chosen, or maps where the layer has none of it */
+export function wallOf(app) {
+  return offersWall(app, app.state.wall) ? app.state.wall : "maps";
+}
+
+/** @param {App} app @param {Wall} wall @returns {Size} the shape of its tiles */
+function shapeOfTiles(app, wall) {
+  if (wall === "patches") return { height: 1, width: 1 };
+  return wall === "synthesized" ? sizeOfSynthesis(app.shown) : shapeOf(app.shown.layer, app.payload.input);
 }
 
 /** @param {App} app */
@@ -29,16 +39,17 @@ export function drawMosaic(app) {
   const { layer } = app.shown;
   const width = element("scroll").clientWidth - 16;
   const room = Math.max(300, window.innerHeight - 270);
-  const wall = isWall(app);
-  const shape = shapeOf(layer, app.payload.input);
-  app.grid = layOutMosaic(app.order.length, width, room, wall ? 1 : shape.height / shape.width);
+  const wall = wallOf(app);
+  const shape = shapeOfTiles(app, wall);
+  app.grid = layOutMosaic(app.order.length, width, room, shape.height / shape.width);
   const { columns, rows, tile, cell } = app.grid;
   const drawing = resizeCanvas(canvasOf("mosaic"), Math.min(width, columns * (tile + GAP) - GAP), rows * cell - GAP);
   drawing.imageSmoothingEnabled = isShrunk(tile, layer.width);
   drawing.font = "11px system-ui, sans-serif";
   drawing.textBaseline = "alphabetic";
-  app.wallDrawn = wall ? drawWall(app, drawing) : Promise.resolve();
-  if (wall) return;
+  app.wallDrawn = wall === "patches" ? drawWall(app, drawing) : Promise.resolve();
+  if (wall === "patches") return;
+  if (wall === "synthesized") return drawSynthesisWall(app, drawing);
   const across = Math.ceil(Math.sqrt(app.order.length * app.grid.ratio)) || 1;
   const source = layer.axes === 1 ? null : paintMaps(app, across, Math.ceil(app.order.length / across), app.order);
   app.order.forEach((channel, i) => drawTile(app, drawing, source, across, channel, i));
@@ -79,6 +90,19 @@ async function drawWall(app, drawing) {
       drawPatch(app, drawing, place, left + column * (side + 2), top + row * (side + 2), factor);
     });
   }
+}
+
+/** @param {App} app @param {CanvasRenderingContext2D} drawing What was made to drive each channel up. */
+function drawSynthesisWall(app, drawing) {
+  const { tile, ratio } = app.grid;
+  app.order.forEach((channel, i) => {
+    const { left, top } = tilePlace(i, app.grid);
+    paintSynthesis(app.shown, drawing, channel, left, top, tile, tile * ratio);
+    drawing.strokeStyle = styleOf(app, "--edge");
+    drawing.strokeRect(left + 0.5, top + 0.5, tile - 1, tile * ratio - 1);
+    drawing.fillStyle = styleOf(app, "--quiet");
+    drawing.fillText(labelOf(app, drawing, channel), left, top - 5, tile + GAP);
+  });
 }
 
 /** @param {App} app @param {CanvasRenderingContext2D} drawing @param {number} channel @returns {string} its number, and its mark as far as there is room */

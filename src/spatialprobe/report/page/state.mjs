@@ -11,13 +11,15 @@ import { isInside } from "./fields.mjs";
 import { inGroup, layerNames } from "./groups.mjs";
 import { findFirstChannel, findStrongestUnit, keptUnit, numberOf } from "./values.mjs";
 
-/** @typedef {"maps" | "patches"} Wall what the tiles of the mosaic show */
+/** @typedef {"maps" | "patches" | "synthesized"} Wall what the tiles of the mosaic show */
 /** @typedef {{ layer: number, image: number, scale: ScaleName, order: Order, wall: Wall, channel: number, z: number, y: number, x: number, over: number }} State `over`: what lies over the input, 0 for nothing */
 /**
  * A change that is asked for; null leaves a channel or a unit to the page.
  * @typedef {{ layer?: number, image?: number, scale?: ScaleName, order?: Order, wall?: Wall, channel?: number | null, z?: number | null, y?: number | null, x?: number | null, over?: number }} Wish
  */
 
+/** @type {Wall[]} */
+const WALLS = ["maps", "patches", "synthesized"];
 /** @type {ScaleName[]} */
 const SCALES = ["robust", "layer", "map", "all"];
 /** @type {Order[]} */
@@ -103,7 +105,7 @@ function parseChoices(more, payload) {
   return {
     image: Number.isInteger(image) && image >= 0 && image < payload.images.length ? image : 0,
     scale: SCALES.find((one) => one === more.get("scale")) ?? "robust",
-    wall: more.get("wall") === "patches" ? "patches" : "maps",
+    wall: WALLS.find((one) => one === more.get("wall")) ?? "maps",
     order: ORDERS.find((one) => one === more.get("order")) ?? first.order,
     over: Number.isInteger(over) && over >= 0 && over <= namesOver(payload).length ? over : first.over,
   };

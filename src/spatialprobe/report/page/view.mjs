@@ -3,21 +3,23 @@
  */
 
 /** @import { App } from "./app.mjs" */
-/** @import { Wish } from "./state.mjs" */
+/** @import { Wall, Wish } from "./state.mjs" */
 import { currentChannel, currentUnit } from "./app.mjs";
 import { writeAddress } from "./address.mjs";
 import { writeTap } from "./arithmetic.mjs";
 import { drawKernel, writeNumbers } from "./details.mjs";
 import { element, paintMaps } from "./drawing.mjs";
 import { drawExemplars } from "./exemplars.mjs";
+import { drawConcepts } from "./concepts.mjs";
 import { drawContributions } from "./contributions.mjs";
-import { drawMosaic, frameChosen, hasWall } from "./mosaic.mjs";
+import { drawMosaic, frameChosen, offersWall, wallOf } from "./mosaic.mjs";
 import { loadOver, writeOver } from "./over.mjs";
 import { writePixel } from "./photo.mjs";
 import { payloadOf } from "./sizes.mjs";
 import { nextState } from "./state.mjs";
 import { writeSliders } from "./slices.mjs";
 import { drawThumbnail, markStrip, writeStrip } from "./strip.mjs";
+import { drawSynthesis } from "./synthesis.mjs";
 import { numberOf, orderChannels } from "./values.mjs";
 import { groupOf } from "./groups.mjs";
 import { drawVersions, loadShown } from "./versions.mjs";
@@ -83,7 +85,9 @@ export function showChannel(app) {
   drawKernel(app);
   writeNumbers(app);
   drawContributions(app);
+  drawSynthesis(app);
   drawExemplars(app);
+  drawConcepts(app);
   writePixel(app, ({ channel, z, y, x }) => change(app, { channel, z, y, x }));
 }
 
@@ -113,12 +117,15 @@ function writeLayer(app) {
   element("mosaic").setAttribute("aria-label", label);
 }
 
-/** @param {App} app Offer the exemplar wall where the layer has patches. */
+/** @param {App} app Offer what the mosaic can show of this layer. */
 function writeWall(app) {
-  element("wall").hidden = !hasWall(app);
-  for (const one of element("wall").children) {
-    one.setAttribute("aria-pressed", `${/** @type {HTMLButtonElement} */ (one).value === app.state.wall}`);
+  const buttons = /** @type {HTMLButtonElement[]} */ ([...element("wall").children]);
+  for (const one of buttons) {
+    const wall = /** @type {Wall} */ (one.value);
+    one.hidden = !offersWall(app, wall);
+    one.setAttribute("aria-pressed", `${wall === wallOf(app)}`);
   }
+  element("wall").hidden = buttons.filter((one) => !one.hidden).length < 2;
 }
 
 /** @param {App} app */
