@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 from dataclasses import replace
+from functools import partial
 
 import cifar10_study
 import pytest
@@ -55,9 +56,10 @@ def threads():
 
 
 def run(out, *options):
-    """Run a study whose measurements are of few images, and return its metrics."""
+    """Run a study whose measurements are of few images and short searches, and return its metrics."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jobs, "OfSeed", quick_study.OfSeed)
+        patch.setattr(sp, "maximize_activation", partial(sp.maximize_activation, steps=8))
         assert cifar10_study.main(["--out", str(out), *options]) == 0
     return json.loads((out / "metrics.json").read_text())
 
