@@ -11,8 +11,6 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one process for each core: threads wo
 import hypothesis  # noqa: F401  (here, since what it looks for among all objects must not be frozen yet)
 import pytest
 from hypothesis import settings
-from torch.overrides import _get_current_function_mode_stack
-from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 settings.register_profile("fast", max_examples=40, deadline=None)
 settings.register_profile("thorough", max_examples=500, deadline=None)  # pytest --hypothesis-profile=thorough
@@ -22,6 +20,10 @@ settings.load_profile("fast")
 @pytest.fixture(autouse=True)
 def no_mode_is_left_on():
     """Check that modes of torch that a test activates are inactive again."""
+    # Not imported above, since the process that gives tests to others would only wait for torch.
+    from torch.overrides import _get_current_function_mode_stack
+    from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
+
     yield
     left = [*_get_current_function_mode_stack(), *_get_current_dispatch_mode_stack()]
     assert not left, f"left on: {left}"

@@ -1,25 +1,27 @@
 """Sweeps in several processes: functions that start and kill them, and small models and data for them.
 
-    python tests/sweeps.py file function folder processes
-
-calls `function(folder)` of the file in this number of processes, with the environment that torchrun sets, and writes
-what each returns or raises to `folder/rank.pickle`. They are forked after importing torch, which is the slow part.
+Run as a script it reads requests, one JSON object a line: a file, the name of a function in it, a folder and a number
+of processes. It calls `function(folder)` in each of them, with the environment that torchrun sets, and writes what it
+returns or raises to `folder/rank.pickle`. All are forked after importing torch, which is the slow part.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import importlib.util
 import inspect
+import json
 import os
 import pickle
+import select
 import socket
 import subprocess
 import sys
 import time
 import traceback
 from dataclasses import fields
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -91,16 +93,43 @@ def together(function, folder, processes, *, seconds=60):
 
     The outcome is what the function returned, or the type and text of what it raised. After `seconds` all are killed.
     """
-    file = inspect.getfile(function)
-    command = [sys.executable, __file__, file, function.__name__, str(folder), str(processes)]
-    path = os.pathsep.join([*sys.path, os.environ.get("PYTHONPATH", "")])
-    child = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": path}, start_new_session=True)
+    server, file = _server(), inspect.getfile(function)
+    request = {
+        "arguments": [file, function.__name__, str(folder), processes],
+        "environment": dict(os.environ),
+        "cwd": os.getcwd(),
+    }
+    server.stdin.write(json.dumps(request).encode() + b"\n")
+    leader = int(server.stdout.readline())
     try:
-        child.wait(seconds)
+        if not select.select([server.stdout], [], [], seconds)[0]:
+            raise TimeoutError(f"{function.__name__} had not ended after {seconds} seconds")
     finally:
-        _kill_session(child.pid)
-        child.wait()
+        _kill_session(leader)
+        server.stdout.readline()  # it has ended
     return [pickle.loads((folder / f"{rank}.pickle").read_bytes()) for rank in range(processes)]
+
+
+@cache
+def _server():
+    """Return the process that forks for all tests of this one; it ends with it."""
+    path = os.pathsep.join([*sys.path, os.environ.get("PYTHONPATH", "")])
+    server = subprocess.Popen(
+        [sys.executable, __file__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        bufsize=0,
+        env=os.environ | {"PYTHONPATH": path},
+        start_new_session=True,
+    )
+
+    def end():
+        server.stdin.close()
+        server.wait()
+        server.stdout.close()
+
+    atexit.register(end)
+    return server
 
 
 def outcome(call):
@@ -131,14 +160,43 @@ def _imported(file):
     return module
 
 
-def _main(file, function, folder, processes):
+def _serve():
+    """Fork a leader of a session for each request; answer with its process id, and once more when it has ended."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what tests print is no answer
+    for module in ("hypothesis", "pytest", "spatialprobe.statistics.sweep"):  # which the files of all tests import
+        importlib.import_module(module)
+    for line in sys.stdin:
+        leader = os.fork()
+        if not leader:
+            os.setsid()
+            _lead(**json.loads(line))
+        print(leader, file=answers, flush=True)
+        os.waitpid(leader, 0)
+        print("ended", file=answers, flush=True)
+
+
+def _lead(arguments, environment, cwd):
+    """Carry out one request, and end this process."""
+    try:
+        os.chdir(cwd)
+        os.environ.clear()
+        os.environ.update(environment)
+        _run_ranks(*arguments)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(0)
+
+
+def _run_ranks(file, function, folder, processes):
     call, port = getattr(_imported(file), function), str(_free_port())
     children = []
-    for rank in range(int(processes)):
+    for rank in range(processes):
         children.append(os.fork())
         if children[-1]:
             continue
-        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "RANK": str(rank), "WORLD_SIZE": processes}
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "RANK": str(rank), "WORLD_SIZE": str(processes)}
         torch.set_num_threads(1)
         found = outcome(lambda: call(Path(folder)))
         scratch = Path(folder, f"{rank}.part")
@@ -151,4 +209,4 @@ def _main(file, function, folder, processes):
 
 
 if __name__ == "__main__":
-    _main(*sys.argv[1:])
+    _serve()

@@ -13,6 +13,8 @@ import spatialprobe as sp
 from spatialprobe.attribution import forwards
 
 WHOLE = 10**9  # passes that are too few for a prefix
+# The layer whose channels are removed, one by one; of other networks the last convolution, which has few.
+LAYERS = {"resnet": "layer2.0.conv2", "mobilenet": "features.17.conv.2", "vit": "encoder.layers.encoder_layer_0.mlp"}
 
 
 def attribute(monkeypatch, few, *args, **options):
@@ -39,7 +41,7 @@ def test_as_whole_passes(monkeypatch, kind, at):
     """The same numbers as whole passes, where fewer convolutions run, and the model keeps no attribute of it."""
     model, batch = make(kind), images(kind)
     names = [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)]
-    last = names[-1] if kind != "vit" else "encoder.layers.encoder_layer_0.mlp"
+    layer = LAYERS.get(kind, names[-1])
 
     def score(output):
         return output["maps"][:, 3].mean((1, 2)) if isinstance(output, dict) else output[:, 3]
@@ -48,9 +50,9 @@ def test_as_whole_passes(monkeypatch, kind, at):
     counts, found = [], []
     for few in (0, WHOLE):
         with rows_of(monkeypatch, nn.Conv2d) as rows:
-            one = attribute(monkeypatch, few, model, batch, score, layers=last, at=at, batch_size=16)
+            one = attribute(monkeypatch, few, model, batch, score, layers=layer, at=at, batch_size=16)
         counts.append(sum(rows))
-        found.append(one[last].channels)
+        found.append(one[layer].channels)
     torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-6)
     assert counts[0] < counts[1]
     assert {name: dict(module.__dict__) for name, module in model.named_modules()} == before

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import runpy
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -41,11 +42,12 @@ NAMES = [
 
 @pytest.fixture(autouse=True)
 def few_images(monkeypatch, tmp_path):
-    """Little to train on and to look at, so that the examples are quick."""
+    """Little to train on and to look at, and short searches, so that the examples are quick."""
     draw, masked = sp.examples.draw_patterns, sp.examples.draw_masked_patterns
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sp.examples, "draw_patterns", lambda count, **rest: draw(min(count, 100), **rest))
     monkeypatch.setattr(sp.examples, "draw_masked_patterns", lambda count, **rest: masked(min(count, 200), **rest))
+    monkeypatch.setattr(sp, "maximize_activation", partial(sp.maximize_activation, steps=16))
     state = torch.get_rng_state()
     yield
     torch.set_rng_state(state)

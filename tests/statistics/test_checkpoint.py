@@ -53,52 +53,51 @@ def killed(sweeping, delay):
     return os.WIFSIGNALED(os.waitpid(child, 0)[1])
 
 
+KINDS = ("data set", "loader", "store")
+
+
 def killed_often(folder):
-    """Sweeps of three kinds of data, each killed at random moments and continued, beside uninterrupted ones."""
+    """Sweeps of one kind of data in each process, killed at random moments and continued, beside uninterrupted ones."""
+    name, data = KINDS[int(os.environ["RANK"])], Numbered(COUNT, seconds=0.004)
     del os.environ["WORLD_SIZE"]
-    for heavy in ("spatialprobe.statistics.sweep", "spatialprobe.statistics.store", "zarr"):
-        if find_spec(heavy):  # imported here once, not in each child
+    for heavy in ("spatialprobe.statistics.store", "zarr"):
+        if name == "store" and find_spec(heavy):  # imported here once, not in each child
             import_module(heavy)
-    draw = random.Random(0)
-    data = Numbered(COUNT, seconds=0.004)  # three delays are too short for all of it, on any machine
-    kinds = {
+    sweeping = {
         "data set": lambda **k: swept(data, **k),
         "loader": lambda **k: swept(DataLoader(data, 4), **k),
         "store": lambda **k: swept(data, store=folder / "acts.zarr", **k),
-    }
-    found = {}
-    for name, sweeping in kinds.items():
-        path = folder / f"{name}.checkpoint"
-        options = {"checkpoint": path, "checkpoint_seconds": 0}
-        kills, progress, patience = 0, 0, 1
-        for _ in range(KILLS):
-            kills += killed(partial(sweeping, **options), patience * draw.uniform(0.02, 0.25))
-            before, progress = progress, described(path)["progress"]["samples"] if path.exists() else 0
-            if progress == COUNT:
-                break
-            patience *= 2 if progress == before and patience < 16 else 1  # a busy machine needs longer to start
-        scraps = sorted(one.name for one in folder.iterdir() if one.name.startswith(".") and name in one.name)
-        found[name] = kills, progress, scraps, outcome(lambda: flat(sweeping(**options)))  # noqa: B023
-        found[f"{name}, without"] = outcome(lambda: flat(sweeping() if name != "store" else swept(data)))  # noqa: B023
-    return found
+    }[name]
+    path, draw = folder / f"{name}.checkpoint", random.Random(name)
+    options = {"checkpoint": path, "checkpoint_seconds": 0}
+    kills, progress, patience = 0, 0, 1
+    for _ in range(KILLS):  # three delays are too short for all of the data, on any machine
+        kills += killed(partial(sweeping, **options), patience * draw.uniform(0.02, 0.25))
+        before, progress = progress, described(path)["progress"]["samples"] if path.exists() else 0
+        if progress == COUNT:
+            break
+        patience *= 2 if progress == before and patience < 16 else 1  # a busy machine needs longer to start
+    scraps = sorted(one.name for one in folder.iterdir() if one.name.startswith(".") and name in one.name)
+    continued = outcome(lambda: flat(sweeping(**options)))
+    return kills, progress, scraps, continued, outcome(lambda: flat(sweeping() if name != "store" else swept(data)))
 
 
 @pytest.fixture(scope="module")
 def deaths(tmp_path_factory):
     folder = tmp_path_factory.mktemp("killed")
-    return together(killed_often, folder, 1)[0], folder
+    return dict(zip(KINDS, together(killed_often, folder, len(KINDS)), strict=True)), folder
 
 
-@pytest.mark.parametrize("kind", ["data set", "loader", "store"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_killed_and_continued(deaths, kind):
     """After a dozen SIGKILLs at random moments the sweep ends with the uninterrupted result, to the last bit."""
     if kind == "store":
         pytest.importorskip("zarr")
-    kills, progress, scraps, continued = deaths[0][kind]
+    kills, progress, scraps, continued, without = deaths[0][kind]
     assert kills >= 3  # the sweep was on when they came
     assert 0 < progress <= COUNT
     assert len(scraps) <= 1  # a half-written file has one name, which the next write takes
-    assert_identical(continued, deaths[0][f"{kind}, without"])
+    assert_identical(continued, without)
 
 
 def test_the_store_after_many_deaths(deaths):
