@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE / "_extensions"), str(HERE.parent / "examples")]
+sys.path.insert(0, str(HERE / "_extensions"))
 
-import inventories  # noqa: E402 (beside this file)
+import gallery  # noqa: E402 (beside this file)
+import inventories  # noqa: E402
 import pictures  # noqa: E402
 
 import spatialprobe  # noqa: E402
@@ -27,15 +28,19 @@ extensions = [
     "sphinx.ext.viewcode",
     "sphinx_gallery.gen_gallery",
     "docstrings",
+    "drawings",
+    "gallery",
     "live_page",
+    "notebooks",
     "study",
 ]
 exclude_patterns = [
     "_build",
+    "_drawings",
     "_extensions",
     "gallery/study/cache",
-    "gallery/*.ipynb",
-    "gallery/*.md5",
+    "gallery/**/*.ipynb",
+    "gallery/**/*.md5",
     "gallery/live",
     "sg_execution_times.rst",
 ]
@@ -75,17 +80,17 @@ napoleon_use_rtype = False
 intersphinx_mapping = inventories.written_to(HERE / "_build" / "inventories")
 
 sphinx_gallery_conf = {
-    "examples_dirs": ["../examples"],
+    "examples_dirs": ["_build/gallery"],
     "gallery_dirs": ["gallery"],
     "filename_pattern": r"plot_",
-    "ignore_pattern": r"^(?!.*plot_[^/]*\.py$).*$",
     "image_scrapers": (pictures.scraper,),
     "reset_modules": (),
     "download_all_examples": False,
     "show_signature": False,
     "capture_repr": (),
     "remove_config_comments": True,
-    "within_subsection_order": "FileNameSortKey",
+    "subsection_order": gallery.stage(HERE.parent / "examples", HERE / "_build/gallery"),
+    "within_subsection_order": gallery.TableOrder,
     "write_computation_times": False,
     "abort_on_example_error": True,
     "min_reported_time": 3600,

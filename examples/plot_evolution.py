@@ -16,7 +16,7 @@ import spatialprobe as sp
 # %%
 # Records are taken before training and after each of three short pieces of it.
 
-photo = sp.examples.load_photo()[None]
+photo = sp.examples.load_photo(128)[None]
 images, labels = sp.examples.draw_patterns(8000)
 torch.manual_seed(0)
 model, steps = sp.examples.PatternNetwork(), {}
@@ -28,8 +28,8 @@ for before, images_seen in ((0, 0), (0, 2000), (2000, 4000), (4000, 8000)):
     steps[f"{images_seen} images"] = record
 
 # %%
-# As one sheet, and as an animation.
+# The six strongest channels as one sheet, and as an animation.
 
-evolution = sp.evolution(steps, scale="all")
+evolution = sp.evolution(steps, order="mean", limit=6)
 evolution.figure(title="conv2 while it learns").savefig("evolution.png")
 Path("evolution.gif").write_bytes(evolution.to_gif())

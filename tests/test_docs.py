@@ -66,6 +66,38 @@ def test_links_lead_somewhere(page):
         assert not anchor or anchor in anchors_of(file), f"{page.name}: #{anchor}"
 
 
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page.parent.name in ("how_to", "api")], ids=lambda page: page.stem
+)
+def test_every_guide_has_its_picture(page):
+    """Each how-to and each page of the reference but the summary shows what it does, with an alternative text."""
+    text = page.read_text(encoding="utf-8")
+    texts = re.findall(r"!\[([^\]]*)\]\(", text)
+    assert all(20 < len(one) < 150 for one in texts)
+    assert texts or 'class="live"' in text or page.stem == "index"
+
+
+def test_every_drawing_is_shown():
+    """Each module of drawings is on a page, and each drawing on a page has a module."""
+    shown = {
+        name for page in PAGES for name in re.findall(r"gallery/drawings/(\w+)\.png", page.read_text(encoding="utf-8"))
+    }
+    assert shown == {module.stem for module in (ROOT / "docs" / "_drawings").glob("*.py")}
+
+
+def test_times_beside_other_libraries_are_those_of_the_benchmarks():
+    """The table of the comparison holds the medians of the benchmarks, library by library."""
+    page = (ROOT / "docs" / "compared.md").read_text(encoding="utf-8")
+    measured = (ROOT / "docs" / "benchmarks" / "index.md").read_text(encoding="utf-8")
+    columns = ["Probe", "captum LayerActivation", "TorchLens record", "torchvision feature_extraction"]
+    rows = re.findall(r"^\| (VGG-16|ResNet-18|ResNet-50|DenseNet-121|ConvNeXt_Tiny)[^|]*\|(.*)\|$", page, re.MULTILINE)
+    assert len(rows) == 5
+    for model, cells in rows:
+        section = measured.partition(f"**{model}, batch 2")[2].partition("\n**")[0]
+        medians = [re.search(rf"^\| {column} \| ([\d.]+|missing)", section, re.MULTILINE)[1] for column in columns]
+        assert [cell.strip() for cell in cells.split("|")] == [one.replace("missing", "–") for one in medians]
+
+
 def test_every_page_is_in_a_table_of_contents():
     """Every page can be reached from a table of contents."""
     listed = set()

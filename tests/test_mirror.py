@@ -86,6 +86,7 @@ PROMISES = {
     "examples/test_gallery": "",
     "examples/test_grad_cam": "",
     "examples/test_network": "examples/photo examples/training",
+    "examples/test_notebooks": "",
     "examples/test_pictured": "",
     "examples/test_similarity": "",
     "examples/test_study": "",

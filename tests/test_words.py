@@ -31,7 +31,7 @@ WORSE = {
 
 def texts():
     """Yield the path and the text of everything that is read: code, documentation, examples, README."""
-    suffixes = (".py", ".mjs", ".css", ".html", ".md")
+    suffixes = (".py", ".mjs", ".css", ".html", ".md", ".ipynb")
     for folder in ("src", "docs", "examples"):
         for path in sorted((ROOT / folder).rglob("*")):
             if path.suffix in suffixes and not {"_build", "gallery", "generated"} & set(path.parts):

@@ -1,24 +1,22 @@
-"""The gallery's examples of evidence: each runs as it stands, and draws its picture."""
+"""The gallery's scripts: each runs alone in an empty folder, draws its picture, and has its place in the gallery."""
 
 from __future__ import annotations
 
 import re
 import runpy
 import sys
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-import spatialprobe as sp
+pytestmark = [pytest.mark.no_cover, pytest.mark.usefixtures("empty_folder", "few_images")]
 
-pytestmark = pytest.mark.no_cover
-
-EXAMPLES = Path(__file__).parents[2] / "examples"
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+SECTIONS = runpy.run_path(str(ROOT / "docs/_extensions/gallery_table.py"))["SECTIONS"]
 NAMES = [
     "ablation",
     "attribution",
@@ -38,19 +36,6 @@ NAMES = [
     "patch_coherence",
     "pixel_permutation",
 ]
-
-
-@pytest.fixture(autouse=True)
-def few_images(monkeypatch, tmp_path):
-    """Little to train on and to look at, and short searches, so that the examples are quick."""
-    draw, masked = sp.examples.draw_patterns, sp.examples.draw_masked_patterns
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sp.examples, "draw_patterns", lambda count, **rest: draw(min(count, 100), **rest))
-    monkeypatch.setattr(sp.examples, "draw_masked_patterns", lambda count, **rest: masked(min(count, 200), **rest))
-    monkeypatch.setattr(sp, "maximize_activation", partial(sp.maximize_activation, steps=16))
-    state = torch.get_rng_state()
-    yield
-    torch.set_rng_state(state)
 
 
 def run(name):
@@ -76,6 +61,35 @@ def test_every_function_has_an_example():
 
     text = "".join((EXAMPLES / f"plot_{name}.py").read_text() for name in NAMES)
     assert [name for name in evidence.__all__ if name[0].islower() and f"evidence.{name}" not in text] == []
+
+
+def test_every_script_has_its_place():
+    """The table of the gallery lists each script once, under one question."""
+    listed = [f"plot_{name}.py" for _, _, entries in SECTIONS.values() for name in entries]
+    assert sorted(listed) == sorted(path.name for path in EXAMPLES.glob("plot_*.py"))
+
+
+def test_every_picture_has_an_alternative_text():
+    """It says what is seen, in at most a hundred characters or so; the thumbnail is cut from a picture that exists."""
+    entries = {name: entry for _, _, found in SECTIONS.values() for name, entry in found.items()}
+    texts = [text for entry in entries.values() for text in entry.alternatives]
+    assert len(texts) == len(set(texts))
+    assert all(20 < len(text) < 120 for text in texts)
+    for entry in entries.values():
+        left, top, right, bottom = entry.part
+        assert 0 <= left < right <= 1
+        assert 0 <= top < bottom <= 1
+        assert 1 <= entry.picture <= len(entry.alternatives)
+
+
+def test_the_pages_show_pictures_that_the_gallery_makes():
+    """Every picture of the gallery that a page shows is one that the table names, in its section."""
+    pages = [page for page in (ROOT / "docs").rglob("*.md") if not {"_build", "gallery"} & set(page.parts)]
+    text = "".join(page.read_text(encoding="utf-8") for page in pages)
+    found = re.findall(r"gallery/(\w*)/?images/sphx_glr_plot_(\w+)_(\d{3})\.", text)
+    assert len(found) > 15
+    for section, name, number in found:
+        assert int(number) <= len(SECTIONS[section][2][name].alternatives), f"{section}/{name}_{number}"
 
 
 @pytest.mark.parametrize("script", sorted(EXAMPLES.glob("plot_*.py")), ids=lambda script: script.stem)
