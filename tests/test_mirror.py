@@ -19,6 +19,7 @@ PROMISES = {
     "test_arguments": "errors",
     "test_surface": "",
     "test_folded_batches": "",
+    "test_several_runs": "",
     "test_kinds_of_models": "model/copies model/placement",
     "test_mirror": "",
     "test_docs": "",

@@ -56,14 +56,25 @@ def place_units(
     fields = receptive_fields(model, image, layers=list(names), at=at, layout=layout)
     places, left_out = {}, {}
     for name in names:
-        found = UnitPlaces.of(fields.calls(name)[0])
+        runs = fields.calls(name)
+        found = UnitPlaces.of(runs[0]) if len(runs) == 1 else None
         if found is not None:
             places[name] = found
             continue
-        left_out[name] = (
-            f"The units of layer {name or '(model)'!r} have no place in the image: they see all of it, or the layer "
-            "has no unit axes. Choose another layer."
-        )
+        left_out[name] = _describe_no_place(name or "(model)", len(runs))
         if name in exact:
             raise UnsupportedOutputError(left_out[name])
     return places, left_out
+
+
+def _describe_no_place(layer: str, runs: int) -> str:
+    """Return why the units of a layer have no place, and what to do."""
+    if runs > 1:
+        return (
+            f"Layer {layer!r} ran {runs} times, and its units see something else in each run. Put a module such as "
+            "nn.Identity() behind the run that you mean, and choose that."
+        )
+    return (
+        f"The units of layer {layer!r} have no place in the image: they see all of it, or the layer has no unit axes. "
+        "Choose another layer."
+    )

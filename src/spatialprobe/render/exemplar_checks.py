@@ -30,6 +30,12 @@ def check_exemplars(exemplars: ExemplarsResult, dataset: Images, field: Receptiv
     if not exemplars.values.numel():
         raise ArgumentError("These exemplars are empty: no sample was swept.")
     _check_layer(exemplars, field)
+    if getattr(exemplars, "several_runs", False):
+        raise ArgumentError(
+            f"Layer {field.layer!r} ran several times on a sample, and its exemplars do not say in which run a unit "
+            "was reached, so that it is not known what it saw. Put a module such as nn.Identity() behind the run that "
+            "you mean, and sweep that."
+        )
     check_samples(exemplars, dataset)
 
 

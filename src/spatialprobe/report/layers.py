@@ -142,7 +142,7 @@ def page_layers(
         ArgumentError: none has.
     """
     if not found.maps:
-        why = list(found.left_out.values())
+        why = list(dict.fromkeys(found.left_out.values()))
         some = why if len(why) <= 3 else [*why[:3], f"So are {len(why) - 3} more."]
         raise ArgumentError(f"None of these layers has maps to show. {' '.join(some)}")
     firsts = [batch.size_of.index(size) for size in range(len(batch.sizes))]

@@ -43,7 +43,7 @@ class Swept:
         """Return what the results of a layer's shipped reducers say; those of others are passed over.
 
         What the units of exemplars see is known where all images have one size, those of the page (one field) and those
-        that were swept.
+        that were swept, and where the layer runs once.
 
         Raises:
             ArgumentError: they are of another layer than the maps, or the data set is not the one that was swept.
@@ -65,7 +65,7 @@ class Swept:
             )
         if exemplars is None:
             return Swept(samples, statistics)
-        has_boxes = len(fields) == 1 and exemplars.map_size is not None
+        has_boxes = len(fields) == 1 and exemplars.map_size is not None and not exemplars.several_runs
         if has_boxes:
             check_places(exemplars, fields[0])
         if dataset is not None:

@@ -49,9 +49,9 @@ from spatialprobe.text import escape_surrogates, kind_of
 
 _SUFFIXES = (".html", ".htm")
 _WITHOUT_PATCHES = "Top-activating samples are listed by number and unit: patches of signals and volumes are not drawn."
-_OF_SEVERAL_SIZES = (
-    "Top-activating samples are listed by number and unit: patches are drawn where all images, those of the page and "
-    "those that were swept, have one size."
+_WITHOUT_BOXES = (
+    "Top-activating samples are listed by number and unit: patches are drawn of layers that run once, where all "
+    "images, those of the page and those that were swept, have one size."
 )
 
 
@@ -183,7 +183,7 @@ def write_report(
     inputs = inputs_of(first.pictures, labels, answers)
     drawn = dataset is not None and inputs.axes == 2 and _has_boxes(seen)
     if dataset is not None and not drawn:
-        inputs = inputs.with_remark(_WITHOUT_PATCHES if inputs.axes != 2 else _OF_SEVERAL_SIZES)
+        inputs = inputs.with_remark(_WITHOUT_PATCHES if inputs.axes != 2 else _WITHOUT_BOXES)
     shown, left_out = seen[0].layers, [*seen[0].found.left_out.values()]
     if len(seen) > 1:
         shown, left_out = join_versions(*(Version(each.name, each.layers, each.found.values) for each in seen))

@@ -40,6 +40,7 @@ class ExemplarsResult(Summary):
     map_size: tuple[int, ...] | None = field(
         default=None, repr=False
     )  # units along each axis of the maps; None if maps differed in size
+    several_runs: bool = field(default=False, repr=False)  # of the layer on a sample; positions do not say of which run
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,8 @@ class Exemplars:
         self._waiting: list[tuple[_Ints, _Places]] = []
         self._map_size: tuple[int, ...] | None = None  # of the first maps
         self._sizes_differ = False
+        self._rows = 0  # of all activations; more than there are samples where a layer ran several times
+        self._last_sample = -1  # the largest number of a sample
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_places": self._merge_waiting(), "_waiting": []}  # does not change the reducer itself
@@ -114,6 +117,8 @@ class Exemplars:
                 f"maps of {format_count(len(shape), 'axis')} after maps of {self._places.positions.shape[2]}."
             )
         self._note_size(shape)
+        self._rows += len(samples)
+        self._last_sample = max(self._last_sample, int(samples.max()) if len(samples) else -1)
         if not units.numel():
             return
         strongest = units.amax(dim=2).double().cpu().numpy()
@@ -150,6 +155,8 @@ class Exemplars:
         check_same_channels(len(self._places.values), channels)
         self._sizes_differ |= other._sizes_differ
         self._note_size(other._map_size)
+        self._rows += other._rows
+        self._last_sample = max(self._last_sample, other._last_sample)
         self._places = _insert(self._places, self._k, np.arange(channels), theirs)
 
     def result(self) -> ExemplarsResult:
@@ -161,6 +168,7 @@ class Exemplars:
             samples=torch.from_numpy(np.where(empty, -1, places.samples)),
             positions=torch.from_numpy(np.where(empty[..., None], -1, places.positions)),
             map_size=None if self._sizes_differ else self._map_size,
+            several_runs=self._rows > self._last_sample + 1,
         )
 
     def _note_size(self, size: tuple[int, ...] | None) -> None:
