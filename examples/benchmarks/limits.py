@@ -34,7 +34,10 @@ class _Row(NamedTuple):
 
 
 _ROWS = {
-    "dead": _Row("dead channels, share of a layer", f"a warning above {dead_channels.FEW:g}"),
+    "dead": _Row(
+        "dead channels, share of a layer",
+        f"a warning above {dead_channels.FEW:g}, of small layers above {dead_channels.PART:g}",
+    ),
     "bound": _Row("share of values at a bound", "a warning from 0.99 on"),
     "growth": _Row("growth of the spread over a layer", "a warning below 0.1 and above 10"),
     "alike": _Row("largest correlation of two channels", f"a note above {duplicate_channels.LIMIT:g}"),
@@ -104,6 +107,7 @@ def changes() -> Table:
     """How far the output of ResNet-18 moves, over its norm: by rounding, dropout, and statistics of the batch."""
     model, images = make_model(), torch.randn(16, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     whole, half = model(images), model(images[:8])
+    torch.manual_seed(0)
     rounding = (whole[:8] - half).norm(dim=1) / half.norm(dim=1)
     hook = model.get_submodule("layer3").register_forward_hook(lambda *call: torch.dropout(call[2], 0.01, True))
     dropped = (model(images) - whole).norm(dim=1) / whole.norm(dim=1)
