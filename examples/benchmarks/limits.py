@@ -58,7 +58,8 @@ def measure(quick: bool) -> Iterator[Table]:
         for seed in range(1 if quick else 3):
             _measure_network(name, seed, values)
     figures = [_figure(row, values[key]) for key, row in _ROWS.items() if values[key]]
-    yield Table(f"layers of {len(names)} healthy networks", "each statistic in its own unit", tuple(figures))
+    title, unit = f"layers of {len(names)} healthy networks", "each statistic in its own unit"
+    yield Table(title, unit, tuple(figures), bound="No times, but what the rules of a checkup measure in each layer.")
     yield changes()
     yield initializations(2 if quick else 10)
 

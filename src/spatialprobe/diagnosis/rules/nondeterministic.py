@@ -44,6 +44,6 @@ RULE = Rule(
     "error",
     "the first layer whose two passes differ",
     "Rounding that depends on the order of sums changes values of float32 by less than 1e-4 of their norm, dropout of "
-    "1 % of the values of one layer by some 0.03, as measured in the benchmark: the limit of 0.01 lies between.",
+    "1 % of the values of one layer by some 0.04, as measured in the benchmark: the limit of 0.01 lies between.",
     "the difference of two passes, the channels that differ most first",
 )
