@@ -34,7 +34,7 @@ class Synthesized:
     reached: npt.NDArray[np.float64]  # (n,)
     best_real: npt.NDArray[np.float64] | None  # (n,): the largest value of the exemplars; None: not known
     unmoved: npt.NDArray[np.bool_]  # (n,): channels that nothing moved
-    unit: str  # which unit of the map was driven up, in words
+    unit: str | None  # which unit of the map was driven up, in words; None: the mean over all
     bounds: tuple[float, float]  # of pixels, black and white
     sheet: Patches | None = None
     wants_sheet: bool = False  # whether there was to be one, be there room for it or not
@@ -61,7 +61,7 @@ class Synthesized:
             reached=found.reached.double().numpy(),
             best_real=None if found.best_real is None else found.best_real.double().numpy(),
             unmoved=found.unmoved.numpy(),
-            unit=_describe_unit(found.unit),
+            unit=None if found.unit is None else _describe_unit(found.unit),
             bounds=found.bounds,
         )
 
@@ -127,14 +127,12 @@ def _draw(found: MaximizedActivation) -> Pixels | None:
     return np.stack(pictures) if pictures else None
 
 
-def _describe_unit(unit: tuple[int, ...] | None) -> str:
-    """Return which unit of the map was driven up, in words.
+def _describe_unit(unit: tuple[int, ...]) -> str:
+    """Return a position in a map in words.
 
-    >>> _describe_unit((3, 4)), _describe_unit((7,)), _describe_unit(None), _describe_unit(())
-    ('the unit in row 3, column 4', 'unit 7', 'the mean over all units', 'the channel')
+    >>> _describe_unit((3, 4)), _describe_unit((7,))
+    ('the unit in row 3, column 4', 'unit 7')
     """
-    if unit is None:
-        return "the mean over all units"
-    if len(unit) < 2:
-        return f"unit {unit[0]}" if unit else "the channel"
+    if len(unit) == 1:
+        return f"unit {unit[0]}"
     return "the unit in " + ", ".join(f"{axis} {at}" for axis, at in zip(_AXES[-len(unit) :], unit, strict=True))

@@ -22,6 +22,7 @@ test("words say what was made, how far it reaches, and what the picture is not",
   assert.match(words({ sheet: null }), /Its picture is not on this page\.$/);
   assert.match(words({ sheet: null, drawn: null }), /Its picture is not drawn\.$/);
   assert.match(words({}, { at: "post_activation" }), /reaches 2\.5 before the nonlinearity\.$/);
+  assert.match(words({ unit: null }), /the 3 x 3 pixels that all units see\. The mean over all units reaches 2\.5\.$/);
   assert.match(words({ unmoved: [0] }), /^Hatched: no random image gave this channel a gradient/);
   const best = { ...loaded, madeBest: Float32Array.from([1.5]) };
   assert.match(describeSynthesis(best, page(loaded.layer), 0), /reaches 2\.5, the best real sample 1\.5\.$/);

@@ -25,8 +25,9 @@
  */
 /**
  * Inputs that drive channels up: of each kept channel which of them is its own, or -1, and the value that each reaches.
- * Each is `drawn` at so many rows and columns on a sheet of square cells; null where it is not.
- * @typedef {{ rows: string, reached: string, best: string | null, unmoved: number[], size: number[], drawn: [number, number] | null, unit: string, bounds: [number, number], sheet: { sheet: string, cell: number, columns: number, remarks: string[] } | null }} PackedSynthesis
+ * Each is `drawn` at so many rows and columns on a sheet of square cells; null where it is not. One `unit` was driven up,
+ * or, where that is null, the mean over all.
+ * @typedef {{ rows: string, reached: string, best: string | null, unmoved: number[], size: number[], drawn: [number, number] | null, unit: string | null, bounds: [number, number], sheet: { sheet: string, cell: number, columns: number, remarks: string[] } | null }} PackedSynthesis
  */
 /**
  * Of each kept channel so many concepts as are `listed`, those with the largest margins, and three numbers of each.

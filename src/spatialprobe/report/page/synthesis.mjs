@@ -67,9 +67,10 @@ export function describeSynthesis(loaded, payload, channel) {
   const row = loaded.madeRows ? loaded.madeRows[channel] : -1;
   if (row < 0) return "No image was synthesized for this channel.";
   if (found.unmoved.includes(row)) return "Hatched: no random image gave this channel a gradient, so that none was found that drives it up.";
-  const seen = found.size.length ? `the ${found.size.join(" x ")} ${["positions", "pixels", "voxels"][found.size.length - 1]} that ${found.unit} sees` : `for ${found.unit}`;
+  const seer = found.unit ? `${found.unit} sees` : "all units see";
+  const seen = `the ${found.size.join(" x ")} ${["positions", "pixels", "voxels"][found.size.length - 1]} that ${seer}`;
   const where = payload.at === "post_activation" ? " before the nonlinearity" : "";
-  const words = [`Synthesized by gradient ascent, not found in data: ${seen}. ${found.unit === "the channel" ? "It" : "There the channel"} reaches ${formatNumber(/** @type {Float32Array} */ (loaded.madeReached)[row], 3)}${where}`];
+  const words = [`Synthesized by gradient ascent, not found in data: ${seen}. ${found.unit ? "There the channel" : "The mean over all units"} reaches ${formatNumber(/** @type {Float32Array} */ (loaded.madeReached)[row], 3)}${where}`];
   words.push(loaded.madeBest ? `, the best real sample ${formatNumber(loaded.madeBest[row], 3)}.` : ".");
   return [words.join(""), ...remarksOn(found, payload)].join(" ");
 }
