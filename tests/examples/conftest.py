@@ -16,8 +16,9 @@ import spatialprobe as sp
 def empty_folder(monkeypatch, tmp_path):
     """Run in an empty folder, where nothing of the repository's `examples` or `tests` can be imported."""
     monkeypatch.chdir(tmp_path)
-    root = str(Path(__file__).parents[2])
-    monkeypatch.setattr(sys, "path", [one for one in sys.path if one == f"{root}/src" or not one.startswith(root)])
+    root = Path(__file__).parents[2]
+    own = {str(root), *(str(root / folder) for folder in ("examples", "tests", "tests/libraries"))}
+    monkeypatch.setattr(sys, "path", [one for one in sys.path if one not in own])
     return tmp_path
 
 
