@@ -19,7 +19,7 @@ from training import Score
 import spatialprobe as sp
 
 FORMAT = 3  # one more whenever the same configuration would lead to other networks
-MEASURES = 1  # one more whenever other things are measured of the same networks
+MEASURES = 2  # one more whenever other things are measured of the same networks
 
 
 class Cache:

@@ -44,7 +44,7 @@ def small_window(findings: Findings) -> Verdict:
         [
             f"The pixel in row {PIXEL[0]}, column {PIXEL[1]} was changed in "
             f"{findings.of_seed[0]['footprint']['conv1']['n']} test images.",
-            f"At most {small:.1%} of a convolution's units changed in any seed.",
+            f"At most {percent([small])} of a convolution's units changed in any seed.",
         ],
         table=rows,
     )
@@ -94,7 +94,7 @@ def arrangement(findings: Findings) -> Verdict:
         {},
         [
             f"Trained on permuted pixels instead, the CNN goes from {percent(cnn)} to {percent(permuted)}, the MLP "
-            f"from {percent(mlp)} to {percent(mlp_permuted)}; chance is {chance:.0%}.",
+            f"from {percent(mlp)} to {percent(mlp_permuted)}; chance is {percent([chance])}.",
             "To the MLP both tasks are equally hard, since permuting the weights of its first layer in the same way "
             "undoes the permutation; its two accuracies differ only because training starts from other weights.",
         ],
@@ -123,8 +123,12 @@ def pattern_in_kernel(findings: Findings) -> Verdict:
     rows = [
         ("kernels of both convolutions", "head as it was", "a new head, trained on them"),
         ("unchanged (control)", percent(whole), percent(kept)),
-        ("taps averaged, color kept", percent(findings.each("surgery", "mean, both")), percent(averaged)),
-        ("taps shuffled", percent(findings.each("surgery", "shuffle, both")), percent(shuffled)),
+        (
+            "weights averaged, for each input channel",
+            percent(findings.each("surgery", "mean, both")),
+            percent(averaged),
+        ),
+        ("weights shuffled", percent(findings.each("surgery", "shuffle, both")), percent(shuffled)),
     ]
     single = ", ".join(
         f"{percent(findings.each('surgery', f'{how}, {layer}'))} with {layer}'s {words}"
@@ -143,8 +147,8 @@ def pattern_in_kernel(findings: Findings) -> Verdict:
             f"The old head, with the kernels of one layer changed, reaches {single}.",
         ],
         [
-            findings.between("unchanged less averaged kernels, new heads", kept, averaged),
-            findings.between("unchanged less shuffled kernels, new heads", kept, shuffled),
+            findings.between("a new head on unchanged less averaged kernels", kept, averaged),
+            findings.between("a new head on unchanged less shuffled kernels", kept, shuffled),
         ],
         rows,
     )
@@ -172,7 +176,8 @@ def training_shapes(findings: Findings) -> Verdict:
             f"A new head reaches {percent(kept)} on frozen trained kernels and {percent(random)} on frozen random "
             "ones.",
             "How far training has moved each layer shows in its similarity (linear CKA: 1 means equal but for rotation "
-            f"and scale) to the same network before training: {alike['random']}.",
+            f"and scale) to the same network before training: {alike['random']}. To its twin trained on permuted "
+            f"pixels it is {alike['permuted']}.",
             *([f"For comparison, networks trained from two seeds have {alike['seed']}."] if "seed" in alike else []),
         ],
         [
@@ -181,10 +186,10 @@ def training_shapes(findings: Findings) -> Verdict:
             findings.between("a new head on trained less random kernels", kept, random),
         ],
         [
-            ("kernels", "orientation selectivity of conv1", "accuracy of a new head", "similarity to the trained ones"),
-            ("trained", number(chosen["trained"]), percent(kept), "1"),
-            ("random (control)", number(chosen["random"]), percent(random), alike["random"]),
-            ("trained on permuted pixels (control)", number(chosen["permuted"]), "not applicable", alike["permuted"]),
+            ("kernels", "orientation selectivity of conv1", "accuracy of a new head"),
+            ("trained", number(chosen["trained"]), percent(kept)),
+            ("random (control)", number(chosen["random"]), percent(random)),
+            ("trained on permuted pixels (control)", number(chosen["permuted"]), "not applicable"),
         ],
     )
 
@@ -214,6 +219,7 @@ def nameable(findings: Findings) -> Verdict:
         [
             *sentences,
             *_alignment_sentences(findings),
+            "The motifs name arrangements of pixels; a channel that responds to a color has no name among them.",
             *_synthesis_sentences(findings),
             "The patches of an untrained network resemble each other as well, as those of any filter do: the claim is "
             "about what channels detect, not about training.",
@@ -243,9 +249,9 @@ def _alignment_sentences(findings: Findings) -> list[str]:
             for which, what in (("trained", "own"), ("trained", "others"), ("untrained", "own"))
         )
         found.append(
-            f"{layer}: the most active units overlap a channel's best motif by {number(own)} (intersection over "
-            f"union), the motifs of other images by {number(others)}; in an untrained network the first is "
-            f"{number(before)}."
+            f"{layer}: the most active units overlap a channel's best motif by {percent(own)} (intersection over "
+            f"union), the motifs of other images by {percent(others)}; in an untrained network the first is "
+            f"{percent(before)}."
         )
     return found
 
@@ -270,7 +276,14 @@ def growing(findings: Findings) -> Verdict:
         return tuple(float(found[layer]["effective"]["0.5"]) for found in findings.layers)
 
     rows = [
-        ("layer", "field (pixels)", "half the effective field", "zeros after ReLU", "linear probe", "probe, untrained")
+        (
+            "layer",
+            "field (pixels)",
+            "square with half of its effect",
+            "zeros after ReLU",
+            "linear probe",
+            "probe, untrained",
+        )
     ]
     rows += [
         (

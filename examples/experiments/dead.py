@@ -58,8 +58,7 @@ def sentences(findings: Findings) -> list[str]:
     channels = sum(layer["channels"] for found in by_seed.values() for layer in found.values())
     return [
         f"{len(dead)} of the {channels} channels of the SimpleCNNs are dead: their output is above zero at no unit of "
-        f"any test image ({named}), so that the ReLU passes on nothing, and no gradient comes back that could revive "
-        "them.",
+        f"any test image ({named}). Behind the ReLU they are zero, and so is the gradient that could revive them.",
         _reason(dead),
     ]
 
@@ -76,6 +75,7 @@ def _reason(dead: Sequence[Mapping[str, float]]) -> str:
     first, last, bias = (fmean(one[name] for one in dead) for name in ("before", "after", "bias"))
     rest = last - first - bias
     return (
-        f"Before training their largest output was {first:.2f} on average, after it {last:.2f}. Of this change of "
-        f"{last - first:+.2f} the bias made {bias:+.2f}, and the weights, with what they are applied to, {rest:+.2f}."
+        f"Before training their largest output before the ReLU was {first:.2f} on average, and after it {last:.2f}. "
+        f"Of this change of {last - first:+.2f}, {bias:+.2f} comes from their bias and {rest:+.2f} from their weights "
+        "and inputs."
     )

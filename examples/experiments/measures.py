@@ -120,7 +120,7 @@ def alignments(cnn: nn.Module, seed: int) -> dict[str, dict[str, Any]]:
     """Return how well each convolution's channels align with motifs of the drawn patterns, whatever it was trained on.
 
     As in Bau et al. 2017 the images with masks are a set of their own. Each channel's best motif is chosen on one half
-    of them, and measured on the other.
+    of them, and measured on the other; it is named only where it exceeds those of other images by twice their spread.
     """
     images, _, masks = patterns.draw_masked_patterns(MASKED, seed=1000 + seed)  # seen by no network in training
     pairs, half = list(zip(images, masks, strict=True)), MASKED // 2
@@ -130,10 +130,12 @@ def alignments(cnn: nn.Module, seed: int) -> dict[str, dict[str, Any]]:
     for layer, one in measured.items():
         best = chosen[layer].best
         rows = np.flatnonzero(best >= 0)
+        named = np.zeros(len(best), np.bool_)
+        named[rows] = one.margin[rows, best[rows]] > 2 * one.spread[rows, best[rows]]
         found[layer] = {
             "own": float(one.iou[rows, best[rows]].mean()),
             "others": float(one.control[rows, best[rows]].mean()),
-            "best": [one.concepts[number] if number >= 0 else None for number in best.tolist()],
+            "best": [one.concepts[best[channel]] if named[channel] else None for channel in range(len(best))],
         }
     return found
 

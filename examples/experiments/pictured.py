@@ -35,8 +35,8 @@ class Shown:
     def reason(self) -> str:
         """Why this network."""
         return (
-            f"The pictures are of the network of seed {self.seed}, in which the fewest channels are dead "
-            f"({self.dead or 'none'}); of several, that of the first seed."
+            f"The pictures are of the network in which the fewest channels are dead ({self.dead or 'none'}), that of "
+            f"seed {self.seed}."
         )
 
 
@@ -78,7 +78,7 @@ def rank_images(model: nn.Module, data: ImageData) -> tuple[int, ...]:
 def with_photo(shown: Shown) -> Shown:
     """Return the same network, with the photo that comes with spatialprobe instead of a test image."""
     photo = (load_photo(SIZE) * 255).round().to(torch.uint8)
-    return Shown(shown.seed, shown.network, shown.dead, photo, f"a photo, resized to {SIZE} x {SIZE} pixels")
+    return Shown(shown.seed, shown.network, shown.dead, photo, f"a photo of {SIZE} x {SIZE} pixels")
 
 
 def _from(index: int, count: int) -> tuple[int, ...]:

@@ -64,17 +64,17 @@ def overview(image: torch.Tensor, probe: sp.Probe, about: str) -> Figure:
     mosaics = {name: sp.feature_maps(record, scale="robust") for name, record in probe.items()}
     panels = {"input": image.permute(1, 2, 0).numpy(), **{name: mosaic.array for name, mosaic in mosaics.items()}}
     shapes = [panel.shape[1] / panel.shape[0] for panel in panels.values()]
-    figure = Figure(figsize=(3.3 * sum(shapes), 3.9), layout="constrained", facecolor="white")
+    figure = Figure(figsize=(2.4 * sum(shapes), 3.3), layout="constrained", facecolor="white")
     for axes, (name, panel) in zip(figure.subplots(1, len(panels), width_ratios=shapes), panels.items(), strict=True):
         axes.imshow(panel, interpolation="nearest" if name == "input" else None)
         axes.set_title(
             fontsize=10,
-            label=name if name == "input" else f"{name} after its ReLU, {len(probe[name].tensor[0])} channels",
+            label=name if name == "input" else f"{name} after its ReLU",
         )
         axes.set_axis_off()
     figure.suptitle(f"What each layer makes of {about}", fontsize=11, weight="bold", parse_math=False)
     words = " ".join(f"{name}: {mosaic.caption}" for name, mosaic in mosaics.items())
-    figure.supxlabel("\n".join(textwrap.wrap(words, 170)), fontsize=7, parse_math=False)
+    figure.supxlabel("\n".join(textwrap.wrap(words, 125)), fontsize=7, parse_math=False)
     return figure
 
 
@@ -121,7 +121,7 @@ def accuracies(findings: Findings, source: str) -> Figure:
         f"test accuracy (%): a dot for each of {len(findings.seeds)} seeds, a line for their mean", fontsize=9
     )
     axes.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(f"What the arrangement of pixels and of taps is worth, on {source}", fontsize=11, weight="bold")
+    figure.suptitle(f"What the arrangement of pixels and of weights is worth, on {source}", fontsize=11, weight="bold")
     return figure
 
 

@@ -31,14 +31,14 @@ RULE = (
     "set; with fewer than three seeds none does."
 )
 PICTURES = {  # name -> what it shows
-    "overview.png": "What each layer makes of one image, channel by channel: dark maps are weak, hatched ones zero",
+    "overview.png": "What each layer makes of one image, channel by channel; dark maps are weak, hatched ones zero",
     "learning.png": "Loss and accuracy in training, epoch by epoch, and the test accuracy after the last epoch",
     "footprint.png": "The units that change with one pixel lie inside the square that its receptive fields predict",
     "accuracies.png": "The test accuracy of each kind of network, a dot for each seed",
-    "conv1_kernels.png": "The kernels of conv1, one column for each of its channels",
+    "conv1_kernels.png": "The kernels of conv1's channels, as they weight red, green and blue",
     "orientation.png": "How strongly each channel of conv1 responds to gratings of each orientation",
     "similarity.png": "The similarity of the trained network's layers, in rows, to those of other networks, in columns",
-    "synthesized.png": "Images synthesized to drive each channel's map up, and the drawn motif that suits it best",
+    "synthesized.png": "Images synthesized to drive each channel's map up, and the motif that its units coincide with",
     "conv1_exemplars.png": "The nine patches of the test images that activate each channel of conv1 most",
     "conv2_exemplars.png": "The nine patches of the test images that activate each channel of conv2 most",
     "deletion.png": "The score of the predicted class without the top channels, random ones, and the lowest ones",
@@ -164,12 +164,14 @@ def _summary(run: Run) -> list[str]:
     options, data = run.options, run.data
     supported = sum(verdict.supported for verdict in run.verdicts)
     return [
-        "# Why do convolutional layers detect spatial patterns?",
+        f"# The study on {data.name}",
         "",
-        f"Measured on {data.name}, with {len(data.train_images):,} training and {len(data.test_images):,} test images "
+        "Why do convolutional layers detect spatial patterns? Seven claims, each measured against a control. "
+        f"The data are {data.name}, with {len(data.train_images):,} training and {len(data.test_images):,} test images "
         f"of {len(data.classes)} classes. The SimpleCNN has two convolutions, conv1 with 6 channels and conv2 with 12, "
-        "each followed by a ReLU and max-pooling, and two fully connected layers, its head. Every network is trained "
-        f"in the same way: batches of 4, {options.epochs} epochs, Adam with a learning rate of 0.001, cross-entropy. "
+        "each followed by a ReLU and max-pooling, and two fully connected layers, its head. Its main control is an MLP "
+        "of one hidden layer, with about as many weights and no convolution. Every network is trained in the same way: "
+        f"batches of 4, {options.epochs} epochs, Adam with a learning rate of 0.001, cross-entropy. "
         f"Values are means ± standard deviations over the seeds {', '.join(map(str, options.seeds))}. This command "
         "repeats the study:",
         "",
@@ -213,7 +215,8 @@ def _accuracies(run: Run) -> list[str]:
     if "cifar-10" not in run.data.name.lower():
         return table(rows)
     train, test, loss = EXPECTED
-    rows.insert(1, ("SimpleCNN, as expected before the study", f"{train:.0%}", f"{test:.0%}", f"{loss:.2f}"))
+    expected = (f"{100 * train:.0f} %", f"{100 * test:.0f} %", f"{loss:.2f}")
+    rows.insert(2, ("SimpleCNN, as expected before the study", *expected))
     missing = test - fmean(one.test.accuracy for one in runs[CNN])
     compared = f"{100 * abs(missing):.0f} points {'below' if missing > 0 else 'above'}"
     return [*table(rows), "", f"The test accuracy is {compared} what was expected before the study."]

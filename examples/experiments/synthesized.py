@@ -12,7 +12,7 @@ import spatialprobe as sp
 
 COLUMNS = 6
 SHAPE = (3, 32, 32)
-Motifs: TypeAlias = Mapping[str, Sequence[str | None]]  # layer -> the best motif of each channel, if it has one
+Motifs: TypeAlias = Mapping[str, Sequence[str | None]]  # layer -> the motif of each channel, if it has one
 
 
 def figure(cnn: nn.Module, motifs: Motifs, source: str) -> Figure:
@@ -29,7 +29,7 @@ def figure(cnn: nn.Module, motifs: Motifs, source: str) -> Figure:
         for channel, axes in enumerate(places):
             axes.set_axis_off()
             if channel < len(found.channels):
-                motif = "nothing moves it" if found.unmoved[channel] else motifs[layer][channel] or "never active"
+                motif = "nothing moves it" if found.unmoved[channel] else motifs[layer][channel] or "no motif"
                 axes.imshow(found.patches[channel].permute(1, 2, 0).numpy(), interpolation="nearest")
                 axes.set_title(f"{channel}: {motif}", fontsize=7.5, y=-0.2)
     title = f"Images synthesized to drive each channel's map up, trained on {source}"
@@ -38,5 +38,5 @@ def figure(cnn: nn.Module, motifs: Motifs, source: str) -> Figure:
 
 
 def best_motifs(alignment: Mapping[str, Mapping[str, Sequence[str | None]]]) -> Motifs:
-    """Return the motifs of what `measures.alignments` found."""
+    """Return the motifs that `measures.alignments` found."""
     return {layer: found["best"] for layer, found in alignment.items()}

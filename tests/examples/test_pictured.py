@@ -59,7 +59,7 @@ def test_the_report_names_dead_channels_and_the_reason():
     words = " ".join(dead.sentences(Findings((4, 5), [{"dead": none}, {"dead": some}], [], 10, 10)))
     assert words.startswith("2 of the 12 channels of the SimpleCNNs are dead")
     assert "(seed 5: conv1 channels 0 and 3)" in words
-    assert "change of -0.75 the bias made -0.50, and the weights, with what they are applied to, -0.25." in words
+    assert "change of -0.75, -0.50 comes from their bias and -0.25 from their weights and inputs." in words
     assert dead.sentences(Findings((4,), [{"dead": none}], [], 10, 10)) == [
         "In no SimpleCNN is a channel of a convolution dead."
     ]
