@@ -125,7 +125,7 @@ PROMISES = {
     "render/test_overlay": "render/panels render/outline render/images render/field_words",
     "render/test_scale": "render/marks",
     "report/test_agreement": "report/swept",
-    "report/test_axes": "",
+    "report/test_axes": "report/line_sheets",
     "report/test_contributions": "report/over_input",
     "report/test_browser": "report/stills report/coded_kernels",
     "report/test_browser_axes": "",

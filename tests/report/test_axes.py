@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import base64
+import io
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from report_reader import over_of, read, unpacked
 from torch import nn
 
 import spatialprobe as sp
 from spatialprobe.report.box_tables import BoxTable
+
+
+def picture_of(uri):
+    """Return the pixels (H, W, 3) of a data URI."""
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))).convert("RGB")).astype(int)
 
 
 def rand(*shape):
@@ -131,7 +140,7 @@ def test_volumes_lie_slice_by_slice_on_their_picture(tmp_path):
 
 @pytest.mark.parametrize("kind", ["signals", "volumes"])
 def test_swept_and_explained(kind, tmp_path):
-    """Exemplars are listed by sample and unit, scores are explained, and without patches the page says so."""
+    """Exemplars lie at their units, with patches of the data at their boxes, and scores are explained."""
     make, shape, layers = CASES[kind]
     torch.manual_seed(1)
     inner = make()
@@ -147,7 +156,27 @@ def test_swept_and_explained(kind, tmp_path):
     units = top.positions.numpy()
     wanted = units[..., [1, 2, 0]] if kind == "volumes" else np.stack([0 * units[..., 0], units[..., 0]], axis=-1)
     assert np.array_equal(places[..., 1:], wanted)
-    assert "patches of signals and volumes are not drawn" in page.text
+    patches = page.layer(name)["sweep"]["patches"]
+    assert patches["ranks"] == top.samples.shape[1]
+    sheet = picture_of(patches["sheet"])
+    for channel, rank in ((0, 0), (1, 2)):
+        sample, unit = int(top.samples[channel, rank]), tuple(units[channel, rank])
+        row, column = divmod(channel * patches["ranks"] + rank, patches["columns"])
+        cell = sheet[row * patches["tall"] :, column * patches["cell"] :][: patches["tall"], : patches["cell"]]
+        deep, rows, columns = page.box(name, channel, *((0,) * (3 - len(unit)) + unit))
+        if kind == "volumes":
+            inside = cell[max(0, -rows[2]) :, max(0, -columns[2]) :][: rows[1] - rows[0], : columns[1] - columns[0]]
+            shown = data[sample, 0, (deep[0] + deep[1] - 1) // 2, rows[0] : rows[1], columns[0] : columns[1]]
+            low, high = data[:2].min(), data[:2].max()  # brightness is that of the page's images
+            expected = ((shown - low) / (high - low)).clamp(0, 1) * 255
+            assert np.abs(inside[..., 0] - expected.numpy()).max() <= 1
+        else:
+            dark = cell[: patches["tall"] // 2, :, 0] < 60  # the line of the first channel
+            expected = data[sample, 0, columns[0] : columns[1]].numpy()
+            wide = patches["cell"] // (columns[3] - columns[2])
+            middles = dark[:, (columns[0] - columns[2]) * wide :][:, wide // 2 :: wide][:, : len(expected)]
+            heights = [np.flatnonzero(line).mean() for line in middles.T]
+            assert np.corrcoef(heights, expected)[0, 1] < -0.99
     found = sp.attribute(model, data[:2], 1, layers=name, at="output")[name]
     contributions = page.layer(name)["contributions"]
     assert np.allclose(unpacked(contributions["channels"], "<f4").reshape(2, -1), found.channels, rtol=1e-5)

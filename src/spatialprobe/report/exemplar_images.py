@@ -12,7 +12,7 @@ import numpy.typing as npt
 from spatialprobe.fields.result import ReceptiveField
 from spatialprobe.model.samples import ImageOf, Images
 from spatialprobe.render.exemplar_patches import image_of
-from spatialprobe.render.images import Stretch
+from spatialprobe.render.images import Image, Stretch
 from spatialprobe.report.pixels import Pixels, data_uri, scaled
 
 _LARGEST = 128  # pixels: the longest side of an image that is stored
@@ -31,8 +31,21 @@ class ExemplarImages:
     _read: dict[int, tuple[Pixels, str]] = field(default_factory=dict)
     _stored: dict[int, str] = field(default_factory=dict)  # each image is encoded once
 
+    @property
+    def axes(self) -> int:
+        """The axes of the inputs: one of signals, three of volumes."""
+        return len(self.of.input_size)
+
+    def signal(self, sample: int) -> Image:
+        """Return the values of a sample that is a signal, (L, C).
+
+        Raises:
+            ArgumentError: the sample is no signal of the length that the model took.
+        """
+        return image_of(self.dataset, sample, self.of, image=self.image)
+
     def pixels(self, sample: int) -> Pixels:
-        """Return a sample's image (H, W, 3).
+        """Return a sample's image (H, W, 3), or volume (D, H, W, 3).
 
         Raises:
             ArgumentError: the sample is no image of the size that the model took.

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from spatialprobe.report.exemplar_images import ExemplarImages, by_rank, stored_images
 from spatialprobe.report.html import Page
+from spatialprobe.report.line_sheets import lines_of
 from spatialprobe.report.patch_sheets import LARGEST, Patches, largest_side, patches_of
 from spatialprobe.report.payload import PackedLayer
 from spatialprobe.report.shares import even_share
@@ -32,7 +33,8 @@ class Sheets:
         layer = packed.layer
         key = layer.name, ranks
         if key not in self._made:
-            self._made[key] = patches_of(places[:, :ranks], layer.boxes, self.images)
+            draw = lines_of if self.images.axes == 1 else patches_of
+            self._made[key] = draw(places[:, :ranks], layer.boxes, self.images)
         return self._made[key]
 
 
@@ -46,7 +48,8 @@ def with_exemplars(page: Page, room: int, sheets: Sheets) -> Page:
     """
     layers = list(page.layers)
     places = {index: found for index, packed in enumerate(layers) if (found := _places(packed)) is not None}
-    small = [index for index, found in places.items() if _side(layers[index], found) <= LARGEST]
+    planar = sheets.images.axes == 2
+    small = [index for index, found in places.items() if not planar or _side(layers[index], found) <= LARGEST]
     share = _FULL if len(small) == len(places) else _FOR_SHEETS
     firsts = {index: sheets.of(layers[index], places[index], 1) for index in small}
     wanted = [len(firsts[index].sheet) * places[index].shape[1] for index in small]
@@ -54,6 +57,8 @@ def with_exemplars(page: Page, room: int, sheets: Sheets) -> Page:
     for index, first in firsts.items():
         layers[index] = _with_sheet(layers[index], places[index], first, cap, sheets)
         room -= layers[index].sheet_bytes
+    if not planar:  # of signals and volumes the page holds no wholes
+        return replace(page, layers=tuple(layers))
     stored = stored_images(list(by_rank(places.values())), sheets.images, room * _FULL)
     return replace(page, layers=tuple(layers), images=stored)
 
@@ -62,7 +67,7 @@ def _places(packed: PackedLayer) -> Places | None:
     swept = packed.layer.swept
     if swept is None or swept.places is None or not swept.has_boxes:
         return None
-    return swept.places if swept.places.shape[-1] == 3 else None
+    return swept.places
 
 
 def _side(packed: PackedLayer, places: Places) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil, sqrt
 
@@ -18,21 +19,40 @@ from spatialprobe.report.exemplar_images import ExemplarImages
 from spatialprobe.report.pixels import Pixels, data_uri
 from spatialprobe.statistics.exemplars import ExemplarsResult
 
+Places = npt.NDArray[np.int64]
+
 LARGEST = 48  # pixels: the side of a patch on a sheet; what is larger is cut from the whole image by the page
 _GRAIN = 8  # pixels: JPEG codes squares of this side, and no two patches may share one
 
 
 @dataclass(frozen=True)
 class Patches:
-    """A sheet with each patch in the upper left corner of a square cell, channel by channel."""
+    """A sheet with each patch in the upper left corner of a cell, channel by channel."""
 
     sheet: str  # data URI
-    cell: int  # pixels: the side of a cell
+    cell: int  # pixels: the width of a cell
+    tall: int  # pixels: its height
     columns: int  # cells beside each other on the sheet
+    axes: int = 2  # of the input: the lines of a signal fill their cell, of a volume a slice is there
+    every: int = 1  # only every n-th row and column of each patch is there
 
     def remarks(self) -> list[str]:
-        """Return the sentences that say how patches are stored, where not pixel by pixel."""
-        return ["Patches are shown as JPEG."] if self.sheet.startswith("data:image/jpeg") else []
+        """Return the sentences that say what of the input patches are, and how they are stored."""
+        what = {
+            1: ["Lines run between the least and the greatest value of this layer's patches."],
+            3: ["Of each volume the slice through the middle of what the unit sees, z its number."],
+        }
+        thinned = [f"One of {self.every} rows and columns is shown."] if self.every > 1 else []
+        lossy = ["Patches are shown as JPEG."] if self.sheet.startswith("data:image/jpeg") else []
+        return [*what.get(self.axes, []), *thinned, *lossy]
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What a unit sees of a sample: rows and columns, without borders, and of a volume the slice in the middle."""
+
+    box: Box
+    slice: int
 
 
 def check_places(result: ExemplarsResult, field: ReceptiveField) -> None:
@@ -52,33 +72,32 @@ def check_places(result: ExemplarsResult, field: ReceptiveField) -> None:
         )
 
 
-def largest_side(places: npt.NDArray[np.int64], boxes: LayerBoxes) -> int:
-    """Return the longest side in pixels of what the units at places (C, k, 3) see, borders left out."""
-    sides = [max(box.shape) for box in _boxes_of(places, boxes).values()]
-    return max(sides, default=1)
+def largest_side(places: Places, boxes: LayerBoxes) -> int:
+    """Return the longest side in pixels of what the units at places see, borders left out."""
+    return max((max(sight.box.shape) for sight in sights_of(places, boxes).values()), default=1)
 
 
-def patches_of(places: npt.NDArray[np.int64], boxes: LayerBoxes, images: ExemplarImages) -> Patches:
-    """Return the sheet of the patches at places (C, k, 3).
+def patches_of(places: Places, boxes: LayerBoxes, images: ExemplarImages) -> Patches:
+    """Return the sheet of the patches of images at places (C, k, 3), or of volumes at places (C, k, 4).
 
     Raises:
         ArgumentError: the data set holds something else than images of the model's size.
     """
-    wholes = _boxes_of(places, boxes)
-    side = max((max(box.shape) for box in wholes.values()), default=1)
-    cell = -(-side // _GRAIN) * _GRAIN
+    sights = sights_of(places, boxes)
+    side = max((max(sight.box.shape) for sight in sights.values()), default=1)
+    every = -(-side // LARGEST) if images.axes == 3 else 1
+    cell = -(-side // (every * _GRAIN)) * _GRAIN
     paper = palette(False)[PAPER]
     cells = np.full((*places.shape[:2], cell, cell, 3), paper, np.uint8)
-    by_sample: dict[int, list[tuple[int, int]]] = {}
-    for place in wholes:
-        by_sample.setdefault(int(places[place][0]), []).append(place)
-    for sample, found in sorted(by_sample.items()):
+    for sample, found in by_sample(places, sights):
         pixels = images.pixels(sample)
         for place in found:
-            patch, inside = cut_patch(pixels, wholes[place])
+            sight = sights[place]
+            patch, inside = cut_patch(pixels[sight.slice] if images.axes == 3 else pixels, sight.box, every=every)
             patch[~inside] = paper
             cells[place][: patch.shape[0], : patch.shape[1]] = patch
-    return _lay_out(cells)
+    uri, columns = lay_out(cells)
+    return Patches(uri, cell, cell, columns, images.axes, every)
 
 
 def lay_out_patches(patches: Pixels) -> Patches:
@@ -87,28 +106,45 @@ def lay_out_patches(patches: Pixels) -> Patches:
     cell = -(-max(height, width) // _GRAIN) * _GRAIN
     cells = np.full((count, 1, cell, cell, 3), palette(False)[PAPER], np.uint8)
     cells[:, 0, :height, :width] = patches
-    return _lay_out(cells)
+    uri, columns = lay_out(cells)
+    return Patches(uri, cell, cell, columns)
 
 
-def _lay_out(cells: Pixels) -> Patches:
-    """Return the cells (C, k, cell, cell, 3) on one sheet, as square as they can be."""
-    cell = cells.shape[2]
-    flat = cells.reshape(-1, cell, cell, 3)
-    columns = max(1, ceil(sqrt(len(flat))))
+def lay_out(cells: Pixels, colors: Pixels | None = None) -> tuple[str, int]:
+    """Return one sheet as a data URI, as square as it can be, and its columns.
+
+    Args:
+        cells: (C, k, h, w, 3), or codes (C, k, h, w).
+        colors: the palette of codes.
+    """
+    height, width = cells.shape[2:4]
+    flat = cells.reshape(-1, *cells.shape[2:])
+    columns = max(1, ceil(sqrt(len(flat) * height / width)))
     rows = max(1, ceil(len(flat) / columns))
-    sheet = np.full((rows * columns, cell, cell, 3), palette(False)[PAPER], np.uint8)
+    sheet = np.full((rows * columns, *cells.shape[2:]), palette(False)[PAPER] if colors is None else PAPER, np.uint8)
     sheet[: len(flat)] = flat
-    square = sheet.reshape(rows, columns, cell, cell, 3).swapaxes(1, 2)
-    return Patches(data_uri(np.ascontiguousarray(square.reshape(rows * cell, columns * cell, 3))), cell, columns)
+    square = sheet.reshape(rows, columns, *cells.shape[2:]).swapaxes(1, 2)
+    pixels = np.ascontiguousarray(square.reshape(rows * height, columns * width, *cells.shape[4:]))
+    return data_uri(pixels, colors), columns
 
 
-def _boxes_of(places: npt.NDArray[np.int64], boxes: LayerBoxes) -> dict[tuple[int, int], Box]:
-    """(channel, rank) -> what its unit sees, without borders; no entry for an empty place, or for nothing."""
+def by_sample(places: Places, sights: Mapping[tuple[int, int], Sight]) -> list[tuple[int, list[tuple[int, int]]]]:
+    """Return the channels and ranks of each sample, so that each is read once."""
+    found: dict[int, list[tuple[int, int]]] = {}
+    for place in sights:
+        found.setdefault(int(places[place][0]), []).append(place)
+    return sorted(found.items())
+
+
+def sights_of(places: Places, boxes: LayerBoxes) -> dict[tuple[int, int], Sight]:
+    """(channel, rank) -> what its unit sees; no entry for an empty place, or for nothing."""
     tables = [table.boxes() for table in boxes.tables]
     found = {}
     for channel, table in enumerate(boxes.of_channel.tolist()):
-        for rank, (sample, y, x) in enumerate(places[channel].tolist()):
-            whole = Box(*tables[table][y, x, 4:].tolist())
+        each = tables[table].reshape(-1, *tables[table].shape[-3:])  # (d, h, w, numbers)
+        for rank, (sample, y, x, *z) in enumerate(places[channel].tolist()):
+            numbers = each[z[0] if z else 0, y, x].tolist()
+            whole = Box(*numbers[4:8])
             if sample >= 0 and all(whole.shape):
-                found[channel, rank] = whole
+                found[channel, rank] = Sight(whole, (numbers[8] + numbers[9] - 1) // 2 if len(numbers) > 8 else 0)
     return found

@@ -243,6 +243,9 @@ def _swept(swept: Swept) -> dict[str, Any]:
         data["patches"] = {
             "sheet": patches.sheet,
             "cell": patches.cell,
+            "tall": patches.tall,
+            "axes": patches.axes,
+            "every": patches.every,
             "columns": patches.columns,
             "ranks": swept.sheet_ranks,
             "remarks": patches.remarks(),

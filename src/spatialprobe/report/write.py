@@ -48,7 +48,6 @@ from spatialprobe.synthesis.result import MaximizedActivation
 from spatialprobe.text import escape_surrogates, kind_of
 
 _SUFFIXES = (".html", ".htm")
-_WITHOUT_PATCHES = "Top-activating samples are listed by number and unit: patches of signals and volumes are not drawn."
 _WITHOUT_BOXES = (
     "Top-activating samples are listed by number and unit: patches are drawn of layers that run once, where all "
     "images, those of the page and those that were swept, have one size."
@@ -99,8 +98,8 @@ def write_report(
         sweep: of the same model: results of `Moments`, `Dead` and `Exemplars` are shown for its layers; of two models a
             mapping with the sweeps of one or both by the same names.
         dataset: what was swept, for the patches of the exemplars: `dataset[i]` is an image or a tuple that begins with
-            one; a text or a class number that comes second is its label. Exemplars of signals and volumes are listed
-            without patches. Where the model does not reach on it what was
+            one; a text or a class number that comes second is its label. Of signals patches are lines, of
+            volumes the slice through the middle of what a unit sees. Where the model does not reach on it what was
             swept, because of other weights or other images, `doubts` and the page say so.
         labels: what each image is called.
         classes: names of the model's outputs (N, classes): the page then says what the model takes each image for.
@@ -181,9 +180,9 @@ def write_report(
         seen.append(Seen(name, batch.model, found, shown, doubtful))
     answers = [join_answers(seen, index, classes) for index in range(len(first))]
     inputs = inputs_of(first.pictures, labels, answers)
-    drawn = dataset is not None and inputs.axes == 2 and _has_boxes(seen)
+    drawn = dataset is not None and _has_boxes(seen)
     if dataset is not None and not drawn:
-        inputs = inputs.with_remark(_WITHOUT_PATCHES if inputs.axes != 2 else _WITHOUT_BOXES)
+        inputs = inputs.with_remark(_WITHOUT_BOXES)
     shown, left_out = seen[0].layers, [*seen[0].found.left_out.values()]
     if len(seen) > 1:
         shown, left_out = join_versions(*(Version(each.name, each.layers, each.found.values) for each in seen))

@@ -10,8 +10,10 @@
 /** @typedef {{ tables: string[], byAxis: boolean[], of: number[] | null, exact: boolean, unknown: string[] }} PackedBoxes */
 /** @typedef {{ shape: [number, number, number], codes: string, reach: string, inputs: string, of: number, inColor: boolean, depth: number, source?: string, bias?: string, steps?: number[] }} PackedKernels */
 /**
- * A sheet of small patches, those of the first `ranks` exemplars of each channel, in the order of channels and ranks.
- * @typedef {{ sheet: string, cell: number, columns: number, ranks: number, remarks: string[] }} PackedPatches
+ * A sheet of small patches, those of the first `ranks` exemplars of each channel, in the order of channels and ranks, in cells
+ * `cell` wide and `tall` high, square if left out: of images, of volumes a slice with one of `every` rows and columns, or the
+ * lines of signals, which fill theirs.
+ * @typedef {{ sheet: string, cell: number, tall?: number, axes?: number, every?: number, columns: number, ranks: number, remarks: string[] }} PackedPatches
  */
 /**
  * What a sweep found: statistics by name, and the top-activating samples with their patches; `hasBoxes`: whether the fields

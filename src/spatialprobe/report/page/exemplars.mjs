@@ -111,7 +111,8 @@ function buttonOfPatch(app, place) {
   button.dataset.rank = `${place.rank}`;
   const [value, name] = [document.createElement("span"), document.createElement("small")];
   value.textContent = formatNumber(place.value, 3);
-  name.textContent = `#${place.sample} ${label}`;
+  const slice = place.box && app.payload.input.axes === 3 ? `z${(place.box.z0 + place.box.z1 - 1) >> 1}` : "";
+  name.textContent = [`#${place.sample}`, slice, label].filter(Boolean).join(" ");
   button.append(value, document.createElement("canvas"), name);
   return button;
 }
@@ -140,6 +141,10 @@ export function drawPatch(app, drawing, place, left, top, factor) {
   if (!box) return;
   const patches = app.shown.layer.sweep?.patches;
   drawing.imageSmoothingEnabled = factor < 1;
+  if (patches?.axes === 1 && isOnSheet(app.shown, place)) {
+    drawLines(app, drawing, place, patches, left, top, factor * longestSide(placesOf(app.shown, place.channel)));
+    return;
+  }
   if (patches && isOnSheet(app.shown, place)) drawFromSheet(app, drawing, place, box, patches, left, top, factor);
   else drawFromImage(app, drawing, place, box, left, top, factor);
   const { input } = app.payload;
@@ -155,14 +160,28 @@ export function drawPatch(app, drawing, place, left, top, factor) {
   hatch(drawing, left + width - after, top + above, after, height - above - below);
 }
 
+/** @param {App} app @param {CanvasRenderingContext2D} drawing @param {Place} place @param {PackedPatches} patches of signals @param {number} left @param {number} top @param {number} side CSS pixels The lines of a signal, in the middle of a square. */
+function drawLines(app, drawing, place, patches, left, top, side) {
+  const { cell, tall = cell } = patches;
+  const scale = side / Math.max(cell, tall);
+  const at = place.channel * patches.ranks + place.rank;
+  drawing.imageSmoothingEnabled = true;
+  drawing.drawImage(
+    /** @type {HTMLImageElement} */ (app.shown.sheet),
+    (at % patches.columns) * cell, Math.floor(at / patches.columns) * tall, cell, tall,
+    left, top + (side - tall * scale) / 2, cell * scale, tall * scale,
+  );
+}
+
 /** @param {App} app @param {CanvasRenderingContext2D} drawing @param {Place} place @param {Box} box @param {PackedPatches} patches @param {number} left @param {number} top @param {number} factor */
 function drawFromSheet(app, drawing, place, box, patches, left, top, factor) {
   const at = place.channel * patches.ranks + place.rank;
+  const { every = 1 } = patches;
   const [width, height] = [box.X1 - box.X0, box.Y1 - box.Y0];
   drawing.drawImage(
     /** @type {HTMLImageElement} */ (app.shown.sheet),
     (at % patches.columns) * patches.cell, Math.floor(at / patches.columns) * patches.cell,
-    width, height, left, top, width * factor, height * factor,
+    Math.ceil(width / every), Math.ceil(height / every), left, top, width * factor, height * factor,
   );
 }
 

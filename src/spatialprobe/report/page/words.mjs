@@ -11,6 +11,8 @@ import { numberOf, stepOf, valueAt } from "./values.mjs";
 
 /** @typedef {"robust" | "layer" | "map" | "all"} ScaleName */
 
+const SMALL = 1e-4; // of a signed number: below, it is written with an exponent
+
 /** @param {number} count @param {string} noun @returns {string} `1 row`, `2 rows` */
 export function formatCount(count, noun) {
   return `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
@@ -21,9 +23,12 @@ export function formatNumber(value, digits = 4) {
   return Number.isFinite(value) ? `${Number(value.toPrecision(digits))}` : "none";
 }
 
-/** @param {number} value @returns {string} with its sign, to three digits */
+/** @param {number} value @returns {string} with its sign, to three digits, a small one as `+8.39e-6` */
 export function formatSigned(value) {
-  return value ? `${value < 0 ? "−" : "+"}${formatNumber(Math.abs(value), 3)}` : "0";
+  if (!value) return "0";
+  const size = Math.abs(value);
+  const written = size < SMALL ? `${Number(size.toPrecision(3)).toExponential()}` : formatNumber(size, 3);
+  return `${value < 0 ? "−" : "+"}${written}`;
 }
 
 /** @param {number} share @returns {string} */
