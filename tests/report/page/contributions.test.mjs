@@ -36,7 +36,7 @@ test("words say what a channel contributes, and what ablating it did", () => {
   assert.match(describeContribution(first, SCORE, 1), /number 1 of 2\. When it alone is ablated, the score falls by 2\.$/);
   assert.match(describeContribution(second, SCORE, 0), /is −1\. Channel 0 contributes \+3, .* was not measured\.$/);
   assert.match(describeContribution({ ...loadedLayer(), image: 0 }, SCORE, 0), /It does not depend on conv1\.$/);
-  assert.deepEqual([0, 0.12345, -0.12345].map(formatSigned), ["0", "+0.123", "−0.123"]);
+  assert.deepEqual([0, 0.12345, -0.12345, -0.0000083911].map(formatSigned), ["0", "+0.123", "−0.123", "−8.39e-6"]);
 });
 
 test("a page with contributions begins with them, and its address says where that was changed", () => {
