@@ -156,7 +156,7 @@ def test_swept_over_several_sizes(tmp_path):
     sweep = sp.sweep(model, [[image] for image in images], [sp.Exemplars], layers="inner.conv", progress=False)
     sp.write_report(tmp_path / "p.html", model, images, sweep=sweep, dataset=images)
     page = read(tmp_path / "p.html")
-    assert "patches are drawn where all images" in page.text
+    assert "patches are drawn of layers that run once, where all images" in page.text
     assert page.data["samples"] is None
 
 
