@@ -42,8 +42,8 @@ def measure(quick: bool) -> Iterator[Table]:
         f"all rules on ResNet-18 at CIFAR size, {count} images",
         "times the CPU time of a plain evaluation loop over all images",
         tuple(figures),
-        bound="The second row is what does not grow with the data: fields, and passes on the first 16 samples. The rest "
-        f"of the first, {grows:.2f} times the loop, does.",
+        bound="The second row is what does not grow with the data: fields, and passes on the first 16 samples. The "
+        f"rest of the first, {grows:.2f} times the loop, does.",
     )
 
 
