@@ -1,6 +1,6 @@
 """
-Does a channel stand for something?
-===================================
+Concepts of channels
+====================
 
 Where a channel is most active, is the pixel part of a horizontal stripe, a ring, a corner? The drawn patterns know
 which pixels belong to their motif, so that channels can be held against ten concepts [Bau et al. 2017], and against

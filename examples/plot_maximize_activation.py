@@ -1,6 +1,6 @@
 """
-What drives a channel up?
-=========================
+Activation maximization
+=======================
 
 For each channel of the last convolution an image is made by gradient ascent [Erhan et al. 2009; Olah et al. 2017], of
 just the pixels that the unit sees. Below it stand the patches of real images that activate three of the channels most:

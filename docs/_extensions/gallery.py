@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,20 @@ def crop_thumbnails(app: Sphinx) -> None:
             thumbnail.save(images / f"thumb/sphx_glr_plot_{name}_thumb.png")
 
 
+def describe_thumbnails(app: Sphinx) -> None:
+    """Give each thumbnail the alternative text of the picture that it was cut from."""
+    entries = {name: entry for _, _, found in SECTIONS.values() for name, entry in found.items()}
+
+    def described(match: re.Match[str]) -> str:
+        entry = entries[match[2]]
+        return f"{match[1]} {entry.alternatives[entry.picture - 1]}"
+
+    for page in (Path(app.srcdir) / "gallery").rglob("index.rst"):
+        text = page.read_text(encoding="utf-8")
+        text = re.sub(r"(/thumb/sphx_glr_plot_(\w+)_thumb\.png\n +:alt:)[^\n]*", described, text)
+        page.write_text(text, encoding="utf-8")
+
+
 def crop_thumbnail(picture: Image.Image, part_of_it: Part) -> Image.Image:
     """Return a part of the picture without white margins, cut to fill the thumbnail."""
     width, height = picture.size
@@ -94,5 +109,6 @@ def code_of(text: str) -> list[str]:
 def setup(app: Sphinx) -> dict[str, Any]:
     """Thumbnails are cut when sphinx-gallery has run all scripts; Sphinx calls handlers by ascending priority."""
     app.connect("builder-inited", crop_thumbnails, priority=700)
+    app.connect("builder-inited", describe_thumbnails, priority=700)
     app.connect("build-finished", check_downloads)
     return {"parallel_read_safe": True}
