@@ -15,6 +15,7 @@ from spatialprobe.fields.spacing import BEYOND, FEWEST, LONGEST_MEASURED
 from spatialprobe.fields.taps import NONE, Ints, Taps, affine
 
 _MOST_LISTED = 1 << 16  # entries of a lattice that are listed along several dimensions
+_MOST_MERGED = 1 << 18  # entries after two dimensions became one, as windows and the tokens within them do
 _LONGEST = 4096  # entries along one dimension: a longer period is replaced by the nearest of at most this length
 
 
@@ -120,7 +121,7 @@ class Lattice:
         constant = not self.shift[dim + 1] and self.lo.shape[dim + 1] == 1
         if constant and self.lo.shape[dim] == 1 and not self.shift[dim]:
             return self._without(dim + 1)
-        if self.lo.shape[dim] * inner > _LONGEST * 4:
+        if self.lo.size // self.lo.shape[dim + 1] * inner > _MOST_MERGED:
             return self.coarse(dim, outer).coarse(dim + 1, inner)._without(dim + 1)
         lo, hi = self.at(dim + 1, np.arange(inner))
         shape = (*lo.shape[:dim], lo.shape[dim] * inner, *lo.shape[dim + 2 :])
