@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from contextlib import contextmanager
 from functools import cache, partial
@@ -255,3 +256,20 @@ def test_processes_with_another_default_device(tmp_path):
         assert len(found) == len(alone)
         for one, other in zip(found, alone, strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_garbage_collection_is_as_before(enabled):
+    """The collector pauses for the fields and is as it was afterwards, also after an error of the model."""
+    (gc.enable if enabled else gc.disable)()
+    found = []
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+    model[1].register_forward_pre_hook(lambda *_: found.append(gc.isenabled()))
+    try:
+        sp.receptive_fields(model, (1, 3, 8, 8))
+        assert (found, gc.isenabled()) == ([False], enabled)
+        with pytest.raises(sp.ForwardError):
+            sp.receptive_fields(model, (1, 2, 8, 8))
+        assert gc.isenabled() is enabled
+    finally:
+        gc.enable()

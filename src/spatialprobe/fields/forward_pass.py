@@ -32,7 +32,7 @@ from spatialprobe.model.layout import describe_misfit, fits, units_of
 from spatialprobe.model.modes import enter_dispatch_mode, enter_function_mode
 from spatialprobe.model.placement import check_whole, is_offloaded, skip_loading
 from spatialprobe.model.select import Layer, takes_hooks, without_devices
-from spatialprobe.model.settings import leave_inference_mode
+from spatialprobe.model.settings import leave_inference_mode, pause_collection
 from spatialprobe.model.tokens import Tokens
 from spatialprobe.model.undo import Undo, undo_block
 from spatialprobe.model.weights import device_of, lacks_batch
@@ -64,7 +64,8 @@ class Trace:
 def trace_fields(model: nn.Module, layers: list[Layer], asked: Question, origin: Layer | None) -> Trace:
     """Return the findings of a pass: on meta tensors, or, where the model does not run on them, on its device."""
     try:
-        trace, refused = _trace_on_meta(model, layers, asked, origin)
+        with pause_collection():
+            trace, refused = _trace_on_meta(model, layers, asked, origin)
         if refused is None or not _has_values(model):
             return trace
     except (ArgumentError, AmbiguousCallError, UnsupportedOutputError):

@@ -1,7 +1,8 @@
-"""Change settings of torch temporarily: gradients, inference mode, random state."""
+"""Change settings of torch and Python temporarily: gradients, inference mode, random state, garbage collection."""
 
 from __future__ import annotations
 
+import gc
 import random
 from collections.abc import Iterable
 from contextlib import suppress
@@ -48,6 +49,18 @@ def disable_autocast_cache(undo: Undo) -> None:
     """
     undo.add(torch.set_autocast_cache_enabled, torch.is_autocast_cache_enabled())
     torch.set_autocast_cache_enabled(False)
+
+
+@as_block
+def pause_collection(undo: Undo) -> None:
+    """Return a block in which Python does not look for garbage in reference cycles.
+
+    To look through all objects of torch takes a few tenths of a second, and a block that creates many small objects
+    starts it each time.
+    """
+    if gc.isenabled():
+        undo.add(gc.enable)
+        gc.disable()
 
 
 @as_block
