@@ -48,6 +48,19 @@ def written_into(x, value):
     return canvas
 
 
+def filtered(x, *kernels):
+    """Each channel convolved with each kernel."""
+    kernels = torch.tensor(kernels, device=x.device, dtype=x.dtype)[:, None]
+    return F.conv2d(x, kernels.repeat(x.shape[1], 1, 1, 1), padding=1, groups=x.shape[1])
+
+
+def rotated(x):
+    """Four channels, their halves rotated by the row: by nothing in the first, a right angle in the third."""
+    angles = torch.outer(torch.tensor([torch.pi / 4, 1e-7]), torch.arange(x.shape[2])).to(x.device, x.dtype)
+    angles, channels = angles.repeat(2, 1)[..., None], x[:, [0, 1, 2, 0]]
+    return channels * angles.cos() + torch.cat([-channels[:, 2:], channels[:, :2]], 1) * angles.sin()
+
+
 CORNER = torch.tensor([[1.0, 1, 1], [1, 1, 0], [0, 0, 0]])
 
 HIDING = {
@@ -71,8 +84,8 @@ HIDING = {
     "maximum": lambda x: torch.maximum(x, row(x, torch.inf, -1, -1, -1)),
     "rectified": lambda x: (x - row(x, 0, 1e4, 0, 0)).relu(),
     "sigmoid": lambda x: (x + (1 - seen_before(x)) * -1e3).sigmoid(),
-    "kernel": lambda x: F.conv2d(
-        x[:, :1], torch.tensor([[[[0.0, 1, 0], [0, 1, 0], [0, 1, 0]]]], device=x.device, dtype=x.dtype), padding=1
+    "kernels that differ by the channel": lambda x: F.conv2d(
+        torch.cat([x[:, :1], x[:, :1].flip(3)], 1), row(x, 1, 0, 0, 1).reshape(1, 2, 1, 2)
     ),
     "border times": lambda x: F.pad(x, (1, 1)) * F.avg_pool2d(F.pad(x, (2, 2, 1, 1)), 3, 1),
     "empty times": lambda x: half_filled(x) * x,
@@ -179,6 +192,17 @@ LEFT_OUT = {
     "padded low, maximum": lambda x: F.max_pool2d(F.pad(x, (1, 1, 1, 1), value=-torch.inf), 3, 1),
     "joined ones, maximum": lambda x: torch.cat([x, torch.ones_like(x)], 3).amax(3),
     "large": lambda x: (x * 1e9).relu().sum(3) * 1e-9 + x.mean(3),
+    "a column of a kernel": lambda x: filtered(x, [[0, 1, 0], [0, 1, 0], [0, 1, 0]]),
+    "kernel of edges": lambda x: filtered(x, [[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]),
+    "kernel of neighbors": lambda x: filtered(x, [[0, 1, 0], [1, -4, 1], [0, 1, 0]]),
+    "kernel of a diagonal": lambda x: filtered(x, [[1, 0, 0], [0, 0, 0], [0, 0, 2]]),
+    "kernel of a shift": lambda x: filtered(x, [[0, 0, 0], [0, 0, 0], [0, 0, 1]]),
+    "kernel of nothing": lambda x: filtered(x, [[0, 0, 0], [0, 0, 0], [0, 0, 0]]) + x.flip(3),
+    "kernels of two directions": lambda x: filtered(x, [[-1, 0, 1], [0, 0, 0]], [[0, 1, 0], [0, 1, 0]]),
+    "rotated by position": lambda x: attended(rotated(x).sum(1, keepdim=True), 0.0),
+    "rotated but for the first": lambda x: attended(
+        torch.cat([torch.ones_like(x[:, :1, :1]), rotated(x[:, :, 1:]).sum(1, keepdim=True)], 2), 0.0
+    ),
     "pixels and their mean": lambda x: (x * 255 - 127).abs() / 255,
 }  # fmt: skip
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
+import numpy.typing as npt
 import torch
 from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -254,7 +255,8 @@ class IntervalMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         written = {id(one): one for one in call.written}
         results = tuple(tensors_in((result,))) or tuple(written.values())
         if call.traits.reshapes_in_place or not results:
-            if self.recording is not None and any(call.reaches[id(one)].shape != one.shape for one in results):
+            before = [(call.reaches[id(one)], one) for one in results if id(one) in call.reaches]
+            if self.recording is not None and any(reach.shape != one.shape for reach, one in before):
                 self.recording.is_whole = False  # a recorded tensor has changed its shape
             return
         operation = self._make_operation(call, results)
@@ -293,7 +295,10 @@ class IntervalMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
             made = [reach.inexact(f"{operation.name} with {what} whose values are unknown") for reach in made]
         handling, verdict = call.traits.handling, NOTHING
         if handling.numbers or len(call.reaches) < len(call.tensors):
-            verdict = judge(handling, call.arguments, self.constants, call.is_constant, call.unused)
+            still = _find_still(call, operation.shape)
+            verdict = judge(
+                handling, call.arguments, self.constants, call.is_constant, call.unused, operation.heeded, still
+            )
         if verdict.acts or any(map(is_marked, call.reaches.values())) or any(map(is_marked, made)):
             inputs = [call.reaches[id(one)] for one in call.tensors if id(one) in call.reaches]
             beside = [one for one in call.tensors if call.is_constant(one) and one.is_floating_point()]
@@ -324,7 +329,14 @@ class IntervalMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
             used = [one for one in call.tensors if id(one) in reaches]
             step = OperatorStep(call.traits, arguments, used, results, call.written)
             self.recording.add(step)
-        return Operation(call.traits.name, arguments, results, reach_of, values_of)
+
+        def fixed_of(tensor: torch.Tensor) -> npt.NDArray[Any] | None:
+            if not call.is_constant(tensor) or self.constants.kind(tensor) is not Kind.KNOWN:
+                return None
+            values = self.constants.values(tensor)
+            return None if values is None else values.numpy()
+
+        return Operation(call.traits.name, arguments, results, reach_of, values_of, fixed_of)
 
     def _index_values(self, tensor: torch.Tensor) -> Ints | None:
         """Return the values of a constant index; None if they are not known."""
@@ -336,6 +348,16 @@ class IntervalMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if self._meta:
             self.refused = RuntimeError("the values of an index are not known on the meta device")
         return None
+
+
+def _find_still(call: Call, shape: tuple[int, ...]) -> list[int]:
+    """Return the dimensions of a result, from -1 backwards, along which each argument's elements all see the same."""
+    reaches = list(call.reaches.values())
+    return [
+        dim
+        for dim in range(-len(shape), 0)
+        if not any(-dim <= len(one.shape) and one.varies(dim % len(one.shape)) for one in reaches)
+    ]
 
 
 def _find_revealed(call: Call) -> list[torch.Tensor]:

@@ -276,8 +276,12 @@ def union(reaches: Sequence[Reach], shape: Shape) -> Reach:
     whole = [reach._filled().expanded(shape).spans for reach in seeing]
     same = all(one is first for spans in whole for one, first in zip(spans, whole[0], strict=True))
     spans = whole[0] if same else intervals.union(whole, shape)
-    gaps, (exact, unknown, sizes) = all(reach.gaps for reach in seeing), _merge_marks(seeing)
-    return Reach(tuple(shape), spans, exact, unknown, gaps, gaps and any(reach.zeros for reach in seeing), sizes)
+    exact, unknown, sizes = _merge_marks(seeing)
+    gaps = all(reach.gaps for reach in seeing)
+    zeros = gaps and any(reach.zeros for reach in seeing)
+    if zeros:  # what one does not see another may
+        gaps = zeros = any(span.has_empty for span in spans)
+    return Reach(tuple(shape), spans, exact, unknown, gaps, zeros, sizes)
 
 
 def joined(reaches: Sequence[Reach], dim: int) -> Reach:

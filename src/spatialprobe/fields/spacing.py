@@ -45,6 +45,10 @@ def likely_periods(lo: Ints, dim: int, where: range, longest: int) -> list[int]:
     periods = np.arange(1, min(longest, len(line) // 2) + 1)
     if not len(periods) or abs(line[0]) > BEYOND // 2:
         return list(map(int, periods))
+    if (abs(line) < BEYOND // 2).all():  # steps repeat too: a period is longer than the even spacing at the front
+        steps = np.diff(line)
+        odd = np.flatnonzero(steps != steps[0])
+        periods = periods[periods > odd[0]] if len(odd) else periods[:1]
     moved = line[periods] - line[0]
     right = np.ones(len(periods), np.bool_)
     for later in (np.minimum(2 * periods, len(line) - 1), np.full(len(periods), len(line) - 1)):

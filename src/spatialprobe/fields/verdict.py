@@ -56,8 +56,20 @@ def judge(
     constants: Constants,
     is_constant: Callable[[torch.Tensor], bool],
     unused: Collection[str] = (),
+    heeded: Collection[str] = (),
+    still: Collection[int] = (),
 ) -> Verdict:
-    """Return the effect of the constants among an operator's arguments on the others."""
+    """Return the effect of the constants among an operator's arguments on the others.
+
+    Args:
+        handling: how the operator treats constants.
+        arguments: by name.
+        constants: what is known of them.
+        is_constant: whether an argument does not depend on the input.
+        unused: arguments on whose values the result does not depend.
+        heeded: arguments whose zeros the operator's rule has taken into account.
+        still: dimensions of the result, counted from the last, -1, along which all elements see the same.
+    """
     weighs = solid = False
     found: Verdict | None = None
     for name, role in handling.numbers:
@@ -79,7 +91,12 @@ def judge(
                 continue
             factor = arguments.get("alpha" if name == "other" else "beta", 1)
             found = found or Verdict()
-            _add(found, constants.values(tensor), role, abs(factor) if isinstance(factor, (int, float)) else 1.0)
+            values = constants.values(tensor)
+            if values is not None and name in heeded:
+                values = values[values != 0]
+            elif values is not None and role in (Role.MASKS, Role.SCALES) and still:
+                values = _count_largest(found, values, role, still)
+            _add(found, values, role, abs(factor) if isinstance(factor, (int, float)) else 1.0)
     if found is None:
         return _PLAIN[weighs, solid]
     found.weighs, found.solid = weighs, solid
@@ -149,6 +166,23 @@ def _add(found: Verdict, values: torch.Tensor | None, role: Role, factor: float)
     if role in (Role.BASE, Role.EXPONENT):
         found.hides = found.hides or not largest < inf or (role is Role.BASE and bool((sizes == 0).any()))
         _blank(found, values == (1 if role is Role.BASE else 0))
+
+
+def _count_largest(found: Verdict, values: torch.Tensor, role: Role, still: Collection[int]) -> torch.Tensor:
+    """Return the largest factors along still dimensions, after adding the effect of zeros among all to a verdict.
+
+    Channels of a place that see the same do so by the one with the largest factor: of the cosines and sines of a
+    rotary embedding, one is near zero in some channel, but never in all.
+    """
+    dims = [dim for dim in still if -dim <= values.ndim and values.shape[dim] > 1]
+    if not dims or values.dtype is torch.bool or not values.numel():
+        return values
+    if role is Role.MASKS:
+        _blank(found, values == 0)
+    else:
+        found.hides = found.hides or bool((values == 0).any())
+    largest = values.abs().amax(dims, keepdim=True)
+    return largest[largest != 0]
 
 
 def _add_factors(found: Verdict, values: torch.Tensor, sizes: torch.Tensor, role: Role) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy.typing as npt
 import torch
 
 from spatialprobe.fields.reach import Reach, union
@@ -30,6 +31,8 @@ class Operation:
     results: tuple[torch.Tensor, ...]  # the tensors returned, of which only shapes and dtypes count
     reach_of: Callable[[torch.Tensor], Reach]
     values_of: Callable[[torch.Tensor], Ints | None]
+    fixed_of: Callable[[torch.Tensor], npt.NDArray[Any] | None] = lambda tensor: None
+    heeded: set[str] = field(default_factory=set)  # arguments whose zeros the rule has taken into account
 
     def __getitem__(self, argument: str) -> Any:
         return self.arguments[argument]
@@ -54,6 +57,13 @@ class Operation:
     def values(self, argument: str) -> Ints | None:
         """Return the values of an integer tensor that does not depend on the input; None if they are not known."""
         return self.values_of(self.arguments[argument])
+
+    def fixed(self, argument: str) -> npt.NDArray[Any] | None:
+        """Return the values of a constant that is no layer's weight, such as a fixed kernel; None if not known.
+
+        A rule that lets the result see nothing through its zeros adds the argument to `heeded`.
+        """
+        return self.fixed_of(self.arguments[argument])
 
     def with_all_of(self, reach: Reach, *arguments: str) -> Reach:
         """Return a reach in which each element also sees all that these arguments see."""

@@ -8,6 +8,7 @@ from math import ceil, floor
 import numpy as np
 
 from spatialprobe.fields.reach import Reach, joined, union
+from spatialprobe.fields.rules.fixed_kernels import convolve_fixed
 from spatialprobe.fields.rules.operation import Operation, per_axis
 from spatialprobe.fields.rules.table import add_rule, rule
 from spatialprobe.fields.taps import NONE, Ints, adaptive, transposed_window, window
@@ -20,6 +21,9 @@ def _convolve(operation: Operation) -> Reach:
     axes = len(outputs) - 2
     slide = transposed_window if operation["transposed"] else window
     geometry = [per_axis(operation[name], axes) for name in ("stride", "padding", "dilation")]
+    fixed = None if operation["transposed"] else convolve_fixed(operation, geometry)
+    if fixed is not None:
+        return union([fixed, *_kernel_reaches(operation, axes)], outputs)
     seen = operation.reach("input").regrouped(1, operation["groups"], outputs[1])
     for axis, (stride, padding, dilation) in enumerate(zip(*geometry, strict=True)):
         kernel = weight.shape[2 + axis]
