@@ -101,7 +101,7 @@ PROMISES = {
     "fields/test_effective": "fields/gradient_sums fields/images fields/unit_gradients",
     "fields/test_intervals": "fields/bounds fields/regrouping",
     "fields/test_frames": "fields/spacing fields/strided",
-    "fields/test_masks": "fields/handling fields/sizes fields/unused fields/verdict",
+    "fields/test_masks": "fields/handling fields/rules/fixed_kernels fields/sizes fields/unused fields/verdict",
     "fields/test_models": "",
     "fields/test_odd_tensors": "",
     "fields/test_operator_database": "fields/rules/detection fields/rules/linear_algebra fields/rules/norms",

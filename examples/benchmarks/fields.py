@@ -1,74 +1,122 @@
 """The cost of the receptive fields of all modules relative to one forward pass on meta tensors without values.
 
-TorchLens is the peer that answers for branched networks: it traces real values. Beside its cost stands how many sizes
-and strides of convolutions are right, by the gradients of a copy of the model in which nothing cancels.
+All of torchvision's models for classification, segmentation and video are measured, in CPU time. TorchLens is the peer
+that answers for branched networks: it traces real values. Beside its cost stands how many sizes and strides of
+convolutions are right, by the gradients of a copy of the model in which nothing cancels.
 """
 
 from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
+from operator import attrgetter
 from statistics import median
+from typing import Any
 
 import torch
-from benchmarks.method import Figure, Table, paired
+from benchmarks.method import Figure, Table
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 import spatialprobe as sp
 
 SHAPE = (1, 3, 224, 224)
-MODELS = (
-    "alexnet",
-    "vgg16",
-    "resnet18",
-    "resnet50",
-    "densenet121",
-    "googlenet",
-    "mobilenet_v2",
-    "efficientnet_b0",
-    "shufflenet_v2_x1_0",
-    "regnet_y_400mf",
-    "convnext_tiny",
-    "vit_b_16",
-)
+VIDEO = (1, 3, 16, 224, 224)  # a Swin takes twice as many frames
+WORST = 8  # models that are listed
 PEER_MODELS = ("vgg16", "resnet18", "densenet121")
 
 
 def measure(quick: bool) -> Iterator[Table]:
-    """Yield the tables of twelve architectures of torchvision, then of the peer on three of them."""
+    """Yield the tables of torchvision's architectures by kind, with the slowest, and of the peer on three of them."""
     torch.set_num_threads(1)
-    names, rounds = (MODELS[1:3], 5) if quick else (MODELS, 15)
-    figures = [beside_meta_forward(name, rounds) for name in names]
-    low, middle, high = (median(part) for part in zip(*((f.low, f.median, f.high) for f in figures), strict=True))
-    together = Figure("median of these", low, middle, high)
-    yield Table(f"receptive fields of every module, input {SHAPE}", "times a meta forward", (*figures, together))
+    rounds = 1 if quick else 3
+    costs = {kind: [cost_of(name, rounds) for name in names[: 2 if quick else None]] for kind, names in kinds().items()}
+    every = [cost for found in costs.values() for cost in found]
+    costs |= {"all": every}
+    for unit, part in (("times a meta forward", "ratio"), ("seconds of one core", "seconds")):
+        figures = [
+            Figure.of(f"{len(found)} models, {kind}", [getattr(cost, part) for cost in found], remark(found))
+            for kind, found in costs.items()
+        ]
+        slowest = sorted(every, key=attrgetter(part), reverse=True)[:WORST]
+        figures += [Figure.of(cost.name, [getattr(cost, part)], remark([cost])) for cost in slowest]
+        yield Table("receptive fields of every module: quartiles over models, then the slowest", unit, tuple(figures))
     yield peers(PEER_MODELS[1:2] if quick else PEER_MODELS)
+
+
+def kinds() -> dict[str, list[str]]:
+    """Return the names of torchvision's models by what they are for."""
+    from torchvision import models
+
+    return {
+        "classification": models.list_models(models),
+        "segmentation": models.list_models(models.segmentation),
+        "video": models.list_models(models.video),
+    }
+
+
+class Uninitialized(TorchFunctionMode):
+    """Parameters keep the memory that they get: of fields only their shapes count, and drawing values takes long."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Return the parameter that a function of torch would fill, as it is; run any other function."""
+        name, options = getattr(func, "__name__", ""), kwargs or {}
+        filled = args[0] if args else options.get("tensor")
+        if name.endswith("_") and not name.endswith("__") and isinstance(filled, nn.Parameter):
+            return filled
+        return func(*args, **options)
 
 
 def built(name: str) -> nn.Module:
     """Return an architecture with random weights, in evaluation mode."""
     from torchvision.models import get_model
 
-    plain = {"aux_logits": False, "init_weights": False} if name == "googlenet" else {}
+    plain: dict[str, Any] = {}
+    if name in ("googlenet", "inception_v3"):
+        plain = {"aux_logits": False, "init_weights": False}
+    elif name in kinds()["segmentation"]:
+        plain = {"weights_backbone": None}
     return get_model(name, weights=None, **plain).eval()
 
 
-def beside_meta_forward(name: str, rounds: int) -> Figure:
-    """Return one model's time for fields over its forward pass with parameters and input on the meta device."""
-    model = built(name)
-    shapes_only, image = copy.deepcopy(model).to("meta"), torch.empty(SHAPE, device="meta")
+@dataclass(frozen=True)
+class Cost:
+    """What the fields of one model cost."""
 
-    @torch.no_grad()
-    def forward() -> None:
-        shapes_only(image)
+    name: str
+    ratio: float  # to a forward on meta tensors, the median of some pairs
+    seconds: float  # of CPU time, the median
+    exact: int  # fields
+    fields: int
 
-    (figure,) = paired(forward, {name: lambda: sp.receptive_fields(model, SHAPE)}, rounds)
-    fields = sp.receptive_fields(model, SHAPE)
+
+def cost_of(name: str, rounds: int) -> Cost:
+    """Return one model's time for fields, beside its forward pass with parameters and input on the meta device."""
+    with Uninitialized():
+        model = built(name)
+    shape = SHAPE if name not in kinds()["video"] else (1, 3, 32, 224, 224) if name.startswith("swin") else VIDEO
+    shapes_only, image = copy.deepcopy(model).to("meta"), torch.empty(shape, device="meta")
+    ratios, seconds = [], []
+    for _ in range(rounds + 1):
+        start = time.process_time()
+        with torch.no_grad():
+            shapes_only(image)
+        between = time.process_time()
+        fields = sp.receptive_fields(model, shape)
+        seconds.append(time.process_time() - between)
+        ratios.append(seconds[-1] / (between - start))
     every = [field for layer in fields for field in fields.calls(layer)]
-    exact = sum(field.exact for field in every)
-    return Figure(name, figure.low, figure.median, figure.high, f"{exact} of {len(every)} exact")
+    return Cost(name, median(ratios[1:]), median(seconds[1:]), sum(field.exact for field in every), len(every))
+
+
+def remark(costs: Sequence[Cost]) -> str:
+    """Return how many fields are exact."""
+    return f"{sum(cost.exact for cost in costs):,} of {sum(cost.fields for cost in costs):,} exact"
 
 
 def peers(names: tuple[str, ...]) -> Table:

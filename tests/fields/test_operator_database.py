@@ -61,6 +61,13 @@ def regions(image, boxes):
     return torchvision.ops.roi_align(image, [1 + boxes.abs().clamp(0, 3)], 2)
 
 
+def kept_boxes(scores):
+    """One of three boxes that overlap, and one apart: the scores of all four decide which."""
+    boxes = torch.tensor([[0.0, 0, 4, 4], [0, 1, 4, 5], [1, 0, 5, 4], [9, 9, 12, 12]])
+    kept = torchvision.ops.nms(boxes, scores.float(), 0.3)
+    return scores[kept]
+
+
 INDEX = torch.tensor([2, 0, 0])
 ALONE = torch.tensor([[True, False, False], [True, True, False]])  # in the first row one number is left
 CASES = {
@@ -146,6 +153,7 @@ CASES = {
     ),
     "deformed": (torchvision.ops.deform_conv2d, drawn(1, 1, 3, 3), drawn(1, 8, 2, 2), drawn(2, 1, 2, 2), drawn(2)),
     "regions": (regions, drawn(1, 2, 4, 4), number([0.0, 0.0, 3.0, 3.0], [0.0, 1.0, 3.0, 2.0])),
+    "boxes kept": (kept_boxes, drawn(4)),
     "zeta": (torch.special.zeta, number(0.5, 2.0), number(1.5, 2.5)),
     "empty results": (lambda x, y: torch.linalg.lstsq(x, y), drawn(2, 3), drawn(2, 1)),
     "places of windows": (

@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.ao import quantization
 from torch.ao.nn.quantized import FloatFunctional
 
 import spatialprobe as sp
+from fields.functions import Calls
+from fields.perturbation import seen_alone
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # eager quantization is deprecated, and in wide use
 SHAPE = (1, 3, 16, 14)
@@ -127,3 +130,37 @@ def test_dynamic_recurrent_layers():
     field = sp.receptive_fields(model, (1, 3, 9), layers="end", unit_axes=(1,))["end"]
     assert not field.exact
     assert field.boxes()[:, 1].tolist() == list(range(1, 10))
+
+
+def rounded(x):
+    return torch.quantize_per_tensor(x, 0.05, 128, torch.quint8)
+
+
+OPERATORS = {
+    "instance norm": (
+        lambda x: torch.ops.quantized.instance_norm(rounded(x), None, None, 1e-5, 0.05, 128).dequantize(),
+        F.instance_norm,
+    ),
+    "softmax": (
+        lambda x: torch.ops.quantized.softmax(rounded(x), 2, 1 / 256, 0).dequantize(),
+        lambda x: x.softmax(2),
+    ),
+    "matrix product": (
+        lambda x: torch.ops.quantized.matmul(rounded(x), rounded(x.mT.contiguous()), 0.1, 128).dequantize(),
+        lambda x: x @ x.mT,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_quantized_operators(name):
+    """A quantized operator has the exact boxes of the one on floats, and a change of a pixel changes nothing beyond."""
+    quantized, plain = OPERATORS[name]
+    found, expected = (sp.receptive_fields(Calls(one), (1, 3, 4, 5))[""] for one in (quantized, plain))
+    assert found.exact
+    assert np.array_equal(found.boxes(), expected.boxes())
+    changed = seen_alone(quantized, (1, 3, 4, 5), dtype=torch.float32).any(0)
+    y0, x0, y1, x1 = np.moveaxis(found.boxes(), -1, 0)[..., None, None]
+    y, x = np.ogrid[:4, :5]
+    assert changed.any()
+    assert not (changed & ~((y0 <= y) & (y < y1) & (x0 <= x) & (x < x1))).any()

@@ -75,7 +75,9 @@ def traits_of(operator: OpOverload) -> Traits:
         written,
         base in _OVERWRITING or (bool(written) and all(a.kwarg_only for a in schema.arguments if a.name in written)),
         torch.Tag.inplace_view in operator.tags or schema.name == "aten::as_strided",
-        (known and base in _READING) or any(tag in operator.tags for tag in _READING_TAGS),
+        (known and base in _READING)
+        or schema.name == "torchvision::nms"
+        or any(tag in operator.tags for tag in _READING_TAGS),
         known and (base in CONSTANTS or base == "fill"),
         known and base.startswith(("empty", "new_empty")),
         any(a.alias_info is not None and not a.alias_info.is_write for a in schema.arguments),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spatialprobe.fields.reach import Reach, union
+from spatialprobe.fields.reach import Reach, constant, union
 from spatialprobe.fields.rules.operation import Operation
 from spatialprobe.fields.rules.table import add_rule
 
@@ -26,6 +26,12 @@ def _pool_regions(operation: Operation) -> list[Reach]:
     return [seen, *(seen.everything(tuple(one.shape)) for one in operation.results[1:])]
 
 
+def _keep_boxes(operation: Operation) -> Reach:
+    """The indices of the boxes that overlap no better one: each, and their count, depends on all boxes."""
+    return operation.with_all_of(constant(operation.shape), "dets", "scores").inexact()
+
+
 add_rule("torchvision::deform_conv2d", _deform)
+add_rule("torchvision::nms", _keep_boxes)
 for _name in ("roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool"):
     add_rule(f"torchvision::{_name}", _pool_regions)

@@ -158,7 +158,7 @@ def _gate(operation: Operation) -> Reach:
     "addr",
     "ger",
 )
-def _multiply(operation: Operation) -> Reach:
+def multiply(operation: Operation) -> Reach:
     """Return a matrix product: element (i, j) sees row i of the left and column j of the right."""
     name = operation.name.removeprefix("aten::").removesuffix("_")
     adds = name.startswith(("add", "badd"))

@@ -6,11 +6,13 @@ of them.
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from spatialprobe.fields.reach import Reach, union
+from spatialprobe.fields.rules.mixing import multiply
 from spatialprobe.fields.rules.operation import Operation
 from spatialprobe.fields.rules.recurrent import run_layers
 from spatialprobe.fields.rules.table import add_rule, elementwise, rule
@@ -61,6 +63,20 @@ def _multiply(operation: Operation) -> Reach:
     return operation.reach("X").reduced([-1], keepdim=True).expanded(operation.shape)
 
 
+def _mix_channel(operation: Operation) -> Reach:
+    """An instance norm: all positions of a channel; a single one is its own mean, and cancels."""
+    seen = operation.reach("input")
+    mixed = seen.mixed(range(2, len(seen.shape)))
+    return mixed.inexact() if prod(seen.shape[2:]) == 1 else mixed
+
+
+def _weigh(operation: Operation) -> Reach:
+    """A softmax along one dimension; that of a single number is always one."""
+    seen, dim = operation.reach("qx"), operation["dim"]
+    mixed = seen.mixed([dim])
+    return mixed.inexact() if seen.shape[dim] == 1 else mixed
+
+
 def _scale_by_values(operation: Operation) -> list[Reach]:
     """What is rounded on a scale that the largest and the least of all values set."""
     seen = [one for one in operation.reaches() if not one.is_constant]
@@ -76,6 +92,9 @@ for _names, _rule in (
     (_TRANSPOSED, _convolve),
     (_LINEAR, _multiply),
     (_DYNAMIC, _scale_by_values),
+    ("instance_norm", _mix_channel),
+    ("softmax", _weigh),
+    ("matmul", multiply),
 ):
     for _name in _names.split():
         add_rule(f"quantized::{_name}", _rule)
