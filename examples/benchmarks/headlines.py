@@ -49,6 +49,13 @@ HEADLINES = (
         Place("attribution", "attribution of all", "captum"),
         "captum",
     ),
+    Headline(
+        "Compare two ResNet-18 over all convolutions",
+        Place("comparison", "comparison of", "with a copy"),
+        Place("comparison", "comparison of", "hooks"),
+        "by hand, without channels and errors",
+    ),
+    Headline("Check up a ResNet-18 by all rules", Place("checkup", "all rules", "checkup of")),
     Headline("Monitor each step of a training of ResNet-18", Place("monitor", "A monitor at every step: R", "Moments")),
     Headline("Draw 512 maps", Place("pictures", TO_PNG, "feature_maps().to_png(), after")),
     Headline(

@@ -14,6 +14,7 @@ from spatialprobe.text import format_count
 LIMIT = 0.05
 FEWEST = 20  # channels: of fewer, 5 % is less than one
 ENOUGH = 10  # observations for each channel
+_SHOWN = 12  # directions in the picture, at least
 
 
 def find_low_rank(evidence: Evidence) -> Outcome:
@@ -55,7 +56,7 @@ def effective_dimension(spectrum: torch.Tensor) -> float:
 
 def _describe(one: Measured, dimension: float, spectrum: torch.Tensor) -> Finding:
     channels = len(spectrum)
-    shown = spectrum[: min(channels, 40)].tolist()
+    shown = spectrum[: max(_SHOWN, round(2 * dimension))].tolist()  # the rest are next to nothing
     names = [str(at + 1) for at in range(len(shown))]
     title = "Directions in which the channels vary together, strongest first"
     return Finding(

@@ -26,9 +26,10 @@ def find_uncovered(evidence: Evidence) -> Outcome:
         for axis, along in enumerate(lines):
             covered[(slice(None),) * axis + (along,)] = False
     last = fields[-1].layer
+    named = repr(last) if last else "the model itself"
     share = 1 - float(covered.mean())
     if not share:
-        return f"The units of {last!r} see all {covered.size:,} pixels."
+        return f"The units of {named} see all {covered.size:,} pixels."
     inside = _has_gap(covered)
     severity: Severity = "warning" if share > LIMIT or inside else "note"
     where = "also between pixels that are seen" if inside else "at the border"
@@ -47,17 +48,17 @@ def find_uncovered(evidence: Evidence) -> Outcome:
             "of "
             "another size.",
             source=RULE.reason,
-            picture=_draw(evidence, covered, last),
+            picture=_draw(evidence, covered, named),
         )
     ]
 
 
-def _draw(evidence: Evidence, covered: npt.NDArray[np.bool_], last: str) -> PixelsPicture | GridPicture:
+def _draw(evidence: Evidence, covered: npt.NDArray[np.bool_], named: str) -> PixelsPicture | GridPicture:
     """Return the first image with the pixels marked that are not seen; of signals, volumes and others, the mask."""
     images = evidence.subject.samples.images
     title = "Pixels that are not seen"
     if covered.ndim == 2 and images is not None and images.ndim == 4 and images.shape[1] in (1, 3):
-        words = f"crimson: {covered.size - int(covered.sum())} pixels that no unit of {last!r} sees"
+        words = f"crimson: {covered.size - int(covered.sum())} pixels that no unit of {named} sees"
         return PixelsPicture(images[0].detach().cpu(), ~covered, title, words)
     return GridPicture(as_plane(covered.astype(np.float64)), title, "seen (1) or not (0)", None, "x", "y")
 
