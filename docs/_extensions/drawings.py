@@ -21,7 +21,7 @@ def write(app: Sphinx) -> None:
         digest = hashlib.sha256(module.read_bytes()).hexdigest()
         if picture.exists() and mark.exists() and mark.read_text(encoding="utf-8") == digest:
             continue
-        runpy.run_path(str(module))["draw"]().savefig(picture, dpi=160)
+        runpy.run_path(str(module))["draw"]().savefig(picture, dpi=160, bbox_inches="tight", pad_inches=0.08)
         mark.write_text(digest, encoding="utf-8")
 
 
