@@ -23,6 +23,7 @@ _is_wrapped: Callable[[torch.Tensor], bool] = getattr(
 _is_legacy_batched: Callable[[torch.Tensor], bool] = getattr(
     torch._C._functorch, "is_legacy_batchedtensor", lambda tensor: False
 )
+_is_functional: Callable[[torch.Tensor], bool] = getattr(torch, "_is_functional_tensor", lambda tensor: False)
 _NO_DISPATCH = torch.Tensor.__torch_dispatch__  # of tensors that are not wrapper subclasses
 _FLOAT8 = [getattr(torch, name) for name in dir(torch) if name.startswith("float8_")]
 _NOT_IN_NUMPY = {
@@ -47,8 +48,8 @@ _PARTS = {  # the methods that return the components of a tensor of such a layou
 
 
 def is_batched(value: torch.Tensor) -> bool:
-    """Return whether a tensor is a wrapper of functorch, such as a batched tensor under `vmap`."""
-    return _is_wrapped(value) or _is_legacy_batched(value)
+    """Return whether a tensor is a wrapper of functorch, such as a batched tensor under `vmap`, without own values."""
+    return _is_wrapped(value) or _is_legacy_batched(value) or _is_functional(value)
 
 
 def holds_own_memory(value: torch.Tensor) -> bool:

@@ -130,6 +130,8 @@ def test_functorch_is_refused():
     conv = nn.Conv2d(1, 2, 3)
     with pytest.raises(sp.UnsupportedOutputError, match="functorch transform"), sp.Probe(conv):
         torch.vmap(conv)(torch.rand(3, 1, 1, 5, 5))
+    with pytest.raises(sp.UnsupportedOutputError, match="functorch transform"), sp.Probe(conv):
+        conv(torch._to_functional_tensor(torch.rand(1, 1, 5, 5)))  # outside of `functionalize`
 
 
 def test_functional_call_is_recorded():

@@ -246,6 +246,30 @@ def test_watching_leaves_a_transforms_own_tensors_alone():
     assert torch.equal(own[0], record.tensor)
 
 
+class Sealed(torch.Tensor):
+    """A subclass that knows how to be detached and cloned, and refuses all else."""
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        if function.__name__ not in ("detach", "clone", "__get__", "is_inference", "_is_zerotensor"):
+            raise TypeError(function.__name__)
+        return super().__torch_function__(function, types, args, kwargs or {})
+
+
+def test_watching_asks_nothing_of_a_subclass():
+    """The output of a subclass that refuses most operators is recorded, and writes to its memory are noticed."""
+    model = nn.Sequential(nn.Identity(), nn.Identity())
+    values = torch.rand(2, 3)
+    model[1].register_forward_pre_hook(lambda module, args: (values.mul_(2), None)[1])
+    with sp.Probe(model, "0") as probe:
+        for _ in range(3):
+            model(values.as_subclass(Sealed))
+    assert [type(record.tensor) for record in probe.records] == [Sealed] * 3
+    first = values / 8
+    for record, factor in zip(probe.records, (1, 2, 4), strict=True):
+        assert torch.equal(record.tensor.as_subclass(torch.Tensor), first * factor)
+
+
 @pytest.mark.parametrize("options", [{"keep_graph": True}, {"transform": torch.clone}, {}], ids=" ".join)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
 def test_budget_counts_the_dtype_that_is_kept(dtype, options):

@@ -43,6 +43,9 @@ class Watch:
 
     def __init__(self, guard: Guard, alias: torch.Tensor) -> None:
         """Take an alias that nothing else refers to, as `detach` makes them; it loses its values."""
+        if type(alias) is not torch.Tensor:  # a subclass may have other data, or refuse that it is replaced
+            with torch._C.DisableTorchFunctionSubclass():
+                alias = alias.detach()
         self._guard = guard
         self._version = alias._version
         # A tensor whose data is replaced keeps its counter, which it shares with what it was an alias of.
