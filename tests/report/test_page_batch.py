@@ -197,6 +197,8 @@ def test_what_is_not_clear_is_said(tmp_path):
     assert chosen.images == 3
     with pytest.raises(sp.ArgumentError, match=r"not some of each: these are \(3, 16, 16\), \(16, 16\)"):
         sp.write_report(path, Detector(), [*IMAGES], image=lambda one: one if one.equal(IMAGES[0]) else one[0])
+    with pytest.raises(sp.ForwardError, match=r"on each by forward=lambda model, images: model\(torch.stack\(images"):
+        sp.write_report(path, nn.Conv2d(3, 4, 3), [IMAGES[0], IMAGES[1, :, :12]])
     with pytest.raises(sp.ArgumentError, match="picture of a sample is of 8 x 8 pixels, and no input"):
         sp.write_report(path, Scaled(), {"pixels": IMAGES}, image=lambda sample: sample["pixels"][:, :8, :8])
     with pytest.raises(sp.ArgumentError, match="images must be a tensor .* not a dict"):

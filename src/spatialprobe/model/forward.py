@@ -136,4 +136,9 @@ def images_error(model: nn.Module, images: torch.Tensor, error: Exception) -> Fo
             "It is called on the images alone: say how it is called on them, such as forward=lambda model, images: "
             "model(images, other_input)."
         )
+    elif isinstance(error, (TypeError, AttributeError)) and "list" in str(error):
+        hint = (
+            "If it was called on a list of images, as detectors take them: a model of one tensor is called on each by "
+            "forward=lambda model, images: model(torch.stack(images))."
+        )
     return forward_error(model, images, error, hint)
