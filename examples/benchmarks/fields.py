@@ -100,7 +100,8 @@ def cost_of(name: str, rounds: int) -> Cost:
     with Uninitialized():
         model = built(name)
     shape = SHAPE if name not in kinds()["video"] else (1, 3, 32, 224, 224) if name.startswith("swin") else VIDEO
-    shapes_only, image = copy.deepcopy(model).to("meta"), torch.empty(shape, device="meta")
+    with torch.device("meta"):
+        shapes_only, image = built(name), torch.empty(shape)
     ratios, seconds = [], []
     for _ in range(rounds + 1):
         start = time.process_time()

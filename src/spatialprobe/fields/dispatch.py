@@ -295,9 +295,9 @@ class IntervalMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
             made = [reach.inexact(f"{operation.name} with {what} whose values are unknown") for reach in made]
         handling, verdict = call.traits.handling, NOTHING
         if handling.numbers or len(call.reaches) < len(call.tensors):
-            still = _find_still(call, operation.shape)
+            find_still = partial(_find_still, call, operation.shape)
             verdict = judge(
-                handling, call.arguments, self.constants, call.is_constant, call.unused, operation.heeded, still
+                handling, call.arguments, self.constants, call.is_constant, call.unused, operation.heeded, find_still
             )
         if verdict.acts or any(map(is_marked, call.reaches.values())) or any(map(is_marked, made)):
             inputs = [call.reaches[id(one)] for one in call.tensors if id(one) in call.reaches]

@@ -127,15 +127,15 @@ class _Reading:
         """Read the layouts that the pass from the input shows; of runs that do not see it, no pass shows more."""
         self._runs = [(name, reach.shape if isinstance(reach, Reach) else None) for name, reach in runs]
         self._known = [None] * len(runs)
-        self.read(runs, patience=len(runs))
+        self.read(runs, patience=None)
         for index, (_, reach) in enumerate(runs):
             if self._known[index] is None and isinstance(reach, Reach) and reach.is_constant:
                 self._hopeless.add(index)
 
-    def read(self, runs: Iterable[tuple[str, Reach | str]], patience: int = _STILL) -> None:
+    def read(self, runs: Iterable[tuple[str, Reach | str]], patience: int | None = _STILL) -> None:
         """Add the layouts that a pass shows of runs that are not known yet.
 
-        The pass ends where the units of so many runs in a row all see the same.
+        The pass ends where the units of so many runs in a row all see the same, with a patience of None never.
         """
         history, found, still, index = _History(), list(self._known), 0, -1
         seen: dict[Reach, Layout | None] = {}  # a container returns the same tensor as its last layer
@@ -145,16 +145,15 @@ class _Reading:
                 return  # the model does not run the same way twice
             if not isinstance(reach, Reach):
                 continue
-            if reach not in seen:
-                moving = {axis for span in reach.spans for axis in _moving_axes(span, reach.shape)}
-                still = 0 if moving else still + bool(reach.spans)
+            if patience is not None and reach not in seen:
+                still = 0 if _all_moving_axes(reach) else still + bool(reach.spans)
             if found[index] is None and reach not in seen:
-                found[index] = self._infer_layout(self._layers[name].module, reach, moving, history)
+                found[index] = self._infer_layout(self._layers[name].module, reach, history)
             found[index] = seen[reach] = found[index] or seen.get(reach)
             if found[index] is None and _moves_for_good(reach):
                 self._hopeless.add(index)
             history.note(reach.shape, found[index])
-            if still > patience:
+            if patience is not None and still > patience:
                 break
         self._known = found
         self._recall_shapes(history, index + 1)
@@ -218,10 +217,11 @@ class _Reading:
             found[name] = (*found.get(name, ()), layout)
         return found
 
-    def _infer_layout(self, module: nn.Module, reach: Reach, moving: set[int], history: _History) -> Layout | None:
+    def _infer_layout(self, module: nn.Module, reach: Reach, history: _History) -> Layout | None:
         """Return the layout of a module's output; None if it is in doubt."""
         if len(reach.shape) <= 2 or is_channels_first(module):
             return "channels_first"
+        moving = _all_moving_axes(reach)
         found = _find_layout(moving, reach.shape)
         found = (find_grid(reach) if found == "channels_last" else None) or found or history.of(reach.shape)
         if found is None and 0 not in moving:  # the first axis counts samples
@@ -256,7 +256,7 @@ class _History:
 
 def moves_over_batch(reach: Reach) -> bool:
     """Return whether units lie along the first axis, as windows do that are folded into the batch."""
-    return any(0 in _moving_axes(span, reach.shape) for span in reach.spans)
+    return reach.shape[:1] > (1,) and any(0 in _moving_axes(span, reach.shape) for span in reach.spans)
 
 
 def _moves_for_good(reach: Reach) -> bool:
@@ -284,6 +284,11 @@ def _find_layout(moving: set[int], shape: tuple[int, ...]) -> Layout | None:
         return None
     still = set(units_of(possible[0], len(shape))) - moving
     return possible[0] if all(shape[axis] == 1 for axis in still) else None
+
+
+def _all_moving_axes(reach: Reach) -> set[int]:
+    """Return the axes along which what units see of the input moves, along any of its axes."""
+    return {axis for span in reach.spans for axis in _moving_axes(span, reach.shape)}
 
 
 def _moving_axes(span: Span, shape: Sequence[int]) -> list[int]:

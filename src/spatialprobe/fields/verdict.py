@@ -57,7 +57,7 @@ def judge(
     is_constant: Callable[[torch.Tensor], bool],
     unused: Collection[str] = (),
     heeded: Collection[str] = (),
-    still: Collection[int] = (),
+    find_still: Callable[[], Collection[int]] = tuple,
 ) -> Verdict:
     """Return the effect of the constants among an operator's arguments on the others.
 
@@ -68,7 +68,8 @@ def judge(
         is_constant: whether an argument does not depend on the input.
         unused: arguments on whose values the result does not depend.
         heeded: arguments whose zeros the operator's rule has taken into account.
-        still: dimensions of the result, counted from the last, -1, along which all elements see the same.
+        find_still: returns the dimensions of the result, counted from the last, -1, along which all elements see the
+            same.
     """
     weighs = solid = False
     found: Verdict | None = None
@@ -94,8 +95,8 @@ def judge(
             values = constants.values(tensor)
             if values is not None and name in heeded:
                 values = values[values != 0]
-            elif values is not None and role in (Role.MASKS, Role.SCALES) and still:
-                values = _count_largest(found, values, role, still)
+            elif values is not None and role in (Role.MASKS, Role.SCALES):
+                values = _count_largest(found, values, role, find_still())
             _add(found, values, role, abs(factor) if isinstance(factor, (int, float)) else 1.0)
     if found is None:
         return _PLAIN[weighs, solid]
