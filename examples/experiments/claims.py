@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from statistics import fmean
 
-from experiments.measures import PIXEL
+from experiments.measures import MOST, PIXEL
 from experiments.trials import CNN, HEADS, MLP_PERMUTED, MLP_PLAIN, PERMUTED, RANDOM
 from experiments.verdicts import Difference, Findings, Verdict, decided, minus, number, percent
 
@@ -196,19 +196,21 @@ def training_shapes(findings: Findings) -> Verdict:
 
 def nameable(findings: Findings) -> Verdict:
     """Return the verdict on: channels detect something nameable."""
-    rows = [("layer", "top patches", "random patches (control)", "top patches, untrained network")]
-    differences, sentences = [], []
-    for layer in findings.of_seed[0]["coherence"]["trained"]:
-        own, random, before = (
-            findings.each("coherence", which, layer, what)
-            for which, what in (("trained", "exemplars"), ("trained", "random"), ("untrained", "exemplars"))
+    layers = list(findings.of_seed[0]["coherence"]["trained"])
+    differences = [
+        Difference(
+            f"{layer}, top patches less random patches",
+            minus(*(findings.each("coherence", "trained", layer, which) for which in ("exemplars", "random"))),
         )
-        rows.append((layer, number(own), number(random), number(before)))
-        differences.append(Difference(f"{layer}, top patches less random patches", minus(own, random)))
-        sentences.append(
-            f"{layer}: the top patches of a channel correlate by {number(own)}, random patches by {number(random)}."
+        for layer in layers
+    ]
+    differences += [
+        Difference(
+            f"{layer}, overlap with own motifs less those of other images",
+            minus(*(findings.each("alignment", "trained", layer, which) for which in ("own", "others"))),
         )
-    aligned = _aligned(findings)
+        for layer in layers
+    ]
     return decided(
         "Channels detect something nameable",
         "In every convolution a channel's nine top-activating patches resemble each other more than random patches of "
@@ -217,52 +219,38 @@ def nameable(findings: Findings) -> Verdict:
         "the motifs of other images.",
         {},
         [
-            *sentences,
-            *_alignment_sentences(findings),
-            "The motifs name arrangements of pixels; a channel that responds to a color has no name among them.",
+            "The resemblance of patches is their mean correlation; the overlap of active units and motif is their "
+            "intersection over union. The motifs name arrangements of pixels only: a channel that responds to a color "
+            "has no name among them.",
             *_synthesis_sentences(findings),
             "The patches of an untrained network resemble each other as well, as those of any filter do: the claim is "
             "about what channels detect, not about training.",
         ],
-        [*differences, *aligned],
-        rows,
+        differences,
+        [
+            ("layer and network", "top patches", "random patches (control)", "own motif", "other images' (control)"),
+            *(_names_row(findings, layer, which) for layer in layers for which in ("trained", "untrained")),
+        ],
     )
 
 
-def _aligned(findings: Findings) -> list[Difference]:
-    """Return how much more channels coincide with motifs than with those of other images."""
-    return [
-        Difference(
-            f"{layer}, overlap with own motifs less those of other images",
-            minus(*(findings.each("alignment", "trained", layer, which) for which in ("own", "others"))),
-        )
-        for layer in findings.of_seed[0]["alignment"]["trained"]
-    ]
-
-
-def _alignment_sentences(findings: Findings) -> list[str]:
-    """Return what is said of the overlap with motifs."""
-    found = []
-    for layer in findings.of_seed[0]["alignment"]["trained"]:
-        own, others, before = (
-            findings.each("alignment", which, layer, what)
-            for which, what in (("trained", "own"), ("trained", "others"), ("untrained", "own"))
-        )
-        found.append(
-            f"{layer}: the most active units overlap a channel's best motif by {percent(own)} (intersection over "
-            f"union), the motifs of other images by {percent(others)}; in an untrained network the first is "
-            f"{percent(before)}."
-        )
-    return found
+def _names_row(findings: Findings, layer: str, which: str) -> tuple[str, ...]:
+    """Return the row of a layer's patches and motifs, in the trained or the untrained network."""
+    return (
+        layer if which == "trained" else f"{layer}, {which}",
+        *(number(findings.each("coherence", which, layer, what)) for what in ("exemplars", "random")),
+        *(percent(findings.each("alignment", which, layer, what)) for what in ("own", "others")),
+    )
 
 
 def _synthesis_sentences(findings: Findings) -> list[str]:
     """Return what is said of synthesized images: whether they are what channels respond to most."""
-    return [
-        f"{layer}: a synthesized image drives {percent(findings.each('synthesis', layer))} of the channels higher than "
-        "any test image does."
+    shares = " and ".join(
+        f"{percent(findings.each('synthesis', layer))} of {layer}'s channels"
         for layer in findings.of_seed[0]["synthesis"]
-    ]
+    )
+    images = min(MOST, findings.test_images)
+    return [f"Images synthesized by gradient ascent drive {shares} higher than any of {images:,} test images does."]
 
 
 def growing(findings: Findings) -> Verdict:

@@ -48,17 +48,18 @@ def count_dead(found: Mapping[str, Any]) -> int:
     return sum(len(layer["dead"]) for layer in found.values())
 
 
-def sentences(findings: Findings) -> list[str]:
-    """Return which channels are dead in the networks of which seeds, and why."""
+def sentences(findings: Findings, images: int) -> list[str]:
+    """Return which channels are dead in the networks of which seeds, and why, as measured on so many test images."""
     by_seed = {seed: found["dead"] for seed, found in zip(findings.seeds, findings.of_seed, strict=True)}
     dead = [one for found in by_seed.values() for layer in found.values() for one in layer["dead"].values()]
     if not dead:
-        return ["In no SimpleCNN is a channel of a convolution dead."]
+        return [f"On {images:,} test images no channel of a SimpleCNN is dead."]
     named = "; ".join(f"seed {seed}: {_names(found)}" for seed, found in by_seed.items() if count_dead(found))
     channels = sum(layer["channels"] for found in by_seed.values() for layer in found.values())
     return [
-        f"{len(dead)} of the {channels} channels of the SimpleCNNs are dead: their output is above zero at no unit of "
-        f"any test image ({named}). Behind the ReLU they are zero, and so is the gradient that could revive them.",
+        f"{len(dead)} of the {channels} channels of the SimpleCNNs are dead: their output is above zero at no unit in "
+        f"{images:,} test images ({named}). Behind the ReLU they are zero, and so is the gradient that could revive "
+        "them.",
         _reason(dead),
     ]
 

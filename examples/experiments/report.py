@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from data import ImageData
 from experiments import answers, dead, depths
+from experiments.measures import MOST
 from experiments.options import Options
 from experiments.page import SHOWN
 from experiments.pictured import Shown
@@ -138,7 +139,7 @@ def text(run: Run, drawn: Iterable[str], page: str | None = None) -> str:
     lines = [*_summary(run), *show(names, "overview.png")]
     if page:
         lines += ["", f"[The interactive page]({page}) shows every unit of these layers, for {SHOWN} images."]
-    lines += ["", " ".join([run.shown.reason, *dead.sentences(run.findings)])]
+    lines += ["", " ".join([run.shown.reason, *dead.sentences(run.findings, min(MOST, run.findings.test_images))])]
     lines += ["", "## How well the networks learned", "", *_accuracies(run), *show(names, "learning.png")]
     lines += ["", "## The claims", "", RULE]
     for place, verdict in enumerate(run.verdicts, start=1):

@@ -56,12 +56,12 @@ def test_the_report_names_dead_channels_and_the_reason():
     """Each by seed and layer, with the part of the bias; where none is dead, it says so."""
     one, none = {"before": 0.5, "after": -0.25, "bias": -0.5}, {"conv1": {"channels": 6, "dead": {}}}
     some = {"conv1": {"channels": 6, "dead": {"0": one, "3": one}}}
-    words = " ".join(dead.sentences(Findings((4, 5), [{"dead": none}, {"dead": some}], [], 10, 10)))
+    words = " ".join(dead.sentences(Findings((4, 5), [{"dead": none}, {"dead": some}], [], 10, 10), 2000))
     assert words.startswith("2 of the 12 channels of the SimpleCNNs are dead")
     assert "(seed 5: conv1 channels 0 and 3)" in words
     assert "change of -0.75, -0.50 comes from their bias and -0.25 from their weights and inputs." in words
-    assert dead.sentences(Findings((4,), [{"dead": none}], [], 10, 10)) == [
-        "In no SimpleCNN is a channel of a convolution dead."
+    assert dead.sentences(Findings((4,), [{"dead": none}], [], 10, 10), 2000) == [
+        "On 2,000 test images no channel of a SimpleCNN is dead."
     ]
 
 
