@@ -67,7 +67,7 @@ PROMISES = {
     ),
     "diagnosis/test_healthy": "",
     "diagnosis/test_rules": (
-        "diagnosis/gates diagnosis/layer_pictures diagnosis/outflow diagnosis/shifts diagnosis/taps "
+        "diagnosis/layer_pictures diagnosis/outflow diagnosis/shifts diagnosis/taps "
         "diagnosis/unreached diagnosis/rules/aliasing diagnosis/rules/batch_mixing diagnosis/rules/border "
         "diagnosis/rules/batch_norm_mismatch "
         "diagnosis/rules/checkerboard diagnosis/rules/constant_channels diagnosis/rules/dead_channels "
@@ -109,7 +109,7 @@ PROMISES = {
     "fields/test_recurrent": "fields/rules/recurrent",
     "fields/test_python_values": "fields/origins",
     "fields/test_receptive_fields": (
-        "fields/forward_pass fields/question fields/collection fields/nonlinearities model/weights"
+        "fields/forward_pass fields/gates fields/question fields/collection fields/nonlinearities model/weights"
     ),
     "fields/test_scripted": "",
     "libraries/test_libraries": "",

@@ -81,6 +81,8 @@ def test_plan_and_fields_print_tables(typed):
     assert (
         fields.out.splitlines()[1:] == repr(sp.receptive_fields(model, (1, 3, 20, 24), layers="conv1")).splitlines()[1:]
     )
+    ignored = typed("fields", NET, "--size", "16", "--ignore", "SqueezeExcite")
+    assert ignored.out.endswith("Nothing to ignore: the model has no module of type SqueezeExcite.\n")
 
 
 def test_layers_left_out_are_explained(typed):
@@ -173,7 +175,7 @@ def test_checkup_names_what_is_wrong(typed):
 def test_compare_prints_and_writes(typed):
     """A model is like itself, and unlike one of other weights; the figure or the values are written."""
     options = ("--weights", "{}/w.pt", "--npy", "{}/pixels.npy", "--layers", "conv1")
-    same = typed("compare", NET, NET, *options, "--other-weights", "{}/w.safetensors", "--output", "c.safetensors")
+    same = typed("compare", NET, *options, "--other-weights", "{}/w.safetensors", "--output", "c.safetensors")
     assert (same.status, same.err) == (0, "")
     assert sp.Comparison.load("c.safetensors").cka[0, 0] == pytest.approx(1)
     other = typed("compare", NET, "{}/net.py:net", *options, "--output", "c.png")
@@ -187,6 +189,7 @@ def test_compare_prints_and_writes(typed):
     [
         ((), "the following arguments are required: COMMAND"),
         (("plam", NET), "invalid choice: 'plam'"),
+        (("compare", NET, "--npy", "{}/pixels.npy"), "Two models are compared: pass OTHER"),
         (("plan",), "spatialprobe plan: the following arguments are required: MODEL"),
         (("plan", NET, "--size", "0"), "'0' is not an integer above zero"),
         (("plan", NET, "--model-args", "{"), "is not JSON"),

@@ -422,7 +422,7 @@ def test_source():
         sp.receptive_fields(ZOO["shared"].model(), (1, 3, 8, 8), source="conv")
 
 
-class Gate(nn.Module):
+class SqueezeExcite(nn.Module):
     """Squeeze and excite, in both common forms: it returns the gate alone, or the gated input."""
 
     def __init__(self, *, applied):
@@ -439,7 +439,7 @@ class Gated(nn.Module):
     def __init__(self, *, applied):
         super().__init__()
         self.conv = nn.Conv2d(1, 2, 3)
-        self.gate = Gate(applied=applied)
+        self.gate = SqueezeExcite(applied=applied)
 
     def forward(self, x):
         y = self.conv(x)
@@ -447,22 +447,39 @@ class Gated(nn.Module):
 
 
 @pytest.mark.parametrize("applied", [True, False])
-@pytest.mark.parametrize("ignore", [[Gate], ["Gate"], "Gate"])
+@pytest.mark.parametrize("ignore", [[SqueezeExcite], ["SqueezeExcite"], "SqueezeExcite"])
 def test_ignored_gates(applied, ignore):
     """A gate makes every unit see everything, unless it is ignored, which the result says."""
     model = Gated(applied=applied)
     assert sp.receptive_fields(model, (1, 1, 9, 9))[""].is_global
     field = sp.receptive_fields(model, (1, 1, 9, 9), ignore=ignore)[""]
     assert field.box(2, 3) == (2, 3, 5, 6)
-    assert (field.size, field.ignored, field.exact) == ((3, 3), ("Gate",), True)
+    assert (field.size, field.ignored, field.exact) == ((3, 3), ("SqueezeExcite",), True)
+
+
+@pytest.mark.parametrize("applied", [True, False])
+def test_gates_are_named(applied):
+    """Where an average makes all units see everything, the table says from where on, and what to ignore."""
+    model = Gated(applied=applied)
+    for layers in (None, nn.Conv2d):
+        remark = repr(sp.receptive_fields(model, (1, 1, 9, 9), layers=layers)).splitlines()[-1]
+        assert remark.startswith("From gate on each unit sees the whole image")
+        assert "ignore=['SqueezeExcite']" in remark
+    silent = (
+        sp.receptive_fields(model, (1, 1, 9, 9), ignore=SqueezeExcite),
+        sp.receptive_fields(nn.Sequential(nn.Conv2d(1, 2, 9, padding=8), model.gate.scale), (1, 1, 9, 9)),
+    )
+    assert not any("whole image" in repr(fields) for fields in silent)
+    norm = nn.Sequential(nn.Conv2d(1, 2, 3), nn.GroupNorm(1, 2))
+    assert "ignore=['GroupNorm']" in repr(sp.receptive_fields(norm, (1, 1, 9, 9)))
 
 
 def test_gates_that_the_model_lacks():
     """Lists of gates may be given to many models; what of them this one does not have stands under the table."""
     model = Gated(applied=True)
-    table = repr(sp.receptive_fields(model, (1, 1, 9, 9), ignore=["Gaet", nn.SiLU, Gate]))
+    table = repr(sp.receptive_fields(model, (1, 1, 9, 9), ignore=["Gaet", nn.SiLU, SqueezeExcite]))
     assert table.endswith("\nNothing to ignore: the model has no module of type Gaet, SiLU.")
-    assert "Nothing to ignore" not in repr(sp.receptive_fields(model, (1, 1, 9, 9), ignore=Gate))
+    assert "Nothing to ignore" not in repr(sp.receptive_fields(model, (1, 1, 9, 9), ignore=SqueezeExcite))
 
 
 def test_chosen_layers():
@@ -495,6 +512,7 @@ def test_chosen_layers():
         ((1, 3, 0, 12), {}, "holds nothing"),
         ("224", {}, "must be a shape.*not a str"),
         ((), {}, "must be a shape.*not an empty tuple"),
+        ((None, 3, 12, 12), {}, r"\(None, 3, 12, 12\) holds None: pass any batch size"),
         ((1, 3, 12.0, 12.0), {}, r"integers, not \(1, 3, 12.0, 12.0\)"),
         ((3, 12, 12), {}, r"'conv1', a Conv2d, took the input \(3, 12, 12\) for one .* whole shape, \(1, 3, 12, 12\)"),
         (torch.zeros(1, 3, 12, 12).byte(), {}, r"The inputs are torch.uint8, the model's weights torch.float32"),

@@ -23,8 +23,8 @@ def add_to(commands: Any) -> None:
         "compare",
         run,
         "print how similar the layers of two models are",
-        "net.py:Net net.py:Net --weights 1.pt \\\n      --other-weights 9.pt --image photos",
-        operands="MODEL OTHER",
+        "net.py:Net --weights 1.pt --other-weights 9.pt \\\n      --image photos",
+        operands="MODEL [OTHER]",
     )
     add_model(parser)
     add_other(parser)

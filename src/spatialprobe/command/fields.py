@@ -26,11 +26,14 @@ def add_to(commands: Any) -> None:
     add_model(parser)
     add_layers(parser)
     add_shape(parser)
+    parser.add_argument(
+        "--ignore", metavar="TYPE", nargs="+", action="extend", default=[], help="gates to leave out: SqueezeExcitation"
+    )
 
 
 def run(setup: Setup, arguments: Namespace) -> Iterator[str]:
     """Yield the receptive fields as a table."""
     batch = setup.batch_of(setup.images[0])
-    found = sp.receptive_fields(setup.model, batch, layers=setup.layers, at=arguments.at)
+    found = sp.receptive_fields(setup.model, batch, layers=setup.layers, at=arguments.at, ignore=arguments.ignore)
     yield repr(found)
     yield from give_reasons(found.left_out)

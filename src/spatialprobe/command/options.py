@@ -59,7 +59,7 @@ def add_model(parser: Parser) -> None:
 
 def add_other(parser: Parser) -> None:
     """Add a second model."""
-    parser.add_argument("other", metavar="OTHER", help="a model to compare it with")
+    parser.add_argument("other", metavar="OTHER", nargs="?", help="a model to compare it with (default: MODEL)")
     parser.add_argument("--other-args", metavar="JSON", type=_json, help="arguments of OTHER")
     parser.add_argument("--other-weights", metavar="FILE", help="of OTHER")
 

@@ -83,7 +83,7 @@ class Setup:
         model = _load(arguments.model, arguments.model_args, arguments.weights, device)
         other = None
         if hasattr(arguments, "other"):
-            other = _load(arguments.other, arguments.other_args, arguments.other_weights, device)
+            other = _load_other(arguments, device)
         paths = getattr(arguments, "data", None)
         data = None if paths is None else Labeled(read_images(paths, None, arguments.size))
         return Setup(model, other, images, data, forward, arguments.layers or nn.Conv2d)
@@ -109,6 +109,22 @@ class Setup:
         device = next((one.device for one in self.model.parameters()), image.device)
         batch = image[None].to(device)
         return batch if self.forward is None else self.forward.normalize(batch)
+
+
+def _load_other(arguments: Namespace, device: torch.device | None) -> nn.Module:
+    """Return the model to compare with: OTHER, or MODEL once more with other weights or arguments.
+
+    Raises:
+        ArgumentError: neither is passed.
+    """
+    if arguments.other is not None:
+        return _load(arguments.other, arguments.other_args, arguments.other_weights, device)
+    if arguments.other_weights is None and arguments.other_args is None:
+        raise ArgumentError(
+            "Two models are compared: pass OTHER after MODEL, or --other-weights, a second checkpoint of MODEL."
+        )
+    values = arguments.model_args if arguments.other_args is None else arguments.other_args
+    return _load(arguments.model, values, arguments.other_weights, device)
 
 
 def _load(target: str, arguments: Any, weights: str | None, device: torch.device | None) -> nn.Module:

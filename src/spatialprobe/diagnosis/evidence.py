@@ -13,7 +13,6 @@ from torch import nn
 
 from spatialprobe.activations.records import At
 from spatialprobe.diagnosis.finding import NotApplicable
-from spatialprobe.diagnosis.gates import gates_in
 from spatialprobe.diagnosis.measured import Difference, Measured, Nonfinite
 from spatialprobe.diagnosis.outflow import Outflows, follow_outputs
 from spatialprobe.diagnosis.pictures import BarsPicture, MapsPicture, bars
@@ -24,6 +23,7 @@ from spatialprobe.diagnosis.taps import keep_lines, keep_pixel
 from spatialprobe.diagnosis.unreached import find_unreached
 from spatialprobe.errors import SpatialProbeError
 from spatialprobe.fields.collection import ReceptiveFields
+from spatialprobe.fields.gates import gates_in
 from spatialprobe.fields.receptive_fields import receptive_fields
 from spatialprobe.fields.result import ReceptiveField
 from spatialprobe.model.forward import called_by, with_one_tensor

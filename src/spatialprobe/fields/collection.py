@@ -44,12 +44,14 @@ class ReceptiveFields(LayerCalls[ReceptiveField]):
         missing: Mapping[str, str],
         title: str,
         unmatched: Sequence[str] = (),
+        gate: str = "",
     ) -> None:
         self._fields = {layer: tuple(calls) for layer, calls in fields.items()}
         self._aliases = dict(aliases)  # every name that finds a layer -> the name of its fields
         self._missing = dict(missing)  # layers without a field, and why
         self._title = title
         self._unmatched = tuple(unmatched)  # the types to ignore of which the model has no module
+        self._gate = gate  # from which layer on every unit sees everything, and how to leave that out; or ""
 
     @property
     def missing(self) -> Mapping[str, str]:
@@ -87,7 +89,7 @@ class ReceptiveFields(LayerCalls[ReceptiveField]):
 
     def _remarks(self) -> list[str]:
         """Return the lines of text below the table."""
-        remarks = []
+        remarks = [self._gate] if self._gate else []
         if self._missing:
             remarks.append(f"No field: {_name_first(self._missing)}; .missing says why.")
         if self._unmatched:

@@ -112,6 +112,11 @@ def arguments_of(inputs: Any, model: nn.Module) -> tuple[Any, ...]:
             "inputs must be a shape such as (1, 3, 224, 224), a tensor, or a tuple of these, not "
             + (f"an empty {type(inputs).__name__}." if empty else f"{kind_of(inputs)}.")
         )
+    if _is_shape([size for size in inputs if size is not None] or [inputs]) and any(size is None for size in inputs):
+        raise ArgumentError(
+            f"A shape holds a number for each axis, and {short_repr(tuple(inputs))} holds None: pass any batch size, "
+            "such as (1, 3, 224, 224)."
+        )
     if _is_shape(inputs):
         return (_from_shape(inputs, model),)
     return tuple(_from_shape(one, model) if _is_shape(one) else one for one in inputs)

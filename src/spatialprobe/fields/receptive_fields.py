@@ -15,6 +15,7 @@ from spatialprobe.arguments import as_int, check_one_of
 from spatialprobe.errors import LayerNotRunError, SpatialProbeError, UnresolvedActivationError, UnsupportedOutputError
 from spatialprobe.fields.collection import ReceptiveFields
 from spatialprobe.fields.forward_pass import Trace, trace_fields
+from spatialprobe.fields.gates import describe_gate
 from spatialprobe.fields.known_layouts import Layouts
 from spatialprobe.fields.layout import layouts_in, moves_over_batch
 from spatialprobe.fields.question import Ignored, Question, arguments_of, as_axes, resolve_axes, types_and_names
@@ -217,6 +218,7 @@ def _collect(
         missing=missing,
         title=f"Receptive fields of {model_name(model)}, in {where} of {size}{after}",
         unmatched=asked.unmatched(model),
+        gate="" if origin else describe_gate(model, trace),
     )
 
 
