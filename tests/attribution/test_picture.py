@@ -14,8 +14,8 @@ from spatialprobe.attribution.picture import draw_attribution
 from spatialprobe.render.attribution_map import attribution_map
 
 
-def drawn(attribution, sample=0, check=None, image=None):
-    return draw_attribution(attribution, sample, check, image, None, None)
+def drawn(attribution, sample=0, check=None, image=None, scale="layer"):
+    return draw_attribution(attribution, sample, check, image, None, None, scale)
 
 
 def test_contributions_lie_over_their_pixels():
@@ -23,7 +23,7 @@ def test_contributions_lie_over_their_pixels():
     contributions = np.zeros((4, 4))
     contributions[1, 2] = 2.0
     image = np.full((8, 8, 1), 0.5, np.float32)
-    mosaic = attribution_map(contributions, image, reach=0.5, field=None, title="t", words=[])
+    mosaic = attribution_map(contributions, image, reach=0.5, scope="all", field=None, title="t", words=[])
     assert mosaic.color_bar.high == 0.5  # 2.0 over 4 pixels
     factor = 288 // 8
     panel = mosaic.pixels[-8 * factor - 12 :, 8 * factor + 24 :]
@@ -41,17 +41,35 @@ def test_units_are_placed_by_their_fields():
     contributions = np.zeros((6, 6))
     contributions[0, 0] = 1.0
     image = np.zeros((10, 10, 1), np.float32)
-    mosaic = attribution_map(contributions, image, reach=1.0, field=field, title="t", words=[])
+    mosaic = attribution_map(contributions, image, reach=1.0, scope="all", field=field, title="t", words=[])
     assert "The strongest unit, (0, 0), contributes +1 and sees rows 0 to 4 and columns 0 to 4" in mosaic.caption
 
 
-def test_one_scale_for_all_layers_and_images():
-    """Every picture of one attribution has the same ends of its color bar, symmetric around zero."""
+def test_what_one_scale_holds_for():
+    """All pictures of a layer have the same color bar, symmetric around zero, and with "all" those of all layers."""
     found = sp.attribute(make("vgg").float(), images("vgg").float(), 2)
-    bars = [drawn(one, sample).color_bar for one in found.values() for sample in range(2)]
-    assert len({(bar.low, bar.high) for bar in bars}) == 1
-    assert bars[0].low == -bars[0].high
-    assert bars[0].signed
+    pictures = [
+        [drawn(one, sample, scale=scale) for scale in ("layer", "all")] for one in found.values() for sample in (0, 1)
+    ]
+    own, shared = ([picture.color_bar for picture in column] for column in zip(*pictures, strict=True))
+    assert len({(bar.low, bar.high) for bar in shared}) == 1
+    assert len({(bar.low, bar.high) for bar in own}) == len(found)
+    assert max(bar.high for bar in own) == pytest.approx(shared[0].high)
+    assert all(bar.low == -bar.high and bar.signed for bar in own + shared)
+    assert "One scale for all images of this layer" in pictures[0][0].caption
+    assert "One scale for all layers and images" in pictures[0][1].caption
+    with pytest.raises(sp.ArgumentError, match="scale"):
+        found["3"].plot(scale="map")
+
+
+def test_a_single_unit_shows_no_place():
+    """A layer behind the pooling has one color all over: the caption says where to look instead."""
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Conv2d(4, 2, 1), nn.Flatten()
+    ).eval()
+    found = sp.attribute(model, torch.rand(1, 3, 8, 8), 1, at="output")
+    assert "a layer before the pooling does" in drawn(found["3"]).caption
+    assert "before the pooling" not in drawn(found["0"]).caption
 
 
 def test_the_check_is_in_the_caption():

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from math import prod
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 import torch
 
-from spatialprobe.arguments import as_int, short_repr
+from spatialprobe.arguments import as_int, check_one_of, short_repr
 from spatialprobe.errors import ArgumentError, SpatialProbeError
 from spatialprobe.fields.receptive_fields import receptive_fields
 from spatialprobe.fields.result import ReceptiveField
@@ -23,6 +23,8 @@ from spatialprobe.text import format_count, kind_of
 
 if TYPE_CHECKING:
     from spatialprobe.attribution.result import Attribution
+
+MapScale: TypeAlias = Literal["layer", "all"]  # what one scale holds for: all images of a layer, or all layers too
 
 _PLANAR = 2
 _READERS: Mapping[int, Callable[[object, Normalization | None], Image]] = {  # by the axes of units and input
@@ -48,7 +50,13 @@ class Check(Protocol):
 
 
 def draw_attribution(
-    attribution: Attribution, sample: int, check: Check | None, image: object, mean: object, std: object
+    attribution: Attribution,
+    sample: int,
+    check: Check | None,
+    image: object,
+    mean: object,
+    std: object,
+    scale: object = "layer",
 ) -> Mosaic:
     """Return the picture of one image's map.
 
@@ -61,6 +69,7 @@ def draw_attribution(
             f"Ablation measures one number for each channel and has no map: read attribution.channels of layer "
             f"{attribution.layer!r}, or use another method."
         )
+    check_one_of(scale, "scale", MapScale)
     axes = attribution.map.ndim - 1
     if axes not in _READERS:
         raise ArgumentError(
@@ -77,7 +86,8 @@ def draw_attribution(
     return attribution_map(
         attribution.map[sample].double().numpy(),
         values,
-        reach=attribution._question.reach / prod(values.shape[:-1]),
+        reach=(attribution.reach if scale == "layer" else attribution._question.reach) / prod(values.shape[:-1]),
+        scope="all images of this layer" if scale == "layer" else "all layers and images",
         field=field,
         title=f"{name_layer(attribution.layer)}: what {_score_words(attribution, sample)} rests on",
         words=[*_words(attribution, sample), _check_words(attribution, sample, check), *unknown],
@@ -95,11 +105,13 @@ def _words(attribution: Attribution, sample: int) -> list[str]:
     method = attribution.method.replace("_x_", " times ").replace("_", " ")
     top = attribution.top(min(3, attribution.channels.shape[1]))[sample]
     numbers = ", ".join(f"{int(one)} ({float(attribution.channels[sample, one]):+.3g})" for one in top)
+    alone = attribution.map is not None and attribution.map[sample].numel() == 1
     place = "after the nonlinearity" if attribution.at == "post_activation" else "as the layer returns it"
     total = float(attribution.channels[sample].sum())
     return [
         f"{method[0].upper()}{method[1:]}, {place}; all contributions add up to {total:+.3g}.",
         f"Channels that contribute most: {numbers}.",
+        *(["The layer has a single unit and so shows no place: a layer before the pooling does."] if alone else []),
     ]
 
 

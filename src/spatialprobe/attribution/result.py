@@ -15,12 +15,13 @@ from spatialprobe.attribution.target import Target
 from spatialprobe.errors import ArgumentError
 from spatialprobe.model.forward import Forward
 from spatialprobe.model.layout import Layout
+from spatialprobe.render.robust import robust_reach
 from spatialprobe.text import format_count
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from spatialprobe.attribution.picture import Check
+    from spatialprobe.attribution.picture import Check, MapScale
 
 Method = Literal["gradient_x_activation", "grad_cam", "integrated_gradients", "ablation"]
 
@@ -69,6 +70,13 @@ class Attribution:
     layout: Layout = field(repr=False, default="channels_first")  # of the layer's own output
     _question: Question = field(repr=False, kw_only=True)
 
+    @property
+    def reach(self) -> float:
+        """The end of the scale of the layer's maps: a robust magnitude of its contributions, times its units."""
+        if self.map is None:
+            return 0.0
+        return robust_reach(self.map.double().numpy())[0] * self.map[0].numel()
+
     def top(self, k: int) -> torch.Tensor:
         """Return the k channels of each image that contribute most, (N, k) int64, the largest contribution first.
 
@@ -92,6 +100,7 @@ class Attribution:
         image: object = None,
         mean: float | Sequence[float] | None = None,
         std: float | Sequence[float] | None = None,
+        scale: MapScale = "layer",
         title: str | None = None,
         width: float | None = None,
         dpi: float | None = None,
@@ -100,9 +109,8 @@ class Attribution:
 
         Of a volume the slice in the middle of these is shown, and named; a signal is shown as lines.
 
-        Colors are contributions per input pixel, violet for the answer and orange against it, on one scale for all
-        layers and images that were attributed together. The caption says how the attribution was checked by removing
-        channels, or that it was not.
+        Colors are contributions per input pixel, violet for the answer and orange against it. The caption says how the
+        attribution was checked by removing channels, or that it was not.
 
         Args:
             sample: which image.
@@ -110,6 +118,8 @@ class Attribution:
             image: what to draw over, in place of the image in the batch; (3, H, W), a PIL image or an array (H, W, 3).
             mean: what the image was normalized by, one number or one for each channel, so that it looks as before.
             std: the same.
+            scale: "layer": one for all images of this layer; "all": one for all layers and images that were attributed
+                together, so that pictures of layers can be compared, and those of weak ones are pale.
             title: in place of the picture's own.
             width: of the page in inches, as for `Mosaic.figure`.
             dpi: of a raster that is made from the figure.
@@ -119,7 +129,7 @@ class Attribution:
         """
         from spatialprobe.attribution.picture import draw_attribution  # so that numbers wait for no drawing
 
-        mosaic = draw_attribution(self, sample, deletion, image, mean, std)
+        mosaic = draw_attribution(self, sample, deletion, image, mean, std, scale)
         return mosaic.figure(title=title, width=width, dpi=dpi)
 
     def __repr__(self) -> str:

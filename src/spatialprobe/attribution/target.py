@@ -114,9 +114,15 @@ def _logits(output: Any, rows: int) -> torch.Tensor:
     raise ArgumentError(
         f"A class, or 'predicted', needs a model that returns scores (N, classes), or them as its logits, and for "
         f"{format_count(rows, 'image')} it returned {describe_leaves(output)}. Pass a function of the output that "
-        "returns one score for each image, such as target=lambda output: output['logits'][:, 3], or "
-        "output[:, 3].mean((1, 2)) for maps of classes."
+        f"returns one score for each image, such as target={_example(output)}."
     )
+
+
+def _example(output: Any) -> str:
+    """Return a function that a user could write for this output: of maps the mean of a class over the image."""
+    if isinstance(output, torch.Tensor) and output.ndim > _CLASS_AXES:
+        return f"lambda output: output[:, 0].mean({tuple(range(1, output.ndim - 1))}), for class 0 of its maps"
+    return "lambda output: output['logits'][:, 3]"
 
 
 def _named_logits(output: Any) -> object:

@@ -23,7 +23,9 @@ def describe_leaves(output: object) -> str:
     "a tuple with [0] a tensor (2, 3), [1]['note'] a NoneType"
     """
     found = list(islice(_leaves(output, "", _DEEPEST), _SHOWN + 1))
-    described = [f"{path or 'itself'} {_kind(leaf)}" for path, leaf in found[:_SHOWN]]
+    if found and not found[0][0]:
+        return _kind(output)  # it is a leaf itself
+    described = [f"{path} {_kind(leaf)}" for path, leaf in found[:_SHOWN]]
     more = ["..."] if len(found) > _SHOWN else []
     return f"{kind_of(output)} with " + (", ".join(described + more) or "no leaves")
 

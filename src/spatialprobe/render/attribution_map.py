@@ -1,4 +1,4 @@
-"""What a layer's units contribute to an answer, over the input, on a scale that holds for all layers and images."""
+"""What a layer's units contribute to an answer, over the input."""
 
 from __future__ import annotations
 
@@ -34,7 +34,14 @@ _HUE = 0.88  # where on the color map the colors over the image are taken, of th
 
 
 def attribution_map(
-    contributions: Floats, image: Image, *, reach: float, field: ReceptiveField | None, title: str, words: list[str]
+    contributions: Floats,
+    image: Image,
+    *,
+    reach: float,
+    scope: str,
+    field: ReceptiveField | None,
+    title: str,
+    words: list[str],
 ) -> Mosaic:
     """Return the picture of one image's map (h, w): the input, the map, and the map over the input.
 
@@ -46,6 +53,7 @@ def attribution_map(
         contributions: (h, w), signed; (w,) of a signal, (d, h, w) of a volume.
         image: (H, W, channels), with as many axes.
         reach: the end of the scale, per input pixel.
+        scope: what the scale holds for.
         field: of the units; None where it is not known.
         title: what is shown.
         words: what the caption says besides, before the scale and the unit.
@@ -74,7 +82,7 @@ def attribution_map(
             [
                 *words,
                 f"Violet speaks for it, orange against it, per input {noun}; over the input the more solid, the more.",
-                scale.words("all layers and images").replace("One given scale", "One scale for all layers and images"),
+                scale.words(scope).replace("One given scale", f"One scale for {scope}"),
                 _unit_words(float(contributions[place]), place, field, box),
                 *canvas.words,
                 *nonfinite_words(image),
