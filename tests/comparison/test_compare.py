@@ -432,7 +432,7 @@ WRONG = {
         lambda: compared(
             ZOO["tuple"].model(), ZOO["tuple"].model(), ZOO["tuple"].images().repeat(4, 1, 1, 1), layers="block"
         ),
-        r"Layer 'block'.* a str\. Choose other layers, such as those inside it\.$",
+        r"Layer 'block'.* a str\. Choose other layers, such as those inside it or behind it\.$",
     ),
     "too large": (
         lambda: similarity(torch.randn(8, 2).double() * 1e200, torch.randn(8, 2)),

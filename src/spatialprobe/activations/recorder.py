@@ -361,7 +361,7 @@ def _describe_unusable(layer: Layer, output: Any, value: Any, recording: Recordi
     if recording.take is None:
         advice = "Pass pick= to a probe, such as pick=lambda out: out[0]; elsewhere choose other layers."
     else:
-        advice = "Choose other layers, such as those inside it."
+        advice = "Choose other layers, such as those inside it or behind it."
     return (
         f"Layer {layer.name or '(model)'!r} ({type(layer.module).__name__}) returned no single tensor but "
         f"{describe_leaves(output)}. {advice}"

@@ -139,7 +139,7 @@ def _survey(forwards: Forwards, chosen: Chosen) -> None:
 def _problem_of(output: Any, count: int) -> str | None:
     """Return what a layer returned where it is not (N, C, *units), one row for each of so many images."""
     if not isinstance(output, torch.Tensor):
-        return f"no single tensor but {describe_leaves(output)}: choose a layer inside it."
+        return f"no single tensor but {describe_leaves(output)}: choose a layer inside it or behind it."
     if not (output.is_floating_point() and holds_own_memory(output)):
         return f"a {output.layout} tensor of {output.dtype}: this needs a plain dense one of floating-point numbers."
     problem = describe_rows(tuple(output.shape), count)
