@@ -1,6 +1,7 @@
 """Work done aside runs in order, holds no more than allowed, and loses no error."""
 
 import threading
+import time
 
 import pytest
 
@@ -67,3 +68,26 @@ def test_an_error_is_raised_where_it_can_be_seen():
     with pytest.raises(OSError, match="full"):
         aside.finish()
     assert seen == []
+
+
+def test_nothing_runs_after_the_end_of_an_interrupted_thread(monkeypatch):
+    """A thread that an interrupt leaves unregistered, as it starts, runs nothing any more once all is ended."""
+    aside, seen, started = Aside(), [], []
+    start = threading.Thread.start
+
+    def start_and_raise(thread):
+        started.append(thread)
+        start(thread)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", start_and_raise)
+        with pytest.raises(KeyboardInterrupt):
+            aside.add(lambda: (time.sleep(0.02), seen.append(1)), 1)
+    aside.end()
+    at_the_end = list(seen)
+    started[0].join()
+    assert seen == at_the_end
+    aside.add(lambda: seen.append(2), 1)  # begins again
+    aside.end()
+    assert seen[-1] == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,6 +22,7 @@ class Aside:
         self._thread: ThreadPoolExecutor | None = None
         self._pending: deque[tuple[Future[None], int]] = deque()
         self._failure: BaseException | None = None
+        self._turn = threading.Lock()  # held while a function runs
 
     def add(self, work: Callable[[], None], size: int) -> None:
         """Run a function that holds `size` bytes, after waiting until there is room for it.
@@ -35,7 +37,7 @@ class Aside:
         self._raise_failure()
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="spatialprobe-store")
-        self._pending.append((self._thread.submit(self._run, work), size))
+        self._pending.append((self._thread.submit(self._run, self._thread, work), size))
 
     def finish(self) -> None:
         """Wait until all functions have run.
@@ -48,19 +50,24 @@ class Aside:
         self._raise_failure()
 
     def end(self) -> None:
-        """Wait until all functions have run, and end the thread; an error remains for `finish`."""
+        """Wait until all functions have run, and end the thread; an error remains for `finish`.
+
+        Of an interrupted `add` the function may have run or not; after this it does not.
+        """
         while self._pending:
             self._wait_for_first()
         if self._thread is not None:
             self._thread.shutdown()
-            self._thread = None
+            with self._turn:  # an interrupt of `add` may leave a function, and the thread just started, unknown here
+                self._thread = None
 
-    def _run(self, work: Callable[[], None]) -> None:
-        if self._failure is None:
-            try:
-                work()
-            except BaseException as error:
-                self._failure = error
+    def _run(self, thread: ThreadPoolExecutor, work: Callable[[], None]) -> None:
+        with self._turn:
+            if self._thread is thread and self._failure is None:
+                try:
+                    work()
+                except BaseException as error:
+                    self._failure = error
 
     def _wait_for_first(self) -> None:
         self._pending[0][0].result()  # an interrupt leaves it the first
