@@ -89,7 +89,7 @@ sphinx_gallery_conf = {
     "show_signature": False,
     "capture_repr": (),
     "remove_config_comments": True,
-    "subsection_order": gallery.stage(HERE.parent / "examples", HERE / "_build/gallery"),
+    "subsection_order": gallery.stage(HERE.parent / "examples/gallery", HERE / "_build/gallery"),
     "within_subsection_order": gallery.TableOrder,
     "write_computation_times": False,
     "abort_on_example_error": True,

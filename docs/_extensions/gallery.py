@@ -27,7 +27,8 @@ def stage(examples: Path, folder: Path) -> list[str]:
     scripts = {path.stem: path for path in examples.glob("plot_*.py")}
     listed = {f"plot_{name}" for _, _, entries in SECTIONS.values() for name in entries}
     if scripts.keys() != listed:
-        raise ExtensionError(f"gallery_table.py and examples/ differ by: {', '.join(sorted(scripts.keys() ^ listed))}.")
+        differing = ", ".join(sorted(scripts.keys() ^ listed))
+        raise ExtensionError(f"gallery_table.py and examples/gallery differ by: {differing}.")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     shutil.copyfile(examples / "README.rst", folder / "README.rst")

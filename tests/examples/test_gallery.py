@@ -15,7 +15,7 @@ from PIL import Image
 pytestmark = [pytest.mark.no_cover, pytest.mark.usefixtures("empty_folder", "few_images")]
 
 ROOT = Path(__file__).parents[2]
-EXAMPLES = ROOT / "examples"
+EXAMPLES = ROOT / "examples/gallery"
 SECTIONS = runpy.run_path(str(ROOT / "docs/_extensions/gallery_table.py"))["SECTIONS"]
 NAMES = [
     "ablation",

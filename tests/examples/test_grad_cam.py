@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from simple_cnn import SimpleCNN
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "plot_grad_cam.py"
+EXAMPLE = Path(__file__).parents[2] / "examples/gallery/plot_grad_cam.py"
 
 
 def test_grad_cam_equals_the_formula(tmp_path, monkeypatch):

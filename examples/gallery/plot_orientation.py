@@ -21,15 +21,23 @@ import spatialprobe as sp
 def draw(axes: PolarAxes, tuning: sp.evidence.OrientationTuning, channel: int) -> None:
     """One channel's answers at its best frequency, the strongest as 1."""
     best = tuning.response[channel].max(axis=0).argmax()
-    answers = tuning.response[channel, :, best] / tuning.response[channel, :, best].max()
+    answers = (
+        tuning.response[channel, :, best] / tuning.response[channel, :, best].max()
+    )
     around = np.radians([*tuning.angles, *(tuning.angles + 180), 360])
     axes.fill(around, [*answers, *answers, answers[0]], color="#2b2f5e", alpha=0.3)
     axes.plot(around, [*answers, *answers, answers[0]], color="#2b2f5e")
     axes.set_theta_direction(-1)  # y points down, as in the image
     axes.set_yticks([])
     axes.set_xticks([0, np.pi / 2], ["0°", "90°"], fontsize=7)
-    preferred = f"{tuning.angle[channel]:.0f}°" if tuning.selectivity[channel] > 0.05 else "no direction"
-    axes.set_title(f"{preferred}, selectivity {tuning.selectivity[channel]:.2f}", fontsize=8)
+    preferred = (
+        f"{tuning.angle[channel]:.0f}°"
+        if tuning.selectivity[channel] > 0.05
+        else "no direction"
+    )
+    axes.set_title(
+        f"{preferred}, selectivity {tuning.selectivity[channel]:.2f}", fontsize=8
+    )
 
 
 # %%
@@ -37,8 +45,12 @@ def draw(axes: PolarAxes, tuning: sp.evidence.OrientationTuning, channel: int) -
 
 torch.manual_seed(0)
 tunings = {
-    "before training": sp.evidence.orientation_tuning(sp.examples.PatternNetwork(), "conv1"),
-    "after training": sp.evidence.orientation_tuning(sp.examples.load_network(), "conv1"),
+    "before training": sp.evidence.orientation_tuning(
+        sp.examples.PatternNetwork(), "conv1"
+    ),
+    "after training": sp.evidence.orientation_tuning(
+        sp.examples.load_network(), "conv1"
+    ),
 }
 
 # %%
@@ -49,8 +61,12 @@ figure.suptitle("conv1's answers to gratings of each direction", weight="bold")
 rows = figure.add_gridspec(2, 1)
 for row, (when, tuning) in enumerate(tunings.items()):
     part = figure.add_subfigure(rows[row])
-    part.suptitle(f"{when}: mean selectivity {tuning.selectivity.mean():.2f}", fontsize=10)
-    circles = part.subplots(2, len(tuning.angle) // 2, subplot_kw={"projection": "polar"})
+    part.suptitle(
+        f"{when}: mean selectivity {tuning.selectivity.mean():.2f}", fontsize=10
+    )
+    circles = part.subplots(
+        2, len(tuning.angle) // 2, subplot_kw={"projection": "polar"}
+    )
     for channel, axes in enumerate(circles.flat):
         draw(axes, tuning, channel)
 figure.savefig("orientation.png")

@@ -46,9 +46,15 @@ versions = {
 # conv1's kernels, and what a new head makes of the four convolutions.
 
 figure = Figure(figsize=(11, 2.8), layout="constrained")
-for axes, (name, changed) in zip(figure.subplots(1, len(versions)), versions.items(), strict=True):
+for axes, (name, changed) in zip(
+    figure.subplots(1, len(versions)), versions.items(), strict=True
+):
     axes.imshow(sp.kernels(changed.get_submodule("conv1")).array)
-    axes.set_title(f"{name}: a new head reaches {with_new_head(changed):.0%}", fontsize=9)
+    axes.set_title(
+        f"{name}: a new head reaches {with_new_head(changed):.0%}", fontsize=9
+    )
     axes.set_axis_off()
-figure.suptitle(f"conv1's kernels, on drawn patterns; chance is {1 / len(sp.examples.CLASSES):.0%}")
+figure.suptitle(
+    f"conv1's kernels, on drawn patterns; chance is {1 / len(sp.examples.CLASSES):.0%}"
+)
 figure.savefig("kernel_surgery.png")

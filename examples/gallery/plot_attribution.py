@@ -26,7 +26,10 @@ print(found)
 # The check, for both layers: the score falls without each image's own top channels, hardly without random ones, and
 # rises without those that speak against the answer.
 
-checks = {layer: sp.evidence.channel_deletion(model, images, one, k=3) for layer, one in found.items()}
+checks = {
+    layer: sp.evidence.channel_deletion(model, images, one, k=3)
+    for layer, one in found.items()
+}
 for check in checks.values():
     print(check)
 
@@ -47,5 +50,7 @@ for axes, (layer, check) in zip(figure.subplots(1, 2), checks.items(), strict=Tr
     axes.boxplot(list(falls.values()), whis=(5, 95), showfliers=False)
     axes.set_xticks(np.arange(1, 4), list(falls))
     axes.axhline(0, color="gray", linewidth=0.5)
-    axes.set_title(f"{layer}: without {check.k} of {check.channels} channels", fontsize=9)
+    axes.set_title(
+        f"{layer}: without {check.k} of {check.channels} channels", fontsize=9
+    )
     axes.set_ylabel("fall of the score")

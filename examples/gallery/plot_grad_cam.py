@@ -44,7 +44,9 @@ answers = model(images).argmax(1)
 figure = Figure(figsize=(12, 3.6), layout="constrained")
 for column, (above, below) in enumerate(figure.subplots(2, 8).T):
     above.imshow(images[column].permute(1, 2, 0).numpy())
-    above.set_title(f"{classes[labels[column]]}\n-> {classes[answers[column]]}", fontsize=8)
+    above.set_title(
+        f"{classes[labels[column]]}\n-> {classes[answers[column]]}", fontsize=8
+    )
     below.imshow(images[column].mean(0).numpy(), cmap="gray")
     below.imshow(cams[column].numpy(), cmap="viridis", alpha=0.6)
     above.set_axis_off()

@@ -26,7 +26,9 @@ NAMES = {
 # The whole shape of the input, batch included, is all that is needed.
 
 fields = {
-    name: sp.receptive_fields(get_model(name, weights=None).eval(), (1, 3, 224, 224), layers=nn.Conv2d)
+    name: sp.receptive_fields(
+        get_model(name, weights=None).eval(), (1, 3, 224, 224), layers=nn.Conv2d
+    )
     for name in NAMES
 }
 print(fields["alexnet"])
@@ -38,7 +40,13 @@ figure = Figure(figsize=(7.5, 4.2), layout="constrained")
 axes = figure.subplots()
 for name, color in NAMES.items():
     sizes = [field.size[0] for field in fields[name].values()]
-    axes.plot([number / (len(sizes) - 1) for number in range(len(sizes))], sizes, ".-", color=color, label=name)
+    axes.plot(
+        [number / (len(sizes) - 1) for number in range(len(sizes))],
+        sizes,
+        ".-",
+        color=color,
+        label=name,
+    )
 axes.axhline(224, color="black", linewidth=0.8, linestyle=":")
 axes.text(1, 224, "the image", ha="right", va="bottom", fontsize=8)
 axes.set_yscale("log", base=2)

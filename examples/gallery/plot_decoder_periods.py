@@ -30,12 +30,21 @@ print(fields)
 # Each bar is the window of one unit. Where the period is more than one, `size` is that of the largest.
 
 figure = Figure(figsize=(8, 5.2), layout="constrained")
-for axes, layer in zip(figure.subplots(4, 1, sharex=True), ("0", "1", "2", "3"), strict=True):
+for axes, layer in zip(
+    figure.subplots(4, 1, sharex=True), ("0", "1", "2", "3"), strict=True
+):
     boxes = fields[layer].boxes()
     units = np.arange(len(boxes))
-    axes.bar(units * 32 / len(boxes) + 16 / len(boxes), boxes[:, 1] - boxes[:, 0], bottom=boxes[:, 0], color="#8c8fb8")
+    axes.bar(
+        units * 32 / len(boxes) + 16 / len(boxes),
+        boxes[:, 1] - boxes[:, 0],
+        bottom=boxes[:, 0],
+        color="#8c8fb8",
+    )
     axes.set_title(
-        f"layer {layer}: period {fields[layer].period[0]}, size {fields[layer].size[0]}", fontsize=9, loc="left"
+        f"layer {layer}: period {fields[layer].period[0]}, size {fields[layer].size[0]}",
+        fontsize=9,
+        loc="left",
     )
     axes.set_ylabel("pixels seen", fontsize=8)
 figure.supxlabel("where the unit lies, in pixels of the input", fontsize=9)

@@ -66,7 +66,9 @@ print(found)
 # Each finding says what was measured, and what to do.
 
 for one in found.findings:
-    print(f"{one.severity}, {one.rule} in {one.where}:\n  {one.evidence}\n  {one.advice}\n")
+    print(
+        f"{one.severity}, {one.rule} in {one.where}:\n  {one.evidence}\n  {one.advice}\n"
+    )
 
 # %%
 # And each has a picture, but for a mode. The dead channels come first, hatched, beside those that answer.

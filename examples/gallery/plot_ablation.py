@@ -30,7 +30,9 @@ means = swept["conv4"]["moments"].mean.tolist()
 def mean_scores() -> torch.Tensor:
     """Return the mean score of the right class, for each class."""
     scores = model(images).gather(1, labels[:, None])[:, 0]
-    return torch.stack([scores[labels == label].mean() for label in range(len(classes))])
+    return torch.stack(
+        [scores[labels == label].mean() for label in range(len(classes))]
+    )
 
 
 whole, falls = mean_scores(), []
@@ -47,7 +49,9 @@ figure = Figure(figsize=(8.5, 3.8), layout="constrained")
 axes = figure.subplots()
 shown = axes.imshow(fall, cmap="PuOr_r", vmin=-limit, vmax=limit)
 axes.set_yticks(range(len(classes)), classes, fontsize=8)
-axes.set_xticks(range(len(falls)), [str(channel) for channel in range(len(falls))], fontsize=8)
+axes.set_xticks(
+    range(len(falls)), [str(channel) for channel in range(len(falls))], fontsize=8
+)
 axes.set_xlabel("channel of conv4 that is held at its mean")
 axes.set_title("How far the score of the right class falls", fontsize=10)
 figure.colorbar(shown, label="logits", shrink=0.8)

@@ -23,7 +23,9 @@ torch.manual_seed(0)
 model = sp.examples.PatternNetwork()
 checkpoints = [copy.deepcopy(model)]
 for first in (0, 1):
-    sp.examples.train_network(model, patterns, labels, epochs=9 if first else 1, seed=first)
+    sp.examples.train_network(
+        model, patterns, labels, epochs=9 if first else 1, seed=first
+    )
     checkpoints.append(copy.deepcopy(model))
 untrained, early, late = checkpoints
 
@@ -44,7 +46,9 @@ figure.savefig("compare.png")
 # A network that began with other kernels has its channels in another order; `match` pairs them by correlation.
 
 torch.manual_seed(1)
-stranger = sp.examples.train_network(sp.examples.PatternNetwork(), patterns, labels, epochs=10, seed=1)
+stranger = sp.examples.train_network(
+    sp.examples.PatternNetwork(), patterns, labels, epochs=10, seed=1
+)
 paired = sp.compare(late, stranger, images, progress=False)["conv1"]
 print("namesakes correlate by", paired.correlation.numpy().round(2))
 print("matched channels by   ", paired.match_correlation.numpy().round(2))

@@ -26,8 +26,12 @@ data = list(zip(images, masks, strict=True))
 
 half = len(data) // 2
 names, layers = sp.examples.CLASSES, ["conv1", "conv4"]
-chosen = sp.evidence.concept_alignment(model, data[:half], layers, concepts=names, quantile=0.05, progress=False)
-measured = sp.evidence.concept_alignment(model, data[half:], layers, concepts=names, quantile=0.05, progress=False)
+chosen = sp.evidence.concept_alignment(
+    model, data[:half], layers, concepts=names, quantile=0.05, progress=False
+)
+measured = sp.evidence.concept_alignment(
+    model, data[half:], layers, concepts=names, quantile=0.05, progress=False
+)
 for found in measured.values():
     print(found)
 
@@ -36,13 +40,26 @@ for found in measured.values():
 # images.
 
 figure = Figure(figsize=(9, 5.8), layout="constrained")
-for axes, (layer, found) in zip(figure.subplots(1, 2, sharex=True), measured.items(), strict=True):
+for axes, (layer, found) in zip(
+    figure.subplots(1, 2, sharex=True), measured.items(), strict=True
+):
     best = chosen[layer].best
     rows = range(len(best))
     axes.barh(rows, found.iou[rows, best], color="#3b6ea5", label="own masks")
-    axes.plot(found.control[rows, best], rows, "|", color="black", markersize=9, label="masks of other images")
-    axes.set_yticks(rows, [f"{row}: {names[one]}" for row, one in enumerate(best)], fontsize=8)
+    axes.plot(
+        found.control[rows, best],
+        rows,
+        "|",
+        color="black",
+        markersize=9,
+        label="masks of other images",
+    )
+    axes.set_yticks(
+        rows, [f"{row}: {names[one]}" for row, one in enumerate(best)], fontsize=8
+    )
     axes.set_title(f"{layer}: intersection over union", fontsize=9)
     axes.invert_yaxis()
-figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
+figure.legend(
+    *axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8
+)
 figure.savefig("concepts.png", dpi=150)

@@ -25,7 +25,9 @@ print(probe)
 # One picture for all layers. Channel numbers are those of the layer; the color bar holds for all maps above it.
 
 maps = sp.feature_maps(probe)
-maps.figure(title="A photo, seen by a network that was trained on drawn patterns").savefig("feature_maps.png")
+maps.figure(
+    title="A photo, seen by a network that was trained on drawn patterns"
+).savefig("feature_maps.png")
 
 # %%
 # Many channels: the strongest ones, and how many are hidden. The scale is robust: a single bright pixel does not

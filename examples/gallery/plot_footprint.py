@@ -18,9 +18,21 @@ def draw(axes: Axes, found: sp.evidence.Footprint) -> None:
     """The units that changed, and the edge of those that could."""
     axes.imshow(found.changed, cmap="Blues", vmin=0, vmax=1.3)
     rows, columns = found.predicted.nonzero()
-    top, left, bottom, right = rows.min() - 0.5, columns.min() - 0.5, rows.max() + 0.5, columns.max() + 0.5
-    axes.plot([left, right, right, left, left], [top, top, bottom, bottom, top], color="#c9862b")
-    axes.set_title(f"{found.layer}: {found.changed.sum()} of {found.changed.size} units changed", fontsize=9)
+    top, left, bottom, right = (
+        rows.min() - 0.5,
+        columns.min() - 0.5,
+        rows.max() + 0.5,
+        columns.max() + 0.5,
+    )
+    axes.plot(
+        [left, right, right, left, left],
+        [top, top, bottom, bottom, top],
+        color="#c9862b",
+    )
+    axes.set_title(
+        f"{found.layer}: {found.changed.sum()} of {found.changed.size} units changed",
+        fontsize=9,
+    )
 
 
 # %%
@@ -36,7 +48,15 @@ pixel = (13, 18)
 figure = Figure(figsize=(9.6, 3.8), layout="constrained")
 picture, *maps = figure.subplots(1, 3)
 picture.imshow(images[0].permute(1, 2, 0).numpy())
-picture.plot(pixel[1], pixel[0], "s", color="#c9862b", markersize=8, fillstyle="none", markeredgewidth=2)
+picture.plot(
+    pixel[1],
+    pixel[0],
+    "s",
+    color="#c9862b",
+    markersize=8,
+    fillstyle="none",
+    markeredgewidth=2,
+)
 picture.set_title(f"one of {len(images)} images, and the pixel", fontsize=9)
 for axes, layer in zip(maps, ("conv2", "conv4"), strict=True):
     draw(axes, sp.evidence.footprint(model, images, layer, pixel))

@@ -20,8 +20,14 @@ import spatialprobe as sp
 
 images, _ = sp.examples.draw_patterns(64, seed=1)
 torch.manual_seed(0)
-networks = {"as initialized": sp.examples.PatternNetwork().eval(), "trained": sp.examples.load_network()}
-found = {name: sp.effective_receptive_field(model, images, "conv4") for name, model in networks.items()}
+networks = {
+    "as initialized": sp.examples.PatternNetwork().eval(),
+    "trained": sp.examples.load_network(),
+}
+found = {
+    name: sp.effective_receptive_field(model, images, "conv4")
+    for name, model in networks.items()
+}
 for name, effective in found.items():
     print(name, effective)
 
@@ -33,8 +39,12 @@ figure = Figure(figsize=(8, 4), layout="constrained")
 for axes, (name, effective) in zip(figure.subplots(1, 2), found.items(), strict=True):
     shown = axes.imshow(effective.map, vmin=0, vmax=top)
     (y, x), (height, width) = effective.box.start, effective.box.shape
-    axes.add_patch(Rectangle((x - 0.5, y - 0.5), width, height, fill=False, edgecolor="white"))
-    axes.set_title(f"{name}: half its mass within {effective.sides[0.5]} pixels", fontsize=9)
+    axes.add_patch(
+        Rectangle((x - 0.5, y - 0.5), width, height, fill=False, edgecolor="white")
+    )
+    axes.set_title(
+        f"{name}: half its mass within {effective.sides[0.5]} pixels", fontsize=9
+    )
 figure.colorbar(shown, ax=figure.axes, label="share of the whole", shrink=0.8)
 figure.savefig("effective_field.png")
 

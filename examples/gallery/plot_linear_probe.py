@@ -23,7 +23,12 @@ test_images, test_labels = sp.examples.draw_patterns(1500, seed=1)
 
 def read_off(model: nn.Module) -> list[float]:
     """The accuracy of a linear probe on each layer after its ReLU, in percent."""
-    read = partial(sp.evidence.linear_probe, test_images=test_images, test_labels=test_labels, at="post_activation")
+    read = partial(
+        sp.evidence.linear_probe,
+        test_images=test_images,
+        test_labels=test_labels,
+        at="post_activation",
+    )
     return [100 * read(model, images, labels, layer).accuracy for layer in layers]
 
 
@@ -31,17 +36,30 @@ def read_off(model: nn.Module) -> list[float]:
 # A network of four convolutions, before and after training on the drawn patterns.
 
 torch.manual_seed(0)
-found = {"untrained": read_off(sp.examples.PatternNetwork()), "trained": read_off(sp.examples.load_network())}
+found = {
+    "untrained": read_off(sp.examples.PatternNetwork()),
+    "trained": read_off(sp.examples.load_network()),
+}
 
 # %%
 # What training adds grows from layer to layer.
 
 figure = Figure(figsize=(6.4, 3.8), layout="constrained")
 axes = figure.add_subplot()
-for (name, values), color, marker in zip(found.items(), ("#c9862b", "#2b2f5e"), "^o", strict=True):
+for (name, values), color, marker in zip(
+    found.items(), ("#c9862b", "#2b2f5e"), "^o", strict=True
+):
     axes.plot(layers, values, marker=marker, color=color)
-    axes.annotate(name, (len(layers) - 1, values[-1]), (8, 0), textcoords="offset points", va="center")
-axes.axhline(100 / len(sp.examples.CLASSES), color="#808088", linestyle=":", linewidth=1)
+    axes.annotate(
+        name,
+        (len(layers) - 1, values[-1]),
+        (8, 0),
+        textcoords="offset points",
+        va="center",
+    )
+axes.axhline(
+    100 / len(sp.examples.CLASSES), color="#808088", linestyle=":", linewidth=1
+)
 axes.set_ylabel("accuracy of a linear probe (%), chance dotted", fontsize=9)
 axes.set_ylim(0, 100)
 axes.set_xlim(-0.2, len(layers) - 0.4)

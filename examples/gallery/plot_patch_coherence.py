@@ -17,7 +17,9 @@ import spatialprobe as sp
 
 model = sp.examples.load_network()
 images, labels = sp.examples.draw_patterns(600, seed=1, size=64)
-sweep = sp.sweep(model, images, {"top": partial(sp.Exemplars, k=9)}, layers="conv4", progress=False)
+sweep = sp.sweep(
+    model, images, {"top": partial(sp.Exemplars, k=9)}, layers="conv4", progress=False
+)
 top, field = sweep["conv4"]["top"], sp.receptive_fields(model, images[:1])["conv4"]
 
 # %%

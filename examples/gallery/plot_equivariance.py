@@ -16,9 +16,14 @@ from torch import nn
 import spatialprobe as sp
 
 
-def errors(model: nn.Module, images: torch.Tensor, layer: str, shifts: range) -> list[float]:
+def errors(
+    model: nn.Module, images: torch.Tensor, layer: str, shifts: range
+) -> list[float]:
     """The mean relative error of a layer, inside the image, at each shift to the right."""
-    return [sp.evidence.equivariance_error(model, images, layer, (0, shift)).mean for shift in shifts]
+    return [
+        sp.evidence.equivariance_error(model, images, layer, (0, shift)).mean
+        for shift in shifts
+    ]
 
 
 # %%
@@ -26,9 +31,13 @@ def errors(model: nn.Module, images: torch.Tensor, layer: str, shifts: range) ->
 
 cnn = sp.examples.load_network()
 torch.manual_seed(0)
-mlp = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 30), nn.ReLU(), nn.Linear(30, 10))
+mlp = nn.Sequential(
+    nn.Flatten(), nn.Linear(3 * 32 * 32, 30), nn.ReLU(), nn.Linear(30, 10)
+)
 patterns, labels = sp.examples.draw_patterns(2000)
-sp.examples.train_network(mlp, patterns - 0.5, labels, epochs=3)  # without centering its units die
+sp.examples.train_network(
+    mlp, patterns - 0.5, labels, epochs=3
+)  # without centering its units die
 images, shifts = sp.examples.draw_patterns(200, seed=1)[0], range(1, 9)
 found = {
     "conv1": errors(cnn, images, "conv1", shifts),
@@ -41,7 +50,9 @@ found = {
 
 figure = Figure(figsize=(7.6, 3.8), layout="constrained")
 axes = figure.add_subplot()
-for (name, values), color, marker in zip(found.items(), ("#2b2f5e", "#3f8f8b", "#c9862b"), "os^", strict=True):
+for (name, values), color, marker in zip(
+    found.items(), ("#2b2f5e", "#3f8f8b", "#c9862b"), "os^", strict=True
+):
     axes.plot(shifts, values, marker=marker, color=color, label=name, clip_on=False)
 axes.set_xlabel("shift to the right (pixels)")
 axes.set_ylabel("relative error, inside the image")

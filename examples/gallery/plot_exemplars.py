@@ -16,16 +16,29 @@ import spatialprobe as sp
 model = sp.examples.load_network()
 images, labels = sp.examples.draw_patterns(600, seed=1, size=64)
 result = sp.sweep(
-    model, images, {"top": sp.Exemplars, "dead": sp.Dead, "values": sp.Histogram}, at="post_activation", progress=False
+    model,
+    images,
+    {"top": sp.Exemplars, "dead": sp.Dead, "values": sp.Histogram},
+    at="post_activation",
+    progress=False,
 )
-print("conv4 channels that never fire:", result["conv4"]["dead"].dead.nonzero().flatten().tolist())
+print(
+    "conv4 channels that never fire:",
+    result["conv4"]["dead"].dead.nonzero().flatten().tolist(),
+)
 
 # %%
 # A row for each of six channels of the fourth layer, units whose field lies within the image first.
 
-field = sp.receptive_fields(model, images[:1], layers="conv4", at="post_activation")["conv4"]
-patches = sp.exemplar_patches(result["conv4"]["top"], images, field, channels=[0, 3, 4, 13, 14, 18], interior=True)
-patches.figure(title="Top-activating patches of conv4 in drawn patterns").savefig("exemplars.png")
+field = sp.receptive_fields(model, images[:1], layers="conv4", at="post_activation")[
+    "conv4"
+]
+patches = sp.exemplar_patches(
+    result["conv4"]["top"], images, field, channels=[0, 3, 4, 13, 14, 18], interior=True
+)
+patches.figure(title="Top-activating patches of conv4 in drawn patterns").savefig(
+    "exemplars.png"
+)
 
 # %%
 # And how its values are distributed, over all places of all images.

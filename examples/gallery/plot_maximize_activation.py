@@ -18,12 +18,16 @@ import spatialprobe as sp
 
 model = sp.examples.load_network()
 images, labels = sp.examples.draw_patterns(1000, seed=1)
-top = sp.sweep(model, images, {"top": sp.Exemplars}, layers="conv4", progress=False)["conv4"]["top"]
+top = sp.sweep(model, images, {"top": sp.Exemplars}, layers="conv4", progress=False)[
+    "conv4"
+]["top"]
 
 # %%
 # All channels are searched in one batch.
 
-found = sp.maximize_activation(model, "conv4", shape=(3, 32, 32), exemplars=top, progress=False)
+found = sp.maximize_activation(
+    model, "conv4", shape=(3, 32, 32), exemplars=top, progress=False
+)
 print(found)
 found.mosaic()
 
