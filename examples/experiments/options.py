@@ -12,7 +12,7 @@ import torch
 from simple_cnn import DeepCNN
 
 PRESETS: dict[str, tuple[str, int, int | None, tuple[int, ...]]] = {  # data, epochs, images of each split, depths
-    "quick": ("patterns", 4, 8000, (2, 3, 4)),
+    "quick": ("patterns", 4, 8000, (2, 3)),
     "full": ("cifar10", 10, None, (2, 3, 4, 6)),
 }
 
@@ -78,7 +78,7 @@ def parse(arguments: list[str] | None, about: str) -> Options:
     parser.add_argument("--layer", help="whose exemplars are drawn (default: conv2)", default="conv2")
     parser.add_argument("--seed", type=int, default=0, help="the first seed (default: 0)")
     parser.add_argument("--seeds", type=_numbers, default=(3,), help="how many, or which: 3 (default), or 0,1,2")
-    parser.add_argument("--depths", type=_numbers, help="convolutions (default: 2,3,4; full: 2,3,4,6)")
+    parser.add_argument("--depths", type=_numbers, help="convolutions (default: 2,3; full: 2,3,4,6)")
     parser.add_argument("--resume", action="store_true", help="take what an earlier run with these options left")
     parser.add_argument(
         "--jobs", type=_positive, help="networks trained side by side (default: one for each core, up to 4)"

@@ -325,11 +325,11 @@ def test_missing_data(folders, tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ([], ("patterns", 4, 8000, (0, 1, 2), (2, 3, 4))),
+        ([], ("patterns", 4, 8000, (0, 1, 2), (2, 3))),
         (["--preset", "full"], ("cifar10", 10, None, (0, 1, 2), (2, 3, 4, 6))),
         (["--preset", "full", "--data", "folder:x", "--limit", "9"], ("folder:x", 10, 9, (0, 1, 2), (2, 3, 4, 6))),
         (["--seeds", "2", "--seed", "5", "--depths", "6,2"], ("patterns", 4, 8000, (5, 6), (2, 6))),
-        (["--seeds", "3,1,3", "--batches", "7"], ("patterns", 1, 8000, (3, 1), (2, 3, 4))),
+        (["--seeds", "3,1,3", "--batches", "7"], ("patterns", 1, 8000, (3, 1), (2, 3))),
     ],
 )
 def test_options(options, expected):
