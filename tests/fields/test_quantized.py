@@ -145,6 +145,10 @@ OPERATORS = {
         lambda x: torch.ops.quantized.softmax(rounded(x), 2, 1 / 256, 0).dequantize(),
         lambda x: x.softmax(2),
     ),
+    "prelu": (
+        lambda x: torch.ops.quantized.prelu(rounded(x), rounded(torch.tensor([0.5, 1.0, 2.0])), 0.1, 128).dequantize(),
+        lambda x: F.prelu(x, x.new_tensor([0.5, 1.0, 2.0])),
+    ),
     "matrix product": (
         lambda x: torch.ops.quantized.matmul(rounded(x), rounded(x.mT.contiguous()), 0.1, 128).dequantize(),
         lambda x: x @ x.mT,

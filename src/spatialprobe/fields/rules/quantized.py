@@ -63,6 +63,11 @@ def _multiply(operation: Operation) -> Reach:
     return operation.reach("X").reduced([-1], keepdim=True).expanded(operation.shape)
 
 
+def _bend(operation: Operation) -> Reach:
+    """A PReLU with a slope for each channel, or for all."""
+    return operation.with_all_of(operation.reach("qx"), "weight")
+
+
 def _mix_channel(operation: Operation) -> Reach:
     """An instance norm: all positions of a channel; a single one is its own mean, and cancels."""
     seen = operation.reach("input")
@@ -92,6 +97,7 @@ for _names, _rule in (
     (_TRANSPOSED, _convolve),
     (_LINEAR, _multiply),
     (_DYNAMIC, _scale_by_values),
+    ("prelu", _bend),
     ("instance_norm", _mix_channel),
     ("softmax", _weigh),
     ("matmul", multiply),
