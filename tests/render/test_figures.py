@@ -86,6 +86,18 @@ def test_numbers_are_text_in_files_of_vectors(tmp_path):
     assert b"/Font" in mosaic.save(tmp_path / "maps.pdf").read_bytes()
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e-7])
+def test_numbers_of_the_bar_fit_the_page(scale):
+    """However long the numbers beside a color bar are, the page is wide enough for them."""
+    mosaic = sp.feature_maps(record_of((torch.rand(1, 2, 20, 20) - 0.5) * 1.23456 * scale))
+    figure = mosaic.figure()
+    FigureCanvasAgg(figure).draw()
+    bar = figure.axes[-1]
+    assert max(label.get_window_extent().x1 for label in bar.get_yticklabels()) < figure.bbox.x1 - 4
+    across = int(re.search(r'viewBox="0 0 (\d+)', mosaic._repr_html_())[1])
+    assert across - mosaic.pixels.shape[1] - 32 >= 6 * max(map(len, mosaic.color_bar.ends))
+
+
 def test_steps_rows_and_patches_are_written_as_text(tmp_path):
     """Names of steps, of channels and of samples too, wherever a sheet is put together from others."""
     steps = {f"epoch {step}": record_of(torch.rand(1, 5, 9, 9)) for step in range(3)}

@@ -32,6 +32,7 @@ BAR_ROOM = 90  # right of the mosaic: bar, ticks and numbers
 BAR_WIDTH = 14
 _LOWEST_BAR = 90  # room for numbers that do not touch
 _HIGHEST_BAR = 360
+_TICK_ROOM = 10  # between a bar and its numbers
 _BAR_INSET = 7  # the numbers at both ends stick out
 _NARROWEST = 460  # room for words below a small mosaic
 TITLE_LINE = 20
@@ -157,12 +158,20 @@ def page(
 
 
 def _width(mosaic: Mosaic, scale: float) -> float:
-    return int(mosaic.pixels.shape[1]) * scale + (BAR_ROOM if mosaic.color_bar else 0)
+    return int(mosaic.pixels.shape[1]) * scale + _bar_room(mosaic.color_bar)
+
+
+def _bar_room(bar: ColorBar | None) -> float:
+    """The pixels right of a picture that a bar and the longest of its numbers take; 0 without a bar."""
+    if bar is None:
+        return 0
+    longest = max(text_width(number, CAPTION_FONT) for number in (*bar.ends, *_numbers_between(bar).values()))
+    return max(BAR_ROOM, MARGIN + BAR_WIDTH + _TICK_ROOM + longest)
 
 
 def _fitting(mosaic: Mosaic, room: float) -> float:
     """The scale at which a mosaic and its bar fill a column."""
-    room -= 2 * MARGIN + (BAR_ROOM if mosaic.color_bar else 0)
+    room -= 2 * MARGIN + _bar_room(mosaic.color_bar)
     return max(room, UNIT / 10) / int(mosaic.pixels.shape[1])
 
 
@@ -212,20 +221,20 @@ def _draw_bar(axes: Axes, bar: ColorBar) -> None:
     shades.set_data(colors(bar.signed)[::-1, None])
     axes.add_image(shades)
     axes.set(xlim=(0, 1), ylim=(bar.low, bar.high), xticks=[])
-    between = _ticks_between(bar.low, bar.high)
+    between = _numbers_between(bar)
     low, high = bar.ends
-    axes.set_yticks([bar.low, *between, bar.high], [low, *(f"{value:.4g}" for value in between), high])
+    axes.set_yticks([bar.low, *between, bar.high], [low, *between.values(), high])
     axes.spines[:].set_visible(False)
     size = CAPTION_FONT.get_size_in_points()
     axes.tick_params(labelsize=size, length=2, color=QUIET, labelcolor=QUIET, labelleft=False, labelright=True)
     axes.tick_params(left=False, right=True)
 
 
-def _ticks_between(low: float, high: float) -> list[float]:
-    """Round values between the ends of a bar, with room for the numbers of the ends."""
-    room = 0.12 * (high - low)
-    steps = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
-    return [float(value) for value in steps if low + room <= value <= high - room]
+def _numbers_between(bar: ColorBar) -> dict[float, str]:
+    """Round values between the ends of a bar as text, with room for the numbers of the ends."""
+    room = 0.12 * (bar.high - bar.low)
+    steps = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(bar.low, bar.high)
+    return {float(value): f"{value:.4g}" for value in steps if bar.low + room <= value <= bar.high - room}
 
 
 def wrapped(words: str, width: float, font: FontProperties) -> list[str]:

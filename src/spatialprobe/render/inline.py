@@ -11,7 +11,8 @@ from spatialprobe.render.png import png
 from spatialprobe.text import as_html
 
 _STOPS = 16  # of the gradient of a bar
-_BAR_ROOM = 80  # pixels right of the picture
+_BAR_ROOM = 80  # pixels right of the picture, or as many as the numbers take
+_LETTER = 6.5  # pixels of a digit at most
 _BAR_HEIGHT = 220  # pixels at most
 _INSET = 9  # pixels: the numbers at both ends stick out
 _FONT = "font-family:system-ui,sans-serif"
@@ -20,7 +21,7 @@ _FONT = "font-family:system-ui,sans-serif"
 def mosaic_html(mosaic: Mosaic) -> str:
     """Return the picture with title and caption, for a notebook; whatever they hold, they are plain text."""
     height, width = mosaic.pixels.shape[:2]
-    across = width + (_BAR_ROOM if mosaic.color_bar else 0)
+    across = width + _bar_room(mosaic.color_bar)
     title, caption = as_html(mosaic.title), as_html(mosaic.caption)
     bar = _bar(mosaic.color_bar, width + 14, height) if mosaic.color_bar else ""
     return (
@@ -30,6 +31,10 @@ def mosaic_html(mosaic: Mosaic) -> str:
         f'style="max-width:100%;height:auto;display:block;{_FONT}">{_image(mosaic)}{_letters(mosaic)}{bar}</svg>'
         f'<figcaption style="margin-top:6px;opacity:.8">{caption}</figcaption></figure>'
     )
+
+
+def _bar_room(bar: ColorBar | None) -> int:
+    return 0 if bar is None else max(_BAR_ROOM, round(14 + 18 + _LETTER * max(map(len, bar.ends))))
 
 
 def _image(mosaic: Mosaic) -> str:
