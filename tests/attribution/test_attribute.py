@@ -323,7 +323,7 @@ def test_tables():
         assert "Left out: " in words
         assert "gradient_x_activation, post_activation, of 2 images" in words
     assert html.count("<img") == sum(one.map.ndim == 3 for layer in found for one in found.calls(layer))
-    assert "on one scale a layer" in html
+    assert "on one scale for all layers" in html
     measured = sp.attribute(model, pictures, 2, layers="0", method="ablation")._repr_html_()
     assert "<img" not in measured
     assert "channel_deletion" in measured

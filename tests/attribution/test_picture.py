@@ -14,7 +14,7 @@ from spatialprobe.attribution.picture import draw_attribution
 from spatialprobe.render.attribution_map import attribution_map
 
 
-def drawn(attribution, sample=0, check=None, image=None, scale="layer"):
+def drawn(attribution, sample=0, check=None, image=None, scale="all"):
     return draw_attribution(attribution, sample, check, image, None, None, scale)
 
 
@@ -58,6 +58,7 @@ def test_what_one_scale_holds_for():
     assert all(bar.low == -bar.high and bar.signed for bar in own + shared)
     assert "One scale for all images of this layer" in pictures[0][0].caption
     assert "One scale for all layers and images" in pictures[0][1].caption
+    assert "One scale for all layers and images" in drawn(found["3"]).caption  # what one gets without asking
     with pytest.raises(sp.ArgumentError, match="scale"):
         found["3"].plot(scale="map")
 

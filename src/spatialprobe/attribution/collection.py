@@ -65,7 +65,7 @@ class Attributions(LayerCalls[Attribution]):
             Html("")
             if one.map is None
             else draw_signed_map(
-                one.map[0].numpy() * one.map[0].numel(), one.reach, f"{one.layer or '(model)'}, image 0"
+                one.map[0].numpy() * one.map[0].numel(), one._question.reach, f"{one.layer or '(model)'}, image 0"
             )
             for one in self._found
         ]
@@ -74,7 +74,7 @@ class Attributions(LayerCalls[Attribution]):
             return format_html_table(
                 self._title(), _HEADINGS, rows, flush_right=_NUMBERS, remarks=[*self._remarks(), _CHECK]
             )
-        words = "Maps of image 0: violet speaks for the score, orange against it, on one scale a layer."
+        words = "Maps of image 0: violet speaks for the score, orange against it, on one scale for all layers."
         rows = [(*row, picture) for row, picture in zip(rows, thumbnails, strict=True)]
         return format_html_table(
             self._title(), (*_HEADINGS, "map"), rows, flush_right=_NUMBERS, remarks=[*self._remarks(), words, _CHECK]

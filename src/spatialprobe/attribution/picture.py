@@ -56,7 +56,7 @@ def draw_attribution(
     image: object,
     mean: object,
     std: object,
-    scale: object = "layer",
+    scale: object = "all",
 ) -> Mosaic:
     """Return the picture of one image's map.
 

@@ -100,7 +100,7 @@ class Attribution:
         image: object = None,
         mean: float | Sequence[float] | None = None,
         std: float | Sequence[float] | None = None,
-        scale: MapScale = "layer",
+        scale: MapScale = "all",
         title: str | None = None,
         width: float | None = None,
         dpi: float | None = None,
@@ -118,8 +118,8 @@ class Attribution:
             image: what to draw over, in place of the image in the batch; (3, H, W), a PIL image or an array (H, W, 3).
             mean: what the image was normalized by, one number or one for each channel, so that it looks as before.
             std: the same.
-            scale: "layer": one for all images of this layer; "all": one for all layers and images that were attributed
-                together, so that pictures of layers can be compared, and those of weak ones are pale.
+            scale: "all": one for all layers and images that were attributed together, so that pictures of layers can be
+                compared; "layer": one for all images of this layer, where its own range is of interest.
             title: in place of the picture's own.
             width: of the page in inches, as for `Mosaic.figure`.
             dpi: of a raster that is made from the figure.
