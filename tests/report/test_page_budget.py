@@ -191,3 +191,24 @@ def test_whole_images_of_exemplars(setting, tmp_path):
         shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture.split(",")[1]))).convert("RGB")) / 255
         apart = [np.abs(shown - image.permute(1, 2, 0).numpy()).mean() for image in images]  # noise stored with loss
         assert int(np.argmin(apart)) == int(number)
+
+
+class Images(nn.Module):
+    """A model that takes a list of images, as detectors do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3)
+
+    def forward(self, images):
+        """Return the mean of the maps of each image."""
+        return [self.conv(image[None]).mean() for image in images]
+
+
+def test_as_many_images_of_several_sizes_as_fit(tmp_path):
+    """Of a list whose early images each have their own size, and later ones share theirs, few that fit are lost."""
+    images = [torch.rand(1, 8 + i, 20) for i in range(16)] + [torch.rand(1, 9, 20)] * 16
+    twelve = sp.write_report(tmp_path / "twelve.html", Images(), images[:12]).nbytes
+    report = sp.write_report(tmp_path / "all.html", Images(), images, max_bytes=twelve)
+    assert report.nbytes <= twelve
+    assert 10 <= report.images <= 12

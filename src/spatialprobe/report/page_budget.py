@@ -155,19 +155,32 @@ def _is_large(size: tuple[int, ...]) -> bool:
 
 
 def _images_that_fit(draft: _Draft, steps: Sequence[int], rest: int) -> int:
-    """Return for how many images the maps fit, from the first on; none is encoded that does not."""
-    one = draft.rest(draft.whole(steps, 1))
-    given = len(draft.page.inputs.images)
-    each = (rest - one) / max(1, given - 1)  # picture and numbers
-    taken = one - each
-    for image in range(given):
-        taken += each
+    """Return for how many images the maps fit, from the first on; `rest` is what all else takes with all images.
+
+    What an image adds beside its maps differs: the first of a size adds the fields of that size.
+    """
+    fitting, excessive = 0, len(draft.page.inputs.images)
+    if _do_maps_fit(draft, steps, excessive, rest):
+        return excessive
+    while excessive - fitting > 1:
+        count = (fitting + excessive) // 2
+        if _do_maps_fit(draft, steps, count, draft.rest(draft.whole(steps, count))):
+            fitting = count
+        else:
+            excessive = count
+    return fitting
+
+
+def _do_maps_fit(draft: _Draft, steps: Sequence[int], images: int, rest: int) -> bool:
+    """Return whether the maps of the first images fit beside the rest; no more is encoded than fits."""
+    room = draft.max_bytes - rest
+    for image in range(images if room >= 0 else 0):
         for pieces, step in zip(draft.pieces, steps, strict=True):
             for piece in range(len(pieces)):
-                taken += pieces.nbytes(image, piece, step)
-                if taken > draft.max_bytes:
-                    return image
-    return given
+                room -= pieces.nbytes(image, piece, step)
+                if room < 0:
+                    return False
+    return room >= 0
 
 
 def _as_fine_as_fits(draft: _Draft, coarse: _Plan) -> Page | None:
