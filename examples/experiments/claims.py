@@ -97,6 +97,7 @@ def arrangement(findings: Findings) -> Verdict:
             f"from {percent(mlp)} to {percent(mlp_permuted)}; chance is {percent([chance])}.",
             "To the MLP both tasks are equally hard, since permuting the weights of its first layer in the same way "
             "undoes the permutation; its two accuracies differ only because training starts from other weights.",
+            *_describe_untrained(permuted, chance, findings.test_images),
         ],
         [
             over_chance,
@@ -114,6 +115,17 @@ def arrangement(findings: Findings) -> Verdict:
             ("MLP (control)", percent(mlp), percent(mlp_permuted), percent(loss_mlp, "points")),
         ],
     )
+
+
+def _describe_untrained(permuted: tuple[float, ...], chance: float, images: int) -> list[str]:
+    """Return a sentence where no CNN on permuted pixels is better than chance by twice the sampling error."""
+    error = 2 * (chance * (1 - chance) / images) ** 0.5
+    if max(permuted) > chance + error:
+        return []
+    return [
+        "On permuted pixels the CNN stays at chance in every seed: it does not begin to learn in so few steps. So the "
+        "loss also holds what training longer might win back."
+    ]
 
 
 def pattern_in_kernel(findings: Findings) -> Verdict:

@@ -27,9 +27,8 @@ import spatialprobe as sp
 
 EXPECTED = (0.85, 0.80, 0.45)  # accuracy in training and on the test images, and training loss, on CIFAR-10
 RULE = (
-    "Each claim has a rule that decides it and was fixed before the numbers were known. A difference counts if its "
-    "mean over seeds exceeds twice its spread over seeds and, for accuracies, twice the sampling error of the test "
-    "set; with fewer than three seeds none does."
+    "Each claim has a rule that decides it. A difference counts if its mean over seeds exceeds twice its spread over "
+    "seeds and, for accuracies, twice the sampling error of the test set; with fewer than three seeds none does."
 )
 PICTURES = {  # name -> what it shows
     "overview.png": "What each layer makes of one image, channel by channel; dark maps are weak, hatched ones zero",

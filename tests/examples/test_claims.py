@@ -114,6 +114,14 @@ def test_an_mlp_at_chance_is_no_control():
     assert len(verdict.failed) == 1
 
 
+@pytest.mark.parametrize(("accuracy", "said"), [(0.1, True), (0.4, False)])
+def test_a_cnn_that_does_not_begin_to_learn(accuracy, said):
+    """Where the CNN on permuted pixels stays at chance, the report says what its loss of accuracy leaves open."""
+    verdict = verdicts(("accuracy", PERMUTED, accuracy))["arrangement"]
+    assert ("stays at chance in every seed" in " ".join(verdict.sentences)) == said
+    assert verdict.supported
+
+
 def test_two_seeds_are_too_few():
     """Claims about what varies take three seeds; those that hold by construction do not."""
     found = verdicts(seeds=2)
