@@ -113,3 +113,10 @@ def test_code_fits_beside_the_contents(page):
     """No line of Python on a page is wider than 88 characters, which is what a page shows without scrolling."""
     blocks = re.findall(r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     assert not [line for block in blocks for line in block.splitlines() if len(line) > 88]
+
+
+def test_one_version_everywhere():
+    """The newest entry of the changelog and the citation file speak of this version."""
+    newest = re.search(r"^## (\S+)", (ROOT / "docs" / "changelog.md").read_text(encoding="utf-8"), re.MULTILINE)
+    cited = re.search(r"^version: (\S+)$", (ROOT / "docs" / "CITATION.cff").read_text(encoding="utf-8"), re.MULTILINE)
+    assert newest[1] == cited[1] == spatialprobe.__version__

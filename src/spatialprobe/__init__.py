@@ -84,7 +84,7 @@ if TYPE_CHECKING:
     from spatialprobe.training.monitor import Monitor
     from spatialprobe.training.nonfinite import NonFiniteOrigin
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Activation",
