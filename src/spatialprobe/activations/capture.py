@@ -18,10 +18,13 @@ from spatialprobe.arguments import as_int, check_keywords, check_switch
 from spatialprobe.errors import SpatialProbeError
 from spatialprobe.model.forward import run_model
 from spatialprobe.model.layout import Layout
-from spatialprobe.model.select import Selector, check_model, without_replicas
+from spatialprobe.model.select import Selector, check_model, model_name, without_replicas
 from spatialprobe.model.settings import set_gradients
 from spatialprobe.model.stop import Stopped, stop_forward
 from spatialprobe.model.undo import Undo, undo_block
+from spatialprobe.tensors import shape_text
+
+_IMAGE_AXES = 3  # (C, H, W), without a batch
 
 
 class _StopAfter:
@@ -88,7 +91,8 @@ def capture(
 
     Raises:
         ArgumentError: an argument cannot be used.
-        SpatialProbeError: as for `Probe`. An exception that the model raises passes through unchanged.
+        SpatialProbeError: as for `Probe`. An exception that the model raises passes through unchanged, with
+            a note of the inputs' shapes from Python 3.11 on.
 
     >>> import torch, spatialprobe as sp
     >>> from torch import nn
@@ -150,8 +154,24 @@ def record_pass(
             returned = run_model(model, (inputs, dict(kwargs or {})), forward=_call_model)
         except Stopped:
             return probe
+        except SpatialProbeError:
+            raise
+        except Exception as error:
+            _add_note(error, model, inputs)
+            raise
         probe.output = None if stopper is not None and stopper.is_done else returned
     return probe
+
+
+def _add_note(error: Exception, model: nn.Module, inputs: tuple[Any, ...]) -> None:
+    """Note on an error of the model the shapes that it was called on, and that an image alone is no batch."""
+    tensors = [one for one in inputs if isinstance(one, torch.Tensor)]
+    if not tensors or not hasattr(error, "add_note"):  # before Python 3.11
+        return
+    note = f"{model_name(model)} was called on {' and '.join(shape_text(one) for one in tensors)}."
+    if len(tensors) == 1 and tensors[0].ndim == _IMAGE_AXES:
+        note += " If that is one image, pass a batch of it, image[None]."
+    error.add_note(note)
 
 
 def _find_layouts(

@@ -39,6 +39,7 @@ from spatialprobe.mappings import FrozenMapping
 from spatialprobe.model.copies import describe_copies, find_copies
 from spatialprobe.model.hooks import ProbeHook, attach
 from spatialprobe.model.layout import Layout, Signs, fits, is_channels_first
+from spatialprobe.model.mode import find_training_modules
 from spatialprobe.model.names import is_name, list_names
 from spatialprobe.model.select import (
     Selector,
@@ -50,7 +51,7 @@ from spatialprobe.model.select import (
     select,
 )
 from spatialprobe.model.undo import Block, Leaving
-from spatialprobe.text import describe_left_out
+from spatialprobe.text import describe_left_out, quote_names
 
 Missing = Literal["error", "warn", "ignore"]
 
@@ -152,6 +153,7 @@ class Probe(Block, Activations):
         super().__init__(title=f"Probe of {model_name(model)}")
         keeping = Keeping(copy, transform, as_device(device), dtype, keep_graph, max_bytes)
         self._model = model
+        self._in_training: list[str] = []  # norms and dropouts that were in training mode
         self._missing = missing
         self._exact = find_exact_names(model, layers)
         self._recording = Recording(at, gradients, threads, pick, keeping, None if missing == "error" else self._exact)
@@ -186,6 +188,7 @@ class Probe(Block, Activations):
     ) -> None:
         if self._active is None or not self._active.open:
             raise ProbeStateError("This probe is not active: enter its block first.")
+        self._in_training = find_training_modules(self._model) if self._recorder.entries else []
         self._active.run()
         self._recorder.finish()
         if kind is None:
@@ -222,7 +225,15 @@ class Probe(Block, Activations):
         return FrozenMapping({name: found[name] for name in self.watched if name in found})
 
     def _remarks(self) -> list[str]:
-        return list(filter(None, [describe_left_out(self.left_out)]))
+        return list(filter(None, [describe_left_out(self.left_out), self._describe_mode()]))
+
+    def _describe_mode(self) -> str:
+        if not self._in_training:
+            return ""
+        return (
+            f"In training mode ran {quote_names(self._in_training)}: values depend on the batch or on chance, and "
+            "differ from those after model.eval()."
+        )
 
     @property
     def records(self) -> tuple[Activation, ...]:

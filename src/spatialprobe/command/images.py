@@ -46,7 +46,8 @@ class ImageFiles(ImageSet):
         self._mode = "L" if size is not None and size[0] == 1 else "RGB"
         self._fits = size is not None
         self._size = self._open(files[0]).size if size is None else (size[2], size[1])  # (width, height)
-        self.names = [f"{file.parent.name}/{file.name}".lstrip("/") for file in files]
+        apart = len({file.parent for file in files}) > 1  # only then a folder's name says something
+        self.names = [f"{file.parent.name}/{file.name}".lstrip("/") if apart else file.name for file in files]
 
     def __getitem__(self, index: int) -> torch.Tensor:
         file = self._files[index]
