@@ -287,6 +287,21 @@ def test_layer_names_that_are_no_file_names(tmp_path):
     assert group.attrs["layer"] == "../up/a b"
 
 
+def test_layers_that_are_called_like_other_parts_of_the_store(tmp_path):
+    """A layer called as the model itself is in the store has a group of its own, and so has one called as its file."""
+    model = nn.Sequential(nn.Sequential())
+    model._modules["(model)"] = model._modules.pop("0")
+    model[0].append(nn.Conv2d(3, 2, 1))
+    model._modules["zarr"] = nn.Sequential()
+    model._modules["zarr"]._modules["json"] = nn.Conv2d(2, 3, 1)
+    quiet(model, images(4), {}, layers=["", "(model)", "zarr.json"], store=tmp_path / "a.zarr")
+    check_store(tmp_path / "a.zarr")
+    root = zarr.open_group(tmp_path / "a.zarr", mode="r")
+    found = {group.attrs["layer"]: group["activation"] for group in root.group_values()}
+    assert {layer: array.shape[1] for layer, array in found.items()} == {"": 3, "(model)": 2, "zarr.json": 3}
+    assert "(model)" in root
+
+
 def test_without_zarr(tmp_path, monkeypatch):
     """The error names the extra."""
     import sys

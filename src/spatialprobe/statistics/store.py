@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 _FORMAT = "spatialprobe store"
 _VERSION = 2
 _CHUNK_BYTES = 32 << 20  # at most, unless a single sample is larger
+_WHOLE_MODEL = "(model)"  # the group of the model itself, whose name is empty
 _configuring = threading.Lock()  # zarr's configuration belongs to the whole process
 _NAMES = {0: (), 1: ("x",), 2: ("y", "x"), 3: ("z", "y", "x")}
 
@@ -266,9 +267,10 @@ class Store:
 
 def _group_name(layer: str, call: int) -> str:
     """Return the path of a layer's run in a store; characters that a path cannot hold are escaped."""
-    name = quote(escape_surrogates(layer) or "(model)", safe=" ()[]")
-    if name.startswith("."):  # would be a parent folder, or a hidden one
-        name = f"%2E{name[1:]}"
+    name = quote(escape_surrogates(layer), safe=" ()[]") or _WHOLE_MODEL
+    # The first would be a parent folder or a hidden one, the others are taken.
+    if name.startswith(".") or (layer and name in (_WHOLE_MODEL, "zarr.json")):
+        name = f"%{ord(name[0]):02X}{name[1:]}"
     return f"{name}/call_{call}" if call else name
 
 
