@@ -131,6 +131,15 @@ def test_gray_images_and_single_patches():
     assert picture.array.shape[2] == 3
 
 
+def test_images_of_other_numbers_of_channels():
+    """Images of two or seven channels are drawn as their mean, as the page draws its own, normalized ones too."""
+    for channels in (2, 7):
+        data = torch.rand(7, channels, 12, 12, generator=torch.Generator().manual_seed(0))
+        of_mean = sp.exemplar_patches(exemplars(), data.mean(1, keepdim=True), FIELD, mean=0.5, std=0.5)
+        found = sp.exemplar_patches(exemplars(), data, FIELD, mean=0.5, std=0.5)
+        assert np.abs(found.array.astype(int) - of_mean.array).max() <= 1
+
+
 def test_a_dead_channel_says_so(laid_out):
     """A channel that nothing activates has no patches, which would mean nothing, but words in their place."""
     maps = torch.rand(3, 2, 6, 6)

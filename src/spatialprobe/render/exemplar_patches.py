@@ -64,8 +64,9 @@ def exemplar_patches(
     Args:
         exemplars: one layer's result of the `Exemplars` reducer: `values`, `samples` (C, k), `positions` (C, k, axes).
         dataset: what the reducer saw; `dataset[i]` is an image (3, H, W) or (1, H, W), in [0, 1] or uint8, a PIL image
-            or an array (H, W, 3); a signal (C, L) or a volume (C, D, H, W); or a tuple that begins with one. Images of
-            another range are stretched, all alike, and the caption says so.
+            or an array (H, W, 3); a signal (C, L) or a volume (C, D, H, W); or a tuple that begins with one. Of images
+            (C, H, W) and volumes of another number of channels the mean is drawn. Images of another range are
+            stretched, all alike, and the caption says so.
         field: the layer's `ReceptiveField`.
         channels: which channels, and in which order; all if left out.
         interior: show those units of a channel first whose field the border does not cut: what a channel answers to
@@ -204,7 +205,7 @@ def image_of(
     normalization: Normalization | None = None,
     image: ImageOf | None = None,
 ) -> Image:
-    """A sample's image, signal or volume, channels last.
+    """A sample's image, signal or volume, channels last; other than one or three channels of pixels become their mean.
 
     Raises:
         ArgumentError: the sample is none of the field's size.
@@ -212,8 +213,9 @@ def image_of(
     found, size, what = image_in(dataset[sample], image), field.input_size, f"Sample {sample} of the data set"
     if len(size) == 1:
         return signal_values(found, size, what)
-    read = volume_values if len(size) == 3 else image_values
-    return read(found, size, what, normalization)
+    if len(size) == 3:
+        return volume_values(found, size, what, normalization)
+    return image_values(found, size, what, normalization, averages=True)
 
 
 def _place(

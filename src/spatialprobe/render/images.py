@@ -74,7 +74,12 @@ def _channel_numbers(value: object, name: str) -> tuple[float, ...]:
 
 
 def image_values(
-    image: object, size: Sequence[int] | None, what: str, normalization: Normalization | None = None
+    image: object,
+    size: Sequence[int] | None,
+    what: str,
+    normalization: Normalization | None = None,
+    *,
+    averages: bool = False,
 ) -> Image:
     """An image of this size, the channels last; bytes become fractions of 255.
 
@@ -84,6 +89,7 @@ def image_values(
         size: (H, W); None for any.
         what: its name in messages: "The image", "Sample 3 of the data set".
         normalization: to be undone, of an image that is not of bytes.
+        averages: whether an image (C, H, W) of other than one or three channels becomes their mean.
 
     Raises:
         ArgumentError: it is no such image, or of another size.
@@ -95,7 +101,7 @@ def image_values(
         tensor = tensor[None]
     if tensor.ndim == 3 and tensor.shape[2] in (1, 3) and not _is_first(tensor, size):
         tensor = tensor.movedim(2, 0)
-    if tensor.ndim != 3 or tensor.shape[0] not in (1, 3):
+    if tensor.ndim != 3 or not (tensor.shape[0] in (1, 3) or (averages and tensor.shape[0])):
         raise ArgumentError(f"{what} has the shape {tuple(tensor.shape)}: bring one image, (3, H, W) or (1, H, W).")
     if size is not None and tuple(tensor.shape[1:]) != tuple(size):
         raise ArgumentError(
@@ -103,11 +109,12 @@ def image_values(
             f"{size[0]} x {size[1]}: bring the image as the model saw it."
         )
     values = tensor.detach().cpu().movedim(0, -1)
-    if normalization is None:
-        return (values.float() / 255 if values.dtype is torch.uint8 else values.float()).numpy()
-    if values.dtype is torch.uint8:
+    if normalization is not None and values.dtype is torch.uint8:
         raise ArgumentError(f"{what} is of bytes, which are not normalized: leave mean= and std= out.")
-    return normalization.undone(values.float().numpy(), what)
+    found = (values.float() / 255 if values.dtype is torch.uint8 else values.float()).numpy()
+    if normalization is not None:
+        found = normalization.undone(found, what)
+    return found if found.shape[-1] in (1, 3) else found.mean(axis=-1, keepdims=True)
 
 
 def _is_first(tensor: torch.Tensor, size: Sequence[int] | None) -> bool:
