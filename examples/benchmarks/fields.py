@@ -35,10 +35,10 @@ def measure(quick: bool) -> Iterator[Table]:
     rounds = 1 if quick else 2
     costs = {kind: [cost_of(name, rounds) for name in names[: 2 if quick else None]] for kind, names in kinds().items()}
     every = [cost for found in costs.values() for cost in found]
-    costs |= {"all": every}
+    costs = {"all": every} | costs
     for unit, part in (("times a meta forward", "ratio"), ("seconds of one core", "seconds")):
         figures = [
-            Figure.of(f"{len(found)} models, {kind}", [getattr(cost, part) for cost in found], remark(found))
+            Figure.of(f"median of {len(found)} models, {kind}", [getattr(cost, part) for cost in found], remark(found))
             for kind, found in costs.items()
         ]
         slowest = sorted(every, key=attrgetter(part), reverse=True)[:WORST]
