@@ -33,18 +33,23 @@ def measure(quick: bool) -> Iterator[Table]:
     """Yield the tables of torchvision's architectures by kind, with the slowest, and of the peer on three of them."""
     torch.set_num_threads(1)
     rounds = 1 if quick else 2
-    costs = {kind: [cost_of(name, rounds) for name in names[: 2 if quick else None]] for kind, names in kinds().items()}
+    yield from summarize(
+        {kind: [cost_of(name, rounds) for name in names[: 2 if quick else None]] for kind, names in kinds().items()}
+    )
+    yield peers(PEER_MODELS[1:2] if quick else PEER_MODELS)
+
+
+def summarize(costs: Mapping[str, list[Cost]]) -> Iterator[Table]:
+    """Yield two tables, of ratios and of seconds: quartiles over the models of each kind, and the slowest."""
     every = [cost for found in costs.values() for cost in found]
-    costs = {"all": every} | costs
     for unit, part in (("times a meta forward", "ratio"), ("seconds of one core", "seconds")):
         figures = [
             Figure.of(f"median of {len(found)} models, {kind}", [getattr(cost, part) for cost in found], remark(found))
-            for kind, found in costs.items()
+            for kind, found in ({"all": every} | dict(costs)).items()
         ]
         slowest = sorted(every, key=attrgetter(part), reverse=True)[:WORST]
         figures += [Figure.of(cost.name, [getattr(cost, part)], remark([cost])) for cost in slowest]
         yield Table("receptive fields of every module: quartiles over models, then the slowest", unit, tuple(figures))
-    yield peers(PEER_MODELS[1:2] if quick else PEER_MODELS)
 
 
 def kinds() -> dict[str, list[str]]:
