@@ -49,7 +49,8 @@ def measure(quick: bool) -> Iterator[Table]:
         tuple(swept(str(n), n, 10 if quick else 20) for n in (256, 1024, 4096, 16384)[:steps]),
         axis="images in the data set",
         subject="sweep",
-        bound="Setting up is paid once; after that every batch costs the same, and so does memory.",
+        bound="Setting up is paid once; after that every batch costs the same, and so does memory. A batch of 64 runs "
+        "in two milliseconds; the two reducers take some twenty operations of torch for each layer.",
     )
     yield ranks(10 if quick else 60)
     yield from growth_of_tools.measure(quick)
