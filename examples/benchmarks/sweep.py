@@ -43,9 +43,9 @@ def measure(quick: bool) -> Iterator[Table]:
         resnet(),
         10 if quick else PAIRED,
         rounds,
-        "The forward takes a sixteenth of the time, a sweep does not. Moments sums values, squares and zeros in float64, "
-        "and finds the extremes; var_mean by hand, in float32, costs as much without zeros and extremes. Exemplars "
-        "orders each sample's maximum of each of 512 channels, though the maps have one unit.",
+        "The forward takes a sixteenth of the time, a sweep does not. Moments sums values, squares and zeros in "
+        "float64, and finds the extremes; var_mean by hand, in float32, costs as much without zeros and extremes. "
+        "Exemplars orders each sample's maximum of each of 512 channels, though the maps have one unit.",
     )
     yield scaling(10 if quick else BATCHES)
     yield writing(1 if quick else 4)
