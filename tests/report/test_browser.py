@@ -209,6 +209,8 @@ def test_signed_layers_diverge(driver, tmp_path):
     low, high = (float(number.lstrip("≤≥ ")) for number in (numbers[0], numbers[2]))
     assert low == -high < 0
     assert numbers[1] == "0"
+    lefts = "return ['kernel', 'status'].map((id) => document.getElementById(id).getBoundingClientRect().left)"
+    assert len(set(page.run(lefts))) == 1  # without a sweep the kernel stands where patches would
 
 
 def test_channels_are_ordered(page, path):
