@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 _PENDING_BYTES = 128 << 20  # waiting to be written; a single larger one is taken all the same
+_PATIENCE = 5.0  # seconds for an idle thread to end
 
 
 class Aside:
@@ -20,6 +21,7 @@ class Aside:
     def __init__(self, limit: int = _PENDING_BYTES) -> None:
         self._limit = limit
         self._thread: ThreadPoolExecutor | None = None
+        self._worker: threading.Thread | None = None  # the one in which functions run, once one has
         self._pending: deque[tuple[Future[None], int]] = deque()
         self._failure: BaseException | None = None
         self._turn = threading.Lock()  # held while a function runs
@@ -57,13 +59,16 @@ class Aside:
         while self._pending:
             self._wait_for_first()
         if self._thread is not None:
-            self._thread.shutdown()
+            self._thread.shutdown(wait=False)
+            if self._worker is not None:  # idle, so it ends at once; joins have hung in a process interrupted before
+                self._worker.join(_PATIENCE)
             with self._turn:  # an interrupt of `add` may leave a function, and the thread just started, unknown here
-                self._thread = None
+                self._thread = self._worker = None
 
     def _run(self, thread: ThreadPoolExecutor, work: Callable[[], None]) -> None:
         with self._turn:
             if self._thread is thread and self._failure is None:
+                self._worker = threading.current_thread()
                 try:
                     work()
                 except BaseException as error:
