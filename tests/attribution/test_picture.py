@@ -63,6 +63,17 @@ def test_what_one_scale_holds_for():
         found["3"].plot(scale="map")
 
 
+def test_a_pale_layer_says_how_it_is_seen():
+    """The caption of a layer that takes little of the scale of all layers names its own scale, and no other does."""
+    model, photo = sp.examples.load_network(), sp.examples.load_photo()
+    found = sp.attribute(model, photo[None], "predicted", layers=["conv1", "conv4"])
+    assert found["conv4"].reach < 0.2 * found["conv1"].reach
+    hint = "scale='layer' shows it in its own range"
+    assert hint in drawn(found["conv4"]).caption
+    assert hint not in drawn(found["conv4"], scale="layer").caption
+    assert hint not in drawn(found["conv1"]).caption
+
+
 def test_a_single_unit_shows_no_place():
     """A layer behind the pooling has one color all over: the caption says where to look instead."""
     model = nn.Sequential(

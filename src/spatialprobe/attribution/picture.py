@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 MapScale: TypeAlias = Literal["layer", "all"]  # what one scale holds for: all images of a layer, or all layers too
 
+_PALE = 0.3  # of the scale of all layers: colors of a layer that takes less of it are hard to see
 _PLANAR = 2
 _READERS: Mapping[int, Callable[[object, Normalization | None], Image]] = {  # by the axes of units and input
     1: lambda signal, _: signal_values(signal, None, "The signal"),
@@ -90,7 +91,12 @@ def draw_attribution(
         scope="all images of this layer" if scale == "layer" else "all layers and images",
         field=field,
         title=f"{name_layer(attribution.layer)}: what {_score_words(attribution, sample)} rests on",
-        words=[*_words(attribution, sample), _check_words(attribution, sample, check), *unknown],
+        words=[
+            *_words(attribution, sample),
+            _check_words(attribution, sample, check),
+            *_pale_words(attribution, scale),
+            *unknown,
+        ],
     )
 
 
@@ -113,6 +119,14 @@ def _words(attribution: Attribution, sample: int) -> list[str]:
         f"Channels that contribute most: {numbers}.",
         *(["The layer has a single unit and so shows no place: a layer before the pooling does."] if alone else []),
     ]
+
+
+def _pale_words(attribution: Attribution, scale: object) -> list[str]:
+    """Return how a layer is shown in full that takes little of the scale of all layers."""
+    share = attribution.reach / (attribution._question.reach or 1.0)
+    if scale == "layer" or not 0 < share < _PALE:
+        return []
+    return [f"This layer takes {share:.2g} of the scale: scale='layer' shows it in its own range."]
 
 
 def _check_words(attribution: Attribution, sample: int, check: Check | None) -> str:
