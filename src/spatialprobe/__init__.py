@@ -1,5 +1,18 @@
 """See what convolutional networks see.
 
+Probe, capture              what each layer outputs for a batch
+receptive_fields            which input pixels each unit can see
+sweep                       statistics and top-activating samples of every channel over a data set
+explore, write_report       one interactive page of all this
+attribute                   which channels and places an answer rests on
+edited, ablate, replace     what happens without a channel, or with another activation
+checkup                     what is wrong with a model
+compare                     what differs between two models
+maximize_activation         what input a channel looks for
+Monitor, find_nonfinite     what happens while a model trains
+
+`help(sp.Probe)` and so on describe each. `sp.examples` has a network, a photo and drawn patterns to try them on.
+
 >>> import torch, spatialprobe as sp
 >>> from torch import nn
 >>> model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 12, 3), nn.ReLU())
