@@ -188,9 +188,10 @@ class Probe(Block, Activations):
     ) -> None:
         if self._active is None or not self._active.open:
             raise ProbeStateError("This probe is not active: enter its block first.")
-        self._in_training = find_training_modules(self._model) if self._recorder.entries else []
         self._active.run()
         self._recorder.finish()
+        forgotten = getattr(self._model, "training", False) and self._recorder.entries
+        self._in_training = find_training_modules(self._model) if forgotten else []
         if kind is None:
             self._report_missing()
 

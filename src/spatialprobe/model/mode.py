@@ -15,7 +15,7 @@ def find_training_modules(model: nn.Module) -> list[str]:
     >>> find_training_modules(model), find_training_modules(model.eval())
     (['0'], [])
     """
-    return [name for name, module in model.named_modules() if module.training and _depends_on_mode(module)]
+    return [name for name, module in model.named_modules() if _depends_on_mode(module) and module.training]
 
 
 def _depends_on_mode(module: nn.Module) -> bool:

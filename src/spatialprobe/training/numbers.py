@@ -16,8 +16,8 @@ Floats = npt.NDArray[np.float64]
 def numbers_of(result: object) -> dict[str, Floats]:
     """Return the statistics in a result as float64 arrays (C, ...), those of one number as ().
 
-    Of a dataclass these are its fields and properties that hold numbers, by their names; any other result is a single
-    statistic without a name.
+    Of a dataclass these are its fields and properties that hold numbers, by their names, but for fields that are left
+    out of its repr; any other result is a single statistic without a name.
 
     >>> import spatialprobe as sp
     >>> dead = sp.Dead()
@@ -40,7 +40,8 @@ def _parts(result: object) -> Iterator[tuple[str, Any]]:
         yield "", result
         return
     for one in fields(result):
-        yield one.name, getattr(result, one.name)
+        if one.repr:
+            yield one.name, getattr(result, one.name)
     for name, value in vars(type(result)).items():
         if isinstance(value, property) and not name.startswith("_"):
             yield name, getattr(result, name)
