@@ -67,6 +67,7 @@ class LibraryModel:
     score: Callable[[Any], torch.Tensor] = logits_in
     refused: Mapping[str, str] = field(default_factory=dict)  # function -> the reason, where it is not for this model
     ci: bool = False
+    slow: bool = False  # takes so long that it runs only where all libraries are installed
 
     def __str__(self) -> str:
         return f"{self.library}-{self.name}"
@@ -185,6 +186,7 @@ def torchvision_models() -> Iterator[LibraryModel]:
         {"backbone.body.4": channels_first, "backbone.fpn.layer_blocks.0": channels_first},
         **detector,
         ci=True,
+        slow=True,
     )
 
 

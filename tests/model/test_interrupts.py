@@ -13,8 +13,8 @@ pytestmark = [
 ]
 
 # How many points of a context are taken, evenly among all; the script takes every one.
-MOST = {"probe": 400, "post_activation": 400, "gradients": 200, "nested": 200, "capture": 400, "sweep": 200}
-OTHERS = 60
+MOST = {"probe": 250, "post_activation": 250, "gradients": 150, "nested": 150, "capture": 250, "sweep": 150}
+OTHERS = 40
 
 
 @pytest.mark.parametrize("name", [name for name in CONTEXTS if name not in SLOW])
