@@ -26,13 +26,20 @@ import spatialprobe as sp
 SHAPE = (1, 3, 224, 224)
 VIDEO = (1, 3, 16, 224, 224)  # a Swin takes twice as many frames
 WORST = 8  # models that are listed
+BOUNDS = {
+    "times a meta forward": "The highest are models of a few operators, whose meta forward takes two or three "
+    "milliseconds: of their fields' time about two fifths follow the operators, a fifth collects the results, and a "
+    "sixth saves and restores the model. A trace of real values, as TorchLens takes, costs ten times as much.",
+    "seconds of one core": "Most of what the slowest take goes into the layouts of their tokens, for which steps of "
+    "the pass are repeated.",
+}
 PEER_MODELS = ("vgg16", "resnet18", "densenet121")
 
 
 def measure(quick: bool) -> Iterator[Table]:
     """Yield the tables of torchvision's architectures by kind, with the slowest, and of the peer on three of them."""
     torch.set_num_threads(1)
-    rounds = 1 if quick else 2
+    rounds = 1 if quick else 3
     yield from summarize(
         {kind: [cost_of(name, rounds) for name in names[: 2 if quick else None]] for kind, names in kinds().items()}
     )
@@ -49,7 +56,8 @@ def summarize(costs: Mapping[str, list[Cost]]) -> Iterator[Table]:
         ]
         slowest = sorted(every, key=attrgetter(part), reverse=True)[:WORST]
         figures += [Figure.of(cost.name, [getattr(cost, part)], remark([cost])) for cost in slowest]
-        yield Table("receptive fields of every module: quartiles over models, then the slowest", unit, tuple(figures))
+        title = "receptive fields of every module: quartiles over models, then the slowest"
+        yield Table(title, unit, tuple(figures), bound=BOUNDS[unit], last="exact fields")
 
 
 def kinds() -> dict[str, list[str]]:
