@@ -158,10 +158,10 @@ def save(size: int) -> Pair:
     model = nn.Sequential(*[nn.Identity() for _ in range(8)])
     probe = sp.capture(model, torch.rand(1, 1, size, 2**15), layers=nn.Identity)
     arrays = {record.layer: record.numpy() for record in probe.records}
-    folder = tempfile.mkdtemp()
+    folder = tempfile.TemporaryDirectory()  # goes when both functions have gone
     return (
-        lambda: np.savez(Path(folder, "theirs"), allow_pickle=False, **arrays),
-        lambda: sp.save_activations(Path(folder, "ours"), probe),
+        lambda: np.savez(Path(folder.name, "theirs"), allow_pickle=False, **arrays),
+        lambda: sp.save_activations(Path(folder.name, "ours"), probe),
     )
 
 

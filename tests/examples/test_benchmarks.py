@@ -29,11 +29,11 @@ def test_the_page_is_that_of_the_results(results):
 def test_headlines_have_figures(headline, results):
     """Each row of the first table stands for a figure that has been measured, and so does the peer's beside it."""
     tables = page.read_tables(results)
-    found = find(headline.here, tables)[1]
+    found = find(headline, headline.row, tables)[1]
     assert found.low <= found.median <= found.high
-    assert (headline.peer is None) == (headline.peer_name == "")
-    if headline.peer is not None:
-        assert find(headline.peer, tables)[1].name != found.name
+    assert (headline.peer == "") == (headline.peer_name == "")
+    if headline.peer:
+        assert find(headline, headline.peer, tables)[1].name != found.name
 
 
 def test_every_section_is_shown(results):

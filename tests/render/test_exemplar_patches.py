@@ -14,8 +14,10 @@ from torch import nn
 
 import spatialprobe as sp
 from spatialprobe.render import exemplar_patches as module
+from spatialprobe.render.images import Normalization, image_values
 from spatialprobe.render.letters import LINE_HEIGHT, lettering
 from spatialprobe.render.palette import HATCH, NONFINITE, PAPER, palette
+from spatialprobe.render.solids import volume_values
 
 FIELD = Field("conv", (12, 12), (6, 6), (5, 5), (2, 2), (-2, -2))
 
@@ -352,3 +354,13 @@ def test_volumes_of_other_shapes_are_refused():
         sp.exemplar_patches(top, data[:, :, :4], field)
     with pytest.raises(sp.ArgumentError, match=r"is \(2, 5, 5\): bring one volume"):
         sp.exemplar_patches(top, data[:, :, 0], field)
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+def test_bytes_are_not_normalized(axes):
+    """Images and volumes of bytes are refused with mean= and std= alike: there is nothing to undo in them."""
+    read = {2: image_values, 3: volume_values}[axes]
+    values = torch.full((1,) + (4,) * axes, 255, dtype=torch.uint8)
+    assert read(values, None, "It").max() == 1
+    with pytest.raises(sp.ArgumentError, match="It is of bytes, which are not normalized"):
+        read(values, None, "It", Normalization.of(0.5, 0.2))

@@ -15,7 +15,7 @@ from spatialprobe.activations.probe import Missing, Probe, choose_picker
 from spatialprobe.activations.recorder import Entry, OutputPicker, Threads
 from spatialprobe.activations.records import At
 from spatialprobe.arguments import as_int, check_keywords, check_switch
-from spatialprobe.errors import SpatialProbeError
+from spatialprobe.errors import SpatialProbeError, add_note
 from spatialprobe.model.forward import run_model
 from spatialprobe.model.layout import Layout
 from spatialprobe.model.select import Selector, check_model, model_name, without_replicas
@@ -157,21 +157,21 @@ def record_pass(
         except SpatialProbeError:
             raise
         except Exception as error:
-            _add_note(error, model, inputs)
+            _note_shapes(error, model, inputs)
             raise
         probe.output = None if stopper is not None and stopper.is_done else returned
     return probe
 
 
-def _add_note(error: Exception, model: nn.Module, inputs: tuple[Any, ...]) -> None:
+def _note_shapes(error: Exception, model: nn.Module, inputs: tuple[Any, ...]) -> None:
     """Note on an error of the model the shapes that it was called on, and that an image alone is no batch."""
     tensors = [one for one in inputs if isinstance(one, torch.Tensor)]
-    if not tensors or not hasattr(error, "add_note"):  # before Python 3.11
+    if not tensors:
         return
     note = f"{model_name(model)} was called on {' and '.join(shape_text(one) for one in tensors)}."
     if len(tensors) == 1 and tensors[0].ndim == _IMAGE_AXES:
         note += " If that is one image, pass a batch of it, image[None]."
-    error.add_note(note)
+    add_note(error, note)
 
 
 def _find_layouts(

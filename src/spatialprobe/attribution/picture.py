@@ -123,8 +123,10 @@ def _words(attribution: Attribution, sample: int) -> list[str]:
 
 def _pale_words(attribution: Attribution, scale: object) -> list[str]:
     """Return how a layer is shown in full that takes little of the scale of all layers."""
+    if scale == "layer":
+        return []
     share = attribution.reach / (attribution._question.reach or 1.0)
-    if scale == "layer" or not 0 < share < _PALE:
+    if not 0 < share < _PALE:
         return []
     return [f"This layer takes {share:.2g} of the scale: scale='layer' shows it in its own range."]
 

@@ -108,6 +108,15 @@ def image_values(
             f"{what} is of {tensor.shape[1]} x {tensor.shape[2]} pixels, but the field is one of inputs of "
             f"{size[0]} x {size[1]}: bring the image as the model saw it."
         )
+    return channels_as_pixels(tensor, what, normalization)
+
+
+def channels_as_pixels(tensor: torch.Tensor, what: str, normalization: Normalization | None) -> Image:
+    """Return an image or volume (C, ...) with the channels last; of other than one or three channels their mean.
+
+    Raises:
+        ArgumentError: there is a normalization to be undone, and it is of bytes or for another number of channels.
+    """
     values = tensor.detach().cpu().movedim(0, -1)
     if normalization is not None and values.dtype is torch.uint8:
         raise ArgumentError(f"{what} is of bytes, which are not normalized: leave mean= and std= out.")
@@ -115,6 +124,25 @@ def image_values(
     if normalization is not None:
         found = normalization.undone(found, what)
     return found if found.shape[-1] in (1, 3) else found.mean(axis=-1, keepdims=True)
+
+
+def as_channels(given: object, axes: int, what: str, wanted: str) -> torch.Tensor:
+    """Return a tensor or array (C, ...) with so many axes behind the channels as a tensor.
+
+    Args:
+        given: what the user passed.
+        axes: one of a signal, three of a volume.
+        what: its name in messages.
+        wanted: what it has to be, "one signal, (C, L)".
+
+    Raises:
+        ArgumentError: it is something else, or complex.
+    """
+    found = torch.from_numpy(given) if isinstance(given, np.ndarray) else given
+    if not isinstance(found, torch.Tensor) or found.ndim != axes + 1 or found.is_complex():
+        shape = tuple(found.shape) if isinstance(found, torch.Tensor) else type(given).__name__
+        raise ArgumentError(f"{what} is {shape}: bring {wanted}.")
+    return found
 
 
 def _is_first(tensor: torch.Tensor, size: Sequence[int] | None) -> bool:

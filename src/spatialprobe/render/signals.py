@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from spatialprobe.errors import ArgumentError
+from spatialprobe.render.images import as_channels
 from spatialprobe.render.palette import INK, LEVELS, NONFINITE, PAPER, Codes
 from spatialprobe.text import format_count
 
@@ -33,10 +33,7 @@ def signal_values(signal: object, size: Sequence[int] | None, what: str) -> Sign
     Raises:
         ArgumentError: it is no such signal, or of another size.
     """
-    found = torch.from_numpy(signal) if isinstance(signal, np.ndarray) else signal
-    if not isinstance(found, torch.Tensor) or found.ndim != 2 or found.is_complex():
-        shape = tuple(found.shape) if isinstance(found, torch.Tensor) else type(signal).__name__
-        raise ArgumentError(f"{what} is {shape}: bring one signal, (C, L).")
+    found = as_channels(signal, 1, what, "one signal, (C, L)")
     if size is not None and tuple(found.shape[1:]) != tuple(size):
         raise ArgumentError(
             f"{what} has {format_count(found.shape[1], 'value')}, but the field is one of inputs of {size[0]}: bring "

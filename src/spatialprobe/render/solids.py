@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from spatialprobe.errors import ArgumentError
-from spatialprobe.render.images import Normalization
+from spatialprobe.render.images import Normalization, as_channels, channels_as_pixels
 
 if TYPE_CHECKING:
     from spatialprobe.fields.box import Box
@@ -27,24 +26,18 @@ def volume_values(
         volume: (C, D, H, W), a tensor or an array; bytes become fractions of 255.
         size: (D, H, W); None for any.
         what: its name in messages, as of an image.
-        normalization: to be undone.
+        normalization: to be undone, of a volume that is not of bytes.
 
     Raises:
         ArgumentError: it is no such volume, or of another size.
     """
-    found = torch.from_numpy(volume) if isinstance(volume, np.ndarray) else volume
-    if not isinstance(found, torch.Tensor) or found.ndim != 4 or found.is_complex():
-        shape = tuple(found.shape) if isinstance(found, torch.Tensor) else type(volume).__name__
-        raise ArgumentError(f"{what} is {shape}: bring one volume, (C, D, H, W).")
+    found = as_channels(volume, 3, what, "one volume, (C, D, H, W)")
     if size is not None and tuple(found.shape[1:]) != tuple(size):
         raise ArgumentError(
             f"{what} is of {' x '.join(map(str, found.shape[1:]))} voxels, but the field is one of inputs of "
             f"{' x '.join(map(str, size))}: bring the volume as the model saw it."
         )
-    values = found.detach().cpu().movedim(0, -1)
-    values = values.float() / 255 if values.dtype is torch.uint8 else values.float()
-    array = values.numpy() if normalization is None else normalization.undone(values.numpy(), what)
-    return np.asarray(array if array.shape[-1] in (1, 3) else array.mean(axis=-1, keepdims=True))
+    return channels_as_pixels(found, what, normalization)
 
 
 def middle_slice(box: Box, depth: int) -> int:

@@ -13,7 +13,7 @@ from spatialprobe.fields.result import ReceptiveField
 from spatialprobe.model.samples import ImageOf, Images
 from spatialprobe.render.exemplar_patches import image_of
 from spatialprobe.render.images import Image, Stretch
-from spatialprobe.report.pixels import Pixels, data_uri, scaled
+from spatialprobe.report.pixels import Pixels, data_uri, shrink
 
 _LARGEST = 128  # pixels: the longest side of an image that is stored
 _CACHED = 2**28  # bytes of images that are held while a page is written
@@ -63,12 +63,7 @@ class ExemplarImages:
         return self._stored[sample]
 
     def _encoded(self, sample: int) -> str:
-        pixels = self.pixels(sample)
-        height, width = pixels.shape[:2]
-        share = min(1.0, _LARGEST / max(height, width))
-        if share < 1:
-            pixels = scaled(pixels, max(1, round(height * share)), max(1, round(width * share)))
-        return data_uri(pixels, lossless=False)
+        return data_uri(shrink(self.pixels(sample), _LARGEST), lossless=False)
 
     def _sample(self, sample: int) -> tuple[Pixels, str]:
         if sample not in self._read:

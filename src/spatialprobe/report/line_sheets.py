@@ -21,16 +21,16 @@ def lines_of(places: Places, boxes: LayerBoxes, signals: ExemplarImages) -> Patc
     Raises:
         ArgumentError: the data set holds something else than signals of the model's length.
     """
-    sights = {place: sight.box for place, sight in sights_of(places, boxes).items()}
-    length = max((box.shape[1] for box in sights.values()), default=1)
+    sights = sights_of(places, boxes)
+    length = max((sight.box.shape[1] for sight in sights.values()), default=1)
     every = -(-length // _LONGEST)
     channels = len(signals.signal(int(places[next(iter(sights))][0])).T) if sights else 1
     values = np.zeros((*places.shape[:2], -(-length // every), channels), np.float32)
     known, padding = np.zeros(values.shape[:3], np.bool_), np.zeros(values.shape[:3], np.bool_)
-    for sample, found in by_sample(places, sights_of(places, boxes)):
+    for sample, found in by_sample(places, sights):
         signal = signals.signal(sample)[None]
         for place in found:
-            patch, inside = cut_patch(signal, sights[place], every=every)
+            patch, inside = cut_patch(signal, sights[place].box, every=every)
             part = slice(patch.shape[1])
             values[place][part], known[place][part], padding[place][part] = patch[0], inside[0], ~inside[0]
     tiles, wide = line_tiles(values.reshape(-1, *values.shape[2:]), known.reshape(-1, known.shape[2]))

@@ -74,7 +74,11 @@ def check_places(result: ExemplarsResult, field: ReceptiveField) -> None:
 
 def largest_side(places: Places, boxes: LayerBoxes) -> int:
     """Return the longest side in pixels of what the units at places see, borders left out."""
-    return max((max(sight.box.shape) for sight in sights_of(places, boxes).values()), default=1)
+    return _longest(sights_of(places, boxes))
+
+
+def _longest(sights: Mapping[tuple[int, int], Sight]) -> int:
+    return max((max(sight.box.shape) for sight in sights.values()), default=1)
 
 
 def patches_of(places: Places, boxes: LayerBoxes, images: ExemplarImages) -> Patches:
@@ -84,7 +88,7 @@ def patches_of(places: Places, boxes: LayerBoxes, images: ExemplarImages) -> Pat
         ArgumentError: the data set holds something else than images of the model's size.
     """
     sights = sights_of(places, boxes)
-    side = max((max(sight.box.shape) for sight in sights.values()), default=1)
+    side = _longest(sights)
     every = -(-side // LARGEST) if images.axes == 3 else 1
     cell = -(-side // (every * _GRAIN)) * _GRAIN
     paper = palette(False)[PAPER]

@@ -56,6 +56,13 @@ def _encoded(image: Image.Image, kind: str, **options: Any) -> str:
     return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
+def shrink(pixels: Pixels, longest: int) -> Pixels:
+    """Return a picture (H, W, 3) whose longer side is at most so many pixels, smaller where it has to be."""
+    height, width = pixels.shape[:2]
+    share = longest / max(height, width)
+    return pixels if share >= 1 else scaled(pixels, max(1, round(height * share)), max(1, round(width * share)))
+
+
 def scaled(pixels: Pixels, height: int, width: int) -> Pixels:
     """A picture (H, W, 3) made smaller, each new pixel from all that it covers."""
     from PIL import Image

@@ -15,7 +15,7 @@ from spatialprobe.render.sheet import best_columns
 from spatialprobe.report.inputs import in_color, lay_slices
 from spatialprobe.report.packing import packed
 from spatialprobe.report.patch_sheets import Patches, lay_out_patches
-from spatialprobe.report.pixels import Pixels, scaled
+from spatialprobe.report.pixels import Pixels, shrink
 from spatialprobe.synthesis.result import MaximizedActivation
 
 Synthesis: TypeAlias = MaximizedActivation | Sequence[MaximizedActivation] | Mapping[str, MaximizedActivation]
@@ -119,11 +119,7 @@ def _draw(found: MaximizedActivation) -> Pixels | None:
         values = in_color(patch)
         if axes == 3:
             values = lay_slices(values, best_columns(*values.shape[:3]))
-        pixels = stretch.pixels(values)
-        share = min(1.0, _LARGEST / max(pixels.shape[:2]))
-        if share < 1:
-            pixels = scaled(pixels, *(max(1, round(side * share)) for side in pixels.shape[:2]))
-        pictures.append(pixels)
+        pictures.append(shrink(stretch.pixels(values), _LARGEST))
     return np.stack(pictures) if pictures else None
 
 

@@ -13,6 +13,7 @@ from spatialprobe.diagnosis.evidence import Evidence
 from spatialprobe.diagnosis.finding import Finding, NotApplicable, Outcome, Rule, Severity
 from spatialprobe.diagnosis.pictures import GridPicture, PixelsPicture, as_plane
 from spatialprobe.fields.result import ReceptiveField
+from spatialprobe.text import quote_names
 
 LIMIT = 0.01  # of the pixels
 _MOST_TRIED = 8  # sets of lines, each of which takes a pass without values
@@ -26,7 +27,7 @@ def find_uncovered(evidence: Evidence) -> Outcome:
         for axis, along in enumerate(lines):
             covered[(slice(None),) * axis + (along,)] = False
     last = fields[-1].layer
-    named = repr(last) if last else "the model itself"
+    named = quote_names([last])
     share = 1 - float(covered.mean())
     if not share:
         return f"The units of {named} see all {covered.size:,} pixels."
@@ -41,12 +42,9 @@ def find_uncovered(evidence: Evidence) -> Outcome:
             measured=share,
             limit=LIMIT,
             evidence=f"{covered.size - int(covered.sum()):,} of {covered.size:,} pixels, {share:.1%}, are seen by no "
-            "unit "
-            "of the last layer with units, "
-            f"{where}.",
+            f"unit of the last layer with units, {where}.",
             advice="Pad the input or the strided layers, choose kernels at least as large as strides, or take images "
-            "of "
-            "another size.",
+            "of another size.",
             source=RULE.reason,
             picture=_draw(evidence, covered, named),
         )
