@@ -36,7 +36,7 @@ class Guard:
             self.copies = self.copy == "always" or (self.copy == "auto" and overwritten)
 
 
-class Watch:
+class WriteWatch:
     """The version counter of a live tensor, without its memory: shows whether the model modified it in place."""
 
     __slots__ = ("_counter", "_guard", "_version")

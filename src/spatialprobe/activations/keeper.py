@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from spatialprobe.activations.budget import Budget
-from spatialprobe.activations.guard import Copy, Guard, KeptValue, Watch, version_of
+from spatialprobe.activations.guard import Copy, Guard, KeptValue, WriteWatch, version_of
 from spatialprobe.errors import ArgumentError, UnsupportedOutputError
 from spatialprobe.model.settings import disable_gradients
 from spatialprobe.tensors import count_bytes, dense_values, holds_own_memory, shape_text, why_unreadable
@@ -43,7 +43,7 @@ class Keeper:
         self._is_bounded = keeping.max_bytes is not None
         self.budget = Budget(keeping.max_bytes)
 
-    def keep(self, guard: Guard, value: torch.Tensor, watches: list[Watch]) -> KeptValue:
+    def keep(self, guard: Guard, value: torch.Tensor, watches: list[WriteWatch]) -> KeptValue:
         """Return the value to keep; where the live tensor is to be watched, a watch of it is added to `watches`."""
         if self._is_plain:
             return self._copy_or_share(guard, value.detach(), watches)
@@ -60,7 +60,7 @@ class Keeper:
         version = version_of(moved) if moved is made else None  # the transform may hold its result too
         return KeptValue(moved, guard, version, ready)
 
-    def _copy_or_share(self, guard: Guard, alias: torch.Tensor, watches: list[Watch]) -> KeptValue:
+    def _copy_or_share(self, guard: Guard, alias: torch.Tensor, watches: list[WriteWatch]) -> KeptValue:
         """Return a tensor of the model, copied or shared as its guard decides; the alias of it is used up."""
         watchable = holds_own_memory(alias) and not alias.is_inference()
         if watchable and not guard.copies and not (self._is_bounded and _is_part(alias)):
@@ -71,7 +71,7 @@ class Keeper:
             self.budget.take(guard.layer, count_bytes(alias))
         kept = KeptValue(alias.clone(), guard)
         if watchable and guard.overwritten is None and guard.copy == "auto":
-            watches.append(Watch(guard, alias))
+            watches.append(WriteWatch(guard, alias))
         return kept
 
     def _clone_in_graph(self, guard: Guard, value: torch.Tensor) -> KeptValue:

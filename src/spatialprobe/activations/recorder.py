@@ -17,7 +17,7 @@ from torch.autograd.graph import GradientEdge
 from spatialprobe.activations.checkpoints import hide_from_checkpoints
 from spatialprobe.activations.gradient import Gradient, require_gradients
 from spatialprobe.activations.graphs import Graphs, begin_graph_again, origin_of
-from spatialprobe.activations.guard import Guard, KeptValue, Watch
+from spatialprobe.activations.guard import Guard, KeptValue, WriteWatch
 from spatialprobe.activations.keeper import Keeper, Keeping
 from spatialprobe.activations.post import NonlinearityMode, Trail
 from spatialprobe.activations.recompute import Replay
@@ -73,7 +73,7 @@ class Pass:
         self.forward = forward
         self.graphs = graphs  # for gradients only
         self.calls: dict[str, int] = {}  # runs so far, by layer
-        self.watches: list[Watch] = []  # of what was copied
+        self.watches: list[WriteWatch] = []  # of what was copied
         self.shared: list[KeptValue] = []
         self.trails: list[tuple[Trail, list[Entry]]] = []  # the trail of each output, with its entries
 
