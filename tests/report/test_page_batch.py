@@ -209,6 +209,8 @@ def test_what_is_not_clear_is_said(tmp_path):
         sp.write_report(path, nn.Conv2d(3, 4, 3), [torch.zeros(3, 8, 8, device="meta")])
     with pytest.raises(sp.ArgumentError, match="The batch holds no samples"):
         sp.write_report(tmp_path / "page.html", nn.Conv2d(1, 2, 3), (torch.empty(0, 1, 8, 8),))
+    with pytest.raises(sp.ArgumentError, match="The batch holds no samples"):
+        sp.write_report(path, nn.Conv2d(3, 4, 3), [])
 
 
 def test_fields_follow_the_input_that_is_shown(tmp_path):

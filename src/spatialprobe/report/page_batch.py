@@ -21,6 +21,8 @@ from spatialprobe.render.images import image_values
 from spatialprobe.report.inputs import check_labels, checked_images
 from spatialprobe.tensors import shape_text
 
+_EMPTY = "The batch holds no samples, so there is nothing to show. Pass at least one image."
+
 
 @dataclass(frozen=True, eq=False)
 class PageBatch:
@@ -44,6 +46,8 @@ class PageBatch:
         Raises:
             ArgumentError: it is none, its images are not clear, or there are not as many labels.
         """
+        if isinstance(batch, (list, tuple)) and not batch:
+            raise ArgumentError(_EMPTY)
         if isinstance(batch, torch.Tensor) or not any(tensor.ndim for tensor in tensors_of(batch)):
             images = checked_images(batch, model if forward is None else None)
             check_labels(labels, len(images))
@@ -53,7 +57,7 @@ class PageBatch:
         part = reader.part(batch)
         samples = [_take(reader, part, index, alone=False) for index in range(reader.count(part))]
         if not samples:
-            raise ArgumentError("The batch holds no samples, so there is nothing to show. Pass at least one image.")
+            raise ArgumentError(_EMPTY)
         pictures = [_picture(sample, index, image, reader) for index, sample in enumerate(samples)]
         if len({picture.ndim for picture in pictures}) > 1:
             shapes = ", ".join(dict.fromkeys(shape_text(picture) for picture in pictures))
