@@ -261,7 +261,7 @@ def test_what_does_not_belong_together(options, message):
 
 
 def test_file(tmp_path):
-    """A lone file names layer, channels, samples and range."""
+    """The text chunks of a lone file name layer, channels, samples and range."""
     chosen = exemplars()
     text = Image.open(sp.exemplar_patches(chosen, images(), FIELD).save(tmp_path / "patches.png")).text
     assert text["Layer"] == "conv"
@@ -321,7 +321,7 @@ def test_volumes_are_cut_at_the_middle_of_the_box(laid_out):
         inside = crop >= 0
         assert np.abs(tile[..., 0][inside] - 255 * crop[inside]).max() <= 1
         assert labels[index].endswith(f"#{sample} z{middle}")
-    assert "the slice through their middle, z its number" in mosaic.caption
+    assert "after z, the number of the slice" in mosaic.caption
 
 
 def test_signals_are_lines(laid_out):

@@ -237,19 +237,19 @@ def test_marks_are_told():
 
 
 def test_png_explains_itself(tmp_path):
-    """A saved file is a palette PNG whose text chunks name layer, channels, scale and range."""
+    """A saved page and the picture alone are palette PNGs whose text chunks name layer, channels, scale and range."""
     conv = nn.Conv2d(3, 6, 3)
     with sp.Probe(conv) as probe:
         conv(torch.rand(1, 3, 16, 16))
     mosaic = sp.feature_maps(probe[""])
     path = mosaic.save(tmp_path / "maps.png")
-    picture = Image.open(path)
-    assert picture.mode == "P"
-    assert np.array_equal(np.asarray(picture.convert("RGB")), mosaic.array)
-    assert set(picture.text) == {
+    page, alone = Image.open(path), Image.open(io.BytesIO(mosaic.to_png()))
+    assert page.mode == alone.mode == "P"
+    assert page.text == alone.text
+    assert set(page.text) == {
         "Title", "Description", "Software", "Layer", "Sample", "Channels", "Scale", "Value range",
     }  # fmt: skip
-    assert np.array_equal(np.asarray(Image.open(io.BytesIO(mosaic._repr_png_())).convert("RGB")), mosaic.array)
+    assert np.array_equal(np.asarray(alone.convert("RGB")), mosaic.array)
     assert list(tmp_path.iterdir()) == [path]
 
 

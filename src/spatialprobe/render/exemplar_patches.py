@@ -36,10 +36,9 @@ _PERIOD = 5  # pixels between the lines over padding
 _MOST_PIXELS = 2**25  # of all patches together: what has more is thinned out
 _LONGEST_LINE = 384  # values of a signal's patch: a longer one is thinned out
 _PATCH_WORDS = {  # by the axes of the input
-    1: "# the signal's position in the data set, and the positions that the unit sees",
-    2: "# the image's position in the data set, and the pixels that the unit sees",
-    3: "# the volume's position in the data set, and of the voxels that the unit sees the slice through their middle, "
-    "z its number",
+    1: "the signal's position in the data set",
+    2: "the image's position in the data set",
+    3: "the volume's position in the data set and, after z, the number of the slice, the one through the patch's middle",
 }
 
 
@@ -276,8 +275,9 @@ def _words(
 ) -> list[str]:
     """Return the sentences that say how to read the sheet."""
     words = [
-        f"{len(shown)} of {format_count(len(exemplars.values), 'channel')} shown, a row each: the largest value of a "
-        f"unit, {_PATCH_WORDS[len(field.input_size)]}, padding hatched."
+        f"{len(shown)} of {format_count(len(exemplars.values), 'channel')} shown, a row each, its number at the left: "
+        "what its strongest units see, the strongest first. Above each patch stands the unit's value and, after #, "
+        f"{_PATCH_WORDS[len(field.input_size)]}. Padding is hatched."
     ]
     if cut.every > 1 and len(field.input_size) == 1:
         words.append(f"To fit, only one of {cut.every} positions is shown.")

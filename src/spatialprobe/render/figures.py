@@ -41,6 +41,7 @@ QUIET = "#50505a"  # of captions and numbers
 TITLE_FONT = FontProperties(size=10.5, weight="bold")
 CAPTION_FONT = FontProperties(size=8)
 _SHARP = 2  # times as many pixels in a notebook, for screens that show two where there was one
+_RASTER_LIMIT = 2**16  # pixels on a side that matplotlib before 3.10 refuses
 _WHITE = HATCH + 1  # an entry of the palette that no mosaic uses
 _WIDTHS, _DPIS = (1.0, 100.0), (10.0, 1200.0)
 
@@ -272,11 +273,20 @@ def rasterize(figure: Figure) -> npt.NDArray[np.uint8]:
     return np.array(np.asarray(canvas.buffer_rgba())[..., :3])  # type: ignore[no-untyped-call]
 
 
-def encode_indexed(figure: Figure, colors: Colors, text: Mapping[str, str]) -> bytes:
-    """Return a figure as a PNG with the palette of the mosaics on it, a third as large as one without.
+def fits_raster(figure: Figure) -> bool:
+    """Return whether a page is small enough for matplotlib to rasterize."""
+    return bool(max(figure.get_size_inches() * figure.dpi) < _RASTER_LIMIT)
 
-    Whatever else is on it, such as words, has the nearest of the palette's shades of ink, or white.
+
+def encode_raster(figure: Figure, colors: Colors | None, text: Mapping[str, str]) -> bytes:
+    """Return a figure as a PNG with these text chunks.
+
+    With the palette of the mosaics on it the file is a third as large as without. Whatever else is on the figure, such
+    as words, then has the nearest of the palette's shades of ink, or white.
     """
+    pixels = rasterize(figure)
+    if colors is None:
+        return png(pixels, None, text)
     entries = colors.copy()
     entries[_WHITE] = 255
     grays = np.array([*range(INK.start, INK.stop), _WHITE])
@@ -284,8 +294,10 @@ def encode_indexed(figure: Figure, colors: Colors, text: Mapping[str, str]) -> b
     codes = np.empty((256, 256, 256), np.uint8)
     codes[...] = grays[nearest][None, :, None]  # by green
     codes[tuple(entries[: _WHITE + 1].T)] = np.arange(_WHITE + 1)
-    pixels = rasterize(figure)
-    return png(codes[tuple(pixels[..., channel] for channel in range(3))], entries, text)
+    indexed = np.empty(pixels.shape[:2], np.uint8)
+    for row, here in zip(indexed, pixels, strict=True):  # row by row, since numpy widens the indices of all at once
+        row[...] = codes[tuple(here.T)]
+    return png(indexed, entries, text)
 
 
 def encode_page(figure: Figure, suffix: str, dpi: float | None = None) -> bytes:

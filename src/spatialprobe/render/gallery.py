@@ -137,14 +137,13 @@ class Gallery(CompletedMapping[Key, Mosaic]):
 
     def to_png(self) -> bytes:
         """Return the page that `figure()` returns as a PNG."""
-        from spatialprobe.render.figures import encode_indexed, encode_page
+        from spatialprobe.render.figures import encode_raster
 
         mosaics, _ = self._on_page()
         first, *others = mosaics
-        if first.colors is None or any(one.colors is not first.colors for one in others):
-            return encode_page(self.figure(), ".png")
+        shared = first.colors if all(one.colors is first.colors for one in others) else None
         layers = {"Software": "spatialprobe", "Layers": ", ".join(one.title for one in mosaics)}
-        return encode_indexed(self.figure(), first.colors, layers)
+        return encode_raster(self.figure(), shared, layers)
 
     def show(self) -> None:
         """Show all mosaics as `Mosaic.show` does: in a notebook below the cell, else in the system's viewer."""

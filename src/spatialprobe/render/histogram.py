@@ -70,7 +70,7 @@ class ActivationHistogram(Picture):
 
     def to_png(self) -> bytes:
         """The figure as a PNG whose text chunks carry layer, channels, bins and value range."""
-        return png(self.array, None, {"Title": self.title, "Description": self.caption, **self.metadata})
+        return png(self.array, None, self._text_chunks())
 
     def _draw(self, title: str, width: float | None, dpi: float | None) -> Figure:
         from spatialprobe.render.histogram_page import histogram_figure

@@ -41,8 +41,9 @@ class ColorBar:
 class Mosaic(Picture):
     """One picture of many small maps, that can explain itself.
 
-    `array` is the picture, `figure()` the picture with title, scale and color bar, `save()` and `to_png()` a PNG
-    whose text chunks carry layer, channels, scale and value range. For TensorBoard:
+    `array` is the picture, `figure()` the page with title, caption and color bar, `save()` writes that page, and
+    `to_png()` returns the picture alone. Text chunks of both PNGs carry layer, channels, scale and value range. For
+    TensorBoard:
     `writer.add_image(mosaic.title, mosaic.array, dataformats="HWC")`.
 
     >>> import torch, spatialprobe as sp
@@ -76,8 +77,8 @@ class Mosaic(Picture):
         return replace(self, title=f"{self.title}: {source}", metadata={**self.metadata, "Source": source})
 
     def to_png(self) -> bytes:
-        """The picture as a PNG, with a palette where the colors are codes."""
-        return png(self.pixels, self.colors, {"Title": self.title, "Description": self.caption, **self.metadata})
+        """The picture as a PNG without title and caption, with a palette where the colors are codes."""
+        return png(self.pixels, self.colors, self._text_chunks())
 
     def unwritten(self, *, codes: bool = False) -> npt.NDArray[np.uint8]:
         """Return `array`, or `pixels` where `codes` are asked for, without the letters of the labels."""

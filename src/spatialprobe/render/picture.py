@@ -19,18 +19,21 @@ from spatialprobe.storage.files import path_of, target_of, write_bytes
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from spatialprobe.render.palette import Colors
+
 _SCREEN_DPI = 150  # of a page in a viewer of its own
 
 
 class Picture:
     """A picture with a title and a caption, which explains itself wherever it is shown.
 
-    A kind of picture has the fields below, `array`, `to_png` and `_draw`.
+    A kind of picture has the fields below, of which `colors` may be left out, `array`, `to_png` and `_draw`.
     """
 
     title: str  # what is shown
     caption: str  # how to read it
     metadata: Mapping[str, str]  # the text chunks of the PNG
+    colors: Colors | None = None  # (256, 3) where a PNG has a palette
 
     suffixes: ClassVar[tuple[str, ...]] = (".png", ".pdf", ".svg")  # of the files that it is saved as
 
@@ -67,8 +70,9 @@ class Picture:
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the picture, whole or not at all, and return its path; the suffix of the name says how.
 
-        A `.png` holds the picture alone, pixel for pixel, with text chunks that say what it shows. A `.pdf` or `.svg`
-        is the page that `figure()` returns, whose words are text.
+        The file is the page that `figure()` returns, with title and caption. In a `.pdf` or `.svg` words are text. In a
+        `.png` the picture is on the page pixel for pixel, and text chunks say what it shows; one of 65,536 pixels or
+        more on a side is written without the page. `to_png()` returns the picture without the page.
 
         Raises:
             ArgumentError: the name has another suffix, or no file can be written there.
@@ -84,11 +88,16 @@ class Picture:
 
     def _encode(self, suffix: str) -> bytes:
         """Return the content of a file with this suffix."""
-        if suffix == ".png":
-            return self.to_png()
-        from spatialprobe.render.figures import encode_page
+        from spatialprobe.render.figures import encode_page, encode_raster, fits_raster
 
-        return encode_page(self.figure(), suffix)
+        figure = self.figure()
+        if suffix != ".png":
+            return encode_page(figure, suffix)
+        return encode_raster(figure, self.colors, self._text_chunks()) if fits_raster(figure) else self.to_png()
+
+    def _text_chunks(self) -> dict[str, str]:
+        """Return the text chunks of a PNG by their names."""
+        return {"Title": self.title, "Description": self.caption, **self.metadata}
 
     def _repr_png_(self) -> bytes:
         return self.to_png()
