@@ -38,7 +38,7 @@ _LONGEST_LINE = 384  # values of a signal's patch: a longer one is thinned out
 _PATCH_WORDS = {  # by the axes of the input
     1: "the signal's position in the data set",
     2: "the image's position in the data set",
-    3: "the volume's position in the data set and, after z, the number of the slice, the one through the patch's middle",
+    3: "the volume's position in the data set and, after z, the number of the slice, which is the middle one",
 }
 
 
