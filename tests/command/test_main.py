@@ -142,11 +142,14 @@ def test_report_writes_a_page(typed):
         "predicted",
         "--mean",
         "0.5",
+        "--ignore",
+        "SqueezeExcite",
     )
     found = typed("report", NET, "--weights", "{}/w.pt", *options, "--output", "page.html")
     assert found == (0, "page.html\n", "")
     text = Path("page.html").read_text()
     assert "a/0.png" in text
+    assert "Nothing to ignore: the model has no module of type SqueezeExcite." in text
     assert "a/4.png" in text
     assert typed("report", NET, "--image", "{}/photos", "--output", "page.txt").status == 2
 

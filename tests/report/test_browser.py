@@ -213,6 +213,29 @@ def test_signed_layers_diverge(driver, tmp_path):
     assert len(set(page.run(lefts))) == 1  # without a sweep the kernel stands where patches would
 
 
+def test_maps_of_one_unit_are_bars_in_the_strip(driver, tmp_path):
+    """A layer of one unit has a bar for each channel's value: up from zero, or down."""
+    target = tmp_path / "single.html"
+    conv = nn.Conv2d(3, 2, 9)
+    with torch.no_grad():
+        conv.weight.zero_()
+        conv.bias.copy_(torch.tensor([0.5, -0.5]))
+    sp.write_report(target, conv, torch.rand(1, 3, 9, 9))
+    page = Opened(driver, target)
+    page.wait("document.querySelector('#strip canvas').height >= 40")
+    read = (
+        "const { width, height } = document.querySelector('#strip canvas');"
+        "const { data } = document.querySelector('#strip canvas').getContext('2d').getImageData(0, 0, width, height);"
+        "const at = ([x, y]) => 4 * (Math.floor(y * height) * width + Math.floor(x * width));"
+        "return [[.25, .2], [.25, .8], [.75, .2], [.75, .8]].map(at).map((i) => [...data.slice(i, i + 3)])"
+    )
+    above_first, below_first, above_second, below_second = page.run(read)
+    assert below_first == above_second  # zero
+    assert above_first[2] > above_first[0]  # violet
+    assert below_second[0] > below_second[2]  # orange
+    assert "1 × 1" in page.text("strip")
+
+
 def test_channels_are_ordered(page, path):
     """By strength the largest magnitude comes first, by sparsity the channel with the most units at or below zero."""
     page.open("#conv2/0/5/5")

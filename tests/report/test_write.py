@@ -77,8 +77,33 @@ def test_boxes_after_a_pool_are_those_of_the_values_shown(path):
     model, images = Pooled().eval(), torch.rand(1, 3, 12, 12)
     sp.write_report(path, model, images, at="post_activation")
     page, field = read(path), sp.receptive_fields(model, (1, 3, 12, 12))[""]
-    assert page.layer("conv")["field"] == {"size": [5, 5], "stride": [2, 2]}
+    assert page.layer("conv")["field"] == {"size": [5, 5], "stride": [2, 2], "ignored": []}
     assert (page.boxes("conv", 0)[..., :4] == field.boxes()).all()
+
+
+class SEModule(nn.Module):
+    def forward(self, x):
+        return x * torch.sigmoid(x.mean((2, 3), keepdim=True))
+
+
+@pytest.mark.parametrize("ignore", [(), [SEModule], "SEModule"])
+def test_ignored_gates(ignore, path):
+    """Behind a gate units see the whole image, or their kernels' 5 x 5 pixels where it is ignored; the page says so."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), SEModule(), nn.Conv2d(4, 5, 3))
+    data = torch.rand(9, 3, 12, 12)
+    sweep = sp.sweep(model, data, {"top": sp.Exemplars}, progress=False)
+    sp.write_report(path, model, data[:2], sweep=sweep, dataset=data, ignore=ignore)
+    page = read(path)
+    seen = page.boxes("2", 0)[1, 3, :4].tolist()
+    cell = page.layer("2")["sweep"]["patches"]["cell"]
+    if ignore:
+        assert seen == [1, 3, 6, 8]
+        assert cell < 12
+        assert "Ignored: SEModule. What these modules return counts as a constant." in page.text
+    else:
+        assert seen == [0, 0, 12, 12]
+        assert cell >= 12
+        assert "From 1 on each unit sees the whole image" in page.text
 
 
 def test_runs_of_one_layer_are_kept_apart(path):

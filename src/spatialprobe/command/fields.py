@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import spatialprobe as sp
-from spatialprobe.command.options import add_layers, add_model, add_shape, new_command
+from spatialprobe.command.options import add_ignored, add_layers, add_model, add_shape, new_command
 from spatialprobe.command.reasons import give_reasons
 
 if TYPE_CHECKING:
@@ -26,9 +26,7 @@ def add_to(commands: Any) -> None:
     add_model(parser)
     add_layers(parser)
     add_shape(parser)
-    parser.add_argument(
-        "--ignore", metavar="TYPE", nargs="+", action="extend", default=[], help="gates to leave out: SqueezeExcitation"
-    )
+    add_ignored(parser)
 
 
 def run(setup: Setup, arguments: Namespace) -> Iterator[str]:

@@ -87,6 +87,13 @@ def add_shape(parser: Parser) -> None:
     )
 
 
+def add_ignored(parser: Parser) -> None:
+    """Add the modules whose output counts as a constant gate."""
+    parser.add_argument(
+        "--ignore", metavar="TYPE", nargs="+", action="extend", default=[], help="gates to leave out: SqueezeExcitation"
+    )
+
+
 def add_images(parser: Parser, what: str, limit: int | None = None) -> None:
     """Add the images, how they are read, and how many of them are taken."""
     source = parser.add_mutually_exclusive_group(required=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import spatialprobe as sp
-from spatialprobe.command.options import add_batches, add_images, add_layers, add_model, new_command
+from spatialprobe.command.options import add_batches, add_ignored, add_images, add_layers, add_model, new_command
 
 if TYPE_CHECKING:
     from spatialprobe.command.setup import Setup
@@ -26,6 +26,7 @@ def add_to(commands: Any) -> None:
     )
     add_model(parser)
     add_layers(parser)
+    add_ignored(parser)
     add_images(parser, "to show", limit=_IMAGES)
     parser.add_argument(
         "--data",
@@ -56,6 +57,7 @@ def run(setup: Setup, arguments: Namespace) -> Iterator[str]:
         labels=list(setup.images.names),
         targets=arguments.target,
         forward=setup.forward,
+        ignore=arguments.ignore,
         batch_size=arguments.batch_size,
         num_workers=arguments.num_workers,
     )

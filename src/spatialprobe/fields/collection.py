@@ -59,6 +59,11 @@ class ReceptiveFields(LayerCalls[ReceptiveField]):
         return dict(self._missing)
 
     @property
+    def remarks(self) -> tuple[str, ...]:
+        """The sentences below the table: what every unit sees by way of a gate, what was ignored, what is missing."""
+        return tuple(self._remarks())
+
+    @property
     def left_out(self) -> Mapping[str, str]:
         """The same as `missing`, under the name that other results have for it."""
         return self.missing
@@ -89,7 +94,10 @@ class ReceptiveFields(LayerCalls[ReceptiveField]):
 
     def _remarks(self) -> list[str]:
         """Return the lines of text below the table."""
+        ignored = dict.fromkeys(kind for calls in self._fields.values() for one in calls for kind in one.ignored)
         remarks = [self._gate] if self._gate else []
+        if ignored:
+            remarks.append(f"Ignored: {', '.join(ignored)}. What these modules return counts as a constant.")
         if self._missing:
             remarks.append(f"No field: {_name_first(self._missing)}; .missing says why.")
         if self._unmatched:

@@ -19,6 +19,7 @@ from spatialprobe.arguments import as_texts, check_function, check_one_of, check
 from spatialprobe.attribution.target import TargetChoice
 from spatialprobe.diagnosis.result import Checkup
 from spatialprobe.errors import ArgumentError, StorageError
+from spatialprobe.fields.question import Ignored
 from spatialprobe.model.forward import Forward, called_by
 from spatialprobe.model.layout import LayoutChoice
 from spatialprobe.model.samples import ImageOf
@@ -26,7 +27,7 @@ from spatialprobe.model.select import Selector
 from spatialprobe.notebook import display, is_notebook
 from spatialprobe.report.browser import find_browser, has_viewer, open_page
 from spatialprobe.report.concepts import Alignment
-from spatialprobe.report.layers import page_layers
+from spatialprobe.report.layers import page_fields, page_layers
 from spatialprobe.report.page_batch import PageBatch
 from spatialprobe.report.passes import passes
 from spatialprobe.report.result import Report
@@ -68,6 +69,7 @@ def explore(
     forward: Forward | None = None,
     image: ImageOf | None = None,
     layout: LayoutChoice = "auto",
+    ignore: Ignored = (),
     batch_size: int = 64,
     device: torch.device | str | None = None,
     num_workers: int = 0,
@@ -89,7 +91,7 @@ def explore(
         open: whether the page is opened in the browser, and in a notebook shown below the cell at once. None: in the
             browser, unless code runs in a notebook, in CI, through ssh or without a display.
         layers, at: as for `write_report`. Only layers that are on the page are swept.
-        labels, classes, targets, overlays, synthesized, concepts, checkup, title, image: as for `write_report`.
+        labels, classes, targets, overlays, synthesized, concepts, checkup, title, image, ignore: as for `write_report`.
         max_bytes: of the page; by default 20 MB, and 5 MB in a notebook, which holds a copy of it.
         forward, layout: as for `write_report` and `sweep`, whose batches the function is called on, too.
         batch_size, device, num_workers, progress, checkpoint: as for `sweep`.
@@ -121,11 +123,11 @@ def explore(
     _, batch = check_page(model, images, forward, image, path="report.html" if path is None else path, **page)
     if data is not None:
         options = {"batch_size": batch_size, "device": device, "num_workers": num_workers, "progress": progress}
-        found = _sweep(batch, data, layers, at, layout, {**options, "checkpoint": checkpoint})
+        found = _sweep(batch, data, layers, at, layout, ignore, {**options, "checkpoint": checkpoint})
         page |= {"sweep": found, "dataset": _samples_of(data)}
     explained: Any = {"targets": targets, "overlays": overlays, "checkup": checkup, "progress": progress}
     explained |= {"synthesized": synthesized, "concepts": concepts}
-    explained |= {"forward": forward, "image": image, "layout": layout}
+    explained |= {"forward": forward, "image": image, "layout": layout, "ignore": ignore}
     target = _new_path() if path is None else path
     try:
         report = write_report(target, model, images, layers=layers, at=at, classes=classes, **page, **explained)
@@ -157,11 +159,19 @@ def _choose_browser(open: bool | None) -> webbrowser.BaseBrowser | None:
 
 
 def _sweep(
-    batch: PageBatch, data: Data, layers: Selector, at: At, layout: LayoutChoice, options: dict[str, Any]
+    batch: PageBatch,
+    data: Data,
+    layers: Selector,
+    at: At,
+    layout: LayoutChoice,
+    ignore: Ignored,
+    options: dict[str, Any],
 ) -> SweepResult:
     """Return the statistics and exemplars of the layers that the page will show."""
     first = batch.first()
-    shown = {one.layer for one in page_layers(first, layers, at, passes(first, layers, at, layout), layout)}
+    found = passes(first, layers, at, layout)
+    fields = page_fields(first, layers, at, found, layout, ignore)
+    shown = {one.layer for one in page_layers(first, layers, found, fields)}
     options |= {"forward": batch.forward, "layout": layout, "at": at}
     return sweep(batch.model, data, _REDUCERS, layers=lambda name, _: name in shown, **options)
 

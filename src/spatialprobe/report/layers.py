@@ -8,11 +8,12 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import nn
 
 from spatialprobe.activations.records import At
 from spatialprobe.errors import ArgumentError
+from spatialprobe.fields.collection import ReceptiveFields
+from spatialprobe.fields.question import Ignored
 from spatialprobe.fields.receptive_fields import receptive_fields
 from spatialprobe.fields.result import ReceptiveField
 from spatialprobe.model.layout import LayoutChoice
@@ -129,27 +130,37 @@ class PageLayer:
         )
 
 
-def page_layers(
+def page_fields(
     batch: PageBatch,
     layers: Selector,
     at: At,
     found: Passes,
     layout: LayoutChoice = "auto",
-) -> list[PageLayer]:
-    """The layers that have maps, in the order of execution.
+    ignore: Ignored = (),
+) -> list[ReceptiveFields]:
+    """Return the fields of the layers that have maps, of their outputs or of the nonlinearities' that follow.
+
+    There is one entry for each size of the images.
 
     Raises:
-        ArgumentError: none has.
+        ArgumentError: no layer has maps, or `ignore` holds something else than module types and their names.
     """
     if not found.maps:
         why = list(dict.fromkeys(found.left_out.values()))
         some = why if len(why) <= 3 else [*why[:3], f"So are {len(why) - 3} more."]
         raise ArgumentError(f"None of these layers has maps to show. {' '.join(some)}")
-    firsts = [batch.size_of.index(size) for size in range(len(batch.sizes))]
-    shown = {layer for layer, _ in found.maps}
-    chosen = select(batch.one(0)[0], layers, scripted=True)
-    modules = {layer.name: layer.module for layer in chosen if layer.name in shown}
-    fields = [fields_of(*batch.one(image), list(modules.values()), at, layout) for image in firsts]
+    modules = list(_modules_of(batch, layers, found).values())
+    return [
+        receptive_fields(*batch.one(image), layers=modules, at=at, layout=layout, ignore=ignore)
+        for image in _firsts_of(batch)
+    ]
+
+
+def page_layers(
+    batch: PageBatch, layers: Selector, found: Passes, fields: Sequence[ReceptiveFields]
+) -> list[PageLayer]:
+    """Return the layers that have maps, in the order of execution, with their fields for the images of each size."""
+    modules, firsts = _modules_of(batch, layers, found), _firsts_of(batch)
     runs = {layer: sum(other == layer for other, _ in found.maps) for layer, _ in found.maps}
     made: list[PageLayer] = []
     names: dict[Run, str] = {IMAGE: ""}
@@ -165,8 +176,8 @@ def page_layers(
                 of=channels,
                 maps=tuple(maps),
                 grids=tuple(
-                    Grid(_fitting(one[run], maps[image]), LayerBoxes.of(one[run], channels))
-                    for one, image in zip(fields, firsts, strict=True)
+                    Grid(_fitting(field, maps[image]), LayerBoxes.of(field, channels))
+                    for field, image in zip((one.calls(run[0])[run[1]] for one in fields), firsts, strict=True)
                 ),
                 kernels=CodedKernels.of_module(modules[run[0]]),
                 source=_source(found, run, names),
@@ -176,12 +187,16 @@ def page_layers(
     return made
 
 
-def fields_of(
-    model: nn.Module, images: torch.Tensor, layers: Selector, at: At, layout: LayoutChoice = "auto"
-) -> dict[Run, ReceptiveField]:
-    """The field of every run of the layers: of their outputs, or of the nonlinearities' that follow."""
-    fields = receptive_fields(model, images, layers=layers, at=at, layout=layout)
-    return {(name, i): one for name in fields for i, one in enumerate(fields.calls(name))}
+def _modules_of(batch: PageBatch, layers: Selector, found: Passes) -> dict[str, nn.Module]:
+    """Return the layers that have maps by their names."""
+    shown = {layer for layer, _ in found.maps}
+    chosen = select(batch.one(0)[0], layers, scripted=True)
+    return {layer.name: layer.module for layer in chosen if layer.name in shown}
+
+
+def _firsts_of(batch: PageBatch) -> list[int]:
+    """Return the number of the first image of each size."""
+    return [batch.size_of.index(size) for size in range(len(batch.sizes))]
 
 
 def _source(found: Passes, run: Run, names: Mapping[Run, str]) -> str | None:

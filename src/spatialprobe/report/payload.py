@@ -159,7 +159,8 @@ def _parts(layer: PageLayer) -> dict[str, Any]:
 
 
 def _grid(grid: Grid) -> dict[str, Any]:
-    return {"boxes": _boxes(grid.boxes), "field": {"size": grid.field.size, "stride": grid.field.stride}}
+    field = {name: getattr(grid.field, name) for name in ("size", "stride", "ignored")}
+    return {"boxes": _boxes(grid.boxes), "field": field}
 
 
 def _boxes(boxes: LayerBoxes) -> dict[str, Any]:

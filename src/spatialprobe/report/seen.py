@@ -27,6 +27,7 @@ class Seen:
     found: Passes
     layers: list[PageLayer]
     doubts: tuple[str, ...]
+    remarks: tuple[str, ...] = ()  # about the receptive fields, a sentence each
 
 
 def join_names(seen: Sequence[Seen]) -> str:

@@ -19,6 +19,7 @@ from spatialprobe.diagnosis.result import Checkup
 from spatialprobe.diagnosis.written import as_html_panel
 from spatialprobe.errors import ArgumentError
 from spatialprobe.evidence.alignment import ConceptAlignment
+from spatialprobe.fields.question import Ignored
 from spatialprobe.mappings import FrozenMapping
 from spatialprobe.model.forward import Forward, called_by
 from spatialprobe.model.layout import LayoutChoice, check_layout
@@ -31,7 +32,7 @@ from spatialprobe.report.exemplar_images import ExemplarImages
 from spatialprobe.report.html import Page
 from spatialprobe.report.inputs import inputs_of
 from spatialprobe.report.layer_results import LayerResults, add_results
-from spatialprobe.report.layers import PageLayer, page_layers
+from spatialprobe.report.layers import PageLayer, page_fields, page_layers
 from spatialprobe.report.over_input import read_overlays
 from spatialprobe.report.page_batch import PageBatch
 from spatialprobe.report.page_budget import fitted
@@ -75,6 +76,7 @@ def write_report(
     forward: Forward | None = None,
     image: ImageOf | None = None,
     layout: LayoutChoice = "auto",
+    ignore: Ignored = (),
     progress: Shown = "auto",
 ) -> Report:
     """One HTML file that shows every channel of the layers, what each unit sees of the input, kernels and exemplars.
@@ -123,7 +125,8 @@ def write_report(
             on the page, in `reduced`, and in one line in `missing` and `str(report)`.
         layout: of the layers' outputs: "channels_first", (N, C, H, W); "channels_last", (N, H, W, C);
             `sp.Tokens(height, width, leading)`, (N, tokens, C) as a grid; or "auto", as `receptive_fields` finds it.
-
+        ignore: module types, or their class names, whose output counts as a constant gate (squeeze-and-excite) for what
+            units see, as of `receptive_fields`; the page says so.
         forward: a function `(model, images) -> output` that calls the model on a batch of one sample, with further
             inputs or by another method; by default the model is called on it as by `sweep`.
         image: a function `sample -> image`, for samples of `dataset`, and of `images` if that is no tensor, which are
@@ -170,16 +173,19 @@ def write_report(
     for name, batch in batches.items():
         found = passes(batch, layers, where, layout, keeps_values=len(models) > 1)
         check_left_out(batch.model, layers, found)
-        shown = page_layers(batch, layers, where, found, layout)
+        fields = page_fields(batch, layers, where, found, layout, ignore)
+        shown = page_layers(batch, layers, found, fields)
         doubtful: tuple[str, ...] = ()
         if (swept := sweeps.get(name)) is not None:
             check_shared(swept, shown)
             shown = [add_sweep(layer, swept, dataset) for layer in shown]
             doubtful = tuple(doubts(batch, [each.layer for each in shown], swept, dataset, where, image, layout))
         shown = add_results(shown, made.of(name, shown), aligned.of(name, shown))
-        seen.append(Seen(name, batch.model, found, shown, doubtful))
+        seen.append(Seen(name, batch.model, found, shown, doubtful, fields[0].remarks))
     answers = [join_answers(seen, index, classes) for index in range(len(first))]
     inputs = inputs_of(first.pictures, labels, answers)
+    for remark in dict.fromkeys(remark for each in seen for remark in each.remarks):
+        inputs = inputs.with_remark(remark)
     drawn = dataset is not None and _has_boxes(seen)
     if dataset is not None and not drawn:
         inputs = inputs.with_remark(_WITHOUT_BOXES)

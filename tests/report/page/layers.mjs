@@ -23,7 +23,7 @@ export function loadedLayer(changes = {}) {
     order: null,
     maps: [],
     boxes: { tables: [], byAxis: [true], of: null, exact: true, unknown: [] },
-    field: { size: [3, 3], stride: [1, 1] },
+    field: { size: [3, 3], stride: [1, 1], ignored: [] },
     kernels: null,
     sweep: null,
     ...changes,

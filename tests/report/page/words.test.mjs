@@ -46,6 +46,8 @@ test("a unit is named with its value and field, and a field that is not exact sa
 test("layers, channels, orders and scales are described", () => {
   assert.equal(describeLayer(loadedLayer(), INPUT), "Conv2d, 2 channels of 2 x 3 units; each sees 3 x 3 pixels of the input.");
   assert.match(describeLayer(loadedLayer({ channels: [0, 5], of: 64 }), INPUT), /^Conv2d, 2 of 64 channels of/);
+  const field = { size: [3, 3], stride: [1, 1], ignored: ["SEModule", "EcaModule"] };
+  assert.match(describeLayer(loadedLayer({ field }), INPUT), /of the input, the output of SEModule and EcaModule counted as a constant\.$/);
   assert.equal(describeChannel(7, "dead"), "Channel 7, dead for this image");
   assert.equal(describeChannel(7, ""), "Channel 7");
   assert.equal(describeOrder(["", "dead", "dead"], "index"), "In the order of their numbers. Marked: 2 dead (zero everywhere, hatched).");
@@ -66,7 +68,7 @@ test("lines have positions and volumes have slices", () => {
     describeBox(box, { ...INPUT, axes: 3, depth: 9 }),
     /^It sees slices 0-1, row 0, columns 3-5 of the input\. .*: 1 slice before it are padding\.$/,
   );
-  const signals = loadedLayer({ axes: 1, height: 1, units: [1, 6], field: { size: [3], stride: [1] } });
+  const signals = loadedLayer({ axes: 1, height: 1, units: [1, 6], field: { size: [3], stride: [1], ignored: [] } });
   assert.equal(describeLayer(signals, line), "Conv2d, 2 channels of 6 units; each sees 3 positions of the input.");
   assert.deepEqual([1, 2, 3].map((axes) => describeUnitPlace({ z: 1, y: 2, x: 3 }, axes)), ["3", "row 2, column 3", "slice 1, row 2, column 3"]);
 });

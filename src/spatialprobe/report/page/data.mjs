@@ -48,7 +48,7 @@
  * of `width` units, one of `every` rows and columns of the layer's `units`. They lie in `pieces` of so many channels with one
  * of so many rows and columns, in an `order` of their own, null for that of the channels. A layer has one, two or three
  * `axes` of units: a line lies in one row, a volume has `depth` slices of such maps, all of which are kept.
- * @typedef {{ name: string, kind: string, of: number, channels: number[] | null, height: number, width: number, depth: number, axes: number, every: number, units: [number, number], signed: boolean, reach: number, robust: number, pieces: [number, number][], order: string | null, maps: PackedMaps[], boxes: PackedBoxes, field: { size: number[], stride: number[] }, kernels: PackedKernels | null, sweep: PackedSweep | null, synthesized?: PackedSynthesis | null, concepts?: PackedConcepts | null, contributions?: PackedContributions | null }} LayerEntry
+ * @typedef {{ name: string, kind: string, of: number, channels: number[] | null, height: number, width: number, depth: number, axes: number, every: number, units: [number, number], signed: boolean, reach: number, robust: number, pieces: [number, number][], order: string | null, maps: PackedMaps[], boxes: PackedBoxes, field: { size: number[], stride: number[], ignored: string[] }, kernels: PackedKernels | null, sweep: PackedSweep | null, synthesized?: PackedSynthesis | null, concepts?: PackedConcepts | null, contributions?: PackedContributions | null }} LayerEntry
  */
 /**
  * How values are written as codes: code k of 0 to `steps` lies between a map's least and greatest value; `levels`

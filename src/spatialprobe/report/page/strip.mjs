@@ -3,8 +3,11 @@
  */
 
 /** @import { App } from "./app.mjs" */
+/** @import { LayerEntry, Size } from "./data.mjs" */
 /** @import { Region } from "./pixel.mjs" */
+/** @import { Loaded } from "./values.mjs" */
 import { loadLayer, loadSignal } from "./app.mjs";
+import { drawChannelBars } from "./bars.mjs";
 import { scaleOf } from "./colors.mjs";
 import { WHOLE, element, hatch, outline, paintMap, resizeCanvas } from "./drawing.mjs";
 import { fitInto, shapeOf } from "./layout.mjs";
@@ -13,7 +16,7 @@ import { payloadOf } from "./sizes.mjs";
 import { sliceOrigin } from "./slices.mjs";
 import { findRichestChannel } from "./values.mjs";
 import { countVersions, groupOf, inGroup, layerNames } from "./groups.mjs";
-import { unitsOf } from "./words.mjs";
+import { formatCount, unitsOf } from "./words.mjs";
 
 const PATIENCE = 100; // milliseconds that a thumbnail waits for an idle browser
 const THUMBNAIL = { width: 56, height: 32 }; // CSS pixels of a signal's lines
@@ -26,7 +29,7 @@ export function buildStrip(app) {
   const names = layerNames(app.payload);
   element("strip").replaceChildren(...layers.filter((_, i) => i % count === 0).map((layer, depth) => {
     const button = buttonOf(document.createElement("canvas"), lineOf(names[depth], "name"), lineOf("", ""));
-    button.title = `${names[depth]}: ${layer.kind}, ${layer.of} channels`;
+    button.title = `${names[depth]}: ${layer.kind}, ${formatCount(layer.of, "channel")}${isSingle(layer) ? ", a bar for the value of each" : ""}`;
     return button;
   }));
   writeStrip(app);
@@ -112,22 +115,34 @@ function markCurrent(row, current) {
   });
 }
 
-/** @param {App} app @param {number} index of a layer Draw its richest channel. */
+/** @param {LayerEntry} layer @returns {boolean} whether its maps are of one unit */
+function isSingle(layer) {
+  return unitsOf(layer).every((count) => count === 1);
+}
+
+/** @param {App} app @param {number} index of a layer Draw its richest channel, or a bar for each channel where maps are of one unit. */
 export async function drawThumbnail(app, index) {
   const { image, scale } = app.state;
   const loaded = await loadLayer(app, index, image);
   if (app.state.image !== image) return;
+  const single = isSingle(loaded.layer);
+  const size = single ? ROOM : fitInto(shapeOf(loaded.layer, app.payload.input), ROOM.width, ROOM.height);
+  const drawing = resizeCanvas(thumbnailOf(groupOf(app.payload, index)), size.width, size.height);
+  if (single) drawChannelBars(app, drawing, loaded, scaleOf(loaded, 0, scale === "map" ? "layer" : scale, app.payload, app.palettes), size);
+  else drawRichest(app, drawing, loaded, size);
+  const region = app.regions[index];
+  if (region) outlineRegion(drawing, region, size.width / loaded.layer.units[1], size.height / loaded.layer.units[0]);
+}
+
+/** @param {App} app @param {CanvasRenderingContext2D} drawing @param {Loaded} loaded @param {Size} size Draw the layer's richest channel. */
+function drawRichest(app, drawing, loaded, size) {
+  const { scale } = app.state;
   const channel = findRichestChannel(loaded);
   const line = loaded.layer.axes === 1;
-  const size = fitInto(shapeOf(loaded.layer, app.payload.input), ROOM.width, ROOM.height);
-  const canvas = thumbnailOf(groupOf(app.payload, index));
-  const drawing = resizeCanvas(canvas, size.width, size.height);
   drawing.imageSmoothingEnabled = loaded.layer.width > size.width;
   if (line) drawLine(app, drawing, loaded, channel, scaleOf(loaded, channel, scale, app.payload, app.palettes), { left: 0, top: 0, ...size });
   else drawing.drawImage(paintMap(app, loaded, channel, scale), 0, 0, size.width, size.height);
   if (loaded.marks[channel] === "dead") hatch(drawing, 0, 0, size.width, size.height);
-  const region = app.regions[index];
-  if (region) outlineRegion(drawing, region, size.width / loaded.layer.units[1], size.height / loaded.layer.units[0]);
 }
 
 /** @param {App} app @returns {Promise<void>} when every layer's thumbnail is drawn, one at a time, those next to the layer shown first */

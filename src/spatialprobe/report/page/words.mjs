@@ -134,7 +134,9 @@ export function describeLayer(loaded, input) {
   const some = coarse ? ` Of ${formatCount(coarse, "channel")} one of ${Math.max(...loaded.steps)} ${lines} is kept.` : "";
   const kept = layer.every > 1 ? ` One of ${layer.every} ${lines} is kept.` : some;
   const seen = `${layer.field.size.join(" x ")} ${["positions", "pixels", "voxels"][input.axes - 1]}`;
-  return `${layer.kind}, ${describeChannels(loaded)} of ${units}; each sees ${seen} of the input.${kept}`;
+  const { ignored } = layer.field;
+  const gates = ignored.length ? `, the output of ${joinWords(ignored)} counted as a constant` : "";
+  return `${layer.kind}, ${describeChannels(loaded)} of ${units}; each sees ${seen} of the input${gates}.${kept}`;
 }
 
 /** @param {Mark[]} marks @param {Order} order @returns {string} how channels are ordered, and which are marked */
