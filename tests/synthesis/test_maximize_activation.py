@@ -122,6 +122,14 @@ def test_values_are_those_of_the_model():
     assert found.box == sp.receptive_fields(model, (1, 3, 12, 12))["conv2"].box(0, 3)
 
 
+def test_a_gray_image_for_a_model_of_colors():
+    """Where `normalize` repeats one channel, the search is for a gray image: white where a color's weights add up."""
+    weights = torch.tensor([[3.0, -1.0, -1.0], [1.0, -3.0, 1.0]]).reshape(2, 3, 1, 1)
+    found = maximize(conv(weights), "", shape=(1, 4, 4), normalize=lambda images: images.expand(-1, 3, -1, -1))
+    assert found.patches.flatten().tolist() == pytest.approx([1, 0], abs=0.01)
+    assert found.reached.tolist() == pytest.approx([1, 0], abs=0.01)
+
+
 def test_channels_do_not_depend_on_each_other():
     """A channel's image is the same alone, with all others, and in batches of two; another seed gives another."""
     model = ZOO["chain"].model()
