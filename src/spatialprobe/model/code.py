@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dis
+import os
 import sys
 import sysconfig
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from types import CodeType, FunctionType, GetSetDescriptorType, MemberDescriptorType, ModuleType
 from typing import Any
@@ -23,7 +25,7 @@ def qualified_name(value: Any) -> str:
 
 def is_installed(value: Any) -> bool:
     """Return whether a class or function belongs to an installed library or Python rather than to the user's code."""
-    if isinstance(value, FunctionType) and Path(value.__code__.co_filename).is_absolute():
+    if isinstance(value, FunctionType) and os.path.isabs(value.__code__.co_filename):
         return _is_in_library(value.__code__.co_filename)  # a decorator may have changed its __module__
     name = getattr(value, "__module__", None) or "builtins"
     if name == "__main__":
@@ -44,8 +46,7 @@ def code_parts(code: CodeType) -> list[Any]:
 
 def used_globals(function: FunctionType) -> Iterator[tuple[str, Any]]:
     """Yield the global values that a function's code names, and the attributes that it may read from modules."""
-    taken = dict.fromkeys(_global_names(function.__code__))
-    for name in taken:
+    for name in _global_names(function.__code__):
         if name not in function.__globals__:
             continue  # a builtin, or undefined
         value = function.__globals__[name]
@@ -91,13 +92,13 @@ def _describe_constant(value: Any) -> Any:
     return [_describe_constant(item) for item in value] if isinstance(value, tuple) else repr(value)
 
 
-def _global_names(code: CodeType) -> Iterator[str]:
-    for instruction in dis.get_instructions(code):
-        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
-            yield instruction.argval
+@lru_cache(maxsize=4096)  # every sweep with a checkpoint describes the same code, and disassembling it takes long
+def _global_names(code: CodeType) -> tuple[str, ...]:
+    found = [one.argval for one in dis.get_instructions(code) if one.opname in ("LOAD_GLOBAL", "LOAD_NAME")]
     for value in code.co_consts:
         if isinstance(value, CodeType):
-            yield from _global_names(value)
+            found += _global_names(value)
+    return tuple(dict.fromkeys(found))
 
 
 def _all_names(code: CodeType) -> Iterator[str]:
@@ -107,5 +108,6 @@ def _all_names(code: CodeType) -> Iterator[str]:
             yield from _all_names(value)
 
 
+@lru_cache(maxsize=4096)
 def _is_in_library(file: str) -> bool:
     return file.startswith(_LIBRARIES) or not _FOLDERS.isdisjoint(Path(file).parts)
