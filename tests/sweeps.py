@@ -164,7 +164,8 @@ def _serve():
     """Fork a leader of a session for each request; answer with its process id, and once more when it has ended."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what tests print is no answer
-    for module in ("hypothesis", "pytest", "spatialprobe.statistics.sweep"):  # which the files of all tests import
+    # What the files of all tests import, and what torch imports for the first optimizer or dispatch mode.
+    for module in ("hypothesis", "pytest", "torch._dynamo", "spatialprobe.statistics.sweep"):
         importlib.import_module(module)
     for line in sys.stdin:
         leader = os.fork()

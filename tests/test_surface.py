@@ -70,6 +70,7 @@ def loaded():
         "evidence": "assert sp.evidence.__name__ == 'spatialprobe.evidence'; sp.evidence.footprint",
         "diagnosis": "assert sp.diagnosis.__name__ == 'spatialprobe.diagnosis'",
         "examples": "assert sp.examples.__name__ == 'spatialprobe.examples'",
+        "training": "sp.Monitor, sp.History",
         "testing": "assert sp.testing.__name__ == 'spatialprobe.testing'",
         "plot": "probe[''].plot()",
     }
@@ -84,9 +85,11 @@ def brought(loaded, step):
 
 
 def test_import_is_light(loaded):
-    """Importing the package, and capturing with it, loads torch and numpy, but no package for drawing."""
+    """The package, a capture, and a monitor with its history load torch and numpy, but no package for drawing."""
     assert not brought(loaded, "capture")
     assert not brought(loaded, "examples")
+    assert "spatialprobe.training.history" in loaded["training"]
+    assert not brought(loaded, "training")
 
 
 def test_light_import_test_can_fail(loaded):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 import torch
-from train_pattern_network import accuracy, dead_channels, train
+from train_pattern_network import accuracy, dead_channels, main, train
 
 import spatialprobe as sp
 from spatialprobe.errors import ArgumentError
@@ -79,12 +78,12 @@ def test_the_weights_are_small():
     assert WEIGHTS.stat().st_size < 500_000
 
 
-def test_the_script_trains_and_writes(tmp_path, monkeypatch):
+def test_the_script_trains_and_writes(tmp_path, monkeypatch, capsys):
     """One short epoch gives a network in evaluation mode; the script writes the file that it is told to write."""
     monkeypatch.setattr("train_pattern_network.IMAGES", 100)
     network = train(epochs=1)
     assert not network.training
-    help_text = subprocess.run(
-        [sys.executable, sys.modules["train_pattern_network"].__file__, "--help"], capture_output=True, text=True
-    ).stdout
-    assert "--out" in help_text
+    monkeypatch.setattr(sys, "argv", ["train_pattern_network.py", "--help"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "--out" in capsys.readouterr().out

@@ -6,8 +6,6 @@ import copy
 import csv
 import io
 import pickle
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -172,9 +170,3 @@ def test_wrong_names_of_statistics(history):
             monitor.history.table("moments.mean")
         assert repr(monitor.history).startswith("History of Sequential: 0 steps")
         monitor._model(IMAGES)
-
-
-def test_importing_it_draws_nothing():
-    """A history is read without matplotlib, until a figure is made."""
-    code = "import sys, spatialprobe as sp; sp.Monitor, sp.History; print('matplotlib' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
