@@ -7,7 +7,7 @@ from itertools import islice
 from math import isfinite, isnan
 from numbers import Real
 from operator import index
-from typing import Any, TypeGuard, get_args
+from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -140,7 +140,7 @@ def check_one_of(value: object, name: str, literal: Any) -> None:
     Traceback (most recent call last):
     spatialprobe.errors.ArgumentError: how must be one of 'mean', 'shuffle', not 'median'.
     """
-    known = get_args(literal)
+    known: tuple[str, ...] = literal.__args__
     if not (isinstance(value, str) and value in known):
         raise ArgumentError(f"{name} must be one of {', '.join(map(repr, known))}, not {short_repr(value)}.")
 

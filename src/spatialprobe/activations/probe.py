@@ -208,7 +208,8 @@ class Probe(Block, Activations):
     @property
     def silent(self) -> tuple[str, ...]:
         """The names of the watched layers that have not run."""
-        return tuple(name for name in self.watched if name not in self._recorder.ran | self._recorder.left_out.keys())
+        known = self._recorder.ran | self._recorder.left_out.keys()
+        return tuple(name for name in self.watched if name not in known)
 
     @property
     def left_out(self) -> Mapping[str, str]:

@@ -105,6 +105,7 @@ class Recorder:
         self._paused = False
         self._pick = recording.pick
         self._keeper = Keeper(recording.keeping)
+        self._scripted = {one.name: describe_scripted(one.name) for one in layers if not takes_hooks(one.module)}
         self._reset()
 
     def begin(self) -> None:
@@ -119,8 +120,7 @@ class Recorder:
         self._replay = Replay("began a graph (gradients=True where all is frozen)")
         self.entries: list[Entry] = []
         self.ran: set[str] = set()  # names of the layers that ran
-        # Layers that take no hooks, or returned no single tensor, and what they did return.
-        self.left_out = {one.name: describe_scripted(one.name) for one in self._layers if not takes_hooks(one.module)}
+        self.left_out = dict(self._scripted)  # and layers that returned no single tensor, and what they did return
         self.replicated: set[str] = set()  # layers of which replicas ran, as those of DataParallel
         self.trails: list[Trail] = []  # of each output, for "post_activation" only
         self._keeper.budget.held = 0

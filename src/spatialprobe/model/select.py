@@ -177,11 +177,14 @@ def describe_unknown_name(name: str, layers: list[Layer]) -> str:
 
 def _wrapped_child(module: nn.Module) -> str | None:
     """Return the attribute under which a transparent wrapper holds the wrapped model; None for other modules."""
+    held = module._modules
+    if not held:
+        return None
     if isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
         return "module"
     if isinstance(module, torch.jit.ScriptModule):  # whose `_modules` is no dictionary
         return None
-    return None if _TRANSPARENT.isdisjoint(module._modules) else next(iter(_TRANSPARENT & module._modules.keys()))
+    return None if _TRANSPARENT.isdisjoint(held) else next(iter(_TRANSPARENT & held.keys()))
 
 
 def _remove_wrappers(raw_name: str, wrappers: dict[str, str]) -> str:

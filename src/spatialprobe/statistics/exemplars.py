@@ -118,14 +118,14 @@ class Exemplars:
             )
         self._note_size(shape)
         self._rows += len(samples)
-        self._last_sample = max(self._last_sample, int(samples.max()) if len(samples) else -1)
+        numbers = samples.cpu().numpy()
+        self._last_sample = int(numbers.max(initial=self._last_sample))
         if not units.numel():
             return
         strongest = units.amax(dim=2).double().cpu().numpy()
         if not np.isfinite(strongest.max()):  # the maximum of NaN and others is NaN
             units = torch.where(torch.isfinite(units), units, -torch.inf)
             strongest = units.amax(dim=2).double().cpu().numpy()
-        numbers = samples.cpu().numpy()
         rows, channels = self._candidates(strongest, numbers)
         if len(rows):
             positions = np.zeros((len(rows), len(shape)), np.int64)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import cmath
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from typing import Any, Literal, Protocol
@@ -198,5 +198,5 @@ def all_finite(value: torch.Tensor) -> bool:
     if not (value.is_floating_point() or value.is_complex()):
         return True
     wide = torch.float32 if value.dtype in (torch.float16, torch.bfloat16) else value.dtype
-    total = value.sum(dtype=wide).abs().item()
-    return math.isfinite(total) or bool(torch.isfinite(value).all())
+    total = value.sum(dtype=wide).item()
+    return cmath.isfinite(total) or bool(torch.isfinite(value).all())
