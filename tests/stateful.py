@@ -98,8 +98,9 @@ class Writes(Stateful):
 
 def everything(model):
     """Return all state of a model and all random states, collected independently of the library, to be compared."""
+    listed = {id(module) for module in model.modules()}  # each is described by itself
     return {
-        "attributes": [describe(vars(module), set()) for module in model.modules()],
+        "attributes": [describe(vars(module), listed) for module in model.modules()],
         "parameters": [(name, id(p), p.detach().clone()) for name, p in model.named_parameters()],
         "memory": [(p.data_ptr(), p.dtype, p.device) for p in chain(model.parameters(), model.buffers())],
         "buffers": [(name, id(b), b.clone()) for name, b in model.named_buffers()],

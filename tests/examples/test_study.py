@@ -7,7 +7,6 @@ import re
 import shlex
 import shutil
 from dataclasses import replace
-from functools import partial
 
 import cifar10_study
 import pytest
@@ -58,9 +57,8 @@ def threads():
 
 def run(out, *options):
     """Run a study whose measurements are of few images and short searches, and return its metrics."""
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, quick_study.short_searches():
         patch.setattr(jobs, "OfSeed", quick_study.OfSeed)
-        patch.setattr(sp, "maximize_activation", partial(sp.maximize_activation, steps=8))
         patch.setitem(rcParams, "savefig.dpi", 40)
         assert cifar10_study.main(["--out", str(out), *options]) == 0
     return json.loads((out / "metrics.json").read_text())

@@ -81,8 +81,8 @@ def test_a_far_first_sample_and_a_far_first_batch():
 
 
 def test_many_small_updates_do_not_drift():
-    """Ten thousand batches of one value each."""
-    values = torch.randn(10_000, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) + 1e6
+    """Three thousand batches of one value each."""
+    values = torch.randn(3000, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) + 1e6
     check_against_exact(moments_of(*values.split(1)), [values], digits=1e-10)
 
 

@@ -110,7 +110,8 @@ def _with_short_names(script: str, names: Iterable[str]) -> str:
     """
     pieces = [(kind, "".join(map(itemgetter(0), found))) for kind, found in groupby(_TOKEN.finditer(script), _quote)]
     code = "\0".join(text for kind, text in pieces if not kind)
-    safe = [name for name in names if _count(rf"(?<![\w$]){name}(?![\w$])", code) == _count(rf"{_FREE}{name}\(", code)]
+    mentions, calls = Counter(re.findall(r"[\w$]+", code)), Counter(re.findall(rf"{_FREE}([\w$]+)\(", code))
+    safe = [name for name in names if mentions[name] == calls[name]]
     short = {name: f"${number}" for number, name in enumerate(safe)}
     called = re.compile(rf"{_FREE}({'|'.join(short) or '(?!)'})(?=\()")
     return "".join(
@@ -121,10 +122,6 @@ def _with_short_names(script: str, names: Iterable[str]) -> str:
 def _quote(token: re.Match[str]) -> str:
     """Return the quote with which a token begins that is a text, nothing for another."""
     return token[0][0] if token["text"] is not None else ""
-
-
-def _count(pattern: str, code: str) -> int:
-    return len(re.findall(pattern, code))
 
 
 def _packed_token(found: re.Match[str]) -> str:
