@@ -268,9 +268,14 @@ def _renderer() -> RendererAgg:
 
 def rasterize(figure: Figure) -> npt.NDArray[np.uint8]:
     """A figure as an image (H, W, 3)."""
+    return np.array(_draw(figure)[..., :3])
+
+
+def _draw(figure: Figure) -> npt.NDArray[np.uint8]:
+    """Return a figure as an image (H, W, 4), whose last channel is opacity."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()  # type: ignore[no-untyped-call]
-    return np.array(np.asarray(canvas.buffer_rgba())[..., :3])  # type: ignore[no-untyped-call]
+    return np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
 
 
 def fits_raster(figure: Figure) -> bool:
@@ -284,19 +289,19 @@ def encode_raster(figure: Figure, colors: Colors | None, text: Mapping[str, str]
     With the palette of the mosaics on it the file is a third as large as without. Whatever else is on the figure, such
     as words, then has the nearest of the palette's shades of ink, or white.
     """
-    pixels = rasterize(figure)
     if colors is None:
-        return png(pixels, None, text)
+        return png(rasterize(figure), None, text)
     entries = colors.copy()
     entries[_WHITE] = 255
     grays = np.array([*range(INK.start, INK.stop), _WHITE])
     nearest = abs(np.arange(256)[:, None] - entries[grays, 1].astype(int)).argmin(axis=1)
-    codes = np.empty((256, 256, 256), np.uint8)
+    codes = np.empty((256, 256, 256), np.uint8)  # by blue, green and red, as the bytes of a pixel lie in a number
     codes[...] = grays[nearest][None, :, None]  # by green
-    codes[tuple(entries[: _WHITE + 1].T)] = np.arange(_WHITE + 1)
-    indexed = np.empty(pixels.shape[:2], np.uint8)
-    for row, here in zip(indexed, pixels, strict=True):  # row by row, since numpy widens the indices of all at once
-        row[...] = codes[tuple(here.T)]
+    codes[tuple(entries[: _WHITE + 1, ::-1].T)] = np.arange(_WHITE + 1)
+    numbers = _draw(figure).view("<u4")[..., 0] & 0xFFFFFF
+    indexed = np.empty(numbers.shape, np.uint8)
+    for row, here in zip(indexed, numbers, strict=True):  # row by row, since numpy widens the indices of all at once
+        codes.reshape(-1).take(here, out=row)
     return png(indexed, entries, text)
 
 

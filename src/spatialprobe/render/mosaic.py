@@ -63,7 +63,7 @@ class Mosaic(Picture):
     @property
     def array(self) -> npt.NDArray[np.uint8]:
         """The picture, (H, W, 3) uint8, as `SummaryWriter.add_image(..., dataformats="HWC")` takes it."""
-        return self.pixels if self.colors is None else self.colors[self.pixels]
+        return self.pixels if self.colors is None else self.colors.take(self.pixels, axis=0)
 
     def with_source(self, source: str) -> Mosaic:
         """The same picture, whose title and text chunks also name where the data come from.
@@ -86,7 +86,7 @@ class Mosaic(Picture):
         paper = PAPER if pixels.ndim == 2 else palette(False)[PAPER]
         for label in self.labels:
             pixels[label.top : label.top + LINE_HEIGHT, label.left : label.left + label.width] = paper
-        return pixels if codes or self.colors is None else self.colors[pixels]
+        return pixels if codes or self.colors is None else self.colors.take(pixels, axis=0)
 
     def _draw(self, title: str, width: float | None, dpi: float | None) -> Figure:
         from spatialprobe.render.figures import mosaic_figure

@@ -44,9 +44,8 @@ class SheetImage(AxesImage):
         """Return what matplotlib draws, the picture itself where that can be copied."""
         if unsampled or magnification != 1 or not self.is_copied(renderer):
             return super().make_image(renderer, magnification, unsampled)
-        pixels = self._mosaic.array
-        whole = np.full((*pixels.shape[:2], 4), 255, np.uint8)
-        whole[..., :3] = pixels[::-1]
+        whole = np.full((*self._mosaic.pixels.shape[:2], 4), 255, np.uint8)
+        whole[..., :3] = self._mosaic.array[::-1]
         left, bottom = np.rint(self._corners().min(axis=0)).tolist()
         return whole, left, bottom, None
 
