@@ -112,7 +112,7 @@ def everything(model):
         ],
         "torch": torch.get_rng_state(),
         "numpy": np.random.get_state()[1].copy(),
-        "python": random.getstate(),
+        "python": repr(random.getstate()),
         "grad mode": torch.is_grad_enabled(),
     }
 
@@ -144,7 +144,7 @@ def describe(value, seen):
     if isinstance(value, np.random.RandomState):
         return id(value), repr(value.get_state())
     if isinstance(value, random.Random):
-        return id(value), value.getstate()
+        return id(value), repr(value.getstate())
     slots = {name: getattr(value, name, None) for name in getattr(type(value), "__slots__", ())}
     held = getattr(value, "__dict__", {})
     return id(value), describe(dict(sorted(held.items())), seen)[1], describe(slots, seen)[1]

@@ -48,8 +48,10 @@ def test_colors_decode_back_to_values(channels, height, width, signed):
     values[:, ::2] *= -1 if signed else 1
     mosaic = sp.feature_maps(record_of(values), scale="layer")
     drawn = tiles_of(mosaic, channels, height, width)
-    code_of = {tuple(color): code for code, color in enumerate(palette(bool((values < 0).any()))[:LEVELS])}
-    codes = np.array([code_of[tuple(color)] for color in drawn.reshape(-1, 3)]).reshape(drawn.shape[:3])
+    colors, shown = (rgb.astype(int) @ (1 << 16, 1 << 8, 1) for rgb in (palette(bool((values < 0).any())), drawn))
+    order = colors[:LEVELS].argsort()
+    codes = order[np.searchsorted(colors[order], shown)]
+    assert np.array_equal(colors[codes], shown)
     reach = values.abs().max().item()
     low = -reach if (values < 0).any() else 0
     decoded = low + (codes + 0.5) / LEVELS * (reach - low)

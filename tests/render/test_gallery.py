@@ -130,7 +130,7 @@ def test_other_dimensions(dimensions):
     assert all(mosaic.array.shape[2] == 3 for mosaic in gallery.values())
 
 
-def large_gallery(layers=6):
+def large_gallery(layers):
     torch.manual_seed(0)
     records = {f"layer {number}": torch.randn(1, 64, 112, 112) for number in range(layers)}
     identity = nn.Identity()
@@ -149,7 +149,7 @@ def test_a_large_gallery_stands_in_columns():
 
 def test_a_page_of_one_palette_is_a_third_as_large():
     """A PNG of mosaics in the same colors has these as its palette: the colors of maps are exact."""
-    gallery = large_gallery()
+    gallery = large_gallery(2)
     encoded = gallery.to_png()
     page = Image.open(io.BytesIO(encoded))
     assert (page.mode, page.text["Software"]) == ("P", "spatialprobe")
