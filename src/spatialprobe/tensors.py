@@ -64,6 +64,16 @@ def holds_own_memory(value: torch.Tensor) -> bool:
     )
 
 
+def empty_on_meta(value: torch.Tensor) -> torch.Tensor:
+    """Return a tensor on the meta device that is like another.
+
+    For this `torch.empty_like` runs a reference in Python, which takes as long as a convolution of such tensors.
+    """
+    if value.layout is _STRIDED and not value.is_quantized and not value.is_nested and value.is_contiguous():
+        return torch.empty(value.shape, dtype=value.dtype, device="meta")
+    return torch.empty_like(value, device="meta")
+
+
 def parts_of(value: torch.Tensor) -> list[torch.Tensor]:
     """Return the plain dense tensors that make up a tensor; for a plain dense tensor, only itself.
 

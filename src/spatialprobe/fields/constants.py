@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_map
 from spatialprobe.fields.constant_storage import NOWHERE, ConstantStorage, Kind, covers
 from spatialprobe.fields.deferred import Deferred, run_on_values, run_with, tensors_among
 from spatialprobe.fields.memory import has_storage, unfollowed_error
+from spatialprobe.tensors import empty_on_meta
 
 _LARGEST = 2**22  # elements of a result whose values are computed in addition to the meta tensor
 _SWEEP = 512  # new storages after which freed ones are removed
@@ -139,7 +140,7 @@ class Constants:
         """Return a meta tensor of a tensor's shape; its values are noted if they are known."""
         if not has_storage(tensor):
             raise unfollowed_error(tensor, "an input or a buffer")
-        shape = torch.empty_like(tensor, device="meta")
+        shape = empty_on_meta(tensor)
         values = self.values(tensor)
         if values is None:
             self.note_unknown(shape)
@@ -215,7 +216,7 @@ class Constants:
 
     def _shape_of(self, real: torch.Tensor) -> torch.Tensor:
         """Return a meta tensor of a tensor's shape, and note its values."""
-        shape = torch.empty_like(real, device="meta")
+        shape = empty_on_meta(real)
         self.note_values(shape, real, owned=True)
         return shape
 

@@ -51,6 +51,14 @@ class IntervalMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._meta = meta
         self._lacked_values = False  # whether a rule has requested values that are not known
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Return False: torch need not turn its compiler off at each operator, which costs as much as a simple rule.
+
+        Compiled models run eagerly while fields are followed, so nothing is compiled in this mode.
+        """
+        return False
+
     def __torch_dispatch__(
         self, func: OpOverload, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:

@@ -36,6 +36,7 @@ from spatialprobe.model.settings import leave_inference_mode, pause_collection
 from spatialprobe.model.tokens import Tokens
 from spatialprobe.model.undo import Undo, undo_block
 from spatialprobe.model.weights import device_of, lacks_batch
+from spatialprobe.tensors import empty_on_meta
 from spatialprobe.text import kind_of
 
 _WHAT_TO_PASS = (
@@ -188,7 +189,7 @@ class _Tracer:
         """Return parameters, buffers and inputs for the pass: meta tensors, or the real ones and copies of buffers."""
         parameters, buffers = dict(self._model.named_parameters()), dict(self._model.named_buffers())
         if self._meta:
-            state = {name: torch.empty_like(value, device="meta") for name, value in parameters.items()}
+            state = {name: empty_on_meta(value) for name, value in parameters.items()}
             to_meta = partial(self._follower.constants.to_meta, lasting=True)
             moved = {name: to_meta(value) for name, value in buffers.items()}
             arguments = tree_map_only(torch.Tensor, self._follower.constants.to_meta, self._asked.arguments)
