@@ -106,6 +106,15 @@ def test_ignored_gates(ignore, path):
         assert "From 1 on each unit sees the whole image" in page.text
 
 
+def test_ignored_gates_of_two_models(path):
+    """What is ignored in one model is said of it by name, and the types to ignore may be an iterator."""
+    models = {"gated": nn.Sequential(nn.Conv2d(3, 4, 3), SEModule()), "plain": nn.Sequential(nn.Conv2d(3, 4, 3))}
+    sp.write_report(path, models, torch.rand(1, 3, 8, 8), ignore=iter(["SEModule"]))
+    text = read(path).text
+    assert "gated: Ignored: SEModule." in text
+    assert "plain: Nothing to ignore: the model has no module of type SEModule." in text
+
+
 def test_runs_of_one_layer_are_kept_apart(path):
     """A layer that runs twice is two layers of the page, each with its own values and boxes."""
     specimen = ZOO["shared"]

@@ -22,6 +22,7 @@ from spatialprobe.text import kind_of, with_article
 
 _MOST_ELEMENTS = 2**59  # the size in bytes still fits torch's integers
 _SLIP = 0.85  # the similarity of a misspelled name; that of SEModule and SEBlock is lower
+_ROOTS = nn.Module.__mro__  # the classes of every model, one of which is as close to SEModule as a misspelling
 
 Ignored: TypeAlias = Iterable[type[nn.Module] | str]
 
@@ -45,14 +46,15 @@ class Question:
     def unmatched(self, model: nn.Module) -> list[str]:
         """Return the types to ignore of which the model has no module.
 
-        One list of gates may be used for many models, but a name that is close to that of a class in the model is
-        likely a misspelling.
+        One list of gates may be used for many models, but a name that is close to that of a class in the model, which is
+        not in the list, is likely a misspelling.
 
         Raises:
             ArgumentError: a name is close to that of a class of the model's modules.
         """
         absent = [kind for kind in self.ignore if not any(_is_a(module, kind) for module in model.modules())]
-        classes = {one.__name__ for module in model.modules() for one in type(module).__mro__}
+        classes = {one.__name__ for module in model.modules() for one in type(module).__mro__ if one not in _ROOTS}
+        classes.difference_update(kind if isinstance(kind, str) else kind.__name__ for kind in self.ignore)
         for name in absent:
             similar = get_close_matches(name, classes, n=1, cutoff=_SLIP) if isinstance(name, str) else []
             if similar:

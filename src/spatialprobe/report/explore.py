@@ -19,7 +19,7 @@ from spatialprobe.arguments import as_texts, check_function, check_one_of, check
 from spatialprobe.attribution.target import TargetChoice
 from spatialprobe.diagnosis.result import Checkup
 from spatialprobe.errors import ArgumentError, StorageError
-from spatialprobe.fields.question import Ignored
+from spatialprobe.fields.question import Ignored, types_and_names
 from spatialprobe.model.forward import Forward, called_by
 from spatialprobe.model.layout import LayoutChoice
 from spatialprobe.model.samples import ImageOf
@@ -117,6 +117,7 @@ def explore(
     classes = None if classes is None else as_texts(classes, "classes")
     page: Any = {"labels": None if labels is None else as_texts(labels, "labels")}
     page |= {"title": title, "max_bytes": max_bytes}
+    ignore = types_and_names(ignore)
     check_checkup(checkup)
     check_function(image, "image", "lambda sample: sample['image']")
     called_by(model, forward)

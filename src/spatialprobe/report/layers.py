@@ -156,6 +156,11 @@ def page_fields(
     ]
 
 
+def remarks_on(fields: Sequence[ReceptiveFields]) -> tuple[str, ...]:
+    """Return the remarks on the fields for images of each size, each once."""
+    return tuple(dict.fromkeys(remark for one in fields for remark in one.remarks))
+
+
 def page_layers(
     batch: PageBatch, layers: Selector, found: Passes, fields: Sequence[ReceptiveFields]
 ) -> list[PageLayer]:

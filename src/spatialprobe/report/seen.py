@@ -40,6 +40,13 @@ def join_names(seen: Sequence[Seen]) -> str:
     return " and ".join(f"{kind} ({each.name})" for kind, each in zip(kinds, seen, strict=True))
 
 
+def join_remarks(seen: Sequence[Seen]) -> list[str]:
+    """Return the remarks on the models' fields, each once; one that is not on every model begins with its name."""
+    shared = set.intersection(*(set(each.remarks) for each in seen))
+    remarks = (remark if remark in shared else f"{each.name}: {remark}" for each in seen for remark in each.remarks)
+    return list(dict.fromkeys(remarks))
+
+
 def join_answers(seen: Sequence[Seen], index: int, classes: Sequence[str] | None) -> str:
     """Return what each model takes an image for; empty where classes have no names."""
     answers = [(each.name, _answer(each.found.outputs[index], classes)) for each in seen]

@@ -19,7 +19,7 @@ from spatialprobe.diagnosis.result import Checkup
 from spatialprobe.diagnosis.written import as_html_panel
 from spatialprobe.errors import ArgumentError
 from spatialprobe.evidence.alignment import ConceptAlignment
-from spatialprobe.fields.question import Ignored
+from spatialprobe.fields.question import Ignored, types_and_names
 from spatialprobe.mappings import FrozenMapping
 from spatialprobe.model.forward import Forward, called_by
 from spatialprobe.model.layout import LayoutChoice, check_layout
@@ -32,14 +32,14 @@ from spatialprobe.report.exemplar_images import ExemplarImages
 from spatialprobe.report.html import Page
 from spatialprobe.report.inputs import inputs_of
 from spatialprobe.report.layer_results import LayerResults, add_results
-from spatialprobe.report.layers import PageLayer, page_fields, page_layers
+from spatialprobe.report.layers import PageLayer, page_fields, page_layers, remarks_on
 from spatialprobe.report.over_input import read_overlays
 from spatialprobe.report.page_batch import PageBatch
 from spatialprobe.report.page_budget import fitted
 from spatialprobe.report.page_sweeps import add_sweep, check_shared, check_sweeps, choose_point, sweeps_of
 from spatialprobe.report.passes import check_left_out, passes
 from spatialprobe.report.result import Report
-from spatialprobe.report.seen import Seen, join_answers, join_names
+from spatialprobe.report.seen import Seen, join_answers, join_names, join_remarks
 from spatialprobe.report.synthesized import Synthesis
 from spatialprobe.report.versions import Version, check_models, join_versions, names_of_versions
 from spatialprobe.statistics.progress import Shown
@@ -150,6 +150,7 @@ def write_report(
     labels = None if labels is None else as_texts(labels, "labels")
     classes = None if classes is None else as_texts(classes, "classes")
     check_layout(layout)
+    ignore = types_and_names(ignore)
     check_checkup(checkup)
     check_function(image, "image", "lambda sample: sample['image']")
     models = check_models(model) if isinstance(model, Mapping) else [("", model)]
@@ -181,10 +182,10 @@ def write_report(
             shown = [add_sweep(layer, swept, dataset) for layer in shown]
             doubtful = tuple(doubts(batch, [each.layer for each in shown], swept, dataset, where, image, layout))
         shown = add_results(shown, made.of(name, shown), aligned.of(name, shown))
-        seen.append(Seen(name, batch.model, found, shown, doubtful, fields[0].remarks))
+        seen.append(Seen(name, batch.model, found, shown, doubtful, remarks_on(fields)))
     answers = [join_answers(seen, index, classes) for index in range(len(first))]
     inputs = inputs_of(first.pictures, labels, answers)
-    for remark in dict.fromkeys(remark for each in seen for remark in each.remarks):
+    for remark in join_remarks(seen):
         inputs = inputs.with_remark(remark)
     drawn = dataset is not None and _has_boxes(seen)
     if dataset is not None and not drawn:

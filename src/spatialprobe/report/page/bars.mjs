@@ -29,15 +29,16 @@ export function barsOf(loaded, most) {
 export function drawChannelBars(app, drawing, loaded, scale, { width, height }) {
   /** @param {number} value */
   const level = (value) => height * (1 - Math.min(1, Math.max(0, (value - scale.low) / (scale.high - scale.low))));
-  const gap = width / loaded.count >= ROOMY ? 1 : 0;
+  const bars = barsOf(loaded, width);
+  const gap = width / bars.length >= ROOMY ? 1 : 0;
   drawing.fillStyle = cssColor(scale.colors[levelOf(0, scale)]); // against which each bar stands out as its value does from zero
   drawing.fillRect(0, 0, width, height);
   const zero = Math.min(level(0), height - 1);
-  for (const { from, to, least, greatest, broken } of barsOf(loaded, width)) {
-    const [left, right] = [from, to].map((channel) => Math.round((channel * width) / loaded.count));
+  for (const [place, { least, greatest, broken }] of bars.entries()) {
+    const [left, right] = [place, place + 1].map((end) => Math.round((end * width) / bars.length));
     const [top, bottom] = broken ? [0, height] : [level(greatest), level(least)];
     drawing.fillStyle = cssColor(broken ? app.palettes.crimson : scale.colors[levelOf(-least > greatest ? least : greatest, scale)]);
-    drawing.fillRect(left, top, Math.max(1, right - left - gap), bottom - top);
+    drawing.fillRect(left, top, right - left - gap, bottom - top);
   }
   drawing.fillStyle = LINE;
   drawing.fillRect(0, Math.round(zero), width, 1);
