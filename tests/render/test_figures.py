@@ -135,6 +135,14 @@ def test_width_and_dpi(kind):
             picture.figure(**wrong)
 
 
+def test_long_names_stay_on_the_page():
+    """A word that is wider than the page, such as a layer's dotted name, is broken, and nothing of it is lost."""
+    name = "backbone.stages.3.token_mixer." * 6
+    figure = sp.kernels(torch.nn.Conv2d(1, 2, 3)).figure(name)
+    assert any("".join(text.get_text().split()) == name for text in figure.texts)
+    assert (drawn(figure)[:, -10:] == 255).all()
+
+
 def test_twice_the_dots_are_sharp():
     """At 200 dpi each pixel of the mosaic is a square of four, and numbers are drawn with four times the dots."""
     mosaic = sp.feature_maps(record_of(torch.rand(1, 6, 8, 8)))

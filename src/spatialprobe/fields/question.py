@@ -46,8 +46,8 @@ class Question:
     def unmatched(self, model: nn.Module) -> list[str]:
         """Return the types to ignore of which the model has no module.
 
-        One list of gates may be used for many models, but a name that is close to that of a class in the model, which is
-        not in the list, is likely a misspelling.
+        One list of gates may be used for many models, but a name that is close to that of a class in the model is
+        likely a misspelling, unless that class is in the list too.
 
         Raises:
             ArgumentError: a name is close to that of a class of the model's modules.

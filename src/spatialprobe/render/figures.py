@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from io import BytesIO
@@ -239,18 +240,27 @@ def _numbers_between(bar: ColorBar) -> dict[float, str]:
 
 
 def wrapped(words: str, width: float, font: FontProperties) -> list[str]:
-    """Lines that fit a width in pixels, broken between words."""
+    """Lines that fit a width in pixels, broken between words, and within one that is wider."""
     lines: list[str] = []
     taken, space = 0.0, text_width("n n", font) - text_width("nn", font)
-    for word in escape_surrogates(words).split():
-        length = text_width(word, font)
+    for piece in (piece for word in escape_surrogates(words).split() for piece in _pieces(word, width, font)):
+        length = text_width(piece, font)
         if lines and taken + space + length <= width:
-            lines[-1] = f"{lines[-1]} {word}"
+            lines[-1] = f"{lines[-1]} {piece}"
             taken += space + length
         else:
-            lines.append(word)
+            lines.append(piece)
             taken = length
     return lines
+
+
+def _pieces(word: str, width: float, font: FontProperties) -> Iterator[str]:
+    """Yield a word in pieces that fit a width in pixels, of one character at least."""
+    while text_width(word, font) > width and len(word) > 1:
+        fitting = bisect_right(range(1, len(word)), width, key=lambda length: text_width(word[:length], font))
+        yield word[: max(1, fitting)]
+        word = word[max(1, fitting) :]
+    yield word
 
 
 @lru_cache(maxsize=4096)
