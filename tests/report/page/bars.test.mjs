@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { barsOf } from "../../../src/spatialprobe/report/page/bars.mjs";
+import { barsOf, drawChannelBars } from "../../../src/spatialprobe/report/page/bars.mjs";
 import { loadedLayer } from "./layers.mjs";
 
 /** A layer of one unit with these values; null is a value that is not finite. */
@@ -25,4 +25,23 @@ test("channels that share a bar are drawn from their least to their greatest val
     { from: 2, to: 4, least: 0, greatest: 5, broken: false },
     { from: 4, to: 6, least: 0, greatest: 3, broken: true },
   ]);
+});
+
+/** The rectangles that are drawn of a layer of one unit, on 84 x 46 pixels: the ground, the bars, the line at zero. */
+function rectanglesOf(values, low) {
+  const rectangles = [];
+  const drawing = { fillRect: (...rectangle) => rectangles.push(rectangle) };
+  const scale = { low, high: 1, colors: new Uint32Array(4) };
+  drawChannelBars({ palettes: { crimson: 0 } }, drawing, layerOf(values), scale, { width: 84, height: 46 });
+  return rectangles;
+}
+
+test("where channels share bars, each bar has a column of pixels of its own", () => {
+  const bars = rectanglesOf(Array(100).fill(1), 0).slice(1, -1);
+  assert.deepEqual(bars.map(([left, , width]) => [left, width]), Array.from({ length: 84 }, (_, place) => [place, 1]));
+});
+
+test("one bar fills the width, and the line at zero is the lowest row where nothing is below", () => {
+  assert.deepEqual(rectanglesOf([0.5], 0), [[0, 0, 84, 46], [0, 23, 84, 23], [0, 45, 84, 1]]);
+  assert.deepEqual(rectanglesOf([-0.5], -1), [[0, 0, 84, 46], [0, 23, 84, 11.5], [0, 23, 84, 1]]);
 });

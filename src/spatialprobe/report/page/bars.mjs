@@ -30,7 +30,7 @@ export function drawChannelBars(app, drawing, loaded, scale, { width, height }) 
   /** @param {number} value */
   const level = (value) => height * (1 - Math.min(1, Math.max(0, (value - scale.low) / (scale.high - scale.low))));
   const bars = barsOf(loaded, width);
-  const gap = width / bars.length >= ROOMY ? 1 : 0;
+  const gap = bars.length > 1 && width / bars.length >= ROOMY ? 1 : 0;
   drawing.fillStyle = cssColor(scale.colors[levelOf(0, scale)]); // against which each bar stands out as its value does from zero
   drawing.fillRect(0, 0, width, height);
   const zero = Math.min(level(0), height - 1);

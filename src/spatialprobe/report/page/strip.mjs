@@ -29,7 +29,7 @@ export function buildStrip(app) {
   const names = layerNames(app.payload);
   element("strip").replaceChildren(...layers.filter((_, i) => i % count === 0).map((layer, depth) => {
     const button = buttonOf(document.createElement("canvas"), lineOf(names[depth], "name"), lineOf("", ""));
-    button.title = `${names[depth]}: ${layer.kind}, ${formatCount(layer.of, "channel")}${isSingle(layer) ? ", a bar for the value of each" : ""}`;
+    button.title = `${names[depth]}: ${layer.kind}, ${formatCount(layer.of, "channel")}${isSingle(layer) ? ", their values as bars" : ""}`;
     return button;
   }));
   writeStrip(app);
