@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 _UNSEEN = re.compile(r"(\\*)([\ud800-\udfff])|(\\+)(?=ud[89a-f][0-9a-f]{2})")  # lone surrogates and escapes of them
+_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")  # but tabs and line breaks
 _FEW = 6  # layers left out that a table names
 _SHOWN = re.compile(r"(\\+)u(d[89a-f][0-9a-f]{2})")
 _LIKE_YOU = re.compile("uni|use|uint|utf", re.IGNORECASE)  # words that begin with a vowel but sound like "you"
@@ -28,6 +29,15 @@ def escape_surrogates(text: str) -> str:
     conv\udc80 conv\\udc80 a\b
     """
     return _UNSEEN.sub(_escape, text)
+
+
+def escape_controls(text: str) -> str:
+    r"""Return a text as pictures hold it: control characters, which neither SVG nor PNG may hold, are escaped as well.
+
+    >>> print(escape_controls("conv\x1b"), escape_controls("conv\udc80"))
+    conv\x1b conv\udc80
+    """
+    return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", escape_surrogates(text))
 
 
 def unescape_surrogates(escaped: str) -> str:

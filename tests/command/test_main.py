@@ -198,6 +198,7 @@ def test_compare_prints_and_writes(typed):
         (("plan", NET, "--model-args", "{"), "is not JSON"),
         (("maps", NET), "one of the arguments --image --npy is required"),
         (("plan", NET, "--layers", "covn1"), "No layer named 'covn1'. Did you mean 'conv1'"),
+        (("fields", NET, "--ignore", "Convd2d"), "no module of type 'Convd2d'. Did you mean 'Conv2d'?\n"),
         (("plan", NET, "--device", "gpu"), "device must be a torch.device"),
         (("plan", NET, "--size", "1", "16", "16"), "; --size is that of the input."),
         (("maps", NET, "--npy", "{}/pixels.npy", "--mean", "1", "2"), "--mean has 2 numbers, and the images have 3"),

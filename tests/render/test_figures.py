@@ -10,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -84,6 +85,16 @@ def test_numbers_are_text_in_files_of_vectors(tmp_path):
     strip = mosaic.unwritten(codes=True)[4:18]  # where the first row of numbers stands
     assert (strip == PAPER).all()
     assert b"/Font" in mosaic.save(tmp_path / "maps.pdf").read_bytes()
+
+
+def test_control_characters_are_escaped(tmp_path):
+    """Control characters in a name, which XML and PNG forbid, are escaped: the SVG can be read, and says the same."""
+    mosaic = sp.kernels(torch.nn.Conv2d(1, 2, 3)).with_source("red\x1b[31m\0")
+    escaped = mosaic.title.replace("\x1b", r"\x1b").replace("\0", r"\x00")
+    page = ElementTree.parse(mosaic.save(tmp_path / "kernels.svg"))
+    assert escaped in [text.text for text in page.iter("{http://www.w3.org/2000/svg}text")]
+    with Image.open(mosaic.save(tmp_path / "kernels.png")) as opened:
+        assert (opened.text["Title"], opened.text["Source"]) == (escaped, r"red\x1b[31m\x00")
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-7])

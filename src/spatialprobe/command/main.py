@@ -86,4 +86,5 @@ def _describe(error: Exception) -> str:
     own = isinstance(error, SpatialProbeError) or (isinstance(error, OSError) and error.errno is None)
     text = str(error) if own else describe_error(error)
     hint = "; --size is that of the input" if isinstance(error, ForwardError) else ""
-    return escape_surrogates(" ".join(text.split()).rstrip(".") + hint + ".")
+    line = " ".join(text.split()).rstrip(".") + hint
+    return escape_surrogates(line if line.endswith("?") else f"{line}.")

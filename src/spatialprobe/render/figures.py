@@ -25,7 +25,7 @@ from spatialprobe.render.mosaic import ColorBar, Mosaic
 from spatialprobe.render.palette import HATCH, INK, Colors, colors
 from spatialprobe.render.png import png
 from spatialprobe.render.written import Lettering, SheetImage
-from spatialprobe.text import escape_surrogates
+from spatialprobe.text import escape_controls
 
 UNIT = 100  # pixels per inch: all lengths here are in these
 MARGIN = 14
@@ -243,7 +243,7 @@ def wrapped(words: str, width: float, font: FontProperties) -> list[str]:
     """Lines that fit a width in pixels, broken between words, and within one that is wider."""
     lines: list[str] = []
     taken, space = 0.0, text_width("n n", font) - text_width("nn", font)
-    for piece in (piece for word in escape_surrogates(words).split() for piece in _pieces(word, width, font)):
+    for piece in (piece for word in escape_controls(words).split() for piece in _pieces(word, width, font)):
         length = text_width(piece, font)
         if lines and taken + space + length <= width:
             lines[-1] = f"{lines[-1]} {piece}"

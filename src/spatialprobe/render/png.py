@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from spatialprobe.text import escape_surrogates
+from spatialprobe.text import escape_controls
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _TRUE_COLOUR, _PALETTE = 2, 3  # color types
@@ -30,7 +30,7 @@ def png(pixels: npt.NDArray[np.uint8], colors: npt.NDArray[np.uint8] | None, tex
     chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, kind, 0, 0, 0))]
     if colors is not None:
         chunks.append((b"PLTE", colors.tobytes()))
-    shown = {key.encode("latin-1"): escape_surrogates(words).encode() for key, words in text.items()}
+    shown = {key.encode("latin-1"): escape_controls(words).encode() for key, words in text.items()}
     chunks += [(b"iTXt", key + b"\0\0\0\0\0" + words) for key, words in shown.items()]
     chunks += [*((b"IDAT", piece) for piece in _compressed(pixels) if piece), (b"IEND", b"")]
     return _SIGNATURE + b"".join(part for name, data in chunks for part in _chunk(name, data))

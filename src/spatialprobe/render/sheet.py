@@ -11,7 +11,7 @@ import numpy.typing as npt
 from spatialprobe.arguments import as_int
 from spatialprobe.render.letters import LINE_HEIGHT, Label, width_of, write
 from spatialprobe.render.palette import HATCH, PAPER, Codes, palette
-from spatialprobe.text import escape_surrogates
+from spatialprobe.text import escape_controls
 
 Pixels = npt.NDArray[np.uint8]  # (H, W) palette codes or (H, W, 3) colors
 
@@ -89,7 +89,7 @@ class Sheet:
     def write(self, text: str, top: int, left: int) -> None:
         """Write a line of text."""
         if text:
-            shown = escape_surrogates(text)
+            shown = escape_controls(text)
             write(self.pixels, shown, top, left)
             self.labels.append(Label(shown, top, left))
 
