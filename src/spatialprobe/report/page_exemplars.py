@@ -41,7 +41,7 @@ class Sheets:
 def with_exemplars(page: Page, room: int, sheets: Sheets) -> Page:
     """Return the page with as much of its exemplars' pictures as fits into so many bytes.
 
-    Of each layer the sheet of one rank is encoded, and that of as many as should fit by its size.
+    Of each layer the sheet of one rank is encoded, and that of as many as should fit by its size, or of fewer if not.
 
     Raises:
         ArgumentError: the data set holds something else than images of the model's size.
@@ -80,8 +80,9 @@ def _with_sheet(packed: PackedLayer, places: Places, first: Patches, cap: float,
     ranks = min(most, int(cap / len(first.sheet)))
     if 1 < ranks < most:
         ranks = max(1, min(ranks, int(_ESTIMATED * cap / len(first.sheet))))
-    if ranks > 1:
+    while ranks > 1:
         patches = sheets.of(packed, places, ranks)
         if len(patches.sheet) <= cap:
             return packed.with_patches(patches, ranks)
+        ranks = max(1, min(ranks - 1, int(_ESTIMATED * cap * ranks / len(patches.sheet))))
     return packed.with_patches(first if ranks else None, min(ranks, 1))
