@@ -99,7 +99,7 @@ def test_ignored_gates(ignore, path):
     if ignore:
         assert seen == [1, 3, 6, 8]
         assert cell < 12
-        assert "Ignored: SEModule. What these modules return counts as a constant." in page.text
+        assert "Ignored: SEModule. These modules count as constant gates, which add nothing to a field." in page.text
     else:
         assert seen == [0, 0, 12, 12]
         assert cell >= 12

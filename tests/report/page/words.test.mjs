@@ -47,7 +47,7 @@ test("layers, channels, orders and scales are described", () => {
   assert.equal(describeLayer(loadedLayer(), INPUT), "Conv2d, 2 channels of 2 x 3 units; each sees 3 x 3 pixels of the input.");
   assert.match(describeLayer(loadedLayer({ channels: [0, 5], of: 64 }), INPUT), /^Conv2d, 2 of 64 channels of/);
   const field = { size: [3, 3], stride: [1, 1], ignored: ["SEModule", "EcaModule"] };
-  assert.match(describeLayer(loadedLayer({ field }), INPUT), /of the input, the output of SEModule and EcaModule counted as a constant\.$/);
+  assert.match(describeLayer(loadedLayer({ field }), INPUT), /of the input, SEModule and EcaModule counted as constant gates\.$/);
   assert.equal(describeChannel(7, "dead"), "Channel 7, dead for this image");
   assert.equal(describeChannel(7, ""), "Channel 7");
   assert.equal(describeOrder(["", "dead", "dead"], "index"), "In the order of their numbers. Marked: 2 dead (zero everywhere, hatched).");

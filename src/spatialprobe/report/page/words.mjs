@@ -135,7 +135,7 @@ export function describeLayer(loaded, input) {
   const kept = layer.every > 1 ? ` One of ${layer.every} ${lines} is kept.` : some;
   const seen = `${layer.field.size.join(" x ")} ${["positions", "pixels", "voxels"][input.axes - 1]}`;
   const { ignored } = layer.field;
-  const gates = ignored.length ? `, the output of ${joinWords(ignored)} counted as a constant` : "";
+  const gates = ignored.length ? `, ${joinWords(ignored)} counted as ${ignored.length > 1 ? "constant gates" : "a constant gate"}` : "";
   return `${layer.kind}, ${describeChannels(loaded)} of ${units}; each sees ${seen} of the input${gates}.${kept}`;
 }
 
