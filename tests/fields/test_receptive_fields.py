@@ -457,7 +457,8 @@ def test_ignored_gates(applied, ignore):
     assert field.box(2, 3) == (2, 3, 5, 6)
     assert (field.size, field.ignored, field.exact) == ((3, 3), ("SqueezeExcite",), True)
     fields = sp.receptive_fields(model, (1, 1, 9, 9), ignore=ignore)
-    assert fields.remarks == ("Ignored: SqueezeExcite. These modules count as constant gates, which add nothing to a field.",)
+    said = "Ignored: SqueezeExcite. These modules count as constant gates, which add nothing to a field."
+    assert fields.remarks == (said,)
     assert repr(fields).endswith(f"\n{fields.remarks[0]}")
 
 

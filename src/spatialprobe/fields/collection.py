@@ -97,7 +97,9 @@ class ReceptiveFields(LayerCalls[ReceptiveField]):
         ignored = dict.fromkeys(kind for calls in self._fields.values() for one in calls for kind in one.ignored)
         remarks = [self._gate] if self._gate else []
         if ignored:
-            remarks.append(f"Ignored: {', '.join(ignored)}. These modules count as constant gates, which add nothing to a field.")
+            remarks.append(
+                f"Ignored: {', '.join(ignored)}. These modules count as constant gates, which add nothing to a field."
+            )
         if self._missing:
             remarks.append(f"No field: {_name_first(self._missing)}; .missing says why.")
         if self._unmatched:
