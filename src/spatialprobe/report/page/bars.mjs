@@ -19,7 +19,7 @@ export function barsOf(loaded, most) {
   const count = Math.min(loaded.count, Math.max(1, Math.floor(most)));
   return Array.from({ length: count }, (_, i) => {
     const [from, to] = [Math.floor((i * loaded.count) / count), Math.floor(((i + 1) * loaded.count) / count)];
-    const values = Array.from({ length: to - from }, (_, at) => valueAt(loaded, from + at, 0, 0));
+    const values = [...Array(to - from).keys()].map((at) => valueAt(loaded, from + at, 0, 0));
     const finite = values.filter(Number.isFinite);
     return { from, to, least: Math.min(0, ...finite), greatest: Math.max(0, ...finite), broken: finite.length < values.length };
   });
