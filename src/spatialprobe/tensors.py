@@ -68,8 +68,12 @@ def empty_on_meta(value: torch.Tensor) -> torch.Tensor:
     """Return a tensor on the meta device that is like another.
 
     For this `torch.empty_like` runs a reference in Python, which takes as long as a convolution of such tensors.
+
+    >>> weight = torch.rand(8, 3, 5, 5).to(memory_format=torch.channels_last)
+    >>> empty_on_meta(weight).stride() == weight.stride(), empty_on_meta(weight.to_sparse()).layout
+    (True, torch.sparse_coo)
     """
-    if value.layout is _STRIDED and not value.is_quantized and not value.is_nested and value.is_contiguous():
+    if holds_own_memory(value) and value.is_contiguous():
         return torch.empty(value.shape, dtype=value.dtype, device="meta")
     return torch.empty_like(value, device="meta")
 

@@ -61,7 +61,17 @@ class ReceptiveFields(LayerCalls[ReceptiveField]):
     @property
     def remarks(self) -> tuple[str, ...]:
         """The sentences below the table: what every unit sees by way of a gate, what was ignored, what is missing."""
-        return tuple(self._remarks())
+        ignored = dict.fromkeys(kind for calls in self._fields.values() for one in calls for kind in one.ignored)
+        remarks = [self._gate] if self._gate else []
+        if ignored:
+            remarks.append(
+                f"Ignored: {', '.join(ignored)}. These modules count as constant gates, which add nothing to a field."
+            )
+        if self._missing:
+            remarks.append(f"No field: {_name_first(self._missing)}; .missing says why.")
+        if self._unmatched:
+            remarks.append(f"Nothing to ignore: the model has no module of type {', '.join(self._unmatched)}.")
+        return tuple(remarks)
 
     @property
     def left_out(self) -> Mapping[str, str]:
@@ -86,25 +96,11 @@ class ReceptiveFields(LayerCalls[ReceptiveField]):
         rows = [_HEADINGS, *self._rows()]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
-        return escape_surrogates("\n".join([self._title, *("  " + line for line in lines), *self._remarks()]))
+        return escape_surrogates("\n".join([self._title, *("  " + line for line in lines), *self.remarks]))
 
     def _repr_html_(self) -> str:
         """The table for a notebook."""
-        return format_html_table(self._title, _HEADINGS, self._rows(), remarks=self._remarks())
-
-    def _remarks(self) -> list[str]:
-        """Return the lines of text below the table."""
-        ignored = dict.fromkeys(kind for calls in self._fields.values() for one in calls for kind in one.ignored)
-        remarks = [self._gate] if self._gate else []
-        if ignored:
-            remarks.append(
-                f"Ignored: {', '.join(ignored)}. These modules count as constant gates, which add nothing to a field."
-            )
-        if self._missing:
-            remarks.append(f"No field: {_name_first(self._missing)}; .missing says why.")
-        if self._unmatched:
-            remarks.append(f"Nothing to ignore: the model has no module of type {', '.join(self._unmatched)}.")
-        return remarks
+        return format_html_table(self._title, _HEADINGS, self._rows(), remarks=self.remarks)
 
     def _rows(self) -> list[tuple[str, ...]]:
         return [_format_row(one, len(calls)) for calls in self._fields.values() for one in calls]
