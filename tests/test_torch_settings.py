@@ -162,7 +162,7 @@ USES = {
     "page": page,
     "footprint": lambda folder: evidence.footprint(MODEL, IMAGES, "3", pixel=(8, 8)).changed,
     "equivariance": lambda folder: evidence.equivariance_error(MODEL, IMAGES, "3", shift=(1, 2)).values,
-    "orientation": lambda folder: evidence.orientation_tuning(MODEL, "0", angles=6, phases=2).response,
+    "orientation": lambda folder: evidence.orientation_tuning(MODEL, "0", angles=6, phases=3).response,
     "permutation": lambda folder: evidence.PixelPermutation(16, 16).inverse(evidence.PixelPermutation(16, 16)(IMAGES)),
     "surgery": lambda folder: evidence.kernel_surgery(MODEL, "3", "shuffle")[3].weight,
     "frozen": lambda folder: evidence.frozen_copy(MODEL)[3].weight,
