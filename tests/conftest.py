@@ -40,3 +40,11 @@ def pytest_collection_finish():
     """Take torch and the collected tests out of garbage collection, which would go through all of them each time."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item, nextitem):
+    """After the last test of a module, the same with what has come to stay: reports, and modules imported by tests."""
+    if nextitem is None or nextitem.path != item.path:
+        gc.collect()
+        gc.freeze()
