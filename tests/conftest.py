@@ -29,6 +29,14 @@ def no_mode_is_left_on():
     assert not left, f"left on: {left}"
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Give each process a part of the tests as a whole, so that what a module prepares is prepared once."""
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log)
+
+
 def pytest_collection_modifyitems(items):
     """Check that the names of tests are equal in every process, so that they can run in parallel."""
     unstable = [item.nodeid for item in items if " at 0x" in item.nodeid]

@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import spatialprobe as sp
 from spatialprobe.storage.restricted_pickle import RestrictedPickle
 
-COUNT, KILLS = 150, 12
+COUNT, KILLS = 100, 8
 
 
 def assert_identical(found, expected):
@@ -90,7 +90,7 @@ def deaths(tmp_path_factory):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_killed_and_continued(deaths, kind):
-    """After a dozen SIGKILLs at random moments the sweep ends with the uninterrupted result, to the last bit."""
+    """After some SIGKILLs at random moments the sweep ends with the uninterrupted result, to the last bit."""
     if kind == "store":
         pytest.importorskip("zarr")
     kills, progress, scraps, continued, without = deaths[0][kind]
