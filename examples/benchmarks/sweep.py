@@ -119,23 +119,28 @@ def overhead(layers: str, model: nn.Module, batches: int, rounds: int, bound: st
 def scaling(batches: int) -> Table:
     """Return samples a second of two processes over those of one, each timed inside its own run."""
     cores = len(os.sched_getaffinity(0))
+    plain = throughput("the plain loop, each process over its half", 2, batches, "nothing else", task="loop")
     return Table(
         f"sweep under torchrun, {BATCH * batches} images",
         "times the throughput of one process",
-        (throughput("two processes", 2, batches, f"on {cores} cores"),),
+        (throughput("two processes", 2, batches, f"on {cores} cores"), plain),
+        bound="Two processes share caches, memory and clock rate: the plain loop, which sends nothing, shows what that "
+        "leaves. A sweep adds what does not grow with the images, a seventh of a second here: checksums of weights and "
+        "data, by which the processes compare themselves before the first batch, and the merged results, which every "
+        "process reads with torch's restricted unpickler.",
     )
 
 
-def throughput(name: str, processes: int, batches: int, remark: str = "") -> Figure:
+def throughput(name: str, processes: int, batches: int, remark: str = "", task: str = "time") -> Figure:
     """Return the throughput of several processes over that of one, in three turns."""
-    ratios = [seconds_with(1, batches) / seconds_with(processes, batches) for _ in range(3)]
+    ratios = [seconds_with(1, batches, task) / seconds_with(processes, batches, task) for _ in range(3)]
     return Figure.of(name, ratios, remark)
 
 
-def seconds_with(processes: int, batches: int) -> float:
-    """Return the seconds that several processes take for one sweep, without starting up."""
+def seconds_with(processes: int, batches: int, task: str = "time") -> float:
+    """Return the seconds that several processes take for one task, without starting up."""
     child = subprocess.run(
-        [*TORCHRUN, str(processes), __file__, "time", str(batches)],
+        [*TORCHRUN, str(processes), __file__, task, str(batches)],
         stdout=subprocess.PIPE,
         env=environment(),
         check=True,
@@ -209,7 +214,7 @@ class Drawn(torch.utils.data.Dataset[torch.Tensor]):
 
 
 def child(task: str, batches: int) -> None:
-    """Print what a child process measures: the seconds of a sweep, or its peak memory in KiB."""
+    """Print what a child process measures: the seconds of a sweep or of the plain loop, or its peak memory in KiB."""
     torch.set_num_threads(1)
     model = resnet()
     if task == "memory":
@@ -217,11 +222,30 @@ def child(task: str, batches: int) -> None:
         print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
         return
     data = images(batches)
+    seconds = _time_loop(model, data) if task == "loop" else _time_sweep(model, data)
+    if os.environ.get("RANK", "0") == "0":
+        print(json.dumps(seconds))
+
+
+def _time_sweep(model: nn.Module, data: torch.Tensor) -> float:
     sp.sweep(model, data[: 2 * BATCH], REDUCERS, batch_size=BATCH, progress=False)
     start = time.perf_counter()
     sp.sweep(model, data, REDUCERS, batch_size=BATCH, progress=False)
-    if os.environ.get("RANK", "0") == "0":
-        print(json.dumps(time.perf_counter() - start))
+    return time.perf_counter() - start
+
+
+def _time_loop(model: nn.Module, data: torch.Tensor) -> float:
+    """Return the seconds from when all processes begin until all have run the model on their shares."""
+    torch.distributed.init_process_group("gloo")
+    share = data.tensor_split(torch.distributed.get_world_size())[torch.distributed.get_rank()]
+    loop(model, share[: 2 * BATCH])
+    torch.distributed.barrier()
+    start = time.perf_counter()
+    loop(model, share)
+    torch.distributed.barrier()
+    seconds = time.perf_counter() - start
+    torch.distributed.destroy_process_group()
+    return seconds
 
 
 if __name__ == "__main__":
