@@ -1,4 +1,4 @@
-"""Checks after every test: no mode of torch is left active in the thread."""
+"""What holds for every test: no mode of torch is left active, and names are the same in every process."""
 
 from __future__ import annotations
 
