@@ -74,6 +74,7 @@ def whole(tmp_path_factory):
     return out, metrics
 
 
+@pytest.mark.long
 def test_study_writes_what_it_promises(whole):
     """Pictures, metrics and report are written; every picture names its data source, and those of the report exist."""
     out, metrics = whole
@@ -91,6 +92,7 @@ def test_study_writes_what_it_promises(whole):
     assert set(shown) <= PICTURES
 
 
+@pytest.mark.long
 def test_a_page_for_others_shows_no_image_of_the_data(whole):
     """With --docs the same text is written with every picture that it shows, but those of images of the data."""
     out, _ = whole
@@ -104,6 +106,7 @@ def test_a_page_for_others_shows_no_image_of_the_data(whole):
     assert (out / "docs" / "similarity.png").read_bytes() == (out / "similarity.png").read_bytes()
 
 
+@pytest.mark.long
 def test_report_says_what_the_numbers_say(whole):
     """Seven claims, each with its rule, n and spread; the verdict in words is that of metrics.json."""
     out, metrics = whole
@@ -123,6 +126,7 @@ def test_report_says_what_the_numbers_say(whole):
     assert [claim["supported"] for claim in metrics["claims"]][:4] == [True, True, False, False]
 
 
+@pytest.mark.long
 def test_depths_are_measured(whole):
     """Each depth has its numbers for every seed, and a row of the table; the field grows with depth."""
     out, metrics = whole
@@ -136,6 +140,7 @@ def test_depths_are_measured(whole):
     assert fields == [8, 18]
 
 
+@pytest.mark.long
 def test_a_study_that_was_ended_continues(whole, tmp_path, capsys):
     """With --resume nothing is done twice, and what is missing or damaged is done: the metrics are the same."""
     out, metrics = whole
@@ -182,6 +187,7 @@ def single(tmp_path_factory):
     return out, metrics
 
 
+@pytest.mark.long
 def test_fewer_than_three_seeds_support_nothing_that_varies(single):
     """With one seed no difference counts, and the reason is given."""
     out, metrics = single
@@ -191,6 +197,7 @@ def test_fewer_than_three_seeds_support_nothing_that_varies(single):
     assert "1 seeds, and the rule takes 3" in (out / "report.md").read_text()
 
 
+@pytest.mark.long
 def test_same_seed_same_numbers(single, whole):
     """A seed gives the same numbers one job after the other and side by side; another seed gives others."""
     (_, alone), (_, beside) = single, whole
@@ -247,6 +254,7 @@ def test_training_is_the_reference_procedure():
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), reference.parameters(), strict=True))
 
 
+@pytest.mark.long
 def test_convolutions_learn_the_patterns():
     """A fifth of the reference training already lifts the SimpleCNN far above what pixels alone allow (25 %)."""
     torch.set_num_threads(1)

@@ -88,6 +88,7 @@ def deaths(tmp_path_factory):
     return dict(zip(KINDS, together(killed_often, folder, len(KINDS)), strict=True)), folder
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 def test_killed_and_continued(deaths, kind):
     """After some SIGKILLs at random moments the sweep ends with the uninterrupted result, to the last bit."""
@@ -100,6 +101,7 @@ def test_killed_and_continued(deaths, kind):
     assert_identical(continued, without)
 
 
+@pytest.mark.long
 def test_the_store_after_many_deaths(deaths):
     """Every activation is there and right, also those of batches that were written twice."""
     zarr = pytest.importorskip("zarr")

@@ -481,6 +481,7 @@ def test_checkpoints_of_all_ranks(outcomes):
     assert files == ["checkpoint", *(f"checkpoint.rank{rank}" for rank in range(1, len(outcomes[0])))]
 
 
+@pytest.mark.long
 def test_ranks_that_are_ended_at_random():
     """A few of the rounds of `tests/kill_ranks.py`: whatever ends a rank, and when, the others end soon and well."""
     command = [sys.executable, str(ROOT / "tests" / "kill_ranks.py"), "--rounds", "4", "--timeout", "2", "--seed", "1"]
@@ -506,6 +507,7 @@ def test_shares(count, ranks, unit):
     assert all(first % unit == 0 for first, last in shares if last > first)
 
 
+@pytest.mark.long
 def test_under_torchrun(tmp_path):
     """The example, started as its docstring says."""
     script = ROOT / "examples" / "distributed_sweep.py"

@@ -32,6 +32,7 @@ def assert_identical(found, expected):
         assert np.array_equal(found[key], value, equal_nan=np.asarray(value).dtype.kind == "f"), key
 
 
+@pytest.mark.long
 def test_signals_again_and_again():
     """Real interrupts and kills at random moments: every sweep ends with the uninterrupted result.
 

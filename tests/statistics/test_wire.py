@@ -320,6 +320,7 @@ def test_a_store_that_is_gone():
         Board(Store(broken=True), "sweep", 5).read("at/0")
 
 
+@pytest.mark.long
 def test_the_interpreter_ends_right_after_a_sweep(tmp_path):
     """No process is aborted because a thread still wants Python's lock, however late it gets it."""
     script = tmp_path / "script.py"
