@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import spatialprobe as sp
 from spatialprobe.storage.restricted_pickle import RestrictedPickle
 
-COUNT, KILLS = 100, 8
+COUNT, KILLS = 150, 12
 
 
 def assert_identical(found, expected):
@@ -91,7 +91,7 @@ def deaths(tmp_path_factory):
 @pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 def test_killed_and_continued(deaths, kind):
-    """After some SIGKILLs at random moments the sweep ends with the uninterrupted result, to the last bit."""
+    """After a dozen SIGKILLs at random moments the sweep ends with the uninterrupted result, to the last bit."""
     if kind == "store":
         pytest.importorskip("zarr")
     kills, progress, scraps, continued, without = deaths[0][kind]

@@ -484,7 +484,7 @@ def test_checkpoints_of_all_ranks(outcomes):
 @pytest.mark.long
 def test_ranks_that_are_ended_at_random():
     """A few of the rounds of `tests/kill_ranks.py`: whatever ends a rank, and when, the others end soon and well."""
-    command = [sys.executable, str(ROOT / "tests" / "kill_ranks.py"), "--rounds", "4", "--timeout", "2", "--seed", "1"]
+    command = [sys.executable, str(ROOT / "tests" / "kill_ranks.py"), "--rounds", "5", "--timeout", "2", "--seed", "1"]
     path = os.pathsep.join([*sys.path, os.environ.get("PYTHONPATH", "")])
     ran = subprocess.run(
         command,

@@ -38,7 +38,7 @@ def test_signals_again_and_again():
 
     `python tests/kill_sweeps.py` does the same five hundred times each.
     """
-    command = [sys.executable, str(TESTS / "kill_sweeps.py"), "--interrupts", "8", "--kills", "4"]
+    command = [sys.executable, str(TESTS / "kill_sweeps.py"), "--interrupts", "12", "--kills", "6"]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert ran.stdout.count("0 wrong, 0 refused") == 2
