@@ -31,10 +31,13 @@ def no_mode_is_left_on():
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Give each process a part of the tests as a whole, so that what a module prepares is prepared once."""
+    """Give each process a part of the tests as a whole, so that what a module prepares is prepared once.
+
+    This takes the place of `--dist load`, which `-n` implies; whoever asks for another distribution gets it.
+    """
     from xdist.scheduler import WorkStealingScheduling
 
-    return WorkStealingScheduling(config, log)
+    return WorkStealingScheduling(config, log) if config.option.dist == "load" else None
 
 
 def pytest_collection_modifyitems(items):
@@ -46,13 +49,17 @@ def pytest_collection_modifyitems(items):
 
 def pytest_collection_finish():
     """Take torch and the collected tests out of garbage collection, which would go through all of them each time."""
-    gc.collect()
-    gc.freeze()
+    collect_and_freeze()
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item, nextitem):
     """After the last test of a module, the same with what has come to stay: reports, and modules imported by tests."""
     if nextitem is None or nextitem.path != item.path:
-        gc.collect()
-        gc.freeze()
+        collect_and_freeze()
+
+
+def collect_and_freeze():
+    """Collect garbage, and take what is left out of later collections."""
+    gc.collect()
+    gc.freeze()

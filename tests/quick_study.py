@@ -10,7 +10,7 @@ from experiments import jobs, measures
 
 import spatialprobe as sp
 
-FEW = {"FEW": 4, "MANY": 8, "MASKED": 80}
+FEW = {"FEW": 4, "MANY": 24, "MASKED": 160}
 
 
 @contextmanager

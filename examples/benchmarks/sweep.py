@@ -125,19 +125,19 @@ def scaling(batches: int) -> Table:
         "times the throughput of one process",
         (throughput("two processes", 2, batches, f"on {cores} cores"), plain),
         bound="Two processes share caches, memory and clock rate: the plain loop, which sends nothing, shows what that "
-        "leaves. A sweep adds what does not grow with the images, a seventh of a second here: checksums of weights and "
-        "data, by which the processes compare themselves before the first batch, and the merged results, which every "
+        "leaves. A sweep adds what does not grow with the images: checksums of weights and data, by "
+        "which the processes compare themselves before the first batch, and the merged results, which every "
         "process reads with torch's restricted unpickler.",
     )
 
 
-def throughput(name: str, processes: int, batches: int, remark: str = "", task: str = "time") -> Figure:
-    """Return the throughput of several processes over that of one, in three turns."""
+def throughput(name: str, processes: int, batches: int, remark: str = "", task: str = "sweep") -> Figure:
+    """Return the throughput of several processes over that of one, at a sweep or a plain loop, in three turns."""
     ratios = [seconds_with(1, batches, task) / seconds_with(processes, batches, task) for _ in range(3)]
     return Figure.of(name, ratios, remark)
 
 
-def seconds_with(processes: int, batches: int, task: str = "time") -> float:
+def seconds_with(processes: int, batches: int, task: str = "sweep") -> float:
     """Return the seconds that several processes take for one task, without starting up."""
     child = subprocess.run(
         [*TORCHRUN, str(processes), __file__, task, str(batches)],
@@ -228,6 +228,7 @@ def child(task: str, batches: int) -> None:
 
 
 def _time_sweep(model: nn.Module, data: torch.Tensor) -> float:
+    """Return the seconds of this process's sweep, which ends when all processes have merged."""
     sp.sweep(model, data[: 2 * BATCH], REDUCERS, batch_size=BATCH, progress=False)
     start = time.perf_counter()
     sp.sweep(model, data, REDUCERS, batch_size=BATCH, progress=False)

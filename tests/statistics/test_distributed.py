@@ -174,7 +174,7 @@ def in_all_ways(folder):
         usual = {"model": small_model(), "data": data, "reducers": {"seen": Seen}, "layers": "0", "progress": False}
         return sp.sweep(**(usual | (arguments if last else {})))
 
-    results = {
+    ways = {
         "data set": lambda: flat(swept(data)),
         "tensor": lambda: flat(swept(images(COUNT))),
         "seen": lambda: seen(data, batch_size=4),
@@ -183,15 +183,6 @@ def in_all_ways(folder):
         "own iterable": lambda: seen([images(COUNT)[i : i + 1] for i in range(rank, COUNT, ranks)]),
         "distributed sampler": loader,
         "concepts": concepts,
-        "checkpoint": lambda: flat(swept(data, checkpoint=folder / "checkpoint")),
-        "checkpoint again": lambda: flat(swept(data, checkpoint=folder / "checkpoint")),
-        "store": lambda: flat(swept(data, store=folder / "acts.zarr")),
-        "their group": group_of_the_users,
-        "random data": lambda: seen(Restless(COUNT)),
-        "shares of data": lambda: seen(Sharded(COUNT)),
-        "group is none of ours": lambda: (seen(data), torch.distributed.is_initialized())[1],
-    }
-    failures = {
         "model raises on one": lambda: sp.sweep(Raises0(), data, {"seen": Seen}, progress=False),
         "reducer raises": lambda: raising(partial(Raises, COUNT - 1), data),
         "data raises": lambda: raising(Seen, Numbered(COUNT, broken=(0,))),
@@ -199,10 +190,16 @@ def in_all_ways(folder):
         "merge raises": lambda: raising(Raises, data),
         "nothing at all": lambda: seen([]),
         "no pickle": lambda: raising(lambda: type("Local", (Seen,), {})(), data),
+        "checkpoint": lambda: flat(swept(data, checkpoint=folder / "checkpoint")),
+        "checkpoint again": lambda: flat(swept(data, checkpoint=folder / "checkpoint")),
+        "store": lambda: flat(swept(data, store=folder / "acts.zarr")),
+        "their group": group_of_the_users,
         "refused batch_size": lambda: other(batch_size=0),
         "refused model": lambda: other(model="model"),
         "refused timeout": lambda: other(timeout="soon"),
         "refused layers": lambda: other(layers="conv9"),
+        "random data": lambda: seen(Restless(COUNT)),
+        "shares of data": lambda: seen(Sharded(COUNT)),
         "other weights": lambda: other(model=small_model(seed=1)),
         "other modules": lambda: other(model=nn.Sequential(*small_model()[:2], nn.GELU(), *small_model()[3:])),
         "other data": lambda: other(data=Numbered(COUNT + 1)),
@@ -212,12 +209,13 @@ def in_all_ways(folder):
         "other reducers": lambda: other(reducers={"seen": partial(Raises, 3), "top": sp.Exemplars}),
         "other layers": lambda: other(layers="3"),
         "other dtype": lambda: in_float64(last, lambda: seen(data)),
+        "group is none of ours": lambda: (seen(data), torch.distributed.is_initialized())[1],
         "late": late,
         "after that": lambda: seen(data),
         "orphaned": orphaned,
     }
     found = {}
-    for name, way in (results | (failures if ranks == 3 else {})).items():
+    for name, way in ways.items():
         began = time.monotonic()
         found[name] = outcome(way)
         found[name, "seconds"] = time.monotonic() - began
@@ -239,30 +237,14 @@ def in_float64(where, call):
         torch.set_default_dtype(torch.float32)
 
 
-def run_ranks(count, tmp_path_factory):
-    """Return the outcomes of so many processes, and their folder."""
+@pytest.fixture(scope="module", params=[pytest.param(2, marks=pytest.mark.long), 3])
+def outcomes(request, tmp_path_factory):
+    """All outcomes of two, and of three processes, and their folder."""
     folder = tmp_path_factory.mktemp("ranks")
-    with contextlib.suppress(FileNotFoundError):  # the last of three ends before its time
-        together(in_all_ways, folder, count, seconds=120)
-    return [pickle.loads((folder / f"{rank}.so_far").read_bytes()) for rank in range(count)], folder
-
-
-@pytest.fixture(scope="module")
-def three(tmp_path_factory):
-    """All outcomes of three processes, of which one may fail, and their folder."""
-    return run_ranks(3, tmp_path_factory)
-
-
-@pytest.fixture(scope="module")
-def two(tmp_path_factory):
-    """The results of two processes, and their folder."""
-    return run_ranks(2, tmp_path_factory)
-
-
-@pytest.fixture(params=["two", "three"])
-def outcomes(request):
-    """The results of two, and of three processes, and their folder."""
-    return request.getfixturevalue(request.param)
+    with contextlib.suppress(FileNotFoundError):  # the last rank ends before its time
+        together(in_all_ways, folder, request.param, seconds=120)
+    found = [pickle.loads((folder / f"{rank}.so_far").read_bytes()) for rank in range(request.param)]
+    return found, folder
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -343,9 +325,9 @@ def test_fewer_samples_than_ranks(outcomes):
         ("slow rank raises", -1, "OSError: image 22 is torn"),
     ],
 )
-def test_one_fate(three, way, guilty, message):
+def test_one_fate(outcomes, way, guilty, message):
     """One rank's failure is every rank's, with its text; the rank that failed raises its own error."""
-    ranks, _ = three
+    ranks, _ = outcomes
     guilty %= len(ranks)
     for number, rank in enumerate(ranks):
         kind, text = rank[way]
@@ -362,9 +344,9 @@ def test_one_fate(three, way, guilty, message):
         ("no pickle", "ArgumentError", "Reducer 'mine', which checkpoint= and torchrun must write and read back"),
     ],
 )
-def test_failures_that_all_share(three, way, kind, message):
+def test_failures_that_all_share(outcomes, way, kind, message):
     """What no rank can do is the same error on every rank."""
-    for rank in three[0]:
+    for rank in outcomes[0]:
         assert rank[way][0] == kind
         assert message in rank[way][1]
 
@@ -378,9 +360,9 @@ def test_failures_that_all_share(three, way, kind, message):
         ("refused layers", "LayerNotFoundError: No layer named 'conv9'."),
     ],
 )
-def test_arguments_that_one_rank_refuses(three, way, message):
+def test_arguments_that_one_rank_refuses(outcomes, way, message):
     """All ranks end with an error that names it, and soon."""
-    ranks, _ = three
+    ranks, _ = outcomes
     for number, rank in enumerate(ranks):
         kind, text = rank[way]
         guilty = number == len(ranks) - 1
@@ -407,9 +389,9 @@ def test_arguments_that_one_rank_refuses(three, way, message):
         ("other dtype", r"the default dtype \(torch\.float64, not torch\.float32\).*"),
     ],
 )
-def test_ranks_that_were_called_for_other_sweeps(three, way, differs):
+def test_ranks_that_were_called_for_other_sweeps(outcomes, way, differs):
     """What differs is found before the first batch, and is the same error on every rank, which says what and where."""
-    ranks, _ = three
+    ranks, _ = outcomes
     for rank in ranks:
         kind, text = rank[way]
         assert kind == "SweepError"
@@ -427,9 +409,9 @@ def test_data_that_cannot_be_compared(outcomes, way):
         assert rank[way] == list(range(COUNT))
 
 
-def test_a_rank_that_comes_late(three):
+def test_a_rank_that_comes_late(outcomes):
     """The others give it up after the timeout and say so; it learns that at once; and the next sweep is well."""
-    ranks, _ = three
+    ranks, _ = outcomes
     missing = f"Rank {len(ranks) - 1} of {len(ranks)} did not come to the sweep within 1.5 s."
     for number, rank in enumerate(ranks):
         kind, text = rank["late"]
@@ -439,9 +421,9 @@ def test_a_rank_that_comes_late(three):
         assert rank["after that"] == list(range(COUNT))
 
 
-def test_a_rank_that_is_gone_and_leaves_a_child(three):
+def test_a_rank_that_is_gone_and_leaves_a_child(outcomes):
     """A process that it forked does not keep its connections open: the others end at once."""
-    ranks, _ = three
+    ranks, _ = outcomes
     for rank in ranks[:-1]:
         kind, text = rank["orphaned"]
         assert kind == "PeerGoneError"
